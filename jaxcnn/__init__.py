@@ -1,0 +1,1 @@
+"""jaxcnn: convolutional networks in JAX."""

@@ -1,0 +1,232 @@
+"""Convolutions over 1, 2 or 3 spatial dimensions.
+
+Images are ``[B, *spatial, C]``, kernels ``[*spatial, in / groups, out]``. As everywhere in deep
+learning, "convolution" slides the kernel without flipping it (mathematically: correlation).
+"""
+
+from collections.abc import Sequence
+
+import jax
+from jax import lax
+
+from jaxcnn import shapes
+from jaxcnn.ops.dense import add_bias
+from jaxcnn.shapes import IntOrInts, Padding
+
+_LAYOUTS = {1: ("NHC", "HIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
+
+
+def conv(
+    images: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    strides: IntOrInts = 1,
+    padding: Padding = "SAME",
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Convolution: at each position, the dot product of the kernel with the pixels under it.
+
+    ``output[b, y, x, o] = bias[o] + sum_{i, j, c} kernel[i, j, c, o] * images[b, y*s + i*d - low,
+    x*s + j*d - low, c]``, zero outside the image (shown for two dimensions).
+
+    Args:
+      images: ``[B, *spatial, in]``, floating point.
+      kernel: ``[*spatial, in / groups, out]``, the dtype of ``images``.
+      bias: ``[out]`` or None.
+      strides: step between positions, one integer or one per dimension.
+      padding: ``"SAME"`` (output ``ceil(size / stride)``), ``"VALID"``, an integer, or one
+        ``(low, high)`` pair per dimension.
+      dilation: distance between the kernel's taps.
+      groups: splits input and output channels into groups that do not see each other.
+
+    Returns:
+      ``[B, *output, out]`` in the dtype of ``images``.
+
+    Raises:
+      ValueError: if ranks, channels, dtypes or the geometry do not fit together.
+
+    Example:
+      The mean of the 3 x 3 neighbourhood blurs:
+
+      >>> import jax.numpy as jnp
+      >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> conv(image, jnp.full((3, 3, 1, 1), 1 / 9), padding="VALID").item()
+      4.0
+
+    Reference:
+      ``jax.lax.conv_general_dilated``; ``torch.nn.functional.conv2d`` with the axes moved.
+    """
+    rank = _check_operands(images, kernel, groups)
+    strides = shapes.ints(strides, rank, "strides")
+    dilation = shapes.ints(dilation, rank, "dilation")
+    window = shapes.dilated(kernel.shape[:-2], dilation)
+    layout = _LAYOUTS[rank]
+    output = lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=strides,
+        padding=shapes.pairs(padding, images.shape[1:-1], window, strides),
+        rhs_dilation=dilation,
+        dimension_numbers=(*layout, layout[0]),
+        feature_group_count=groups,
+    )
+    return output if bias is None else add_bias(output, bias)
+
+
+def depthwise_conv(
+    images: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    strides: IntOrInts = 1,
+    padding: Padding = "SAME",
+    dilation: IntOrInts = 1,
+) -> jax.Array:
+    """Convolve each channel with kernels of its own.
+
+    Args:
+      images: ``[B, *spatial, C]``, floating point.
+      kernel: ``[*spatial, 1, C * multiplier]``; the outputs of channel ``c`` are the channels
+        ``c * multiplier`` to ``(c + 1) * multiplier - 1``.
+      bias: ``[C * multiplier]`` or None.
+      strides: as in `conv`.
+      padding: as in `conv`.
+      dilation: as in `conv`.
+
+    Returns:
+      ``[B, *output, C * multiplier]`` in the dtype of ``images``.
+
+    Raises:
+      ValueError: if ranks, channels, dtypes or the geometry do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> image = jnp.array([1.0, 10.0]).reshape(1, 1, 1, 2)
+      >>> depthwise_conv(image, jnp.array([2.0, 3.0]).reshape(1, 1, 1, 2)).ravel().tolist()
+      [2.0, 30.0]
+
+    Reference:
+      Sifre 2014, "Rigid-motion scattering for image classification", ch. 6.
+    """
+    shapes.spatial_rank(images)
+    return conv(
+        images,
+        kernel,
+        bias,
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        groups=images.shape[-1],
+    )
+
+
+def conv_transpose(
+    images: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    strides: IntOrInts = 1,
+    padding: Padding = "SAME",
+    dilation: IntOrInts = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Transposed convolution: the adjoint of `conv`, used to upsample.
+
+    Each input pixel adds its multiple of the kernel to the output, ``strides`` apart. ``strides``,
+    ``padding`` and ``dilation`` are those of the `conv` that it transposes, so an input of size
+    ``n`` gives ``n * s`` for ``"SAME"``, ``(n - 1) * s + max(window, s)`` for ``"VALID"`` and
+    ``(n - 1) * s + window - low - high`` for explicit padding.
+
+    Args:
+      images: ``[B, *spatial, in]``, floating point.
+      kernel: ``[*spatial, in / groups, out]``, the dtype of ``images``.
+      bias: ``[out]`` or None.
+      strides: how far apart neighbouring input pixels land in the output.
+      padding: as in `conv`; explicit padding is cropped from the output.
+      dilation: distance between the kernel's taps.
+      groups: as in `conv`.
+
+    Returns:
+      ``[B, *output, out]`` in the dtype of ``images``.
+
+    Raises:
+      ValueError: if ranks, channels, dtypes or the geometry do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> signal = jnp.array([1.0, 2.0]).reshape(1, 2, 1)
+      >>> ramp = jnp.array([3.0, 4.0]).reshape(2, 1, 1)
+      >>> conv_transpose(signal, ramp, strides=2).ravel().tolist()
+      [3.0, 4.0, 6.0, 8.0]
+
+    Reference:
+      Zeiler et al. 2010, "Deconvolutional networks". Equal to Keras's ``Conv2DTranspose`` with
+      the kernel's last two axes swapped, and to ``torch.nn.functional.conv_transpose2d``.
+    """
+    rank = _check_operands(images, kernel, groups)
+    strides = shapes.ints(strides, rank, "strides")
+    dilation = shapes.ints(dilation, rank, "dilation")
+    window = shapes.dilated(kernel.shape[:-2], dilation)
+    layout = _LAYOUTS[rank]
+    output = lax.conv_general_dilated(
+        images,
+        lax.rev(kernel, tuple(range(rank))),
+        window_strides=(1,) * rank,
+        padding=_transposed_padding(padding, images.shape[1:-1], window, strides),
+        lhs_dilation=strides,
+        rhs_dilation=dilation,
+        dimension_numbers=(*layout, layout[0]),
+        feature_group_count=groups,
+    )
+    return output if bias is None else add_bias(output, bias)
+
+
+def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> int:
+    rank = shapes.spatial_rank(images)
+    if kernel.ndim != rank + 2 or 0 in kernel.shape:
+        raise ValueError(
+            f"kernel must be [*spatial, in / groups, out] with {rank} spatial dimensions and none "
+            f"empty, for images of shape {images.shape}; got shape {kernel.shape}"
+        )
+    shapes.check_same_dtype(images, kernel, "images", "kernel")
+    (groups,) = shapes.ints(groups, 1, "groups")
+    channels, features = images.shape[-1], kernel.shape[-1]
+    if channels % groups or features % groups:
+        raise ValueError(
+            f"groups must divide the channels of images ({channels}) and the outputs of kernel "
+            f"({features}), got {groups}"
+        )
+    if kernel.shape[-2] != channels // groups:
+        raise ValueError(
+            f"kernel must have {channels} / {groups} = {channels // groups} input channels, got "
+            f"shape {kernel.shape} for images of shape {images.shape}"
+        )
+    return rank
+
+
+def _transposed_padding(
+    padding: Padding,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+) -> list[tuple[int, int]]:
+    """Padding of the stride-dilated input under which a convolution is the adjoint of `conv`."""
+    if padding == "SAME":
+        # The forward SAME padding of an input of size n * s, whose output has size n.
+        lows = [max(w - s, 0) // 2 for w, s in zip(window, strides, strict=True)]
+        return [
+            (w - 1 - low, s - 1 + low) for w, s, low in zip(window, strides, lows, strict=True)
+        ]
+    if padding == "VALID":
+        # The tail that a stride larger than the window steps over belongs to the output too.
+        return [(w - 1, max(w, s) - 1) for w, s in zip(window, strides, strict=True)]
+    cropped = shapes.explicit_pairs(padding, len(sizes))
+    for n, w, s, (low, high) in zip(sizes, window, strides, cropped, strict=True):
+        if (n - 1) * s + w - low - high < 1:
+            raise ValueError(
+                f"padding crops the whole output of images of spatial size {tuple(sizes)} and a "
+                f"window of {tuple(window)}, got {padding!r}"
+            )
+    return [(w - 1 - low, w - 1 - high) for w, (low, high) in zip(window, cropped, strict=True)]

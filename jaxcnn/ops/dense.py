@@ -1,0 +1,67 @@
+"""Fully connected layers, and the flattening in front of them."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import shapes
+
+
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """Fully connected layer: ``x @ kernel + bias`` over the last axis.
+
+    Args:
+      x: ``[..., in]``, floating point.
+      kernel: ``[in, out]``, the dtype of ``x``.
+      bias: ``[out]`` or None.
+
+    Returns:
+      ``[..., out]`` in the dtype of ``x``.
+
+    Raises:
+      ValueError: if shapes or dtypes do not fit together.
+
+    Example:
+      >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]]), jnp.array([0.5])).item()
+      11.5
+    """
+    shapes.check_floating(x, "x")
+    shapes.check_same_dtype(x, kernel, "x", "kernel")
+    if x.ndim == 0 or kernel.ndim != 2 or kernel.shape[0] != x.shape[-1]:
+        raise ValueError(
+            f"kernel must be [in, out] with in = the last dimension of x {x.shape}, "
+            f"got shape {kernel.shape}"
+        )
+    output = jnp.dot(x, kernel)
+    return output if bias is None else add_bias(output, bias)
+
+
+def flatten(images: jax.Array) -> jax.Array:
+    """Feature maps ``[B, ...]`` as one vector per image, ``[B, prod(...)]``, channels fastest.
+
+    Raises:
+      ValueError: if there is no batch dimension.
+
+    Example:
+      >>> flatten(jnp.zeros((2, 4, 4, 3))).shape
+      (2, 48)
+    """
+    if images.ndim == 0:
+        raise ValueError("images must be [B, ...], got a scalar")
+    return images.reshape(images.shape[0], math.prod(images.shape[1:]))
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Add a vector ``[C]`` to the last axis of ``[..., C]``.
+
+    Raises:
+      ValueError: if ``bias`` has another shape or dtype.
+
+    Example:
+      >>> add_bias(jnp.zeros((1, 2)), jnp.array([1.0, 2.0])).tolist()
+      [[1.0, 2.0]]
+    """
+    shapes.check_bias(bias, x.shape[-1])
+    shapes.check_same_dtype(x, bias, "the output", "bias")
+    return x + jnp.expand_dims(bias, range(x.ndim - 1))

@@ -1,0 +1,83 @@
+"""Batch normalisation as a pure function: statistics in, statistics out."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn import shapes
+
+
+def batch_norm(
+    x: jax.Array,
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+    mean: jax.Array,
+    var: jax.Array,
+    *,
+    train: bool,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Normalise each channel to zero mean and unit variance, then scale and shift it.
+
+    ``y = (x - m) / sqrt(v + epsilon) * scale + bias``, where ``m`` and ``v`` are the mean and the
+    (biased) variance of the batch in training, and the running statistics otherwise. Statistics
+    are computed in float32 (float64 for float64 input) whatever the dtype of ``x``.
+
+    Args:
+      x: ``[B, ..., C]``, floating point; every axis but the last is averaged over.
+      scale: ``[C]``, or None for 1.
+      bias: ``[C]``, or None for 0.
+      mean: running mean ``[C]``.
+      var: running variance ``[C]``.
+      train: use the statistics of the batch and move the running ones towards them.
+      momentum: the share of the running statistics kept at each step, in [0, 1].
+      epsilon: added to the variance, > 0.
+
+    Returns:
+      ``y`` with shape and dtype of ``x``, and the running ``(mean, var)`` to keep: unchanged when
+      ``train`` is False, ``momentum * running + (1 - momentum) * batch`` otherwise.
+
+    Raises:
+      ValueError: if shapes do not fit, or ``momentum`` or ``epsilon`` are out of range.
+
+    Example:
+      >>> x = jnp.array([[1.0], [3.0]])
+      >>> zero, one = jnp.zeros(1), jnp.ones(1)
+      >>> y, (mean, var) = batch_norm(x, one, zero, zero, one, train=True, epsilon=1e-9)
+      >>> y.ravel().tolist(), round(mean.item(), 6)
+      ([-1.0, 1.0], 0.2)
+
+    Reference:
+      Ioffe and Szegedy 2015, "Batch normalization". The running variance follows Keras and Flax
+      (biased); torch feeds it the unbiased estimate.
+    """
+    shapes.check_floating(x, "x")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"x must be [B, ..., C] with no empty dimension, got shape {x.shape}")
+    for name, vector in (("scale", scale), ("bias", bias), ("mean", mean), ("var", var)):
+        if vector is not None:
+            shapes.check_bias(vector, x.shape[-1], name)
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must be in [0, 1], got {momentum!r}")
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be > 0, got {epsilon!r}")
+
+    precise = jnp.promote_types(x.dtype, jnp.float32)
+    values = x.astype(precise)
+    axes = tuple(range(x.ndim - 1))
+    running = (mean, var)
+    if train:
+        mean = jnp.mean(values, axes)
+        var = jnp.mean(lax.square(values - jnp.expand_dims(mean, axes)), axes)
+        running = (
+            momentum * running[0] + (1 - momentum) * mean,
+            momentum * running[1] + (1 - momentum) * var,
+        )
+    factor = lax.rsqrt(var + epsilon)
+    if scale is not None:
+        factor = factor * scale
+    y = (values - jnp.expand_dims(mean, axes)) * jnp.expand_dims(factor, axes)
+    if bias is not None:
+        y = y + jnp.expand_dims(bias, axes)
+    return y.astype(x.dtype), running

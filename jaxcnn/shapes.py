@@ -1,0 +1,199 @@
+"""Windows, strides and padding in canonical form, and the checks at the library's door.
+
+Arrays are channels-last: ``[B, *spatial, C]`` with 1, 2 or 3 spatial dimensions. Every check
+looks at shapes, dtypes and Python numbers only, so inside ``jit`` it runs while tracing and a
+compiled function pays nothing for it. Each raises ``ValueError`` naming the argument, its value
+and what would be accepted.
+"""
+
+import difflib
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+IntOrInts = int | Sequence[int]
+Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
+Pairs = tuple[tuple[int, int], ...]
+
+
+def did_you_mean(name: str, accepted: Iterable[str]) -> str:
+    """A sentence listing what is accepted, led by the closest spelling.
+
+    Example:
+      >>> did_you_mean("lenet", ["classic_cnn", "lenet5"])
+      "Did you mean 'lenet5'? Accepted: classic_cnn, lenet5"
+    """
+    accepted = sorted(accepted)
+    close = difflib.get_close_matches(name, accepted, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Accepted: {', '.join(accepted)}"
+
+
+def spatial_rank(images: jax.Array, name: str = "images") -> int:
+    """Number of spatial dimensions of ``[B, *spatial, C]`` floating-point images.
+
+    Raises:
+      ValueError: if there are not 1, 2 or 3 of them, one is empty, or the dtype is not floating.
+    """
+    if images.ndim not in (3, 4, 5):
+        raise ValueError(
+            f"{name} must be [B, *spatial, C] with 1, 2 or 3 spatial dimensions, "
+            f"got shape {images.shape}"
+        )
+    if 0 in images.shape[1:]:
+        raise ValueError(f"{name} must have no empty dimension, got shape {images.shape}")
+    check_floating(images, name)
+    return images.ndim - 2
+
+
+def check_floating(x: jax.Array, name: str) -> None:
+    """Refuse anything but floating-point arrays."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be floating point, got {x.dtype}; "
+            "jaxcnn.image.to_float turns uint8 images into float32"
+        )
+
+
+def check_same_dtype(x: jax.Array, other: jax.Array, name: str, other_name: str) -> None:
+    """Refuse operands of different dtypes: an implicit promotion would hide a slow path."""
+    if x.dtype != other.dtype:
+        raise ValueError(
+            f"{other_name} must have the dtype of {name} ({x.dtype}), got {other.dtype}; cast one"
+        )
+
+
+def check_bias(bias: jax.Array, features: int, name: str = "bias") -> None:
+    """Refuse a per-channel vector whose shape is not ``[features]``."""
+    if bias.shape != (features,):
+        raise ValueError(f"{name} must have shape ({features},), got {bias.shape}")
+
+
+def check_probability(value: Any, name: str) -> None:
+    """Refuse a Python number outside [0, 1); traced values pass unchecked."""
+    if isinstance(value, int | float) and not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+
+
+def ints(value: IntOrInts, rank: int, name: str) -> tuple[int, ...]:
+    """Bring one positive integer, or one per spatial dimension, to a tuple.
+
+    Example:
+      >>> ints(2, 3, "strides")
+      (2, 2, 2)
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        if isinstance(value, Sequence):
+            result = tuple(operator.index(item) for item in value)
+        else:
+            result = (operator.index(value),) * rank
+    except TypeError:
+        result = ()
+    if len(result) != rank or min(result) < 1:
+        raise ValueError(
+            f"{name} must be a positive integer or {rank} of them, got {value!r}"
+        )
+    return result
+
+
+def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """Extent of a window whose taps lie ``dilation`` apart: ``(w - 1) * d + 1``."""
+    return tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
+
+
+def pairs(
+    padding: Padding,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+) -> Pairs:
+    """Bring ``padding`` to one ``(low, high)`` pair per spatial dimension.
+
+    ``"SAME"`` pads so that the output has ``ceil(size / stride)`` positions, the odd one at the
+    high end (TensorFlow's and XLA's rule); ``"VALID"`` pads nothing; an integer pads all sides.
+
+    Args:
+      padding: ``"SAME"``, ``"VALID"``, an integer >= 0, or one ``(low, high)`` per dimension.
+      sizes: input extent per spatial dimension.
+      window: window extent per spatial dimension, dilation included.
+      strides: stride per spatial dimension.
+
+    Returns:
+      One ``(low, high)`` pair of integers >= 0 per spatial dimension.
+
+    Raises:
+      ValueError: if ``padding`` is none of these, or the window does not fit the padded input.
+
+    Example:
+      >>> pairs("SAME", (28, 5), (5, 2), (1, 2))
+      ((2, 2), (0, 1))
+    """
+    if padding == "VALID":
+        result: Pairs = ((0, 0),) * len(sizes)
+    elif padding == "SAME":
+        totals = [
+            max((math.ceil(n / s) - 1) * s + w - n, 0)
+            for n, w, s in zip(sizes, window, strides, strict=True)
+        ]
+        result = tuple((total // 2, total - total // 2) for total in totals)
+    else:
+        result = explicit_pairs(padding, len(sizes))
+    for n, w, (low, high) in zip(sizes, window, result, strict=True):
+        if n + low + high < w:
+            raise ValueError(
+                f"a window of {tuple(window)} does not fit images of spatial size {tuple(sizes)} "
+                f"with padding {padding!r}"
+            )
+    return result
+
+
+def explicit_pairs(padding: Any, rank: int) -> Pairs:
+    """Bring an integer, or one ``(low, high)`` per dimension, to pairs of integers >= 0.
+
+    Example:
+      >>> explicit_pairs(1, 2)
+      ((1, 1), (1, 1))
+    """
+    try:
+        if isinstance(padding, str | bool):
+            raise TypeError
+        if isinstance(padding, Sequence):
+            result = tuple((operator.index(low), operator.index(high)) for low, high in padding)
+        else:
+            result = ((operator.index(padding),) * 2,) * rank
+    except (TypeError, ValueError):
+        result = ()
+    if len(result) != rank or min(min(pair) for pair in result) < 0:
+        raise ValueError(
+            "padding must be 'SAME', 'VALID', an integer >= 0 or "
+            f"{rank} (low, high) pairs of them, got {padding!r}"
+        )
+    return result
+
+
+def window_sizes(
+    sizes: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    padding: Pairs,
+) -> np.ndarray:
+    """How many real (unpadded) positions each window covers, shape ``[*output]``.
+
+    Example:
+      >>> window_sizes((3, 3), (2, 2), (2, 2), ((0, 1), (0, 1)))
+      array([[4, 2],
+             [2, 1]])
+    """
+    counts = np.ones((), np.int64)
+    for n, w, s, (low, high) in zip(sizes, window, strides, padding, strict=True):
+        starts = np.arange(0, n + low + high - w + 1, s) - low
+        covered = np.minimum(starts + w, n) - np.maximum(starts, 0)
+        counts = np.multiply.outer(counts, covered)
+    return counts

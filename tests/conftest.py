@@ -1,0 +1,21 @@
+"""The suite is strict: warnings are errors, rank promotion raises, every seed is in the failure."""
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Shapes that were never compiled take a while, so a deadline would measure XLA and the machine.
+hypothesis.settings.register_profile(
+    "jaxcnn", deadline=None, max_examples=30, derandomize=True, print_blob=True
+)
+hypothesis.settings.load_profile("jaxcnn")
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> jax.Array:
+    """A random key of the test's own; its seed is printed when the test fails."""
+    seed = sum(request.node.nodeid.encode())
+    print(f"key: jax.random.key({seed})")
+    return jax.random.key(seed)
