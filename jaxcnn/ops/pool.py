@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxcnn import shapes
@@ -158,7 +159,8 @@ def _reduce_window(
 ) -> jax.Array:
     return lax.reduce_window(
         images,
-        jnp.asarray(initial, images.dtype),
+        # A NumPy scalar: lax recognises the monoid, and so its gradient, by a concrete value.
+        np.asarray(initial, images.dtype),
         combine,
         window_dimensions=(1, *sizes, 1),
         window_strides=(1, *steps, 1),

@@ -1,0 +1,47 @@
+"""What travels from the data to the step: one batch of examples."""
+
+import collections
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Batch(NamedTuple):
+    """``B`` examples, of which the first ``mask.sum()`` count.
+
+    A short last batch is filled up with copies of its own first rows (``mask`` False), so every
+    batch has one shape, and batch statistics are those of real images.
+
+    Attributes:
+      image: ``[B, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1].
+      label: ``[B]``, int32 class indices.
+      mask: ``[B]`` bool, False for rows that must not count.
+      index: ``[B]`` int32, the position of each example in its source.
+      epoch: scalar int32, the pass over the source that the batch belongs to.
+    """
+
+    image: Any
+    label: Any
+    mask: Any
+    index: Any
+    epoch: Any
+
+
+def prefetch(batches: Iterable[Batch], *, depth: int = 2) -> Iterator[Batch]:
+    """Send batches to the device ``depth`` ahead of their use.
+
+    The transfer is asynchronous, so the next batch is gathered while the device works.
+
+    Example:
+      >>> from jaxcnn import data
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> next(data.prefetch(data.batches(source, 32))).image.shape
+      (32, 28, 28, 1)
+    """
+    waiting: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        waiting.append(jax.device_put(batch))
+        if len(waiting) > depth:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,0 +1,118 @@
+"""From pixels to what a network sees: one description, used wherever images enter.
+
+The same `Preprocess` drives decoding, training, evaluation and prediction and is stored with the
+weights, so they cannot disagree.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import shapes
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floating point passes as float32.
+
+    Raises:
+      ValueError: for other dtypes, whose range is not known.
+
+    Example:
+      >>> to_float(jnp.array([0, 51, 255], jnp.uint8)).tolist()
+      [0.0, 0.20000000298023224, 1.0]
+    """
+    if images.dtype == jnp.uint8:
+        # XLA turns a division by 255 into a product that is off in the last bit for half of the
+        # values. x / 256 is exact, and x / 255 = x / 256 + x / 65280 rounds correctly for each.
+        values = images.astype(jnp.float32)
+        return values * (1 / 256) + values * (1 / 65280)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images must be uint8 or floating point, got {images.dtype}")
+    return images.astype(jnp.float32)
+
+
+def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """``(images - mean) / std`` with one mean and one standard deviation per channel.
+
+    Args:
+      images: ``[..., C]``, floating point.
+      mean: ``C`` numbers, in the units of ``images``.
+      std: ``C`` numbers > 0.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if the lengths are not ``C`` or ``images`` is not floating point.
+
+    Example:
+      Pixels in [0, 1] brought to [-1, 1]:
+
+      >>> normalize(jnp.array([[0.0], [1.0]]), (0.5,), (0.5,)).tolist()
+      [[-1.0], [1.0]]
+    """
+    shapes.check_floating(images, "images")
+    vectors = jnp.asarray(mean, images.dtype), jnp.asarray(std, images.dtype)
+    for name, vector in zip(("mean", "std"), vectors, strict=True):
+        shapes.check_bias(vector, images.shape[-1], name)
+    lead = range(images.ndim - 1)
+    return (images - jnp.expand_dims(vectors[0], lead)) / jnp.expand_dims(vectors[1], lead)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """What a network expects of its images.
+
+    Called on raw images it does all of it: ``preprocess(images)`` is
+    ``preprocess.normalize(preprocess.to_float(images))``. Training puts augmentation in between.
+
+    Attributes:
+      size: (height, width) in pixels; files are cropped and resized to it.
+      channels: 1 (greyscale) or 3 (RGB) for files; any number for arrays.
+      mean: subtracted from each channel of images in [0, 1].
+      std: divides each channel after that, > 0.
+
+    Raises:
+      ValueError: if a field is out of range.
+
+    Example:
+      >>> preprocess = Preprocess(size=(28, 28), channels=1, mean=(0.5,), std=(0.5,))
+      >>> preprocess(jnp.full((1, 28, 28, 1), 255, jnp.uint8)).max().item()
+      1.0
+    """
+
+    size: tuple[int, int]
+    channels: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        (channels,) = shapes.ints(self.channels, 1, "channels")
+        object.__setattr__(self, "size", shapes.ints(self.size, 2, "size"))
+        object.__setattr__(self, "mean", tuple(self.mean) or (0.0,) * channels)
+        object.__setattr__(self, "std", tuple(self.std) or (1.0,) * channels)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels or not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be {channels} finite numbers, got {values!r}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be > 0, got {self.std!r}")
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Raw images ``[B, *size, C]`` as the network sees them, float32."""
+        return self.normalize(self.to_float(images))
+
+    def to_float(self, images: jax.Array) -> jax.Array:
+        """Raw images as float32 in [0, 1], after a check of their shape."""
+        expected = (*self.size, self.channels)
+        if images.shape[1:] != expected:
+            raise ValueError(
+                f"images must be [B, {', '.join(map(str, expected))}], got shape {images.shape}"
+            )
+        return to_float(images)
+
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Images in [0, 1] with this network's mean subtracted, divided by its deviation."""
+        return normalize(images, self.mean, self.std)

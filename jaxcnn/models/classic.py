@@ -1,0 +1,164 @@
+"""The classical networks: the course's own, LeNet-5, and a small VGG.
+
+Each is called as ``model.apply(variables, images, train=...)`` and is
+``head(features(images, train), train)``; both parts are callable with ``method=``. Logits are
+float32 whatever the network computes in.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import ops
+from jaxcnn.models.layers import BatchNorm, Conv, Dense, Dropout
+
+
+class ClassicCNN(nn.Module):
+    """The course's classical CNN: convolution, pooling, dropout, two dense layers.
+
+    32 5x5 filters, 2x2 max pooling, dropout, and 128 hidden neurons.
+
+    Attributes:
+      num_classes: number of outputs.
+      dropout: rate of the dropout after pooling.
+      dtype: type to compute in.
+
+    Example:
+      >>> model = ClassicCNN(num_classes=10)
+      >>> images = jnp.zeros((2, 28, 28, 1))
+      >>> variables = model.init(jax.random.key(0), images, train=False)
+      >>> model.apply(variables, images, train=False).shape
+      (2, 10)
+
+    Reference:
+      The course's slide "A classical CNN architecture".
+    """
+
+    num_classes: int
+    dropout: float = 0.2
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Name the layers."""
+        self.conv = Conv(32, 5, dtype=self.dtype)
+        self.drop = Dropout(self.dropout)
+        self.hidden = Dense(128, dtype=self.dtype)
+        self.output = Dense(self.num_classes, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train), train)
+
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """Images to feature maps ``[B, H/2, W/2, 32]``."""
+        x = nn.relu(self.conv(images))
+        return self.drop(ops.max_pool(x, 2, padding="SAME"), train=train)
+
+    def head(self, features: jax.Array, train: bool) -> jax.Array:
+        """Feature maps to logits."""
+        x = nn.relu(self.hidden(ops.flatten(features)))
+        return _logits(self.output(x))
+
+
+class LeNet5(nn.Module):
+    """LeNet-5: two tanh convolutions with average pooling, then 120, 84 and ``num_classes``.
+
+    Subsampling is a plain average and the output layer is linear, as in every modern retelling;
+    the original had trainable subsampling and radial basis outputs.
+
+    Attributes:
+      num_classes: number of outputs.
+      dtype: type to compute in.
+
+    Reference:
+      LeCun et al. 1998, "Gradient-based learning applied to document recognition", figure 2.
+    """
+
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Name the layers."""
+        self.conv1 = Conv(6, 5, dtype=self.dtype)
+        self.conv2 = Conv(16, 5, padding="VALID", dtype=self.dtype)
+        self.hidden1 = Dense(120, dtype=self.dtype)
+        self.hidden2 = Dense(84, dtype=self.dtype)
+        self.output = Dense(self.num_classes, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Images ``[B, H, W, C]``, at least 12 x 12, to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train), train)
+
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """Images to feature maps ``[B, 5, 5, 16]`` (for 28 x 28)."""
+        del train  # nothing here differs in training
+        x = ops.avg_pool(nn.tanh(self.conv1(images)), 2)
+        return ops.avg_pool(nn.tanh(self.conv2(x)), 2)
+
+    def head(self, features: jax.Array, train: bool) -> jax.Array:
+        """Feature maps to logits."""
+        del train
+        x = nn.tanh(self.hidden1(ops.flatten(features)))
+        return _logits(self.output(nn.tanh(self.hidden2(x))))
+
+
+class SmallVGG(nn.Module):
+    """A small VGG: stages of 3x3 convolutions, each halved by max pooling, and two dense layers.
+
+    Attributes:
+      num_classes: number of outputs.
+      widths: channels of each stage of two convolutions.
+      batch_norm: normalise after each convolution.
+      dropout: rate of the dropout in front of each dense layer.
+      dtype: type to compute in.
+
+    Reference:
+      After Simonyan and Zisserman 2014, "Very deep convolutional networks", scaled down.
+    """
+
+    num_classes: int
+    widths: tuple[int, ...] = (32, 64, 128)
+    batch_norm: bool = True
+    dropout: float = 0.3
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Name the layers."""
+        widths = [width for width in self.widths for _ in range(2)]
+        # A bias in front of a normalisation would be subtracted again.
+        self.convs = [
+            Conv(width, 3, use_bias=not self.batch_norm, dtype=self.dtype) for width in widths
+        ]
+        self.norms = [BatchNorm() for _ in widths] if self.batch_norm else []
+        self.drop = Dropout(self.dropout)
+        self.hidden = Dense(128, dtype=self.dtype)
+        self.output = Dense(self.num_classes, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train), train)
+
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """Images to feature maps, each side halved (rounding up) once per stage."""
+        x = images
+        for number, conv in enumerate(self.convs):
+            x = conv(x)
+            if self.batch_norm:
+                x = self.norms[number](x, train=train)
+            x = nn.relu(x)
+            if number % 2:
+                x = ops.max_pool(x, 2, padding="SAME")
+        return x
+
+    def head(self, features: jax.Array, train: bool) -> jax.Array:
+        """Feature maps to logits."""
+        x = self.drop(ops.flatten(features), train=train)
+        x = self.drop(nn.relu(self.hidden(x)), train=train)
+        return _logits(self.output(x))
+
+
+def _logits(x: jax.Array) -> jax.Array:
+    """Half-precision outputs as float32, so that losses are computed in full precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

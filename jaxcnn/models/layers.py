@@ -1,0 +1,244 @@
+"""Linen modules that own parameters and call `jaxcnn.ops`; nothing is computed here.
+
+Kernels start Glorot-uniform, biases zero (Keras's defaults). Parameters are float32; ``dtype`` is
+the type that a layer computes in, by default that of its input.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import ops, shapes
+from jaxcnn.shapes import IntOrInts, Padding
+
+Initializer = Callable[..., jax.Array]
+
+
+class Conv(nn.Module):
+    """Convolution with a kernel (and bias) of its own; see `jaxcnn.ops.conv`.
+
+    Attributes:
+      features: number of output channels.
+      window: extent of the kernel, one integer or one per spatial dimension.
+      strides: step between positions.
+      padding: ``"SAME"``, ``"VALID"``, an integer, or pairs.
+      dilation: distance between the kernel's taps.
+      groups: channel groups that do not see each other.
+      use_bias: whether to add a bias.
+      kernel_init: initialises the kernel.
+      dtype: type to compute in, None for that of the input.
+
+    Example:
+      >>> layer = Conv(32, 5)
+      >>> variables = layer.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+      >>> variables["params"]["kernel"].shape
+      (5, 5, 1, 32)
+    """
+
+    features: int
+    window: IntOrInts
+    strides: IntOrInts = 1
+    padding: Padding = "SAME"
+    dilation: IntOrInts = 1
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """``[B, *spatial, in]`` to ``[B, *output, features]``."""
+        rank = shapes.spatial_rank(images)
+        window = shapes.ints(self.window, rank, "window")
+        inputs = images.shape[-1] // self.groups
+        kernel, bias = _kernel_and_bias(self, (*window, inputs, self.features))
+        images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
+        return ops.conv(
+            images,
+            kernel,
+            bias,
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+class DepthwiseConv(nn.Module):
+    """A convolution of each channel by itself; see `jaxcnn.ops.depthwise_conv`.
+
+    Attributes:
+      window: extent of the kernel.
+      multiplier: output channels per input channel.
+      strides: step between positions.
+      padding: as in `Conv`.
+      use_bias: whether to add a bias.
+      kernel_init: initialises the kernel.
+      dtype: type to compute in, None for that of the input.
+    """
+
+    window: IntOrInts
+    multiplier: int = 1
+    strides: IntOrInts = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """``[B, *spatial, C]`` to ``[B, *output, C * multiplier]``."""
+        window = shapes.ints(self.window, shapes.spatial_rank(images), "window")
+        features = images.shape[-1] * self.multiplier
+        kernel, bias = _kernel_and_bias(self, (*window, 1, features))
+        images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
+        return ops.depthwise_conv(
+            images, kernel, bias, strides=self.strides, padding=self.padding
+        )
+
+
+class ConvTranspose(nn.Module):
+    """Upsampling by a transposed convolution; see `jaxcnn.ops.conv_transpose`.
+
+    Attributes:
+      features: number of output channels.
+      window: extent of the kernel.
+      strides: factor of the upsampling.
+      padding: as in `Conv`.
+      use_bias: whether to add a bias.
+      kernel_init: initialises the kernel.
+      dtype: type to compute in, None for that of the input.
+    """
+
+    features: int
+    window: IntOrInts
+    strides: IntOrInts = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """``[B, *spatial, in]`` to ``[B, *output, features]``."""
+        window = shapes.ints(self.window, shapes.spatial_rank(images), "window")
+        kernel, bias = _kernel_and_bias(self, (*window, images.shape[-1], self.features))
+        images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
+        return ops.conv_transpose(
+            images, kernel, bias, strides=self.strides, padding=self.padding
+        )
+
+
+class Dense(nn.Module):
+    """Fully connected layer; see `jaxcnn.ops.dense`.
+
+    Attributes:
+      features: number of outputs.
+      use_bias: whether to add a bias.
+      kernel_init: initialises the kernel.
+      dtype: type to compute in, None for that of the input.
+    """
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., in]`` to ``[..., features]``."""
+        kernel, bias = _kernel_and_bias(self, (x.shape[-1], self.features))
+        x, kernel, bias = _to_compute_dtype(self.dtype, x, kernel, bias)
+        return ops.dense(x, kernel, bias)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation; running statistics live in ``batch_stats``. See `jaxcnn.ops.batch_norm`.
+
+    Attributes:
+      momentum: share of the running statistics kept at each step.
+      epsilon: added to the variance.
+      use_scale: whether to scale the normalised values.
+      use_bias: whether to shift them.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalise ``[B, ..., C]`` with the statistics of the batch, or else the running ones."""
+        shape = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, shape) if self.use_scale else None
+        bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else None
+        y, running = ops.batch_norm(
+            x,
+            scale,
+            bias,
+            mean.value,
+            var.value,
+            train=train,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+        )
+        if train and not self.is_initializing():
+            mean.value, var.value = running
+        return y
+
+
+class Dropout(nn.Module):
+    """Dropout in training, nothing otherwise; draws from the ``dropout`` stream.
+
+    Attributes:
+      rate: probability of zeroing a value, in [0, 1).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Any shape to the same shape."""
+        shapes.check_probability(self.rate, "rate")
+        if not train or self.rate == 0:
+            return x
+        return ops.dropout(self.make_rng("dropout"), x, self.rate)
+
+
+class GaussianNoise(nn.Module):
+    """Additive normal noise in training, nothing otherwise; draws from the ``dropout`` stream.
+
+    Attributes:
+      stddev: standard deviation of the noise, >= 0.
+    """
+
+    stddev: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Any shape to the same shape."""
+        if not train or self.stddev == 0:
+            return x
+        return ops.gaussian_noise(self.make_rng("dropout"), x, self.stddev)
+
+
+def _kernel_and_bias(
+    layer: Any, shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array | None]:
+    if math.prod(shape) == 0:
+        raise ValueError(f"features must be >= 1 in {type(layer).__name__}, got kernel {shape}")
+    kernel = layer.param("kernel", layer.kernel_init, shape)
+    bias = layer.param("bias", nn.initializers.zeros, shape[-1:]) if layer.use_bias else None
+    return kernel, bias
+
+
+def _to_compute_dtype(dtype: Any, *arrays: jax.Array | None) -> Any:
+    target = arrays[0].dtype if dtype is None else jnp.dtype(dtype)  # type: ignore[union-attr]
+    return [None if array is None else array.astype(target) for array in arrays]

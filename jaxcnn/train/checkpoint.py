@@ -1,0 +1,159 @@
+"""Snapshots of a run on disk: atomic, verified on reading, with older ones to fall back to.
+
+orbax commits a checkpoint atomically but checks no data; so its SHA-256 is saved in the same
+commit, and a snapshot that does not match is passed over for the next older one.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxcnn.metrics import Counts
+from jaxcnn.train.state import TrainState
+
+History = list[dict[str, float]]
+
+
+class Snapshot(NamedTuple):
+    """All that `jaxcnn.train.fit` needs to go on, in the middle of an epoch or between two.
+
+    Attributes:
+      state: the train state.
+      counts: metric counts of the epoch under way, None between epochs.
+      history: one row per finished epoch.
+      metadata: JSON values kept beside the weights, such as preprocessing and class names.
+    """
+
+    state: TrainState
+    counts: Counts | None = None
+    history: History = []  # noqa: RUF012 - a default that is never mutated
+    metadata: dict[str, Any] = {}  # noqa: RUF012
+
+
+def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
+    """Write a snapshot under its step number and delete all but the newest ``keep``.
+
+    It is complete or absent, whenever the process dies.
+
+    Args:
+      folder: where the run's checkpoints live; made if need be.
+      snapshot: what to save.
+      keep: how many snapshots to keep, >= 1.
+
+    Raises:
+      OSError: if the folder cannot be written.
+    """
+    step = int(snapshot.state.step)
+    folder = Path(folder).absolute()
+    record = {
+        "history": snapshot.history,
+        "metadata": snapshot.metadata,
+        # float32 and int32 survive the way through JSON exactly.
+        "counts": _to_json(snapshot.counts),
+    }
+    record["sha256"] = _digest(snapshot.state, record)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        # A snapshot of this step is there only if it was damaged or the run went back before it.
+        stale = folder / str(step)
+        replaced = folder / f"replaced-{step}"
+        if stale.exists():
+            stale.rename(replaced)
+            manager.reload()
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(snapshot.state), record=ocp.args.JsonSave(record)
+            ),
+        )
+        manager.wait_until_finished()
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def restore(folder: str | Path, like: TrainState) -> Snapshot:
+    """Read the newest snapshot that is intact.
+
+    Args:
+      folder: where the run's checkpoints live.
+      like: a state of the same structure, for example
+        ``jax.eval_shape(lambda: create_state(...))``; its values are not used.
+
+    Returns:
+      The snapshot, bit for bit as saved. A damaged one is passed over with a warning.
+
+    Raises:
+      ValueError: if there is no intact snapshot that fits ``like``.
+    """
+    folder = Path(folder).absolute()
+    steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
+    if not steps:
+        raise ValueError(f"no checkpoint in {folder}")
+    problems = []
+    for step in steps:
+        try:
+            snapshot = _read(folder, step, like)
+        except Exception as error:
+            # Damage surfaces as whatever the storage layers happen to raise.
+            problems.append(f"step {step}: {type(error).__name__}: {error}".splitlines()[0])
+            continue
+        for problem in problems:
+            warnings.warn(f"passed over a damaged checkpoint in {folder}: {problem}", stacklevel=2)
+        return snapshot
+    raise ValueError(f"no intact checkpoint in {folder} that fits the model: {'; '.join(problems)}")
+
+
+def fingerprint(tree: chex.ArrayTree) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in the order of the names.
+
+    Example:
+      >>> fingerprint({"b": np.zeros(2), "a": 1}) == fingerprint({"a": 1, "b": np.zeros(2)})
+      True
+    """
+    digest = hashlib.sha256()
+    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+    for name, leaf in sorted(leaves, key=lambda item: item[0]):
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _read(folder: Path, step: int, like: TrainState) -> Snapshot:
+    with ocp.CheckpointManager(folder) as manager:
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore()
+            ),
+        )
+    record = dict(restored.record)
+    if record.pop("sha256", None) != _digest(restored.state, record):
+        raise ValueError("its SHA-256 does not match its content")
+    counts = record["counts"]
+    if counts is not None:
+        counts = {
+            name: np.asarray(value, np.float32 if isinstance(value, float) else np.int32)
+            for name, value in counts.items()
+        }
+    return Snapshot(restored.state, counts, record["history"], record["metadata"])
+
+
+def _digest(state: TrainState, record: dict[str, Any]) -> str:
+    text = fingerprint(state) + json.dumps(record, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _to_json(counts: Counts | None) -> dict[str, float] | None:
+    if counts is None:
+        return None
+    return {name: np.asarray(value).item() for name, value in counts.items()}

@@ -1,0 +1,159 @@
+"""The state of a run as one pytree, and where its random numbers come from.
+
+Randomness is addressed, not consumed: a run has one root key, each use has a stream folded into
+it, and a step or an example folds its own number into that. Nothing depends on what was drawn
+before, so a resumed run draws what it would have drawn.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+# The streams of a run; the order of examples has one of its own in `jaxcnn.data`.
+INIT, DROPOUT, AUGMENT = 0, 2, 3
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes.
+
+    Attributes:
+      step: number of steps taken, int32 scalar.
+      params: trainable arrays.
+      batch_stats: running statistics, empty for a model without any.
+      opt_state: state of the optax optimizer.
+      key: the root key of the run.
+    """
+
+    step: jax.Array
+    params: chex.ArrayTree
+    batch_stats: chex.ArrayTree
+    opt_state: optax.OptState
+    key: chex.PRNGKey
+
+    @property
+    def variables(self) -> dict[str, chex.ArrayTree]:
+        """``params`` and ``batch_stats`` as ``model.apply`` takes them."""
+        return to_variables(self.params, self.batch_stats)
+
+
+class Functions(NamedTuple):
+    """A plain pair of functions behind Linen's ``init`` and ``apply``; see `from_functions`."""
+
+    init: Callable[..., Any]
+    apply: Callable[..., Any]
+
+
+def to_variables(params: chex.ArrayTree, batch_stats: chex.ArrayTree) -> dict[str, Any]:
+    """Linen's dictionary of collections, without the empty one."""
+    return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+
+
+def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Functions:
+    """A model from two plain functions, for those who do not use Flax.
+
+    Args:
+      init: ``init(key, images) -> params``, any pytree of arrays.
+      apply: ``apply(params, images, *, train, key) -> logits``; ``key`` is None outside training.
+
+    Returns:
+      A model that `create_state`, `make_train_step` and `make_eval_step` take like a Linen module.
+
+    Example:
+      >>> model = from_functions(
+      ...     lambda key, images: jnp.zeros((images[0].size, 10)),
+      ...     lambda params, images, *, train, key: images.reshape(len(images), -1) @ params,
+      ... )
+      >>> state = create_state(model, optax.sgd(0.1), jnp.zeros((1, 28, 28, 1)))
+      >>> state.params.shape
+      (784, 10)
+    """
+
+    def linen_init(key: jax.Array, images: jax.Array, *, train: bool) -> dict[str, Any]:
+        del train
+        return {"params": init(key, images)}
+
+    def linen_apply(
+        variables: dict[str, Any],
+        images: jax.Array,
+        *,
+        train: bool,
+        rngs: dict[str, jax.Array] | None = None,
+        mutable: Any = False,
+    ) -> Any:
+        key = rngs["dropout"] if rngs else None
+        logits = apply(variables["params"], images, train=train, key=key)
+        return (logits, {}) if mutable else logits
+
+    return Functions(linen_init, linen_apply)
+
+
+def create_state(
+    model: Any, optimizer: optax.GradientTransformation, images: Any, *, seed: int = 0
+) -> TrainState:
+    """Initialise parameters, statistics and optimizer in one compiled call.
+
+    Args:
+      model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
+      optimizer: any optax transformation.
+      images: preprocessed images, ``[B, *spatial, C]`` float32; only their shape and dtype count,
+        so a ``jax.ShapeDtypeStruct`` will do.
+      seed: names the run's root key, >= 0.
+
+    Returns:
+      The state at step 0.
+
+    Raises:
+      ValueError: if ``seed`` is negative, the module has no ``train`` argument, or it keeps
+        collections other than ``params`` and ``batch_stats``.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> state = create_state(models.create("lenet5", 10), optax.sgd(0.1), jnp.zeros((1, 28, 28, 1)))
+      >>> state.params["conv1"]["kernel"].shape
+      (5, 5, 1, 6)
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    if isinstance(model, nn.Module) and "train" not in inspect.signature(model.__call__).parameters:
+        raise ValueError(
+            f"model must be called as model(images, train=...), got {type(model).__name__} "
+            "whose __call__ has no argument train"
+        )
+
+    def initialize(key: jax.Array) -> TrainState:
+        example = jnp.zeros(images.shape, images.dtype)
+        variables = model.init(jax.random.fold_in(key, INIT), example, train=False)
+        if unknown := set(variables) - {"params", "batch_stats"}:
+            raise ValueError(
+                "model must keep its variables in params and batch_stats, "
+                f"got {', '.join(sorted(unknown))} too"
+            )
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(variables["params"]),
+            key=key,
+        )
+
+    return jax.jit(initialize)(jax.random.key(seed))
+
+
+def decay_mask(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Which parameters weight decay applies to: kernels, not biases and normalisation scales.
+
+    Pass it to optax as ``optax.adamw(..., mask=decay_mask)``.
+
+    Example:
+      >>> decay_mask({"kernel": jnp.zeros((3, 3, 1, 8)), "bias": jnp.zeros(8)})
+      {'bias': False, 'kernel': True}
+    """
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -1,0 +1,455 @@
+"""The pools against NumPy, SciPy, `jax.lax` and hand-computed values, ties included."""
+
+import dataclasses
+import functools
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.test_util import check_grads
+
+from jaxcnn import ops
+
+POOLS = {
+    "max": ops.max_pool,
+    "sum": ops.sum_pool,
+    "avg": ops.avg_pool,
+    "avg_padded": functools.partial(ops.avg_pool, count_padding=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One geometry of a pool, without the numbers."""
+
+    images: tuple[int, ...]
+    window: int | tuple[int, ...]
+    strides: int | tuple[int, ...] | None = None
+    padding: object = "VALID"
+
+    def pool(self, name):
+        """The op under test as a function of images alone."""
+        return functools.partial(
+            POOLS[name], window=self.window, strides=self.strides, padding=self.padding
+        )
+
+    @property
+    def rank(self):
+        """Number of spatial dimensions."""
+        return len(self.images) - 2
+
+    @property
+    def sizes(self):
+        """The window, one extent per dimension."""
+        return (self.window,) * self.rank if isinstance(self.window, int) else self.window
+
+    @property
+    def steps(self):
+        """The strides, one per dimension."""
+        strides = self.window if self.strides is None else self.strides
+        return (strides,) * self.rank if isinstance(strides, int) else strides
+
+    @property
+    def pairs(self):
+        """The padding as `jax.lax` resolves it."""
+        if isinstance(self.padding, str):
+            inside = self.images[1:-1]
+            return tuple(lax.padtype_to_pads(inside, self.sizes, self.steps, self.padding))
+        return ((self.padding,) * 2,) * self.rank if isinstance(self.padding, int) else self.padding
+
+    def integers(self, seed=0):
+        """Images of so few values that most windows hold ties, and every sum is exact."""
+        return np.random.default_rng(seed).integers(-2, 3, self.images).astype(np.float32)
+
+    def reals(self, seed=0, dtype=np.float32):
+        """Images that use every bit of the mantissa."""
+        return np.random.default_rng(seed).standard_normal(self.images).astype(dtype)
+
+    def windows(self, images, fill):
+        """The values under each window in row-major order: `[B, *output, C, values]`."""
+        padded = np.pad(images, ((0, 0), *self.pairs, (0, 0)), constant_values=fill)
+        axes = tuple(range(1, self.rank + 1))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.sizes, axes)
+        windows = windows[(slice(None), *(slice(None, None, step) for step in self.steps))]
+        return windows.reshape(*windows.shape[: -self.rank], -1)
+
+    def shares(self, name, images):
+        """The weight that each value under each window has in the output, `windows`' shape."""
+        windows = self.windows(images, -np.inf)
+        real = windows > -np.inf
+        if name == "max":
+            first = windows.argmax(-1)[..., None]
+            return (np.arange(windows.shape[-1]) == first).astype(np.float64)
+        if name == "avg":
+            return real / real.sum(-1, keepdims=True)
+        return real / (windows.shape[-1] if name == "avg_padded" else 1)
+
+    def reference(self, name, images):
+        """What the pool should return, in float64."""
+        images = np.asarray(images, np.float64)
+        return (self.windows(images, 0) * self.shares(name, images)).sum(-1)
+
+    def gradient(self, name, images, cotangent):
+        """The cotangent of the images: each window's, spread by the weights, in float64."""
+        spread = self.shares(name, np.asarray(images, np.float64)) * cotangent[..., None]
+        number = np.arange(images.size).reshape(images.shape) + 1
+        targets = self.windows(number, 0)  # the padding's share is none, it goes to pixel 0
+        total = np.bincount(targets.ravel(), spread.ravel(), images.size + 1)
+        return total[1:].reshape(images.shape)
+
+    def in_lax(self, name):
+        """The same pool from `lax.reduce_window`, which resolves string paddings itself."""
+        window, strides = (1, *self.sizes, 1), (1, *self.steps, 1)
+        padding = self.padding if isinstance(self.padding, str) else ((0, 0), *self.pairs, (0, 0))
+
+        def total(images):
+            return lax.reduce_window(images, 0.0, lax.add, window, strides, padding)
+
+        return {
+            "max": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, window, strides, padding),
+            "sum": total,
+            "avg": lambda x: total(x) / total(jnp.ones_like(x)),
+            "avg_padded": lambda x: total(x) / np.float32(np.prod(self.sizes)),
+        }[name]
+
+
+@st.composite
+def cases(draw):
+    """Geometries in 1 to 3 dimensions; window and stride take turns to be the larger."""
+    rank = draw(st.integers(1, 3))
+    window_limit, stride_limit = {1: (5, 6), 2: (4, 4), 3: (3, 3)}[rank]
+
+    def per_axis(strategy):
+        return tuple(draw(strategy) for _ in range(rank))
+
+    def one_or_per_axis(limit):
+        strategy = st.integers(1, limit)
+        return draw(strategy) if draw(st.booleans()) else per_axis(strategy)
+
+    window = one_or_per_axis(window_limit)
+    sizes = (window,) * rank if isinstance(window, int) else window
+    strides = draw(st.none()) if draw(st.booleans()) else one_or_per_axis(stride_limit)
+    kind = draw(st.sampled_from(["SAME", "VALID", "integer", "pairs"]))
+    integer = draw(st.integers(0, min(sizes) - 1))
+    pairs = tuple((draw(st.integers(0, w - 1)), draw(st.integers(0, w - 1))) for w in sizes)
+    padding = {"integer": integer, "pairs": pairs}.get(kind, kind)
+    total = {"integer": [2 * integer] * rank, "pairs": [sum(pair) for pair in pairs]}
+    total = total.get(kind, [0] * rank)
+    smallest = [
+        1 if kind == "SAME" else max(w - padded, 1) for w, padded in zip(sizes, total, strict=True)
+    ]
+    spatial = [n + draw(st.integers(0, 4)) for n in smallest]
+    images = (draw(st.integers(1, 2)), *spatial, draw(st.integers(1, 3)))
+    return Case(images, window, strides, padding)
+
+
+def every_pool(examples):
+    """Run a test of one drawn case for each pool."""
+
+    def decorate(test):
+        drawn = given(case=cases())(test)
+        return pytest.mark.parametrize("name", POOLS)(settings(max_examples=examples)(drawn))
+
+    return decorate
+
+
+@every_pool(25)
+def test_float32_is_the_definition(name, case):
+    images = case.reals()
+    output = jax.jit(case.pool(name))(images)
+    chex.assert_type(output, jnp.float32)
+    expected = case.reference(name, images)
+    chex.assert_shape(output, expected.shape)
+    # A sum of n values errs by at most n units of 2^-24 of their magnitudes; a maximum not at all.
+    unit = 0 if name == "max" else (np.prod(case.sizes) + 2) * 2**-24
+    bound = unit * case.reference("sum" if name == "max" else name, np.abs(images))
+    assert np.all(np.abs(output - expected) <= bound)
+
+
+@every_pool(10)
+def test_bfloat16_is_rounded_once_for_the_sum_and_once_for_the_division(name, case):
+    images = case.reals(dtype=jnp.bfloat16)
+    output = jax.jit(case.pool(name))(images)
+    chex.assert_type(output, jnp.bfloat16)
+    exact = np.asarray(images, np.float64)
+    expected = case.reference(name, exact)
+    # 8 bits of mantissa round to within 2^-8; the values are summed in float32.
+    unit = 0 if name == "max" else 2 * 2**-8 + np.prod(case.sizes) * 2**-24
+    bound = unit * case.reference("sum" if name == "max" else name, np.abs(exact))
+    assert np.all(np.abs(np.asarray(output, np.float64) - expected) <= bound)
+
+
+@every_pool(8)
+def test_eager_equals_jit(name, case):
+    images, pool = case.integers(), case.pool(name)
+    # XLA may turn a division by a constant into a product: one more rounding of 2^-24 at each side.
+    chex.assert_trees_all_close(pool(images), jax.jit(pool)(images), rtol=2**-23, atol=0)
+
+
+@every_pool(8)
+def test_vmap_equals_a_loop(name, case):
+    stack, pool = np.stack([case.integers(seed) for seed in range(3)]), jax.jit(case.pool(name))
+    loop = jnp.stack([pool(images) for images in stack])
+    # The reason for this tolerance is that of eager and jit.
+    chex.assert_trees_all_close(jax.jit(jax.vmap(pool))(stack), loop, rtol=2**-23, atol=0)
+
+
+@every_pool(20)
+def test_gradient_is_the_definition(name, case):
+    images = case.integers()
+    output, pullback = jax.vjp(jax.jit(case.pool(name)), images)
+    cotangent = np.random.default_rng(1).integers(1, 9, output.shape).astype(np.float32)
+    (gradient,) = pullback(cotangent)
+    chex.assert_trees_all_equal_shapes_and_dtypes(gradient, images)
+    expected = case.gradient(name, images, cotangent)
+    # Whole numbers add exactly; an average rounds at each of at most 60 windows over a pixel.
+    tolerance = {"rtol": 60 * 2**-24 if name.startswith("avg") else 0, "atol": 0}
+    np.testing.assert_allclose(gradient, expected, **tolerance)
+
+
+CASES = [
+    Case((2, 7, 2), 3, 2, "SAME"),
+    Case((2, 5, 6, 3), 2),
+    Case((2, 5, 4, 2), (3, 2), (1, 3), ((2, 1), (0, 1))),
+    Case((1, 3, 4, 5, 2), (2, 3, 2), 2, 1),
+    Case((1, 4, 3, 4, 1), (2, 1, 3), (3, 2, 1), "SAME"),
+]
+by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.images}")
+by_pool = pytest.mark.parametrize("name", POOLS)
+
+
+@by_pool
+@by_case
+def test_numerical_derivatives(name, case):
+    with jax.enable_x64(True):
+        # Values 1/8 apart in random order: a step of 1/32 along a direction whose components
+        # are at most 2 or so seldom reorders them, and a pool is linear while none is reordered.
+        size = int(np.prod(case.images))
+        images = np.random.default_rng(size).permutation(size).reshape(case.images) / 8
+        pool = jax.jit(case.pool(name))
+        check_grads(pool, (images,), 1, modes=["rev"], eps=2**-10, atol=1e-10, rtol=1e-10)
+
+
+@by_pool
+@by_case
+def test_equal_to_lax_forward_and_gradient(name, case):
+    images = case.integers()
+    expected, lax_pullback = jax.vjp(jax.jit(case.in_lax(name)), images)
+    output, pullback = jax.vjp(jax.jit(case.pool(name)), images)
+    # Whole numbers add exactly; an average rounds at each of at most 60 windows over a pixel.
+    tolerance = {"rtol": 60 * 2**-24 if name.startswith("avg") else 0, "atol": 0}
+    chex.assert_trees_all_close(output, expected, rtol=tolerance["rtol"], atol=0)
+    chex.assert_trees_all_close(
+        pullback(jnp.ones_like(output)), lax_pullback(jnp.ones_like(output)), **tolerance
+    )
+
+
+@by_pool
+def test_gradient_under_vmap_and_jit(name):
+    # What a train step does to a pool: reverse mode inside jit.
+    case = Case((1, 5, 4, 2), 3, 2, "SAME")
+    stack = np.stack([case.integers(seed) for seed in range(3)])
+    gradient = jax.grad(lambda images: jnp.sum(case.pool(name)(images)))
+    mapped = jax.jit(jax.vmap(gradient))(stack)
+    # Up to 4 overlapping windows, each with one rounding.
+    chex.assert_trees_all_close(mapped, jnp.stack([*map(gradient, stack)]), rtol=2**-21, atol=0)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("window", [2, 3])
+def test_stride_1_is_the_filter_in_scipy(rank, window):
+    image = np.random.default_rng(rank).integers(-9, 10, (5, 6, 4)[:rank]).astype(np.float32)
+    # SciPy centres an even window one pixel later than SAME does.
+    origin = -1 if window % 2 == 0 else 0
+    options = {"mode": "constant", "origin": origin}
+
+    def pooled(name):
+        pool = Case((1, *image.shape, 1), window, 1, "SAME").pool(name)
+        return np.asarray(pool(image[None, ..., None]))[0, ..., 0]
+
+    expected = scipy.ndimage.maximum_filter(image, window, cval=-np.inf, **options)
+    np.testing.assert_array_equal(pooled("max"), expected)
+    expected = scipy.ndimage.convolve(image, np.ones((window,) * rank), **options)
+    np.testing.assert_array_equal(pooled("sum"), expected)
+    expected = scipy.ndimage.uniform_filter(image.astype(np.float64), window, **options)
+    # Sums of up to 27 values below 10: rounded once by the division.
+    np.testing.assert_allclose(pooled("avg_padded"), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_pools_by_hand():
+    image = jnp.array([[1.0, 3.0, 2.0], [5.0, 4.0, 0.0], [7.0, 8.0, 9.0]]).reshape(1, 3, 3, 1)
+    # 2 x 2 windows tile the image and leave the last row and column; SAME takes them in.
+    assert ops.max_pool(image, 2).ravel().tolist() == [5.0]
+    assert ops.max_pool(image, 2, strides=1).ravel().tolist() == [5.0, 4.0, 8.0, 9.0]
+    assert ops.max_pool(image, 2, padding="SAME").ravel().tolist() == [5.0, 2.0, 8.0, 9.0]
+    assert ops.sum_pool(image, 2, padding="SAME").ravel().tolist() == [13.0, 2.0, 15.0, 9.0]
+    assert ops.avg_pool(image, 2, padding="SAME").ravel().tolist() == [3.25, 1.0, 7.5, 9.0]
+    padded = ops.avg_pool(image, 2, padding="SAME", count_padding=True)
+    assert padded.ravel().tolist() == [3.25, 0.5, 3.75, 2.25]
+    # A stride beyond the window skips the second row and column.
+    assert ops.sum_pool(image, 1, strides=2).ravel().tolist() == [1.0, 2.0, 7.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("signal", "options", "expected"),
+    [
+        # All equal: the first of each window.
+        ([0, 0, 0, 0], {"window": 2}, [1, 0, 1, 0]),
+        ([0, 0, 0, 0], {"window": 2, "strides": 1}, [1, 1, 1, 0]),
+        # The middle maximum wins both of its windows.
+        ([1, 2, 2, 1], {"window": 2, "strides": 1}, [0, 2, 1, 0]),
+        # Padding is never a maximum, even of negative numbers.
+        ([-1, -1, -1], {"window": 2, "strides": 2, "padding": 1}, [1, 1, 0]),
+        ([-3, -2, -2], {"window": 3, "strides": 2, "padding": "SAME"}, [0, 2, 0]),
+    ],
+)
+def test_max_pool_gradient_of_ties_goes_to_the_first(signal, options, expected):
+    signal = jnp.array(signal, jnp.float32).reshape(1, -1, 1)
+    gradient = jax.grad(lambda signal: jnp.sum(ops.max_pool(signal, **options)))(signal)
+    assert gradient.ravel().tolist() == expected
+
+
+def test_max_pool_gradient_of_a_tied_square_goes_to_its_first_row():
+    # Row-major order: of the tied (0, 1) and (1, 0), the upper one is first.
+    image = jnp.array([[0.0, 7.0], [7.0, 0.0]]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda image: jnp.sum(ops.max_pool(image, 2)))(image)
+    assert gradient.ravel().tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+@by_case
+def test_sum_is_the_padded_average_times_the_volume(case):
+    images = case.integers()
+    total = case.pool("sum")(images)
+    average = case.pool("avg_padded")(images)
+    # The division rounds once, the product once.
+    chex.assert_trees_all_close(average * np.prod(case.sizes), total, rtol=2**-23, atol=0)
+
+
+@by_case
+def test_max_of_the_negative_is_minus_the_minimum(case):
+    images = case.integers()
+    minimum = case.windows(images, np.inf).min(-1)
+    np.testing.assert_array_equal(-case.pool("max")(-images), minimum)
+
+
+@by_case
+def test_max_is_at_least_the_average(case):
+    images = case.integers()
+    slack = 2**-22  # two roundings of an average of values up to 2
+    assert jnp.all(case.pool("max")(images) >= case.pool("avg")(images) - slack)
+
+
+@settings(max_examples=15)
+@given(cases())
+def test_average_of_a_constant_is_the_constant(case):
+    images = np.full(case.images, 0.75, np.float32)
+    output = case.pool("avg")(images)
+    # 3/4 of a count is exact, and so is its quotient by the count.
+    chex.assert_trees_all_equal(output, jnp.full_like(output, 0.75))
+
+
+@by_pool
+def test_channels_and_images_are_pooled_alone(name):
+    case = Case((2, 5, 4, 3), (3, 2), (1, 3), ((2, 1), (0, 1)))
+    images, pool = case.integers(), case.pool(name)
+    for image, channel in np.ndindex(2, 3):
+        alone = pool(images[image, None, ..., channel, None])[0, ..., 0]
+        whole = pool(images)[image, ..., channel]
+        # The reason for this tolerance is that of eager and jit.
+        chex.assert_trees_all_close(alone, whole, rtol=2**-23, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 3), (2, 3, 5, 2), (2, 3, 2, 4, 1)])
+@pytest.mark.parametrize(
+    ("whole", "windowed"), [(ops.global_max_pool, "max"), (ops.global_avg_pool, "avg")]
+)
+def test_global_pools_are_pools_of_the_full_window(shape, whole, windowed):
+    case = Case(shape, shape[1:-1])
+    images = case.reals()
+    pool, flat = case.pool(windowed), (shape[0], shape[-1])
+    output = jax.jit(whole)(images)
+    chex.assert_shape(output, flat)
+    # Two orders of summing at most 24 normal numbers and dividing by their count.
+    chex.assert_trees_all_close(output, pool(images).reshape(flat), rtol=0, atol=1e-6)
+    chex.assert_trees_all_close(output, whole(images), rtol=0, atol=1e-6)
+    chex.assert_trees_all_close(jax.vmap(whole)(images[:, None])[:, 0], output, rtol=0, atol=1e-6)
+    gradient = jax.grad(lambda images: jnp.sum(jnp.square(whole(images))))(images)
+    expected = jax.grad(lambda images: jnp.sum(jnp.square(pool(images))))(images)
+    chex.assert_trees_all_close(gradient, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", [ops.global_max_pool, ops.global_avg_pool])
+def test_global_pools_numerically_and_in_bfloat16(pool):
+    images = np.random.default_rng(0).permutation(24).reshape(2, 3, 2, 2) / 8.0
+    with jax.enable_x64(True):
+        check_grads(jax.jit(pool), (images,), 1, modes=["rev"], eps=2**-10, atol=1e-10, rtol=1e-10)
+    half = pool(jnp.asarray(images, jnp.bfloat16))
+    chex.assert_type(half, jnp.bfloat16)
+    # The images are exact in bfloat16; the result is rounded to 8 bits once.
+    exact = np.asarray(pool(jnp.asarray(images, jnp.float32)))
+    np.testing.assert_allclose(np.asarray(half, np.float32), exact, rtol=2**-8)
+
+
+def test_bfloat16_averages_large_windows():
+    # bfloat16 cannot count: 256 + 1 is 256, so a sum in bfloat16 would stop at a quarter.
+    images = jnp.ones((1, 32, 32, 1), jnp.bfloat16)
+    assert ops.sum_pool(images, 32).item() == 1024
+    assert ops.avg_pool(images, 32).item() == 1
+    assert ops.global_avg_pool(images).item() == 1
+
+
+@by_pool
+def test_empty_batch(name):
+    chex.assert_shape(Case((0, 4, 4, 2), 2).pool(name)(jnp.zeros((0, 4, 4, 2))), (0, 2, 2, 2))
+
+
+REFUSED = {
+    "flat images": ((4, 4), {"window": 2}, r"images must be \[B, .*\(4, 4\)"),
+    "empty images": ((1, 4, 0, 1), {"window": 1}, r"images .*no empty"),
+    "no window": ((1, 4, 4, 1), {"window": 0}, r"window .*got 0"),
+    "window per side": ((1, 4, 4, 1), {"window": (2, 2, 2)}, r"window .*\(2, 2, 2\)"),
+    "strides": ((1, 4, 4, 1), {"window": 2, "strides": (0, 1)}, r"strides .*\(0, 1\)"),
+    "padding": ((1, 4, 4, 1), {"window": 2, "padding": "same"}, r"padding .*'same'"),
+    "large window": (
+        (1, 4, 4, 1),
+        {"window": (2, 5)},
+        r"window of \(2, 5\) .*\(4, 4\) with padding 'VALID'",
+    ),
+    "large padding": ((1, 4, 4, 1), {"window": 2, "padding": 2}, r"padding must .*\(2, 2\).*got 2"),
+    "large side": (
+        (1, 4, 4, 1),
+        {"window": (2, 3), "padding": ((0, 1), (3, 0))},
+        r"padding must be smaller than the window \(2, 3\).*\(3, 0\)",
+    ),
+}
+
+
+@by_pool
+@pytest.mark.parametrize("refused", REFUSED)
+def test_bad_input_is_refused_while_tracing(name, refused):
+    shape, options, message = REFUSED[refused]
+    pool = functools.partial(POOLS[name], **options)
+    with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
+        jax.eval_shape(pool, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        *(functools.partial(p, window=1) for p in POOLS.values()),
+        ops.global_max_pool,
+        ops.global_avg_pool,
+    ],
+)
+def test_integers_and_flat_images_are_refused(pool):
+    with pytest.raises(ValueError, match=r"images must be floating point, got uint8"):
+        jax.eval_shape(pool, jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.uint8))
+    with pytest.raises(ValueError, match=r"images must be \[B, .*got shape \(2, 2\)"):
+        jax.eval_shape(pool, jax.ShapeDtypeStruct((2, 2), jnp.float32))
