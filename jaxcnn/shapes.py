@@ -97,9 +97,7 @@ def ints(value: IntOrInts, rank: int, name: str) -> tuple[int, ...]:
     except TypeError:
         result = ()
     if len(result) != rank or min(result) < 1:
-        raise ValueError(
-            f"{name} must be a positive integer or {rank} of them, got {value!r}"
-        )
+        raise ValueError(f"{name} must be a positive integer or {rank} of them, got {value!r}")
     return result
 
 

@@ -7,7 +7,6 @@ what TFDS itself prepares with TensorFlow, so plain ``tfds.data_source`` reads i
 import gzip
 import hashlib
 import io
-import os
 import struct
 import urllib.error
 import urllib.request
@@ -54,6 +53,7 @@ _OFFICIAL = {
         1504176627,
     ),
 }
+_FILES = ", ".join(f"{name}.gz" for name in _OFFICIAL)
 _PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -71,7 +71,8 @@ def prepare(source: Path | None, data_dir: str | Path | None) -> Path:
 
     raw = {
         split: tuple(
-            _official_bytes(f"{prefix}-{kind}-ubyte", source) for kind in ("images-idx3", "labels-idx1")
+            _official_bytes(f"{prefix}-{kind}-ubyte", source)
+            for kind in ("images-idx3", "labels-idx1")
         )
         for split, prefix in _PREFIXES.items()
     }
@@ -115,7 +116,7 @@ def _folder(data_dir: str | Path | None) -> Path:
     import tensorflow_datasets as tfds
 
     root = tfds.core.constants.DATA_DIR if data_dir is None else data_dir
-    return Path(os.path.expanduser(root)) / NAME / "3.0.1"
+    return Path(root).expanduser() / NAME / "3.0.1"
 
 
 def _official_bytes(name: str, source: Path | None) -> bytes:
@@ -142,10 +143,7 @@ def _official_bytes(name: str, source: Path | None) -> bytes:
 def _from_folder(name: str, source: Path) -> bytes:
     path = source / name
     if not path.is_file():
-        raise ValueError(
-            f"--from must be a folder with {', '.join(f'{n}.gz' for n in _OFFICIAL)}; "
-            f"{path} does not exist"
-        )
+        raise ValueError(f"--from must be a folder with {_FILES}; {path} does not exist")
     return path.read_bytes()
 
 
@@ -155,12 +153,12 @@ def _download(name: str) -> bytes:
             return response.read()
     except (urllib.error.URLError, OSError) as error:
         raise ValueError(
-            f"cannot download {URL}{name} ({error}); fetch {', '.join(f'{n}.gz' for n in _OFFICIAL)} "
+            f"cannot download {URL}{name} ({error}); fetch {_FILES} "
             f"from there by other means and run: jaxcnn prepare {NAME} --from FOLDER"
         ) from error
 
 
-def _builder(raw: dict[str, tuple[bytes, bytes]], data_dir: str | Path | None) -> Any:
+def _builder(raw: dict[str, tuple[bytes, ...]], data_dir: str | Path | None) -> Any:
     """TFDS's own builder (same name, version and features), fed with PNG bytes.
 
     Upstream yields arrays, which TFDS can only encode with TensorFlow.
@@ -168,7 +166,7 @@ def _builder(raw: dict[str, tuple[bytes, bytes]], data_dir: str | Path | None) -
     import tensorflow_datasets as tfds
     from tensorflow_datasets.image_classification import mnist
 
-    class FashionMNIST(mnist.FashionMNIST, skip_registration=True):
+    class FashionMNIST(mnist.FashionMNIST, skip_registration=True):  # type: ignore[call-arg]
         def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
             return {split: self._examples(*files) for split, files in raw.items()}
 
@@ -180,5 +178,5 @@ def _builder(raw: dict[str, tuple[bytes, bytes]], data_dir: str | Path | None) -
                 PIL.Image.fromarray(pixels[index]).save(file, "PNG")
                 yield index, {"image": file.getvalue(), "label": int(label)}
 
-    root = None if data_dir is None else os.path.expanduser(data_dir)
+    root = None if data_dir is None else Path(data_dir).expanduser()
     return FashionMNIST(data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD)

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcnn import shapes
 
 
-def to_float(images: jax.Array) -> jax.Array:
+def to_float(images: jax.Array | np.ndarray) -> jax.Array:
     """Pixels as float32 in [0, 1]: uint8 is divided by 255, floating point passes as float32.
 
     Raises:
@@ -24,6 +25,7 @@ def to_float(images: jax.Array) -> jax.Array:
       >>> to_float(jnp.array([0, 51, 255], jnp.uint8)).tolist()
       [0.0, 0.20000000298023224, 1.0]
     """
+    images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
         # XLA turns a division by 255 into a product that is off in the last bit for half of the
         # values. x / 256 is exact, and x / 255 = x / 256 + x / 65280 rounds correctly for each.
@@ -100,11 +102,11 @@ class Preprocess:
         if min(self.std) <= 0:
             raise ValueError(f"std must be > 0, got {self.std!r}")
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
         """Raw images ``[B, *size, C]`` as the network sees them, float32."""
         return self.normalize(self.to_float(images))
 
-    def to_float(self, images: jax.Array) -> jax.Array:
+    def to_float(self, images: jax.Array | np.ndarray) -> jax.Array:
         """Raw images as float32 in [0, 1], after a check of their shape."""
         expected = (*self.size, self.channels)
         if images.shape[1:] != expected:

@@ -96,9 +96,7 @@ class DepthwiseConv(nn.Module):
         features = images.shape[-1] * self.multiplier
         kernel, bias = _kernel_and_bias(self, (*window, 1, features))
         images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
-        return ops.depthwise_conv(
-            images, kernel, bias, strides=self.strides, padding=self.padding
-        )
+        return ops.depthwise_conv(images, kernel, bias, strides=self.strides, padding=self.padding)
 
 
 class ConvTranspose(nn.Module):
@@ -128,9 +126,7 @@ class ConvTranspose(nn.Module):
         window = shapes.ints(self.window, shapes.spatial_rank(images), "window")
         kernel, bias = _kernel_and_bias(self, (*window, images.shape[-1], self.features))
         images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
-        return ops.conv_transpose(
-            images, kernel, bias, strides=self.strides, padding=self.padding
-        )
+        return ops.conv_transpose(images, kernel, bias, strides=self.strides, padding=self.padding)
 
 
 class Dense(nn.Module):
@@ -229,9 +225,7 @@ class GaussianNoise(nn.Module):
         return ops.gaussian_noise(self.make_rng("dropout"), x, self.stddev)
 
 
-def _kernel_and_bias(
-    layer: Any, shape: tuple[int, ...]
-) -> tuple[jax.Array, jax.Array | None]:
+def _kernel_and_bias(layer: Any, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array | None]:
     if math.prod(shape) == 0:
         raise ValueError(f"features must be >= 1 in {type(layer).__name__}, got kernel {shape}")
     kernel = layer.param("kernel", layer.kernel_init, shape)

@@ -52,7 +52,11 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     (num_classes,) = shapes.ints(num_classes, 1, "num_classes")
     model = _MODELS[name]
     # `parent` and `name` are Linen's own fields.
-    accepted = {field.name for field in dataclasses.fields(model)} - {"parent", "name", "num_classes"}
+    accepted = {field.name for field in dataclasses.fields(model)} - {
+        "parent",
+        "name",
+        "num_classes",
+    }
     for option in options:
         if option not in accepted:
             raise ValueError(

@@ -216,9 +216,7 @@ def _transposed_padding(
     if padding == "SAME":
         # The forward SAME padding of an input of size n * s, whose output has size n.
         lows = [max(w - s, 0) // 2 for w, s in zip(window, strides, strict=True)]
-        return [
-            (w - 1 - low, s - 1 + low) for w, s, low in zip(window, strides, lows, strict=True)
-        ]
+        return [(w - 1 - low, s - 1 + low) for w, s, low in zip(window, strides, lows, strict=True)]
     if padding == "VALID":
         # The tail that a stride larger than the window steps over belongs to the output too.
         return [(w - 1, max(w, s) - 1) for w, s in zip(window, strides, strict=True)]

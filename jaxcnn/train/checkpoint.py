@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
     """
     step = int(snapshot.state.step)
     folder = Path(folder).absolute()
-    record = {
+    record: dict[str, Any] = {
         "history": snapshot.history,
         "metadata": snapshot.metadata,
         # float32 and int32 survive the way through JSON exactly.
@@ -78,13 +79,16 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def restore(folder: str | Path, like: TrainState) -> Snapshot:
+def restore(
+    folder: str | Path, like: TrainState | Callable[[dict[str, Any]], TrainState]
+) -> Snapshot:
     """Read the newest snapshot that is intact.
 
     Args:
       folder: where the run's checkpoints live.
       like: a state of the same structure, for example
-        ``jax.eval_shape(lambda: create_state(...))``; its values are not used.
+        ``jax.eval_shape(lambda: create_state(...))``, whose values are not used; or a function
+        that makes one from the snapshot's metadata.
 
     Returns:
       The snapshot, bit for bit as saved. A damaged one is passed over with a warning.
@@ -128,16 +132,17 @@ def fingerprint(tree: chex.ArrayTree) -> str:
     return digest.hexdigest()
 
 
-def _read(folder: Path, step: int, like: TrainState) -> Snapshot:
+def _read(folder: Path, step: int, like: Any) -> Snapshot:
     with ocp.CheckpointManager(folder) as manager:
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore()
-            ),
-        )
-    record = dict(restored.record)
-    if record.pop("sha256", None) != _digest(restored.state, record):
+        record = manager.restore(
+            step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+        ).record
+        template = like(record["metadata"]) if callable(like) else like
+        state = manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        ).state
+    record = dict(record)
+    if record.pop("sha256", None) != _digest(state, record):
         raise ValueError("its SHA-256 does not match its content")
     counts = record["counts"]
     if counts is not None:
@@ -145,7 +150,7 @@ def _read(folder: Path, step: int, like: TrainState) -> Snapshot:
             name: np.asarray(value, np.float32 if isinstance(value, float) else np.int32)
             for name, value in counts.items()
         }
-    return Snapshot(restored.state, counts, record["history"], record["metadata"])
+    return Snapshot(state, counts, record["history"], record["metadata"])
 
 
 def _digest(state: TrainState, record: dict[str, Any]) -> str:

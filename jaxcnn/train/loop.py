@@ -119,9 +119,7 @@ def fit(
     return state, history
 
 
-def evaluate(
-    eval_step: EvalStep, state: TrainState, batches: Iterable[Batch]
-) -> dict[str, float]:
+def evaluate(eval_step: EvalStep, state: TrainState, batches: Iterable[Batch]) -> dict[str, float]:
     """Metrics over all examples of ``batches``, exact for any batch size.
 
     Returns:
@@ -169,20 +167,20 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
       False
     """
     received: list[int] = []
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
 
     def handle(number: int, frame: Any) -> None:
         del frame
         received.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, handle)
     try:
         yield lambda: bool(received)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for restored, handler in before.items():
+            signal.signal(restored, handler)
 
 
 def _row(

@@ -116,7 +116,9 @@ def create_state(
 
     Example:
       >>> from jaxcnn import models
-      >>> state = create_state(models.create("lenet5", 10), optax.sgd(0.1), jnp.zeros((1, 28, 28, 1)))
+      >>> state = create_state(
+      ...     models.create("lenet5", 10), optax.sgd(0.1), jnp.zeros((1, 28, 28, 1))
+      ... )
       >>> state.params["conv1"]["kernel"].shape
       (5, 5, 1, 6)
     """

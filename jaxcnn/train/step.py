@@ -4,6 +4,7 @@ The way of the data inside: to float, augment, normalise, model, loss under the 
 optax. This is the only place in training where anything is compiled.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -88,7 +89,8 @@ def make_train_step(
 
         gradients, (logits, losses, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,

@@ -1,0 +1,148 @@
+"""Looking into a network: its parameters, receptive fields, feature maps, and its mistakes."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Variables = dict[str, Any]
+
+
+class Parameter(NamedTuple):
+    """One array of a model: its collection and path, shape, and number of values."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+
+
+class Layer(NamedTuple):
+    """One layer's feature maps: their (height, width, channels) and the pixels one value sees."""
+
+    name: str
+    shape: tuple[int, ...]
+    receptive_field: tuple[int, int]
+
+
+def parameter_table(variables: Variables) -> list[Parameter]:
+    """Every array of a model by name, statistics included.
+
+    Example:
+      >>> parameter_table({"params": {"dense": {"kernel": np.zeros((3, 4))}}})
+      [Parameter(name='params/dense/kernel', shape=(3, 4), size=12)]
+    """
+    return [
+        Parameter(jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape, leaf.size)
+        for path, leaf in jax.tree.leaves_with_path(variables)
+    ]
+
+
+def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    """What each layer of a Linen module makes of images, in the order of computation.
+
+    Args:
+      model: a Linen module; anything else has no layers to look into, and gives ``{}``.
+      variables: its parameters and statistics.
+      images: preprocessed, ``[B, H, W, C]``.
+
+    Returns:
+      ``[B, h, w, c]`` by the path of each submodule that gives maps.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> model, images = models.create("classic_cnn", 10), jnp.zeros((1, 28, 28, 1))
+      >>> variables = model.init(jax.random.key(0), images, train=False)
+      >>> {name: maps.shape for name, maps in feature_maps(model, variables, images).items()}
+      {'conv': (1, 28, 28, 32), 'drop': (1, 14, 14, 32)}
+    """
+    if not isinstance(model, nn.Module):
+        return {}
+    _, captured = model.apply(
+        variables, images, train=False, capture_intermediates=True, mutable=["intermediates"]
+    )
+    leaves = jax.tree.leaves_with_path(captured["intermediates"])
+    named = {"/".join(str(entry.key) for entry in path[:-2]): leaf for path, leaf in leaves}
+    return {name: leaf for name, leaf in named.items() if name and jnp.ndim(leaf) == 4}
+
+
+def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int]) -> list[Layer]:
+    """How many pixels, (rows, columns), the central value of each layer's maps depends on.
+
+    Measured, not derived, so any architecture will do: with all weights positive and all biases
+    zero, a black image gives zeros, and a value that rises when one row (or column) of the image
+    lights up has seen it. A field ends at the border of the image.
+
+    Args:
+      model: a Linen module.
+      variables: its parameters and statistics; only their shapes and names count.
+      size: (height, width, channels) of an image.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> model = models.create("lenet5", 10)
+      >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False)
+      >>> layers = receptive_fields(model, variables, (28, 28, 1))
+      >>> [(layer.name, layer.receptive_field) for layer in layers]
+      [('conv1', (5, 5)), ('conv2', (14, 14))]
+    """
+    positive = jax.tree_util.tree_map_with_path(_positive, variables)
+
+    @jax.jit
+    def sees(images: jax.Array) -> dict[str, jax.Array]:
+        maps = feature_maps(model, positive, images)
+        return {
+            name: (m[:, m.shape[1] // 2, m.shape[2] // 2] > 0).any(-1) for name, m in maps.items()
+        }
+
+    counts: dict[str, list[int]] = {}
+    for axis in (0, 1):
+        # One image per row (or column), in one batch length for one compilation.
+        lines = np.zeros((max(size[:2]), *size), np.float32)
+        for line in range(size[axis]):
+            lines[(line, slice(None), line) if axis else (line, line)] = 1
+        for name, seen in sees(lines).items():
+            counts.setdefault(name, []).append(int(seen.sum()))
+    image = jax.ShapeDtypeStruct((1, *size), jnp.float32)
+    maps = jax.eval_shape(lambda x: feature_maps(model, variables, x), image)
+    return [
+        Layer(name, shape.shape[1:], (counts[name][0], counts[name][1]))
+        for name, shape in maps.items()
+    ]
+
+
+def first_kernel(params: Any, channels: int) -> np.ndarray | None:
+    """The kernel ``[h, w, channels, out]`` that looks at the image itself, or None."""
+    kernels = [
+        np.asarray(leaf)
+        for leaf in jax.tree.leaves(params)
+        if jnp.ndim(leaf) == 4 and leaf.shape[2] == channels
+    ]
+    return kernels[0] if kernels else None
+
+
+def confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the wrong predictions with the highest probability, most confident first.
+
+    Args:
+      logits: ``[N, K]``.
+      labels: ``[N]`` true classes.
+      count: at most how many.
+
+    Example:
+      >>> logits = np.array([[9.0, 0.0], [1.0, 0.0], [0.0, 9.0]])
+      >>> confident_mistakes(logits, np.array([1, 1, 1]), 5).tolist()
+      [0, 1]
+    """
+    confidence = np.asarray(jax.nn.softmax(logits, axis=-1)).max(-1)
+    wrong = np.flatnonzero(logits.argmax(-1) != labels)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+
+
+def _positive(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:
+    """Weights that average, scales of one, biases and means of zero."""
+    if leaf.ndim > 1:
+        return np.full(leaf.shape, leaf.shape[-1] / leaf.size, leaf.dtype)
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return np.full(leaf.shape, name not in ("bias", "mean"), leaf.dtype)
