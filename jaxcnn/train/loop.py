@@ -62,7 +62,7 @@ def fit(
       on_step: called with the step number and the counts so far in the epoch. They are on the
         device: reading them waits for the step.
       on_epoch: called with each row of the history.
-      should_stop: asked after each step; True saves a snapshot and returns.
+      should_stop: asked after each step; True saves a snapshot and returns early.
 
     Returns:
       The last state, and the history: one row per finished epoch with ``epoch``, ``step``,
@@ -94,6 +94,9 @@ def fit(
         if checkpoint is not None:
             checkpoint(Snapshot(state, counts, list(history), metadata))
 
+    def stopping() -> bool:
+        return should_stop is not None and should_stop()
+
     first, offset = divmod(int(state.step), len(batches))
     for epoch in range(first, epochs):
         began = saved = time.monotonic()
@@ -104,10 +107,12 @@ def fit(
             number += 1
             if on_step is not None:
                 on_step(number, counts)
-            if should_stop is not None and should_stop():
+            if number == (epoch + 1) * len(batches):
+                break  # a snapshot from here on must hold the epoch's row
+            if stopping():
                 keep(counts)
                 return state, history
-            if checkpoint is not None and time.monotonic() - saved > checkpoint_seconds:
+            if time.monotonic() - saved > checkpoint_seconds:
                 keep(counts)
                 saved = time.monotonic()
         row = _row(epoch, number, counts, validate and validate(state))
@@ -116,6 +121,8 @@ def fit(
         keep(counts)
         if on_epoch is not None:
             on_epoch(history[-1])
+        if stopping():
+            break
     return state, history
 
 

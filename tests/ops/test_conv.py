@@ -258,6 +258,13 @@ def cases(draw, name):
     return Case(name, images, (*window, channels, features), strides, padding, dilation, groups)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def forward_and_gradients(op, arrays, cotangent):
+    """Output and cotangents of the arrays in one compilation, as a train step makes it."""
+    output, pullback = jax.vjp(op, *arrays)
+    return output, pullback(cotangent)
+
+
 def every_op(examples):
     """Run a test of one drawn case for each op."""
 
@@ -281,7 +288,7 @@ def check_rounding(output, images, kernel, bias, case, unit):
     assert np.all(np.abs(np.asarray(output, np.float64) - expected) <= unit * magnitude)
 
 
-@every_op(25)
+@every_op(20)
 def test_float32_is_the_definition(name, data):
     case = data.draw(cases(name))
     arrays = case.reals()
@@ -290,7 +297,7 @@ def test_float32_is_the_definition(name, data):
     check_rounding(output, *arrays, case, unit=(case.terms + 2) * 2**-24)
 
 
-@every_op(10)
+@every_op(8)
 def test_bfloat16_is_rounded_once_for_the_sum_and_once_for_the_bias(name, data):
     case = data.draw(cases(name))
     arrays = case.reals(dtype=jnp.bfloat16)
@@ -301,40 +308,49 @@ def test_bfloat16_is_rounded_once_for_the_sum_and_once_for_the_bias(name, data):
     check_rounding(output, *exact, case, unit=2 * 2**-8 + case.terms * 2**-24)
 
 
-@every_op(8)
+@every_op(5)
 def test_eager_equals_jit(name, data):
     case = data.draw(cases(name))
     arrays = case.integers()
     chex.assert_trees_all_equal(case(*arrays), jax.jit(case)(*arrays))
 
 
-@every_op(8)
+@every_op(6)
 def test_vmap_equals_a_loop(name, data):
     case = data.draw(cases(name))
-    images, kernels, biases = zip(*(case.integers(seed) for seed in range(3)), strict=True)
-    op = jax.jit(case)
-    shared = [op(image, kernels[0], biases[0]) for image in images]
-    mapped = jax.jit(jax.vmap(case, (0, None, None)))(np.stack(images), kernels[0], biases[0])
-    chex.assert_trees_all_equal(mapped, jnp.stack(shared))
-    own = [op(*arrays) for arrays in zip(images, kernels, biases, strict=True)]
-    mapped = jax.jit(jax.vmap(case))(np.stack(images), np.stack(kernels), np.stack(biases))
-    chex.assert_trees_all_equal(mapped, jnp.stack(own))
+    stacks = [np.stack(arrays) for arrays in zip(*map(case.integers, range(3)), strict=True)]
+    first = [stack[0] for stack in stacks[1:]]
+
+    @jax.jit
+    def mapped(stacks, first):
+        shared = jax.vmap(case, (0, None, None))(stacks[0], *first)
+        return shared, jax.vmap(case)(*stacks)
+
+    op, rows = jax.jit(case), [*zip(*stacks, strict=True)]
+    shared = jnp.stack([op(images, *first) for images, *_ in rows])
+    own = jnp.stack([op(*arrays) for arrays in rows])
+    chex.assert_trees_all_equal(mapped(stacks, first), (shared, own))
 
 
-@every_op(15)
+@every_op(12)
 def test_gradients_are_the_definition(name, data):
     case = data.draw(cases(name))
-    arrays = case.integers()
-    output, pullback = jax.vjp(jax.jit(case), *arrays)
-    cotangent = np.random.default_rng(1).integers(-3, 4, output.shape).astype(np.float32)
-    gradients = pullback(cotangent)
-    expected = Reference(case).gradients(*arrays[:2], cotangent)
+    arrays, reference = case.integers(), Reference(case)
+    expected = reference(*arrays)
+    cotangent = np.random.default_rng(1).integers(-3, 4, expected.shape).astype(np.float32)
+    output, gradients = forward_and_gradients(case, arrays, cotangent)
     chex.assert_trees_all_equal_shapes_and_dtypes(gradients, arrays)
-    for gradient, reference in zip(gradients, expected, strict=True):
-        np.testing.assert_array_equal(gradient, reference)
+    np.testing.assert_array_equal(output, expected)
+    for gradient, wanted in zip(
+        gradients, reference.gradients(*arrays[:2], cotangent), strict=True
+    ):
+        np.testing.assert_array_equal(gradient, wanted)
 
 
 CASES = [
+    # Padding beyond the window: its gradient is a crop (openxla/xla#48713 computes it wrongly).
+    Case("conv", (2, 4, 5, 2), (2, 2, 2, 3), 1, ((2, 0), (3, 0))),
+    Case("conv_transpose", (2, 5, 6, 2), (2, 2, 2, 3), 1, ((2, 0), (3, 0))),
     Case("conv", (2, 7, 2), (3, 2, 3), 2, "SAME"),
     Case("conv", (2, 5, 6, 4), (3, 2, 2, 4), (1, 2), ((0, 2), (1, 0)), (2, 1), groups=2),
     Case("conv", (1, 4, 3, 4, 1), (2, 3, 2, 1, 2), (3, 1, 2), "VALID"),
@@ -361,11 +377,11 @@ def test_numerical_derivatives(case):
 def test_float32_gradients_are_those_of_lax(case):
     arrays = case.reals()[:2]
     plain = lax_conv_transpose if case.name == "conv_transpose" else lax_conv
-    expected, plain_pullback = jax.vjp(jax.jit(functools.partial(plain, case)), *arrays)
-    output, pullback = jax.vjp(jax.jit(case), *arrays)
-    # Another order of summing at most 60 products of normal numbers.
-    chex.assert_trees_all_close(output, expected, rtol=0, atol=1e-5)
-    chex.assert_trees_all_close(pullback(expected), plain_pullback(expected), rtol=0, atol=1e-4)
+    cotangent = Reference(case)(*arrays).astype(np.float32)
+    expected = forward_and_gradients(functools.partial(plain, case), arrays, cotangent)
+    # Another order of summing at most 60 products of numbers up to 10.
+    results = forward_and_gradients(case, arrays, cotangent)
+    chex.assert_trees_all_close(results, expected, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=12)
@@ -396,7 +412,7 @@ def test_conv_transpose_is_that_of_lax(data):
     chex.assert_trees_all_equal(jax.jit(case)(images, kernel), expected)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.data())
 def test_conv_transpose_is_the_adjoint_of_conv(data):
     case = data.draw(cases("conv_transpose"))

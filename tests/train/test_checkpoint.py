@@ -1,0 +1,174 @@
+"""Snapshots: exact, verified, falling back from damage, whole after a killed process."""
+
+import gc
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxcnn import train
+
+OPTIMIZER = optax.adam(1e-3)
+
+# When a read fails, orbax leaves its sibling reads' coroutines behind un-awaited; Python says so
+# when they are collected, which the fixture makes happen here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def collect_garbage():
+    yield
+    gc.collect()
+
+
+def make_state(step=0, value=0.0):
+    model = train.from_functions(
+        lambda key, images: {
+            "kernel": jax.random.normal(key, (5, 3)),
+            "half": jnp.ones(4, jnp.bfloat16),
+        },
+        lambda params, images, *, train, key: images,
+    )
+    state = train.create_state(model, OPTIMIZER, jnp.zeros((1, 2)))
+    params = jax.tree.map(lambda leaf: leaf + jnp.asarray(value, leaf.dtype), state.params)
+    return state.replace(step=jnp.int32(step), params=params)
+
+
+LIKE = jax.eval_shape(make_state)
+COUNTS = {"loss": np.float32(0.1) + np.float32(1 / 3), "correct": np.int32(7)}
+SNAPSHOT = train.Snapshot(
+    make_state(7), COUNTS, [{"epoch": 1, "train_loss": 1 / 3}], {"classes": ["a", "ü"]}
+)
+
+
+def saved(folder, steps=(3, 7)):
+    for step in steps:
+        train.save(folder, SNAPSHOT._replace(state=make_state(step, step)))
+    return folder
+
+
+def test_round_trip_is_exact(tmp_path):
+    train.save(tmp_path, SNAPSHOT)
+    back = train.restore(tmp_path, LIKE)
+    assert train.fingerprint(back.state) == train.fingerprint(SNAPSHOT.state)
+    assert jax.random.key_impl(back.state.key) == jax.random.key_impl(SNAPSHOT.state.key)
+    assert back.counts == COUNTS
+    assert back.counts["loss"].dtype == np.float32
+    assert back.counts["correct"].dtype == np.int32
+    assert (back.history, back.metadata) == (SNAPSHOT.history, SNAPSHOT.metadata)
+
+
+def test_the_newest_are_kept(tmp_path):
+    saved(tmp_path, range(1, 6))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5"]
+
+
+def test_a_step_saved_again_replaces_the_old_one(tmp_path):
+    saved(tmp_path)
+    train.save(tmp_path, SNAPSHOT._replace(state=make_state(7, 99.0)))
+    assert train.restore(tmp_path, LIKE).state.params["kernel"].mean() > 90
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "7"]
+
+
+def test_like_may_depend_on_the_metadata(tmp_path):
+    saved(tmp_path)
+    seen = []
+    train.restore(tmp_path, lambda metadata: seen.append(metadata) or LIKE)
+    assert seen == [SNAPSHOT.metadata]
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, lambda path: path.unlink()])
+def test_damage_never_gives_wrong_values(tmp_path, damage):
+    """Each file of the newest snapshot in turn: it is read right, or the older one is."""
+    good = saved(tmp_path / "good")
+    right = {step: train.fingerprint(make_state(step, step)) for step in (3, 7)}
+    fallbacks = 0
+    for file in files_of(good / "7"):
+        folder = tmp_path / "damaged"
+        shutil.copytree(good, folder)
+        damage(folder / file.relative_to(good))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            state = train.restore(folder, LIKE).state
+        fell_back = int(state.step) == 3
+        assert train.fingerprint(state) == right[int(state.step)]
+        assert fell_back == any("passed over a damaged" in str(w.message) for w in caught)
+        fallbacks += fell_back
+        shutil.rmtree(folder)
+    assert fallbacks >= 2, "the damage did not reach the data"
+
+
+def test_an_empty_folder_with_a_steps_name_is_passed_over(tmp_path):
+    saved(tmp_path)
+    (tmp_path / "9").mkdir()
+    with pytest.warns(UserWarning, match="passed over a damaged checkpoint.*step 9"):
+        assert train.restore(tmp_path, LIKE).state.step == 7
+
+
+@pytest.mark.parametrize("make", [lambda folder: None, lambda folder: (folder / "5").mkdir()])
+def test_nothing_intact_is_an_error(tmp_path, make):
+    make(tmp_path)
+    with pytest.raises(ValueError, match=r"no (intact )?checkpoint in"):
+        train.restore(tmp_path, LIKE)
+
+
+def test_another_models_checkpoint_is_refused(tmp_path):
+    saved(tmp_path, (7,))
+    params = {"kernel": jax.ShapeDtypeStruct((9, 9), jnp.float32)}
+    with pytest.raises(ValueError, match="no intact checkpoint .* that fits the model"):
+        train.restore(tmp_path, LIKE.replace(params=params))
+
+
+SAVE_FOR_EVER = """
+import sys
+import jax.numpy as jnp, optax
+from jaxcnn import train
+model = train.from_functions(lambda key, images: jnp.zeros((400, 400)), None)
+state = train.create_state(model, optax.adam(1e-3), jnp.zeros((1, 2)))
+for step in range(10_000):
+    fill = state.replace(step=jnp.int32(step), params=jnp.full((400, 400), float(step)))
+    train.save(sys.argv[1], train.Snapshot(fill, metadata={"step": step}))
+    print(step, flush=True)
+"""
+
+
+def test_a_killed_process_leaves_whole_snapshots(tmp_path):
+    model = train.from_functions(lambda key, images: jnp.zeros((400, 400)), None)
+    like = jax.eval_shape(lambda: train.create_state(model, OPTIMIZER, jnp.zeros((1, 2))))
+    for number in range(4):
+        folder = tmp_path / str(number)
+        command = [sys.executable, "-c", SAVE_FOR_EVER, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            reported = process.stdout.readline(), process.stdout.readline()
+            time.sleep(0.013 * number)  # another moment of a save each time
+            process.send_signal(signal.SIGKILL)
+            reported = (reported[1] + process.stdout.read()).split()
+        snapshot = train.restore(folder, like)
+        assert snapshot.state.step >= int(reported[-1]), "a reported save was lost"
+        assert bool(jnp.all(snapshot.state.params == snapshot.state.step))
+        assert snapshot.metadata == {"step": int(snapshot.state.step)}

@@ -1,0 +1,149 @@
+"""The loop: exact evaluation, resuming bit for bit, clean stops, divergence."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxcnn import data, image, models, train
+
+PREPROCESS = image.Preprocess(size=(28, 28), channels=1)
+SOURCE = data.load("fashion_mnist_slice", split="test").take(np.arange(150))
+BATCHES = data.batches(SOURCE, 32, seed=7)  # 5 per epoch, the last one short
+MODEL = models.create("small_vgg", 10, widths=(4, 8))  # dropout and batch norm
+OPTIMIZER = optax.adam(1e-2)
+STEP = train.make_train_step(MODEL, OPTIMIZER, preprocess=PREPROCESS)
+EVAL_STEP = train.make_eval_step(MODEL, preprocess=PREPROCESS)
+
+
+INITIAL = train.create_state(MODEL, OPTIMIZER, PREPROCESS(SOURCE.images[:1]), seed=3)
+METRICS = ("loss", "accuracy")
+
+
+def initial():
+    """A copy, because `fit` donates what it is given."""
+    return jax.tree.map(jnp.copy, INITIAL)
+
+
+def without_seconds(history):
+    return [{name: row[name] for name in row if name != "seconds"} for row in history]
+
+
+@pytest.fixture(scope="module")
+def unbroken():
+    state, history = train.fit(
+        initial(),
+        STEP,
+        BATCHES,
+        epochs=3,
+        validate=lambda state: train.evaluate(EVAL_STEP, state, data.batches(SOURCE, 64)),
+    )
+    return train.fingerprint(state), without_seconds(history)
+
+
+def test_history_has_a_row_per_epoch(unbroken):
+    _, history = unbroken
+    assert [(row["epoch"], row["step"]) for row in history] == [(1, 5), (2, 10), (3, 15)]
+    names = {"epoch", "step"} | {f"{p}_{m}" for p in ("train", "validation") for m in METRICS}
+    assert set(history[0]) == names
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 13])
+def test_stop_and_resume_is_bit_for_bit(tmp_path, unbroken, stop_after):
+    """In the first batch, at the end of an epoch, in the middle of one."""
+    steps = []
+
+    def validate(state):
+        return train.evaluate(EVAL_STEP, state, data.batches(SOURCE, 64))
+
+    def save(snapshot):
+        train.save(tmp_path, snapshot)
+
+    stopped, _ = train.fit(
+        initial(),
+        STEP,
+        BATCHES,
+        epochs=3,
+        validate=validate,
+        checkpoint=save,
+        on_step=lambda step, counts: steps.append(step),
+        should_stop=lambda: len(steps) >= stop_after,
+    )
+    assert stopped.step == stop_after
+    snapshot = train.restore(tmp_path, jax.eval_shape(initial))
+    assert train.fingerprint(snapshot.state) == train.fingerprint(stopped)
+    state, history = train.fit(
+        snapshot, STEP, BATCHES, epochs=3, validate=validate, checkpoint=save
+    )
+    assert (train.fingerprint(state), without_seconds(history)) == unbroken
+    final = train.restore(tmp_path, jax.eval_shape(initial))
+    assert without_seconds(final.history) == unbroken[1]
+
+
+def test_the_time_between_checkpoints_is_bounded():
+    kept = []
+    train.fit(
+        initial(),
+        STEP,
+        BATCHES,
+        epochs=1,
+        checkpoint=lambda snapshot: kept.append((int(snapshot.state.step), snapshot.counts)),
+        checkpoint_seconds=0,
+    )
+    assert [step for step, _ in kept] == [1, 2, 3, 4, 5]
+    assert kept[2][1]["examples"] == 96
+    assert kept[-1][1] is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 150])
+def test_evaluation_is_the_same_for_any_batch_size(batch_size):
+    state = initial()
+    metrics, logits = train.predict(EVAL_STEP, state, data.batches(SOURCE, batch_size))
+    assert logits.shape == (150, 10)
+    assert metrics["accuracy"] == np.mean(logits.argmax(-1) == SOURCE.labels)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, SOURCE.labels)
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-6)
+    whole = train.evaluate(EVAL_STEP, state, data.batches(SOURCE, 150))
+    assert metrics["accuracy"] == whole["accuracy"]
+    np.testing.assert_allclose(metrics["loss"], whole["loss"], rtol=1e-5)
+
+
+def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
+    optimizer = optax.sgd(1e30)
+    step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
+    state = train.create_state(MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
+    with pytest.raises(train.DivergedError, match="training loss became nan in epoch 1"):
+        train.fit(state, step, BATCHES, epochs=2, checkpoint=lambda s: train.save(tmp_path, s))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
+def test_bad_epochs(epochs):
+    with pytest.raises(ValueError, match="epochs must be an integer >= 1"):
+        train.fit(initial(), STEP, BATCHES, epochs=epochs)
+
+
+def test_evaluation_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="batches must hold at least one batch"):
+        train.evaluate(EVAL_STEP, initial(), [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_request(number):
+    before = signal.getsignal(number)
+    with train.stop_signals() as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), number)
+        assert should_stop()
+    assert signal.getsignal(number) == before
+
+
+def test_the_second_interrupt_is_obeyed():
+    with pytest.raises(KeyboardInterrupt), train.stop_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
