@@ -257,10 +257,14 @@ def _parsed(parse: Callable[[], Any]) -> Any:
         if end.code != 2:
             raise
         plain = re.sub(r"\x1b\[[0-9;]*m", "", box.getvalue())
-        # A title in the frame, what is wrong down to the first rule, then suggestions and help.
-        title, *lines = [line.strip("│╭─╮╰╯├┤ ") for line in plain.splitlines()]
-        rule = lines.index("") if "" in lines else len(lines)
-        message = " ".join(lines[:rule])
+        # A title, what is wrong, a rule, then suggestions and help. The title stands in the frame,
+        # or above a rule of its own where the terminal's encoding has no frames.
+        frame, *lines = plain.splitlines()
+        title = frame.strip("╭─╮ ")
+        lines = [line.strip("│ ") for line in lines]
+        is_rule = [bool(re.fullmatch("[─╰╯-]+", line)) for line in lines]
+        first = is_rule.index(False)
+        message = " ".join(lines[first : is_rule.index(True, first)])
         if not message.startswith((title, "Error")):
             message = f"{title}: {message}"
         if "Perhaps you meant:" in lines:

@@ -223,7 +223,7 @@ def _new_folder(experiment: Experiment, workdir: str | Path | None) -> Path:
             )
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    model = Path(experiment.model.partition(":")[0]).stem
+    model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
     name = f"{model}-{Path(experiment.data).stem}-seed{experiment.seed}"
     number = 1
     while True:

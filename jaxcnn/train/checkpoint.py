@@ -4,13 +4,14 @@ orbax commits a checkpoint atomically but checks no data; so its SHA-256 is save
 commit, and a snapshot that does not match is passed over for the next older one.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
@@ -23,7 +24,8 @@ from jaxcnn.train.state import TrainState
 History = list[dict[str, float]]
 
 
-class Snapshot(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
     """All that `jaxcnn.train.fit` needs to go on, in the middle of an epoch or between two.
 
     Attributes:
@@ -35,8 +37,8 @@ class Snapshot(NamedTuple):
 
     state: TrainState
     counts: Counts | None = None
-    history: History = []  # noqa: RUF012 - a default that is never mutated
-    metadata: dict[str, Any] = {}  # noqa: RUF012
+    history: History = dataclasses.field(default_factory=list)
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:

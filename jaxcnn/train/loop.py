@@ -87,12 +87,11 @@ def fit(
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be an integer >= 1, got {epochs!r}")
     snapshot = start if isinstance(start, Snapshot) else Snapshot(start)
-    state, counts, history, metadata = snapshot
-    history = list(history)
+    state, counts, history = snapshot.state, snapshot.counts, list(snapshot.history)
 
     def keep(counts: Counts | None) -> None:
         if checkpoint is not None:
-            checkpoint(Snapshot(state, counts, list(history), metadata))
+            checkpoint(Snapshot(state, counts, list(history), snapshot.metadata))
 
     def stopping() -> bool:
         return should_stop is not None and should_stop()

@@ -1,5 +1,6 @@
 """Snapshots: exact, verified, falling back from damage, whole after a killed process."""
 
+import dataclasses
 import gc
 import shutil
 import signal
@@ -54,7 +55,7 @@ SNAPSHOT = train.Snapshot(
 
 def saved(folder, steps=(3, 7)):
     for step in steps:
-        train.save(folder, SNAPSHOT._replace(state=make_state(step, step)))
+        train.save(folder, dataclasses.replace(SNAPSHOT, state=make_state(step, step)))
     return folder
 
 
@@ -76,7 +77,7 @@ def test_the_newest_are_kept(tmp_path):
 
 def test_a_step_saved_again_replaces_the_old_one(tmp_path):
     saved(tmp_path)
-    train.save(tmp_path, SNAPSHOT._replace(state=make_state(7, 99.0)))
+    train.save(tmp_path, dataclasses.replace(SNAPSHOT, state=make_state(7, 99.0)))
     assert train.restore(tmp_path, LIKE).state.params["kernel"].mean() > 90
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "7"]
 
@@ -140,7 +141,7 @@ def test_nothing_intact_is_an_error(tmp_path, make):
 def test_another_models_checkpoint_is_refused(tmp_path):
     saved(tmp_path, (7,))
     params = {"kernel": jax.ShapeDtypeStruct((9, 9), jnp.float32)}
-    with pytest.raises(ValueError, match="no intact checkpoint .* that fits the model"):
+    with pytest.raises(ValueError, match=r"no intact checkpoint .* that fits the model"):
         train.restore(tmp_path, LIKE.replace(params=params))
 
 

@@ -1,0 +1,187 @@
+"""Bad input on the command line: one clear line, exit code 2, nothing written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from jaxcnn import __main__ as command_line
+from jaxcnn import runs
+from jaxcnn.experiment import Experiment
+
+RAISES = "def make_model(num_classes):\n    raise ZeroDivisionError('division by zero')\n"
+BROKEN = "def make_model(num_classes)\n"
+EXITS = "import sys\nsys.exit(3)\n"
+NOT_A_MODEL = "def make_model(num_classes):\n    return 42\n"
+WRONG_LOGITS = """
+from jaxcnn.models import LeNet5
+def make_model(num_classes):
+    return LeNet5(num_classes + 1)
+"""
+NO_ARGUMENTS = "def make_model():\n    return None\n"
+
+# Arguments, and what the one line must say.
+CASES = [
+    ("", "Expected one of {train, evaluate"),
+    ("trian", "no command 'trian'. Did you mean 'train'?"),
+    ("train --epoch 3", "--epoch, 3; did you mean --epochs?"),
+    ("train --epochs ten", "--epochs: invalid literal for int"),
+    ("train --epochs", "--epochs"),
+    ("train --epochs 0", "epochs must be finite and >= 1, got 0"),
+    ("train --epochs 1.5", "--epochs: invalid literal"),
+    ("train --batch-size -1", "batch_size must be finite and >= 1, got -1"),
+    ("train --learning-rate nan", "learning_rate must be finite and >= 0, got nan"),
+    ("train --learning-rate inf", "learning_rate must be finite and >= 0, got inf"),
+    ("train --learning-rate 0", "learning_rate must be > 0, got 0.0"),
+    ("train --seed -1", "seed must be finite and in [0, 4294967296), got -1"),
+    ("train --validation-fraction 1", "validation_fraction must be finite and in [0, 1), got 1.0"),
+    ("train --validation-fraction 1e-9", "validation_fraction must leave examples on both sides"),
+    ("train --weight-decay -0.1", "weight_decay must be finite and >= 0, got -0.1"),
+    ("train --clip-norm 0", "clip_norm must be > 0"),
+    ("train --warmup-epochs 10", "warmup_epochs must be smaller than epochs (10), got 10.0"),
+    ("train --optimizer adm", "invalid choice 'adm' for argument '--optimizer'"),
+    ("train --model lenet", "got 'lenet'. Did you mean 'lenet5'?"),
+    ("train --model-options dropuot 0.1", "include 'dropuot'. Did you mean 'dropout'?"),
+    ("train --model-options dropout 2", "rate must be in [0, 1), got 2"),
+    ("train --model-options dtype float33", "raised TypeError"),
+    ("train --model-options dropout", "--model-options"),
+    ("train --data fashion_mnst", "got 'fashion_mnst'. Did you mean 'fashion_mnist'?"),
+    ("train --data fashion_mnist --data-dir {tmp}/none", "fashion_mnist is not prepared in"),
+    ("train --model {tmp}/absent.py:make_model", "there is no Python file"),
+    ("train --model {tmp}/raises.py:make_model", "raised ZeroDivisionError: division by zero"),
+    ("train --model {tmp}/raises.py:make_mode", "no function 'make_mode'; did you mean"),
+    ("train --model {tmp}/broken.py:make_model", "raised SyntaxError"),
+    ("train --model {tmp}/exits.py:make_model", "raised SystemExit"),
+    ("train --model {tmp}/not_a_model.py:make_model", "must return a Linen module"),
+    ("train --model {tmp}/wrong_logits.py:make_model", "into logits (2, 10), got (2, 11)"),
+    ("train --model {tmp}/no_arguments.py:make_model", "raised TypeError"),
+    ("train --resume", "resume needs the folder of the run"),
+    ("train --resume --workdir {tmp}/empty", "is not the folder of a run"),
+    ("train --resume --workdir {tmp}/config_only", "no checkpoint in"),
+    ("train --resume --workdir {tmp}/config_only --seed 5", "keeps its seed: it is 0"),
+    ("train --workdir {tmp}/config_only", "is not empty; choose another"),
+    ("train --workdir {tmp}/raises.py", "raises.py"),
+    ("evaluate", "Missing from jaxcnn evaluate: RUN"),
+    ("evaluate {tmp}/absent", "is not the folder of a run"),
+    ("evaluate {tmp}/config_only", "no checkpoint in"),
+    ("evaluate {tmp}/config_only --split tset", "invalid choice 'tset'"),
+    (
+        "evaluate {tmp}/unknown_key",
+        "the configuration has no field 'epoch'. Did you mean 'epochs'?",
+    ),
+    ("evaluate {tmp}/not_json", "config.json cannot be read"),
+    ("evaluate {tmp}/wrong_type", "epochs must be int, got 'ten'"),
+    ("predict {tmp}/config_only", "predict needs at least one image file"),
+    ("inspect {tmp}/empty", "is not the folder of a run"),
+    ("prepare", "Missing from jaxcnn prepare: STR"),
+    ("prepare fashion", "got 'fashion'. Did you mean 'fashion_mnist'?"),
+    ("prepare fashion_mnist --from {tmp}/empty --data-dir {tmp}/empty", "does not exist"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("place")
+    for name in ("raises", "broken", "exits", "not_a_model", "wrong_logits", "no_arguments"):
+        (tmp / f"{name}.py").write_text(globals()[name.upper()])
+    for name in ("empty", "config_only", "unknown_key", "not_json", "wrong_type"):
+        (tmp / name).mkdir()
+    (tmp / "config_only" / "config.json").write_text("{}")
+    (tmp / "unknown_key" / "config.json").write_text(json.dumps({"epoch": 1}))
+    (tmp / "wrong_type" / "config.json").write_text(json.dumps({"epochs": "ten"}))
+    (tmp / "not_json" / "config.json").write_text("epochs: 1")
+    return tmp
+
+
+def listing(folder):
+    return {
+        path: path.is_file() and path.read_bytes()
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }
+
+
+@pytest.mark.parametrize(("arguments", "message"), CASES, ids=[case[0] for case in CASES])
+def test_bad_input(arguments, message, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    before = listing(place)
+    assert command_line.main(arguments.format(tmp=place).split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"jaxcnn: error: [^\n]+\n", captured.err)
+    assert message in captured.err
+    assert listing(place) == before
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "inspect", "prepare"])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command_line.main([*command.split(), "--help"])
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: jaxcnn {command}".rstrip())
+    assert "None)" not in re.sub(r"\(default: None\)", "", out)
+
+
+def test_every_field_of_the_configuration_has_a_flag(capsys):
+    with pytest.raises(SystemExit):
+        command_line.main(["train", "--help"])
+    out = capsys.readouterr().out
+    for name in Experiment.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in out
+
+
+def test_tracebacks_can_be_had(monkeypatch):
+    monkeypatch.setenv("JAXCNN_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="resume needs the folder"):
+        command_line.main(["train", "--resume"])
+
+
+UNPRIVILEGED = """
+import os, sys
+from jaxcnn.__main__ import main
+import jaxcnn.data
+jaxcnn.data.load("fashion_mnist_slice")  # what is imported late is imported as the owner
+main(["train", "--workdir", sys.argv[1] + "/absent.py", "--epochs", "0"])
+os.seteuid(65534)
+sys.exit(main(["train", "--workdir", sys.argv[1] + "/run", "--model", "lenet5", "--epochs", "1"]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become an unprivileged user")
+def test_a_folder_that_cannot_be_written(tmp_path):
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    command = [sys.executable, "-c", UNPRIVILEGED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/")
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(r"jaxcnn: error: .*Permission denied.*", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", "ten", "epochs must be int, got 'ten'"),
+        ("epochs", True, "epochs must be int, got True"),
+        ("learning_rate", "fast", "learning_rate must be float, got 'fast'"),
+        ("optimizer", "adm", "optimizer must be one of adam, sgd, got 'adm'"),
+        ("model_options", [1], "model_options must be"),
+        ("model_options", {"a": None}, "model_options must be"),
+        ("clip_norm", "1", "clip_norm must be"),
+        ("data_dir", 3, "data_dir must be"),
+    ],
+)
+def test_bad_fields_from_python(field, value, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Experiment(**{field: value})
+
+
+def test_a_config_survives_the_way_through_json(tmp_path):
+    experiment = Experiment(model_options={"dropout": 0.5}, clip_norm=1.0, epochs=3)
+    runs.write_json(tmp_path / "config.json", experiment.__dict__)
+    assert runs.read_config(tmp_path) == experiment

@@ -1,0 +1,157 @@
+"""Metrics: counts against NumPy under every mask and split, and the confusion matrix by hand."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxcnn import metrics
+
+SIZES = st.sampled_from([1, 3, 8])
+CLASSES = st.sampled_from([2, 5])
+
+
+@st.composite
+def predictions(draw):
+    """Logits with ties, labels, losses and a mask of one size; sums of the losses are exact."""
+    size, classes = draw(SIZES), draw(CLASSES)
+    column = functools.partial(st.lists, min_size=size, max_size=size)
+    row = st.lists(st.integers(-2, 2), min_size=classes, max_size=classes)
+    return (
+        np.array(draw(column(row)), np.float32),
+        np.array(draw(column(st.integers(0, classes - 1))), np.int32),
+        np.array(draw(column(st.integers(-64, 64))), np.float32) / 8,
+        np.array(draw(column(st.booleans())), bool),
+    )
+
+
+def reference(logits, labels, losses, mask):
+    """The counts row by row."""
+    rows = [
+        (loss, list(row).index(max(row)) == label)
+        for row, label, loss, counts in zip(logits, labels, losses, mask, strict=True)
+        if counts
+    ]
+    return {
+        "loss": np.float32(sum(loss for loss, _ in rows)),
+        "correct": np.int32(sum(right for _, right in rows)),
+        "examples": np.int32(len(rows)),
+    }
+
+
+@given(predictions())
+def test_counts_are_those_of_the_rows_that_count(batch):
+    counts = metrics.classification_counts(*batch)
+    chex.assert_trees_all_equal(counts, reference(*batch))
+    chex.assert_trees_all_equal_shapes_and_dtypes(counts, reference(*batch))
+    chex.assert_trees_all_equal(jax.jit(metrics.classification_counts)(*batch), counts)
+
+
+@given(predictions(), st.integers(0, 8))
+def test_any_split_in_batches_adds_up_to_the_same(batch, cut):
+    parts = [array[:cut] for array in batch], [array[cut:] for array in batch]
+    total = None
+    for part in parts:
+        total = metrics.add_counts(total, metrics.classification_counts(*part))
+    chex.assert_trees_all_equal(total, metrics.classification_counts(*batch))
+
+
+@given(predictions())
+def test_masked_is_removed(batch):
+    mask = batch[-1]
+    kept = metrics.classification_counts(*(array[mask] for array in batch))
+    chex.assert_trees_all_equal(metrics.classification_counts(*batch), kept)
+
+
+def test_a_batch_without_rows_that_count_counts_nothing():
+    logits, labels = jnp.eye(3), jnp.arange(3)
+    counts = metrics.classification_counts(logits, labels, jnp.ones(3), jnp.zeros(3, bool))
+    chex.assert_trees_all_equal(counts, {"loss": 0.0, "correct": 0, "examples": 0})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_masked_does_not_leak(value):
+    logits = jnp.eye(3).at[1].set(value)
+    losses = jnp.array([0.5, value, 0.25])
+    mask = jnp.array([True, False, True])
+    counts = metrics.classification_counts(logits, jnp.arange(3), losses, mask)
+    chex.assert_trees_all_equal(counts, {"loss": 0.75, "correct": 2, "examples": 2})
+    # What counts is not hidden either.
+    counts = metrics.classification_counts(logits, jnp.arange(3), losses, ~mask)
+    assert not np.isfinite(counts["loss"])
+
+
+def test_the_sum_of_losses_is_float32_for_half_precision():
+    losses = jnp.full(300, 1.0, jnp.bfloat16)  # bfloat16 cannot count beyond 256
+    counts = metrics.classification_counts(
+        jnp.zeros((300, 2)), jnp.zeros(300, int), losses, jnp.ones(300, bool)
+    )
+    assert counts["loss"] == 300
+    chex.assert_type(counts["loss"], jnp.float32)
+
+
+def test_summarize_divides_once():
+    # Batches of 3 and 1: the mean of means would be (0.2 + 1.0) / 2 and (1/3 + 1) / 2.
+    first = {"loss": jnp.float32(0.75), "correct": jnp.int32(1), "examples": jnp.int32(3)}
+    second = {"loss": jnp.float32(1.25), "correct": jnp.int32(1), "examples": jnp.int32(1)}
+    summary = metrics.summarize(metrics.add_counts(first, second))
+    assert summary == {"loss": 0.5, "accuracy": 0.5}
+    assert all(type(value) is float for value in summary.values())
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda k: st.tuples(
+            st.just(k),
+            st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), max_size=30),
+        )
+    )
+)
+def test_confusion_matrix_cell_by_cell(drawn):
+    classes, pairs = drawn
+    labels, guesses = np.array(pairs, np.int32).reshape(-1, 2).T
+    matrix = metrics.confusion_matrix(labels, guesses, classes)
+    expected = np.zeros((classes, classes), int)
+    for label, guess in pairs:
+        expected[label, guess] += 1
+    np.testing.assert_array_equal(matrix, expected)
+    # Its laws: nothing is lost, rows are the classes, the diagonal is what was right.
+    assert matrix.sum() == len(pairs)
+    np.testing.assert_array_equal(matrix.sum(1), np.bincount(labels, minlength=classes))
+    assert np.trace(matrix) == (labels == guesses).sum()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.int64])
+def test_confusion_matrix_of_any_integers(dtype):
+    labels = np.array([0, 29, 15, 29], dtype)
+    matrix = metrics.confusion_matrix(labels, np.array([0, 29, 16, 0], dtype), 30)
+    assert {tuple(cell): int(matrix[tuple(cell)]) for cell in np.argwhere(matrix)} == {
+        (0, 0): 1,
+        (15, 16): 1,
+        (29, 0): 1,
+        (29, 29): 1,
+    }
+
+
+def test_confusion_matrix_of_device_arrays():
+    matrix = metrics.confusion_matrix(jnp.array([1, 0]), jnp.array([1, 1]), 2)
+    assert matrix.tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "guesses", "named"),
+    [
+        ([0, 2], [0, 1], "labels"),
+        ([0, -1], [0, 1], "labels"),
+        ([0, 1], [0, 2], "predictions"),
+        ([0, 1], [-1, 1], "predictions"),
+    ],
+)
+def test_confusion_matrix_refuses_classes_that_do_not_exist(labels, guesses, named):
+    with pytest.raises(ValueError, match=named):
+        metrics.confusion_matrix(np.array(labels), np.array(guesses), 2)
