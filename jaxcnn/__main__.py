@@ -8,9 +8,11 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,12 +199,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        _parse(argv)()
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports what we report
+            _parse(argv)()
     except runs.Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("stopped before the first step; nothing was saved", file=sys.stderr)
+        print("interrupted; a run that has a checkpoint goes on with --resume", file=sys.stderr)
         return 130
     except (ValueError, OSError, training.DivergedError) as error:
         if os.environ.get("JAXCNN_TRACEBACK"):
@@ -210,6 +215,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxcnn: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, training.DivergedError) else 2
     return 0
+
+
+def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning in the form of an error: one line, without the place in the source."""
+    print(f"jaxcnn: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _parse(argv: list[str]) -> Any:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import struct
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ def prepare(source: Path | None, data_dir: str | Path | None) -> Path:
         )
         for split, prefix in _PREFIXES.items()
     }
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     builder = _builder(raw, data_dir)
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
