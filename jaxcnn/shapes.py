@@ -75,8 +75,8 @@ def check_bias(bias: jax.Array, features: int, name: str = "bias") -> None:
 
 
 def check_probability(value: Any, name: str) -> None:
-    """Refuse a Python number outside [0, 1); traced values pass unchecked."""
-    if isinstance(value, int | float) and not 0 <= value < 1:
+    """Refuse a number outside [0, 1); JAX arrays may be traced, so they pass unchecked."""
+    if not isinstance(value, jax.Array) and not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
@@ -133,9 +133,9 @@ def pairs(
       >>> pairs("SAME", (28, 5), (5, 2), (1, 2))
       ((2, 2), (0, 1))
     """
-    if padding == "VALID":
+    if isinstance(padding, str) and padding == "VALID":
         result: Pairs = ((0, 0),) * len(sizes)
-    elif padding == "SAME":
+    elif isinstance(padding, str) and padding == "SAME":
         totals = [
             max((math.ceil(n / s) - 1) * s + w - n, 0)
             for n, w, s in zip(sizes, window, strides, strict=True)
@@ -193,5 +193,5 @@ def window_sizes(
     for n, w, s, (low, high) in zip(sizes, window, strides, padding, strict=True):
         starts = np.arange(0, n + low + high - w + 1, s) - low
         covered = np.minimum(starts + w, n) - np.maximum(starts, 0)
-        counts = np.multiply.outer(counts, covered)
+        counts = np.multiply.outer(counts, np.maximum(covered, 0))
     return counts

@@ -7,6 +7,7 @@ learning, "convolution" slides the kernel without flipping it (mathematically: c
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn import shapes
@@ -58,16 +59,23 @@ def conv(
     Reference:
       ``jax.lax.conv_general_dilated``; ``torch.nn.functional.conv2d`` with the axes moved.
     """
-    rank = _check_operands(images, kernel, groups)
+    rank, groups = _check_operands(images, kernel, groups)
     strides = shapes.ints(strides, rank, "strides")
     dilation = shapes.ints(dilation, rank, "dilation")
     window = shapes.dilated(kernel.shape[:-2], dilation)
+    pairs = shapes.pairs(padding, images.shape[1:-1], window, strides)
+    if any(low >= size for (low, _), size in zip(pairs, window, strict=True)):
+        # Such padding makes that of the gradient negative, which XLA for CPU in jaxlib 0.10 reads
+        # out of bounds (openxla/xla#48713); so it becomes a step of its own.
+        edges = [(low, high, 0) for low, high in pairs]
+        images = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+        pairs = ((0, 0),) * rank
     layout = _LAYOUTS[rank]
     output = lax.conv_general_dilated(
         images,
         kernel,
         window_strides=strides,
-        padding=shapes.pairs(padding, images.shape[1:-1], window, strides),
+        padding=pairs,
         rhs_dilation=dilation,
         dimension_numbers=(*layout, layout[0]),
         feature_group_count=groups,
@@ -165,25 +173,33 @@ def conv_transpose(
       Zeiler et al. 2010, "Deconvolutional networks". Equal to Keras's ``Conv2DTranspose`` with
       the kernel's last two axes swapped, and to ``torch.nn.functional.conv_transpose2d``.
     """
-    rank = _check_operands(images, kernel, groups)
+    rank, groups = _check_operands(images, kernel, groups)
     strides = shapes.ints(strides, rank, "strides")
     dilation = shapes.ints(dilation, rank, "dilation")
     window = shapes.dilated(kernel.shape[:-2], dilation)
+    pairs = _transposed_padding(padding, images.shape[1:-1], window, strides)
     layout = _LAYOUTS[rank]
     output = lax.conv_general_dilated(
         images,
         lax.rev(kernel, tuple(range(rank))),
         window_strides=(1,) * rank,
-        padding=_transposed_padding(padding, images.shape[1:-1], window, strides),
+        padding=[(max(low, 0), max(high, 0)) for low, high in pairs],
         lhs_dilation=strides,
         rhs_dilation=dilation,
         dimension_numbers=(*layout, layout[0]),
         feature_group_count=groups,
     )
+    # Negative padding is cropped here: XLA for CPU in jaxlib 0.10 misreads it, as in `conv`.
+    sizes = output.shape[1:-1]
+    kept = [
+        slice(max(-low, 0), size - max(-high, 0))
+        for (low, high), size in zip(pairs, sizes, strict=True)
+    ]
+    output = output[(slice(None), *kept)]
     return output if bias is None else add_bias(output, bias)
 
 
-def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> int:
+def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> tuple[int, int]:
     rank = shapes.spatial_rank(images)
     if kernel.ndim != rank + 2 or 0 in kernel.shape:
         raise ValueError(
@@ -203,7 +219,7 @@ def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> int:
             f"kernel must have {channels} / {groups} = {channels // groups} input channels, got "
             f"shape {kernel.shape} for images of shape {images.shape}"
         )
-    return rank
+    return rank, groups
 
 
 def _transposed_padding(

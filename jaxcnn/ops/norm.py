@@ -52,15 +52,16 @@ def batch_norm(
       Ioffe and Szegedy 2015, "Batch normalization". The running variance follows Keras and Flax
       (biased); torch feeds it the unbiased estimate.
     """
+    x = jnp.asarray(x)
     shapes.check_floating(x, "x")
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"x must be [B, ..., C] with no empty dimension, got shape {x.shape}")
     for name, vector in (("scale", scale), ("bias", bias), ("mean", mean), ("var", var)):
         if vector is not None:
             shapes.check_bias(vector, x.shape[-1], name)
-    if not 0 <= momentum <= 1:
+    if not isinstance(momentum, jax.Array) and not 0 <= momentum <= 1:
         raise ValueError(f"momentum must be in [0, 1], got {momentum!r}")
-    if not epsilon > 0:
+    if not isinstance(epsilon, jax.Array) and not epsilon > 0:
         raise ValueError(f"epsilon must be > 0, got {epsilon!r}")
 
     precise = jnp.promote_types(x.dtype, jnp.float32)

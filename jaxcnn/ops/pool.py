@@ -54,6 +54,7 @@ def max_pool(
     """
     if implementation not in ("auto", "xla"):
         raise ValueError(f"implementation must be 'auto' or 'xla', got {implementation!r}")
+    images = jnp.asarray(images)
     sizes, steps, pairs = _geometry(images, window, strides, padding)
     # The fast gradient unrolls the window, which is too much of a program for a large one.
     if implementation == "xla" or math.prod(sizes) > 64:
@@ -78,8 +79,9 @@ def sum_pool(
       >>> sum_pool(image, 2).item()
       10.0
     """
+    images = jnp.asarray(images)
     sizes, steps, pairs = _geometry(images, window, strides, padding)
-    return _reduce_window(images, 0, lax.add, sizes, steps, pairs)
+    return _window_sums(images, sizes, steps, pairs).astype(images.dtype)
 
 
 def avg_pool(
@@ -113,12 +115,13 @@ def avg_pool(
       >>> avg_pool(image, 2, strides=1, padding="SAME").ravel().tolist()
       [2.5, 3.0, 3.5, 4.0]
     """
+    images = jnp.asarray(images)
     sizes, steps, pairs = _geometry(images, window, strides, padding)
-    total = _reduce_window(images, 0, lax.add, sizes, steps, pairs)
+    total = _window_sums(images, sizes, steps, pairs)
     if count_padding:
-        return total / math.prod(sizes)
+        return (total / math.prod(sizes)).astype(images.dtype)
     counts = shapes.window_sizes(images.shape[1:-1], sizes, steps, pairs)
-    return total / jnp.asarray(counts[None, ..., None], images.dtype)
+    return (total / jnp.asarray(counts[None, ..., None], total.dtype)).astype(images.dtype)
 
 
 def global_max_pool(images: jax.Array) -> jax.Array:
@@ -159,6 +162,14 @@ def _geometry(
             f"got {padding!r}"
         )
     return sizes, steps, pairs
+
+
+def _window_sums(
+    images: jax.Array, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
+) -> jax.Array:
+    """Sums in float32 at least: bfloat16 cannot count beyond 256."""
+    precise = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    return _reduce_window(precise, 0, lax.add, sizes, steps, pairs)
 
 
 def _max_pool_xla(

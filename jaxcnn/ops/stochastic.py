@@ -33,8 +33,9 @@ def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """
     shapes.check_floating(x, "x")
     shapes.check_probability(rate, "rate")
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
-    return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+    kept = jnp.asarray(1 - rate, jnp.promote_types(x.dtype, jnp.float32))
+    keep = jax.random.bernoulli(key, kept, x.shape)
+    return jnp.where(keep, x / kept.astype(x.dtype), jnp.zeros_like(x))
 
 
 def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float) -> jax.Array:
@@ -60,6 +61,6 @@ def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float) -> jax.Array:
       Bishop 1995, "Training with noise is equivalent to Tikhonov regularization".
     """
     shapes.check_floating(x, "x")
-    if isinstance(stddev, int | float) and not 0 <= stddev < float("inf"):
+    if not isinstance(stddev, jax.Array) and not 0 <= stddev < float("inf"):
         raise ValueError(f"stddev must be finite and >= 0, got {stddev!r}")
-    return x + stddev * jax.random.normal(key, x.shape, x.dtype)
+    return x + jnp.asarray(stddev, x.dtype) * jax.random.normal(key, x.shape, x.dtype)

@@ -89,7 +89,6 @@ def test_lowers_forward_and_gradient(name, dtype):
     for lowered in (function, gradient(function)):
         exported = jax.export.export(jax.jit(lowered), platforms=PLATFORMS)(*arguments)
         assert list(exported.platforms) == PLATFORMS
-        # No call back to the host, and no library but XLA's own.
         assert "callback" not in exported.mlir_module()
         expected = jax.eval_shape(lowered, *arguments)
         outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)

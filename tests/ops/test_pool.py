@@ -208,7 +208,7 @@ def test_bfloat16_is_rounded_once_for_the_sum_and_once_for_the_division(case):
     check_rounding(outputs, np.asarray(images, np.float64), case, unit)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(cases())
 def test_eager_equals_jit(case):
     images = case.integers()
@@ -216,7 +216,7 @@ def test_eager_equals_jit(case):
     chex.assert_trees_all_close(case(images), jax.jit(case)(images), rtol=2**-23, atol=0)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(cases())
 def test_vmap_equals_a_loop(case):
     stack, jitted = np.stack([case.integers(seed) for seed in range(3)]), jax.jit(case)
@@ -225,7 +225,7 @@ def test_vmap_equals_a_loop(case):
     chex.assert_trees_all_close(jax.jit(jax.vmap(case))(stack), loop, rtol=2**-23, atol=0)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(cases())
 def test_gradient_is_the_definition(case):
     images, rng = case.integers(), np.random.default_rng(1)
@@ -249,8 +249,7 @@ CASES = [
     Case((2, 7, 2), 3, 2, "SAME"),
     Case((2, 5, 6, 3), 2),
     Case((2, 5, 4, 2), (3, 2), (1, 3), ((2, 1), (0, 1))),
-    Case((1, 3, 4, 5, 2), (2, 3, 1), 2, 0),
-    Case((1, 4, 3, 4, 1), (2, 1, 3), (3, 2, 1), "SAME"),
+    Case((1, 3, 4, 5, 2), (2, 3, 1), (3, 2, 1), "SAME"),
 ]
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.images}")
 by_pool = pytest.mark.parametrize("name", POOLS)
@@ -395,9 +394,10 @@ def test_global_pools_are_pools_of_the_full_window(shape, whole, windowed):
     output = jax.jit(whole)(images)
     chex.assert_shape(output, flat)
     # Two orders of summing at most 72 normal numbers and dividing by their count.
-    chex.assert_trees_all_close(output, pool(images).reshape(flat), rtol=0, atol=1e-6)
+    chex.assert_trees_all_close(output, jax.jit(pool)(images).reshape(flat), rtol=0, atol=1e-6)
     chex.assert_trees_all_close(output, whole(images), rtol=0, atol=1e-6)
-    chex.assert_trees_all_close(jax.vmap(whole)(images[:, None])[:, 0], output, rtol=0, atol=1e-6)
+    mapped = jax.jit(jax.vmap(whole))(images[:, None])[:, 0]
+    chex.assert_trees_all_close(mapped, output, rtol=0, atol=1e-6)
     gradient = jax.jit(jax.grad(lambda images: jnp.sum(jnp.square(whole(images)))))(images)
     expected = jax.jit(jax.grad(lambda images: jnp.sum(jnp.square(pool(images)))))(images)
     chex.assert_trees_all_close(gradient, expected, rtol=0, atol=1e-6)
