@@ -8,7 +8,7 @@ import difflib
 import importlib.util
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -64,14 +64,10 @@ class Experiment:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), _HINTS[field.name])
-        for name, low, high in _RANGES:
+        for name, (is_fine, accepted) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and not low <= value < high:
-                bounds = f">= {low}" if high == math.inf else f"in [{low}, {high})"
-                raise ValueError(f"{name} must be finite and {bounds}, got {value!r}")
-        for name in ("learning_rate", "clip_norm"):
-            if getattr(self, name) == 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
+            if value is not None and not is_fine(value):
+                raise ValueError(f"{name} must be {accepted}, got {value!r}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs must be smaller than epochs ({self.epochs}), "
@@ -92,16 +88,16 @@ class Experiment:
 
 
 _HINTS = typing.get_type_hints(Experiment)
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("validation_fraction", 0, 1),
-    ("epochs", 1, math.inf),
-    ("batch_size", 1, math.inf),
-    ("seed", 0, 2**32),
-    ("learning_rate", 0, math.inf),
-    ("warmup_epochs", 0, math.inf),
-    ("weight_decay", 0, math.inf),
-    ("clip_norm", 0, math.inf),
-)
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "validation_fraction": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "epochs": (lambda value: value >= 1, ">= 1"),
+    "batch_size": (lambda value: value >= 1, ">= 1"),
+    "seed": (lambda value: 0 <= value < 2**32, "from 0 to 2**32 - 1"),
+    "learning_rate": (lambda value: 0 < value < math.inf, "finite and > 0"),
+    "warmup_epochs": (lambda value: 0 <= value < math.inf, "finite and >= 0"),
+    "weight_decay": (lambda value: 0 <= value < math.inf, "finite and >= 0"),
+    "clip_norm": (lambda value: 0 < value < math.inf, "finite and > 0"),
+}
 
 
 class Network(NamedTuple):
