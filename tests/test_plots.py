@@ -1,6 +1,5 @@
 """Pictures: every figure for typical and extreme input, drawn, written and read back."""
 
-import chex
 import numpy as np
 import PIL.Image
 import pytest
@@ -19,8 +18,8 @@ def drawn(figure, tmp_path):
     with PIL.Image.open(path) as picture:
         assert picture.format == "PNG"
         pixels = np.asarray(picture.convert("RGB"))
-    # 120 pixels per inch of the figure.
-    chex.assert_shape(pixels, (*np.floor(figure.get_size_inches()[::-1] * 120).astype(int), 3))
+    # 120 pixels per inch of the figure, but for a rounded one at its edge.
+    np.testing.assert_allclose(pixels.shape[1::-1], figure.get_size_inches() * 120, atol=1)
     assert pixels.std() > 1, "an empty picture"
     return pixels
 
@@ -31,7 +30,7 @@ def texts(figure):
     for axes in figure.axes:
         found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
         found += [text.get_text() for text in axes.texts]
-    return found + [figure.get_suptitle(), figure.get_supxlabel()]
+    return [*found, figure.get_suptitle(), figure.get_supxlabel()]
 
 
 def shown(figure):
@@ -143,7 +142,7 @@ def test_kernels(shape, tmp_path):
     assert len(shown(figure)) == shape[-1]
     for number, array in enumerate(shown(figure)):
         if shape[2] == 3:
-            assert 0 <= array.min() and array.max() <= 1
+            assert array.min() >= 0 and array.max() <= 1
             expected = (kernel[..., number] / np.abs(kernel).max() + 1) / 2
         else:
             expected = kernel[..., number].mean(-1)
@@ -180,18 +179,6 @@ def test_three_maps_are_three_maps_and_no_colour(tmp_path):
     figure = plots.feature_maps(np.zeros((4, 4, 3), np.uint8), np.ones((2, 2, 3)), "block/conv")
     assert [array.shape for array in shown(figure)] == [(4, 4, 3), (2, 2), (2, 2), (2, 2)]
     drawn(figure, tmp_path)
-
-
-def test_a_dark_picture_looks_dark():
-    # Pixels are shown as they are, not stretched from black to white.
-    dark = np.linspace(0, 50, 144).astype(np.uint8).reshape(1, 12, 12, 1)
-    for images in (dark, (dark / 255).astype(np.float32)):
-        top = 255 if images.dtype == np.uint8 else 1
-        for figure in (
-            plots.mistakes(images, np.zeros(1, int), np.ones((1, 2)), ("a", "b")),
-            plots.feature_maps(images[0], np.ones((2, 2, 1)), "conv"),
-        ):
-            assert figure.axes[0].images[0].get_clim() == (0, top)
 
 
 def test_pictures_of_the_embedded_slice_are_not_empty(tmp_path):

@@ -1,0 +1,235 @@
+"""`decode_image` on files as they come: turned, transparent, deep, grey, tiny, wrong, damaged."""
+
+import io
+import re
+
+import chex
+import numpy as np
+import PIL.features
+import PIL.Image
+import pytest
+
+from jaxcnn import data
+
+# Two rows, three columns, in grey values that JPEG-free formats keep exactly.
+UPRIGHT = np.array([[10, 60, 110], [160, 210, 250]], np.uint8)
+
+# How a camera that writes each EXIF orientation stored the upright picture: rows and columns as
+# the tag says, e.g. 6, "the 0th row is the right side, the 0th column the top".
+STORED = {
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.T,
+    6: UPRIGHT.T[::-1],
+    7: UPRIGHT.T[::-1, ::-1],
+    8: UPRIGHT.T[:, ::-1],
+}
+
+
+def saved(path, picture, **options):
+    """The path, with the picture (an array or a Pillow image) written to it."""
+    if isinstance(picture, np.ndarray):
+        picture = PIL.Image.fromarray(picture)
+    picture.save(path, **options)
+    return path
+
+
+def grey(path, size):
+    """The file as rows of grey values."""
+    return data.decode_image(path, size=size, channels=1)[..., 0]
+
+
+def color(path, size=(1, 1)):
+    """The colour of the top left pixel of the file."""
+    return tuple(data.decode_image(path, size=size, channels=3)[0, 0].tolist())
+
+
+def orientation(number):
+    """EXIF data that say nothing but how the picture lies."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = number
+    return exif
+
+
+@pytest.mark.parametrize("number", STORED)
+def test_exif_orientations_are_turned_upright(tmp_path, number):
+    stored = np.ascontiguousarray(STORED[number])
+    path = saved(tmp_path / "photo.png", stored, exif=orientation(number))
+    np.testing.assert_array_equal(grey(path, UPRIGHT.shape), UPRIGHT)
+
+
+def test_a_photograph_taken_upright_is_not_cropped_as_if_it_lay(tmp_path):
+    # Dark above, light below; stored lying, as phones do. Sizes decide the crop after turning.
+    upright = np.repeat(np.uint8([40, 220]), 16)[:, None] * np.ones((1, 16), np.uint8)
+    lying = PIL.Image.fromarray(np.ascontiguousarray(upright.T[::-1]))
+    path = saved(tmp_path / "photo.jpg", lying, exif=orientation(6), quality=95)
+    decoded = grey(path, (32, 16)).astype(int)
+    assert np.abs(decoded[:14] - 40).max() <= 2
+    assert np.abs(decoded[18:] - 220).max() <= 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shape_and_dtype(tmp_path, channels):
+    path = saved(tmp_path / "a.png", UPRIGHT)
+    for name in (path, str(path)):
+        decoded = data.decode_image(name, size=(5, 7), channels=channels)
+        chex.assert_shape(decoded, (5, 7, channels))
+        chex.assert_type(decoded, np.uint8)
+
+
+def test_greyscale_becomes_three_equal_channels(tmp_path):
+    decoded = data.decode_image(saved(tmp_path / "a.png", UPRIGHT), size=(2, 3), channels=3)
+    np.testing.assert_array_equal(decoded, np.repeat(UPRIGHT[..., None], 3, axis=-1))
+
+
+def test_colour_becomes_itu_601_luma(tmp_path):
+    colors = np.uint8([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]])
+    # 0.299, 0.587 and 0.114 of 255
+    assert grey(saved(tmp_path / "a.png", colors), (1, 4)).tolist() == [[76, 150, 29, 255]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "expected"),
+    [
+        # 255 - alpha of white and alpha of the colour, in 255ths.
+        ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
+        ("RGBA", (255, 0, 0, 51), (255, 204, 204)),
+        ("RGBA", (200, 100, 50, 0), (255, 255, 255)),
+        ("RGBA", (200, 100, 50, 255), (200, 100, 50)),
+        ("LA", (0, 51), (204, 204, 204)),
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+    ],
+)
+def test_transparency_is_laid_on_white(tmp_path, mode, pixel, expected):
+    path = saved(tmp_path / "a.png", PIL.Image.new(mode, (3, 3), pixel))
+    assert color(path, (3, 3)) == expected
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_palettes_are_looked_up(tmp_path, transparent):
+    picture = PIL.Image.new("P", (2, 1))
+    picture.putpalette([10, 20, 30, 200, 100, 0])
+    picture.putpixel((1, 0), 1)
+    options = {"transparency": 0} if transparent else {}
+    path = saved(tmp_path / "a.png", picture, **options)
+    decoded = data.decode_image(path, size=(1, 2), channels=3)[0].tolist()
+    assert decoded == [[255, 255, 255] if transparent else [10, 20, 30], [200, 100, 0]]
+
+
+def test_16_bits_are_scaled_to_8_not_clipped(tmp_path):
+    deep = np.array([[0, 257, 128 * 257, 65535], [128, 129, 256, 65406]], np.uint16)
+    path = saved(tmp_path / "a.png", deep)
+    # Divided by 257 and rounded: 128 / 257 is just below a half, 65406 / 257 just below 254.5.
+    assert grey(path, (2, 4)).tolist() == [[0, 1, 128, 255], [0, 1, 1, 254]]
+
+
+@pytest.mark.parametrize(
+    ("ink", "expected"),
+    [
+        ((0, 0, 0, 0), (255, 255, 255)),
+        ((0, 255, 255, 0), (255, 0, 0)),
+        ((255, 0, 255, 0), (0, 255, 0)),
+        ((0, 0, 0, 255), (0, 0, 0)),
+    ],
+)
+def test_cmyk_jpeg(tmp_path, ink, expected):
+    path = saved(tmp_path / "print.jpg", PIL.Image.new("CMYK", (16, 16), ink), quality=100)
+    np.testing.assert_allclose(color(path, (16, 16)), expected, rtol=0, atol=1)
+
+
+def test_the_first_frame_of_an_animation(tmp_path):
+    frames = [PIL.Image.new("L", (4, 4), value) for value in (0, 255)]
+    path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert color(path) == (0, 0, 0)
+
+
+def test_one_pixel_fills_any_size(tmp_path):
+    path = saved(tmp_path / "a.png", np.uint8([[[9, 99, 199]]]))
+    decoded = data.decode_image(path, size=(3, 5), channels=3)
+    np.testing.assert_array_equal(decoded, np.broadcast_to(np.uint8([9, 99, 199]), (3, 5, 3)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_crop_is_centred(tmp_path, turned):
+    wide = np.add.outer(np.arange(2), 10 * np.arange(6)).astype(np.uint8)
+    picture, expected = (wide.T, wide[:, 2:4].T) if turned else (wide, wide[:, 2:4])
+    path = saved(tmp_path / "a.png", np.ascontiguousarray(picture))
+    np.testing.assert_array_equal(grey(path, (2, 2)), expected)
+
+
+def test_the_crop_has_the_aspect_ratio_of_the_target(tmp_path):
+    square = np.repeat(np.uint8([[0], [50], [100], [150]]), 4, axis=1)
+    path = saved(tmp_path / "a.png", square)
+    assert grey(path, (2, 4)).tolist() == [[50] * 4, [100] * 4]
+
+
+def test_shrinking_is_antialiased(tmp_path):
+    path = saved(tmp_path / "a.png", np.uint8([[0, 0, 255, 255]] * 4))
+    # A triangle two pixels to either side of 1.0 weighs the pixel centres 0.5, 1.5 and 2.5 by
+    # 3/4, 3/4 and 1/4: 255 * 1/7 = 36.4.
+    assert grey(path, (2, 2)).tolist() == [[36, 219]] * 2
+
+
+def test_the_content_counts_not_the_extension(tmp_path):
+    path = tmp_path / "a.jpg"
+    saved(path, UPRIGHT, format="PNG")
+    np.testing.assert_array_equal(grey(path, (2, 3)), UPRIGHT)
+
+
+def encoded(extension):
+    """The bytes of a picture with some detail."""
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(noise).save(file, extension)
+    return file.getvalue()
+
+
+DAMAGED = {
+    "truncated.jpg": lambda: encoded("JPEG")[:-300],
+    "truncated.png": lambda: encoded("PNG")[:-300],
+    "truncated.webp": lambda: encoded("WEBP")[:-300],
+    "header_only.jpg": lambda: encoded("JPEG")[:20],
+    "checksum.png": lambda: encoded("PNG").replace(b"IHDR", b"IHDX"),
+    "empty.png": lambda: b"",
+    "text.png": lambda: b"This is not a picture.\n",
+    # Pillow answers these with errors that are no OSError.
+    "width.ppm": lambda: b"P6 2x 2 255\n" + bytes(12),
+    "colors.avif": lambda: encoded("AVIF").replace(b"av1C", b"av1X"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_named(tmp_path, name):
+    if name.endswith(".avif") and not PIL.features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    path = tmp_path / name
+    path.write_bytes(DAMAGED[name]())
+    with pytest.raises(ValueError, match=rf"^image {re.escape(str(path))} cannot be read: "):
+        data.decode_image(path, size=(8, 8), channels=3)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "nowhere.png"
+    with pytest.raises(ValueError, match=rf"^image {re.escape(str(path))} does not exist$"):
+        data.decode_image(path, size=(8, 8), channels=3)
+
+
+def test_a_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match=rf"^image {re.escape(str(tmp_path))} cannot be read: "):
+        data.decode_image(tmp_path, size=(8, 8), channels=3)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = saved(tmp_path / "bomb.png", PIL.Image.new("1", (40, 40)))
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"bomb\.png cannot be read: .* decompression bomb"):
+        data.decode_image(path, size=(8, 8), channels=1)
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4, "RGB"])
+def test_wrong_channels_are_refused(tmp_path, channels):
+    with pytest.raises(ValueError, match=f"channels must be 1 or 3, got {channels!r}"):
+        data.decode_image(tmp_path / "unread.png", size=(8, 8), channels=channels)

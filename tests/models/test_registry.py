@@ -1,0 +1,353 @@
+"""The contract that every registered model keeps, and the networks counted by hand."""
+
+import functools
+import inspect
+
+import chex
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxcnn import models, ops
+
+SHAPES = {"grey": (28, 28, 1), "rgb": (32, 32, 3)}
+CLASSES = 10
+PLATFORMS = ["cuda", "tpu"]
+
+# Values in params, by hand: kernels (window * in * out), biases, and scale and bias per norm.
+PARAMETERS = {
+    # 5x5 to 32; 14x14x32 = 6272 (or 16x16x32 = 8192) to 128; 128 to 10
+    ("classic_cnn", "grey"): (25 * 1 + 1) * 32 + (6272 + 1) * 128 + 129 * 10,
+    ("classic_cnn", "rgb"): (25 * 3 + 1) * 32 + (8192 + 1) * 128 + 129 * 10,
+    # 5x5 to 6; 5x5 to 16; 5x5x16 = 400 (or 6x6x16 = 576) to 120; 84; 10
+    ("lenet5", "grey"): 26 * 6 + (150 + 1) * 16 + 401 * 120 + 121 * 84 + 85 * 10,
+    ("lenet5", "rgb"): 76 * 6 + (150 + 1) * 16 + 577 * 120 + 121 * 84 + 85 * 10,
+    # 3x3 to 32, 32, 64, 64, 128, 128 with norms; 4x4x128 = 2048 to 128; 10
+    ("small_vgg", "grey"): (
+        9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
+        + 2 * 2 * (32 + 64 + 128)
+        + (2049 * 128 + 129 * 10)
+    ),
+    ("small_vgg", "rgb"): (
+        9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
+        + 2 * 2 * (32 + 64 + 128)
+        + (2049 * 128 + 129 * 10)
+    ),
+}
+# Values in batch_stats: mean and variance per channel.
+STATISTICS = {"classic_cnn": 0, "lenet5": 0, "small_vgg": 2 * 2 * (32 + 64 + 128)}
+
+every_model = pytest.mark.parametrize("name", models.names())
+every_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+def images(shape, batch, seed=0):
+    """Noise in [0, 1]."""
+    values = np.random.default_rng(seed).random((batch, *SHAPES[shape]), np.float32)
+    return jnp.asarray(values)
+
+
+@functools.cache
+def variables(name, shape):
+    """The initial variables of a model; one compilation for all tests."""
+    model = models.create(name, CLASSES)
+    init = jax.jit(functools.partial(model.init, train=False))
+    # This generator compiles in a third of the default one's time.
+    return init(jax.random.key(0, impl="rbg"), images(shape, 1))
+
+
+@functools.cache
+def forward(name, train, **options):
+    """``(variables, images, key) -> (logits, updated collections)``, compiled once per shape."""
+    model = models.create(name, CLASSES, **options)
+
+    def apply(variables, images, key):
+        return model.apply(
+            variables, images, train=train, rngs={"dropout": key}, mutable=["batch_stats"]
+        )
+
+    return jax.jit(apply)
+
+
+def is_random(name):
+    """Whether the model drops out."""
+    return getattr(models.create(name, CLASSES), "dropout", 0) > 0
+
+
+def size(tree):
+    """Number of values in all arrays."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_every_model_is_counted_here():
+    assert set(PARAMETERS) == {(name, shape) for name in models.names() for shape in SHAPES}
+    assert set(STATISTICS) == set(models.names())
+
+
+@every_shape
+@every_model
+def test_parameter_counts(name, shape):
+    model = models.create(name, CLASSES)
+    init = functools.partial(model.init, train=False)
+    initial = jax.eval_shape(init, jax.random.key(0), images(shape, 2))
+    assert size(initial["params"]) == PARAMETERS[name, shape]
+    assert size(initial.get("batch_stats", {})) == STATISTICS[name]
+    assert set(initial) <= {"params", "batch_stats"}
+    chex.assert_type(jax.tree.leaves(initial), jnp.float32)
+
+
+def test_the_counts_that_the_literature_knows():
+    assert PARAMETERS["classic_cnn", "grey"] == 805_066
+    assert PARAMETERS["lenet5", "grey"] == 61_706
+
+
+@every_shape
+@every_model
+def test_logits(name, shape, key):
+    logits, _ = forward(name, False)(variables(name, shape), images(shape, 4), key)
+    chex.assert_shape(logits, (4, CLASSES))
+    chex.assert_type(logits, jnp.float32)
+    chex.assert_tree_all_finite(logits)
+    # Another image, another answer.
+    assert jnp.abs(logits[1:] - logits[:1]).max(axis=-1).min() > 1e-3
+
+
+@every_model
+def test_images_do_not_see_each_other_in_evaluation(name, key):
+    batch, apply = images("grey", 4), forward(name, False)
+    together, _ = apply(variables(name, "grey"), batch, key)
+    alone, _ = apply(variables(name, "grey"), batch[2:3], key)
+    chex.assert_shape(alone, (1, CLASSES))
+    # The order of sums may depend on the size of a batch.
+    chex.assert_trees_all_close(alone, together[2:3], rtol=0, atol=1e-6)
+
+
+@every_model
+def test_bfloat16_computes_in_half_and_answers_in_float32(name, key):
+    half = models.create(name, CLASSES, dtype=jnp.bfloat16)
+    batch, initial = images("grey", 4), variables(name, "grey")
+    shapes = jax.eval_shape(functools.partial(half.init, train=False), key, batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(shapes, initial)
+    for train in (False, True):
+        options = {"train": train, "rngs": {"dropout": key}, "mutable": ["batch_stats"]}
+        apply = functools.partial(half.apply, initial, **options)
+        features, _ = jax.eval_shape(functools.partial(apply, method="features"), batch)
+        chex.assert_type(features, jnp.bfloat16)
+        logits, updated = jax.eval_shape(apply, batch)
+        chex.assert_type([logits, *jax.tree.leaves(updated)], jnp.float32)
+    single, _ = forward(name, False)(initial, batch, key)
+    halved, _ = forward(name, False, dtype=jnp.bfloat16)(initial, batch, key)
+    chex.assert_type(halved, jnp.float32)
+    chex.assert_tree_all_finite(halved)
+    # Eight bits of mantissa, through a few layers.
+    assert 0 < jnp.abs(halved - single).max() < 2**-5 * jnp.abs(single).max()
+
+
+def gradients(name, key):
+    """Gradients of a training loss for all parameters, compiled as in a training step."""
+    model, initial = models.create(name, CLASSES), variables(name, "grey")
+    batch, labels = images("grey", 4), jnp.arange(4)
+
+    def loss(params):
+        options = {"train": True, "rngs": {"dropout": key}, "mutable": ["batch_stats"]}
+        logits, _ = model.apply(initial | {"params": params}, batch, **options)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    return jax.jit(jax.grad(loss))(initial["params"])
+
+
+@every_model
+def test_every_parameter_gets_its_gradient(name, key, monkeypatch):
+    found = gradients(name, key)
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, variables(name, "grey")["params"])
+    # Inside a compiled model, where XLA may compute a value once more with other rounding, fast
+    # gradients must still be those of the plain operations.
+    monkeypatch.setattr(ops, "max_pool", functools.partial(ops.max_pool, implementation="xla"))
+    plain = gradients(name, key)
+    for (path, gradient), expected in zip(
+        jax.tree.leaves_with_path(found), jax.tree.leaves(plain), strict=True
+    ):
+        largest = float(jnp.abs(expected).max())
+        assert largest > 0, jax.tree_util.keystr(path)
+        chex.assert_trees_all_close(gradient, expected, rtol=0, atol=1e-5 * largest)
+
+
+@every_model
+def test_training_differs_from_evaluation_where_it_should(name, key):
+    batch, other_key = images("grey", 4), jax.random.fold_in(key, 1)
+    evaluated = forward(name, False)(variables(name, "grey"), batch, key)[0]
+    trained = forward(name, True)(variables(name, "grey"), batch, key)[0]
+    differs = is_random(name) or STATISTICS[name] > 0
+    assert bool(jnp.any(evaluated != trained)) == differs
+    again = forward(name, True)(variables(name, "grey"), batch, key)[0]
+    chex.assert_trees_all_equal(trained, again)
+    other = forward(name, True)(variables(name, "grey"), batch, other_key)[0]
+    assert bool(jnp.any(trained != other)) == is_random(name)
+    chex.assert_trees_all_equal(
+        evaluated, forward(name, False)(variables(name, "grey"), batch, other_key)[0]
+    )
+
+
+@every_model
+def test_statistics_move_in_training_only(name, key):
+    batch, initial = images("grey", 4), variables(name, "grey")
+    stats = initial.get("batch_stats", {})
+    _, kept = forward(name, False)(initial, batch, key)
+    chex.assert_trees_all_equal(kept.get("batch_stats", {}), stats)
+    _, moved = forward(name, True)(initial, batch, key)
+    chex.assert_trees_all_equal_shapes_and_dtypes(moved.get("batch_stats", {}), stats)
+    jax.tree.map(
+        lambda old, new: chex.assert_scalar_positive(float(abs(old - new).max())),
+        stats,
+        moved.get("batch_stats", {}),
+    )
+
+
+@every_model
+@pytest.mark.parametrize("train", [False, True])
+def test_a_model_is_its_head_on_its_features(name, train, key):
+    # Without dropout, whose keys differ between one call and two.
+    options = {"dropout": 0.0} if is_random(name) else {}
+    model = models.create(name, CLASSES, **options)
+    initial, batch = variables(name, "grey"), images("grey", 4)
+
+    @jax.jit
+    def parts(variables, batch):
+        apply = functools.partial(model.apply, train=train, mutable=["batch_stats"])
+        features, updated = apply(variables, batch, method="features")
+        logits, _ = apply(variables | updated, features, method="head")
+        return features, logits, updated
+
+    features, logits, updated = parts(initial, batch)
+    chex.assert_shape(features, (4, None, None, None))
+    chex.assert_type(logits, jnp.float32)
+    whole = forward(name, train, **options)(initial, batch, key)
+    # The same, but for how XLA fuses the one and the other program.
+    chex.assert_trees_all_close((logits, updated), whole, rtol=1e-5, atol=1e-6)
+
+
+@every_model
+def test_features_and_head_take_train_in_the_same_way(name):
+    model = type(models.create(name, CLASSES))
+    for method in (model.features, model.head):
+        assert list(inspect.signature(method).parameters)[2:] == ["train"], method
+    assert (
+        inspect.signature(model.__call__).parameters["train"].kind is inspect.Parameter.KEYWORD_ONLY
+    )
+
+
+@every_model
+def test_one_compilation_for_all_batches(name, key):
+    model, initial = models.create(name, CLASSES), variables(name, "grey")
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def apply(variables, images, key):
+        return model.apply(
+            variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+        )
+
+    first, updated = apply(initial, images("grey", 4), key)
+    second, _ = apply(initial | updated, images("grey", 4, seed=1), jax.random.fold_in(key, 1))
+    assert jnp.any(first != second)
+
+
+@every_shape
+@every_model
+def test_forward_lowers_for_cuda_and_tpu(name, shape):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model = models.create(name, CLASSES, dtype=dtype)
+        apply = jax.jit(functools.partial(model.apply, train=False))
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+            (variables(name, shape), images(shape, 4)),
+        )
+        exported = jax.export.export(apply, platforms=PLATFORMS)(*shapes)
+        assert list(exported.platforms) == PLATFORMS
+        assert "callback" not in exported.mlir_module()
+        (logits,) = exported.out_avals
+        chex.assert_shape(logits, (4, CLASSES))
+        chex.assert_type(logits, jnp.float32)
+
+
+def by_path(variables):
+    """All arrays by path alone; parameters and statistics have names of their own."""
+    return {
+        path: leaf
+        for collection in variables.values()
+        for path, leaf in flatten_dict(collection).items()
+    }
+
+
+@every_model
+def test_nnx_gives_the_same_outputs(name, key):
+    """Nobody is locked in: Flax's own bridge takes a model and its weights along."""
+    batch = images("grey", 4)
+    # Statistics too must come along, so they are not left at 0 and 1.
+    initial = jax.tree.map(lambda leaf: leaf + 0.01, variables(name, "grey"))
+    model = models.create(name, CLASSES)
+    bridged = nnx.eval_shape(
+        lambda: nnx.bridge.ToNNX(model).lazy_init(batch, train=False, rngs=nnx.Rngs(0))
+    )
+    nnx.update(bridged, unflatten_dict(by_path(initial)))
+
+    @nnx.jit
+    def evaluate(bridged, batch):
+        features = bridged(batch, train=False, method="features")
+        return bridged(batch, train=False), bridged(features, train=False, method="head")
+
+    @nnx.jit
+    def train(bridged, batch):
+        return bridged(batch, train=True, rngs=nnx.Rngs(dropout=0), mutable=["batch_stats"])
+
+    whole, parts = evaluate(bridged, batch)
+    expected, _ = forward(name, False)(initial, batch, key)
+    chex.assert_trees_all_close((whole, parts), (expected, expected), rtol=0, atol=1e-6)
+    # In training the statistics move alike; the first dropout is behind the last of them.
+    train(bridged, batch)
+    moved = flatten_dict(nnx.to_pure_dict(nnx.state(bridged, nnx.BatchStat)))
+    _, updated = forward(name, True)(initial, batch, key)
+    chex.assert_trees_all_close(moved, by_path(updated), rtol=1e-5, atol=1e-6)
+
+
+def test_names_are_sorted_and_make_modules():
+    assert list(models.names()) == sorted(models.names())
+    assert {"classic_cnn", "lenet5", "small_vgg"} <= set(models.names())
+    for name in models.names():
+        model = models.create(name, 7)
+        assert isinstance(model, nn.Module)
+        assert model.num_classes == 7
+        assert model == models.create(name, 7) and hash(model) == hash(models.create(name, 7))
+
+
+def test_options_are_attributes():
+    model = models.create("small_vgg", 3, widths=(8, 16), batch_norm=False, dropout=0.0)
+    assert (model.widths, model.batch_norm, model.dropout) == ((8, 16), False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("lenet", 10), {}, "model must name a network, got 'lenet'. Did you mean 'lenet5'?"),
+        (("vit", 10), {}, "got 'vit'. Accepted: classic_cnn, lenet5, small_vgg"),
+        (("lenet5", 0), {}, "num_classes must be a positive integer"),
+        (("lenet5", -3), {}, "num_classes must be a positive integer"),
+        (("lenet5", 2.0), {}, "num_classes must be a positive integer"),
+        (("lenet5", True), {}, "num_classes must be a positive integer"),
+        (("lenet5", 10), {"dropout": 0.5}, "lenet5 do not include 'dropout'. Accepted: dtype"),
+        (("classic_cnn", 10), {"drop_out": 0.5}, "Did you mean 'dropout'?"),
+        (("classic_cnn", 10), {"parent": None}, "do not include 'parent'"),
+    ],
+)
+def test_create_refuses(arguments, options, message):
+    with pytest.raises(ValueError) as caught:
+        models.create(*arguments, **options)
+    assert message in str(caught.value)

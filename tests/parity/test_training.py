@@ -1,0 +1,281 @@
+"""Parity of training with Keras on torch: logits, Adam steps, initial weights, running statistics.
+
+torch and Keras are imported when a test runs, so that this file is collected without them; there
+its tests fail, they do not skip.
+"""
+
+import itertools
+import os
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.stats
+
+from jaxcnn import data, image, models, train
+from jaxcnn.models.layers import Conv, Dense
+
+pytestmark = pytest.mark.parity
+
+PREPROCESS = image.Preprocess(size=(28, 28), channels=1)
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def keras():
+    """Keras on torch."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    assert keras.backend.backend() == "torch"
+    keras.utils.set_random_seed(0)
+    return keras
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Real images, shuffled."""
+    source = data.load("fashion_mnist_slice")
+    return list(itertools.islice(data.batches(source, 128, seed=0), STEPS))
+
+
+def classic_in_keras(keras):
+    """The layers of the classical CNN in Keras's words."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input((28, 28, 1)),
+            layers.Conv2D(32, 5, padding="same", activation="relu", name="conv"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu", name="hidden"),
+            layers.Dense(10, name="output"),
+        ]
+    )
+
+
+def small_vgg_in_keras(keras, momentum, epsilon):
+    """The layers of the small VGG in Keras's words."""
+    layers = keras.layers
+    stack = [layers.Input((28, 28, 1))]
+    for number, width in enumerate((32, 32, 64, 64, 128, 128)):
+        stack += [
+            layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"convs_{number}"),
+            layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"norms_{number}"),
+            layers.ReLU(),
+        ]
+        if number % 2:
+            stack.append(layers.MaxPooling2D(2, padding="same"))
+    stack += [
+        layers.Flatten(),
+        layers.Dense(128, activation="relu", name="hidden"),
+        layers.Dense(10, name="output"),
+    ]
+    return keras.Sequential(stack)
+
+
+# What Keras calls each array of a layer.
+KERAS_NAMES = {
+    "kernel": "kernel",
+    "bias": "bias",
+    "scale": "gamma",
+    "shift": "beta",
+    "mean": "moving_mean",
+    "var": "moving_variance",
+}
+
+
+def arrays(layer, names):
+    """Keras's variables of one layer by our names."""
+    own = {variable.name: variable for variable in layer.variables}
+    norm = "gamma" in own
+    return {name: own[KERAS_NAMES["shift" if norm and name == "bias" else name]] for name in names}
+
+
+def give(model, tree):
+    """Write our weights into Keras's layers of the same names."""
+    for layer, weights in tree.items():
+        for name, variable in arrays(model.get_layer(layer), weights).items():
+            variable.assign(np.asarray(weights[name]))
+
+
+def take(model, tree):
+    """Keras's weights in the structure of ours."""
+    return {
+        layer: {
+            name: variable.value.detach().numpy().copy()
+            for name, variable in arrays(model.get_layer(layer), weights).items()
+        }
+        for layer, weights in tree.items()
+    }
+
+
+def assert_close_to_the_largest(actual, expected, relative):
+    """Differences within a share of the largest value."""
+    largest = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=relative * largest)
+
+
+def test_the_same_weights_give_the_same_logits(keras, batches):
+    model = models.create("classic_cnn", 10, dropout=0.0)
+    state = train.create_state(model, optax.sgd(0.0), PREPROCESS(batches[0].image))
+    theirs = classic_in_keras(keras)
+    give(theirs, state.params)
+    images = PREPROCESS(batches[0].image)
+    logits = model.apply(state.variables, images, train=False)
+    expected = theirs(np.array(images)).detach().numpy()
+    assert_close_to_the_largest(logits, expected, 1e-5)
+
+
+def steps_in_keras(optimizer):
+    """Training of a Keras model on batches with Keras's own loop; gives the losses."""
+
+    def run(keras, model, batches):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=optimizer(keras.optimizers), loss=loss)
+        return [
+            float(model.train_on_batch(np.array(PREPROCESS(batch.image)), batch.label))
+            for batch in batches
+        ]
+
+    return run
+
+
+def steps_in_torch(optimizer):
+    """Training of a Keras model on batches with an optimizer of torch; gives the losses."""
+
+    def run(keras, model, batches):
+        import torch
+
+        update, losses = optimizer(torch.optim, list(model.parameters())), []
+        for batch in batches:
+            logits = model(np.array(PREPROCESS(batch.image)), training=True)
+            loss = torch.nn.functional.cross_entropy(logits, torch.tensor(batch.label).long())
+            update.zero_grad()
+            loss.backward()
+            update.step()
+            losses.append(loss.item())
+        return losses
+
+    return run
+
+
+def our_steps(model, optimizer, state, batches):
+    """Training of our model on the batches: the state and the losses."""
+    step, losses = train.make_train_step(model, optimizer, preprocess=PREPROCESS), []
+    for batch in batches:
+        state, counts = step(state, batch)
+        losses.append(float(counts["loss"]) / len(batch.label))
+    return jax.device_get(state), losses
+
+
+def keras_epsilon(count):
+    """Keras adds its epsilon before the bias correction, optax and torch after it."""
+    return 1e-7 / jnp.sqrt(1 - 0.999 ** (count + 1.0))
+
+
+OPTIMIZERS = {
+    "adam, keras's epsilon": (
+        lambda: optax.inject_hyperparams(optax.adam)(1e-3, eps=keras_epsilon),
+        steps_in_keras(lambda optimizers: optimizers.Adam(1e-3, epsilon=1e-7)),
+    ),
+    "adam, torch's epsilon": (
+        lambda: optax.adam(1e-3, eps=1e-7),
+        steps_in_torch(lambda optimizers, params: optimizers.Adam(params, 1e-3, eps=1e-7)),
+    ),
+}
+
+
+def assert_moved_alike(after, expected, before, *, most, all_):
+    """Differences as shares of the largest movement of each array."""
+    flat = [jax.tree.leaves(tree) for tree in (after, expected, before)]
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(after)]
+    for path, ours, theirs, start in zip(paths, *flat, strict=True):
+        difference = np.abs(ours - theirs) / np.abs(theirs - start).max()
+        assert np.quantile(difference, 0.999) <= most, path
+        assert difference.max() <= all_, path
+
+
+@pytest.mark.parametrize(("optimizer", "their_steps"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_five_adam_steps_give_the_same_parameters(keras, batches, optimizer, their_steps):
+    """To 1 part in 1000 of the movement, and to 1 part in 50 for 1 value in 1000.
+
+    Adam divides a gradient by its own size. Where a gradient is not much more than rounding, or
+    where the last bit decides whether a unit is on, a value may differ by more than rounding.
+    """
+    model, optimizer = models.create("classic_cnn", 10, dropout=0.0), optimizer()
+    state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
+    theirs, before = classic_in_keras(keras), jax.device_get(state.params)
+    give(theirs, before)
+    expected_losses = their_steps(keras, theirs, batches)
+    state, losses = our_steps(model, optimizer, state, batches)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    assert_moved_alike(state.params, take(theirs, before), before, most=1e-3, all_=2e-2)
+
+
+NETWORKS = {
+    "classic_cnn": (classic_in_keras, {}),
+    "small_vgg": (small_vgg_in_keras, {"momentum": 0.9, "epsilon": 1e-5}),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_step_down_the_gradient(keras, batches, name):
+    """The gradients of the compiled step are those of torch."""
+    build, options = NETWORKS[name]
+    model, optimizer = models.create(name, 10, dropout=0.0), optax.sgd(1.0)
+    state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
+    theirs, before = build(keras, **options), jax.device_get(state.params)
+    give(theirs, before)
+    (expected_loss,) = steps_in_keras(lambda o: o.SGD(1.0))(keras, theirs, batches[:1])
+    state, (loss,) = our_steps(model, optimizer, state, batches[:1])
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert_moved_alike(state.params, take(theirs, before), before, most=1e-4, all_=3e-4)
+
+
+def test_running_statistics_follow_keras(keras, batches):
+    """Three steps small enough for both to stay together, then evaluation with the statistics."""
+    model, optimizer = models.create("small_vgg", 10, dropout=0.0), optax.sgd(1e-3)
+    state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
+    theirs = small_vgg_in_keras(keras, momentum=0.9, epsilon=1e-5)
+    give(theirs, state.params)
+    before = jax.device_get(state.batch_stats)
+    for layer, stats in before.items():
+        for name, variable in arrays(theirs.get_layer(layer), stats).items():
+            chex.assert_trees_all_equal(stats[name], variable.value.detach().numpy())
+    steps_in_keras(lambda o: o.SGD(1e-3))(keras, theirs, batches[:3])
+    state, _ = our_steps(model, optimizer, state, batches[:3])
+    assert_moved_alike(state.batch_stats, take(theirs, before), before, most=1e-5, all_=1e-5)
+    images = PREPROCESS(batches[4].image)
+    logits = model.apply(state.variables, images, train=False)
+    expected = theirs(np.array(images), training=False).detach().numpy()
+    assert_close_to_the_largest(logits, expected, 2e-4)
+
+
+INITIAL = {
+    "conv": (Conv(64, 5), (1, 9, 9, 32), lambda layers: layers.Conv2D(64, 5)),
+    "conv 1d": (Conv(128, 3), (1, 9, 64), lambda layers: layers.Conv1D(128, 3)),
+    "dense": (Dense(300), (1, 200), lambda layers: layers.Dense(300)),
+}
+
+
+@pytest.mark.parametrize(("layer", "shape", "keras_layer"), INITIAL.values(), ids=INITIAL)
+def test_initial_weights_are_distributed_as_in_keras(keras, layer, shape, keras_layer, key):
+    ours = layer.init(key, jnp.zeros(shape))["params"]
+    theirs = keras_layer(keras.layers)
+    theirs.build((None, *shape[1:]))
+    assert isinstance(theirs.kernel_initializer, keras.initializers.GlorotUniform)
+    kernel, expected = np.asarray(ours["kernel"]), theirs.kernel.value.detach().numpy()
+    chex.assert_equal_shape([kernel, expected])
+    # The limit of a uniform distribution is seen to within a few parts of its many values ...
+    assert np.abs(kernel).max() == pytest.approx(np.abs(expected).max(), rel=40 / kernel.size)
+    # ... its variance to within 4 standard deviations of sqrt(4 / 5 / n), for two samples,
+    deviation = np.sqrt(2 * 0.8 / kernel.size)
+    assert np.square(kernel).mean() == pytest.approx(np.square(expected).mean(), rel=4 * deviation)
+    # and its whole shape is the same.
+    assert scipy.stats.ks_2samp(kernel.ravel(), expected.ravel()).pvalue > 1e-3
+    bias = theirs.bias.value.detach().numpy()
+    chex.assert_trees_all_equal(ours["bias"], jnp.zeros(bias.shape), bias)
