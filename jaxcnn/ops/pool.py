@@ -189,7 +189,13 @@ def _max_pool_forward(
     images: jax.Array, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     output = _max_pool_xla(images, sizes, steps, pairs)
-    return output, (images, output)
+    first = lax.platform_dependent(
+        images,
+        cpu=functools.partial(_first_maximum, sizes=sizes, steps=steps, pairs=pairs),
+        default=lambda images: jnp.zeros(output.shape, jnp.int8),
+    )
+    # Each platform uses one of the two, and the compiler drops the other.
+    return output, (images, first)
 
 
 def _max_pool_backward(
@@ -199,23 +205,54 @@ def _max_pool_backward(
     residuals: tuple[jax.Array, jax.Array],
     gradient: jax.Array,
 ) -> tuple[jax.Array]:
-    def xla(images: jax.Array, output: jax.Array, gradient: jax.Array) -> jax.Array:
-        del output
+    images, first = residuals
+
+    def scatter(images: jax.Array, first: jax.Array, gradient: jax.Array) -> jax.Array:
+        return _scatter_to_first(first, gradient, images.shape, sizes, steps, pairs)
+
+    def xla(images: jax.Array, first: jax.Array, gradient: jax.Array) -> jax.Array:
+        del first
         pool = functools.partial(_max_pool_xla, sizes=sizes, steps=steps, pairs=pairs)
         return jax.vjp(pool, images)[1](gradient)[0]
 
-    scatter = functools.partial(_to_first_maximum, sizes=sizes, steps=steps, pairs=pairs)
-    return (lax.platform_dependent(*residuals, gradient, cpu=scatter, default=xla),)
+    return (lax.platform_dependent(images, first, gradient, cpu=scatter, default=xla),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
-def _to_first_maximum(
-    images: jax.Array,
-    output: jax.Array,
+def _first_maximum(
+    images: jax.Array, *, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
+) -> jax.Array:
+    """Which position of its window, in raster order, holds each maximum first.
+
+    The positions are compared with each other, never with the pooled output: inside a larger
+    program XLA may compute the images twice with different rounding, and a test for equality
+    would then lose the gradient of a window.
+    """
+    edges = [(low, high, 0) for low, high in pairs]
+    padded = lax.pad(images, _scalar(-jnp.inf, images), [(0, 0, 0), *edges, (0, 0, 0)])
+    spatial = padded.shape[1:-1]
+
+    def values_at(offset: tuple[int, ...]) -> jax.Array:
+        ends = [n - size + start + 1 for n, size, start in zip(spatial, sizes, offset, strict=True)]
+        limits = (padded.shape[0], *ends, padded.shape[-1])
+        return lax.slice(padded, (0, *offset, 0), limits, (1, *steps, 1))
+
+    offsets = list(itertools.product(*map(range, sizes)))
+    best = values_at(offsets[0])
+    first = jnp.zeros(best.shape, jnp.int8)
+    for number, offset in enumerate(offsets[1:], start=1):
+        values = values_at(offset)
+        first = jnp.where(values > best, jnp.int8(number), first)
+        best = jnp.maximum(values, best)
+    return first
+
+
+def _scatter_to_first(
+    first: jax.Array,
     gradient: jax.Array,
-    *,
+    shape: tuple[int, ...],
     sizes: tuple[int, ...],
     steps: tuple[int, ...],
     pairs: Pairs,
@@ -225,31 +262,18 @@ def _to_first_maximum(
     XLA's select-and-scatter walks the windows one by one on a CPU; here each position is one
     fused pass over all windows.
     """
-    edges = [(low, high, 0) for low, high in pairs]
-    padded = lax.pad(images, _scalar(-jnp.inf, images), [(0, 0, 0), *edges, (0, 0, 0)])
-    spans = [(n - 1) * step + 1 for n, step in zip(output.shape[1:-1], steps, strict=True)]
-    taken = jnp.zeros(output.shape, bool)
-    total = jnp.zeros_like(padded)
-    for offset in itertools.product(*map(range, sizes)):
-        ends = [start + span for start, span in zip(offset, spans, strict=True)]
-        limits = (padded.shape[0], *ends, padded.shape[-1])
-        is_maximum = lax.slice(padded, (0, *offset, 0), limits, (1, *steps, 1)) == output
-        share = jnp.where(is_maximum & ~taken, gradient, _scalar(0, gradient))
-        taken = taken | is_maximum
+    padded = [n + low + high for n, (low, high) in zip(shape[1:-1], pairs, strict=True)]
+    total = jnp.zeros((shape[0], *padded, shape[-1]), gradient.dtype)
+    for number, offset in enumerate(itertools.product(*map(range, sizes))):
+        share = jnp.where(first == number, gradient, _scalar(0, gradient))
         spread = [
-            (start, n - end, step - 1)
-            for start, n, end, step in zip(offset, padded.shape[1:-1], ends, steps, strict=True)
+            (start, n - start - (count - 1) * step - 1, step - 1)
+            for start, n, count, step in zip(offset, padded, first.shape[1:-1], steps, strict=True)
         ]
         total += lax.pad(share, _scalar(0, share), [(0, 0, 0), *spread, (0, 0, 0)])
-    return lax.slice(
-        total,
-        (0, *(low for low, _ in pairs), 0),
-        (
-            images.shape[0],
-            *(low + n for (low, _), n in zip(pairs, images.shape[1:-1], strict=True)),
-            images.shape[-1],
-        ),
-    )
+    lows = [low for low, _ in pairs]
+    ends = [low + n for low, n in zip(lows, shape[1:-1], strict=True)]
+    return lax.slice(total, (0, *lows, 0), (shape[0], *ends, shape[-1]))
 
 
 def _scalar(value: float, like: jax.Array) -> np.ndarray:
