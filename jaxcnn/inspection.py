@@ -59,12 +59,18 @@ def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[st
     """
     if not isinstance(model, nn.Module):
         return {}
-    _, captured = model.apply(
-        variables, images, train=False, capture_intermediates=True, mutable=["intermediates"]
-    )
-    leaves = jax.tree.leaves_with_path(captured["intermediates"])
-    named = {"/".join(str(entry.key) for entry in path[:-2]): leaf for path, leaf in leaves}
-    return {name: leaf for name, leaf in named.items() if name and jnp.ndim(leaf) == 4}
+    maps: dict[str, jax.Array] = {}
+
+    def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+        output = call(*arguments, **options)
+        name = "/".join(context.module.path)
+        if context.method_name == "__call__" and name and getattr(output, "ndim", 0) == 4:
+            maps[name] = output
+        return output
+
+    with nn.intercept_methods(watch):
+        model.apply(variables, images, train=False)
+    return maps
 
 
 def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int]) -> list[Layer]:
@@ -96,19 +102,20 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
             name: (m[:, m.shape[1] // 2, m.shape[2] // 2] > 0).any(-1) for name, m in maps.items()
         }
 
-    counts: dict[str, list[int]] = {}
+    extents: dict[str, list[int]] = {}
     for axis in (0, 1):
         # One image per row (or column), in one batch length for one compilation.
         lines = np.zeros((max(size[:2]), *size), np.float32)
         for line in range(size[axis]):
             lines[(line, slice(None), line) if axis else (line, line)] = 1
         for name, seen in sees(lines).items():
-            counts.setdefault(name, []).append(int(seen.sum()))
-    image = jax.ShapeDtypeStruct((1, *size), jnp.float32)
-    maps = jax.eval_shape(lambda x: feature_maps(model, variables, x), image)
+            # From the first to the last, because a dilated window skips some in between.
+            extents.setdefault(name, []).append(int(np.ptp(np.flatnonzero(seen))) + 1)
+    # Once more on one image: what a jitted function returns is sorted by name.
+    maps = feature_maps(model, positive, jnp.zeros((1, *size)))
     return [
-        Layer(name, shape.shape[1:], (counts[name][0], counts[name][1]))
-        for name, shape in maps.items()
+        Layer(name, layer.shape[1:], (extents[name][0], extents[name][1]))
+        for name, layer in maps.items()
     ]
 
 

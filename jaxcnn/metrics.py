@@ -79,5 +79,9 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
       array([[1, 1],
              [0, 1]])
     """
-    cells = np.asarray(labels) * num_classes + np.asarray(predictions)
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        values = np.asarray(values)
+        if values.size and not 0 <= values.min() <= values.max() < num_classes:
+            raise ValueError(f"{name} must be in 0..{num_classes - 1}, got {values}")
+    cells = np.asarray(labels, np.int64) * num_classes + np.asarray(predictions)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)

@@ -31,7 +31,7 @@ def learning_curves(history: Sequence[dict[str, float]]) -> Figure:
             if None not in values:
                 axes.plot(epochs, values, marker="o", markersize=3, color=color, label=part)
         axes.set(xlabel="epoch", ylabel=metric, title=metric.capitalize())
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.supxlabel(

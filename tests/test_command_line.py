@@ -38,7 +38,7 @@ CASES = [
     ("train --learning-rate 0", "learning_rate must be finite and > 0, got 0.0"),
     ("train --seed -1", "seed must be from 0 to 2**32 - 1, got -1"),
     ("train --validation-fraction 1", "validation_fraction must be in [0, 1), got 1.0"),
-    ("train --validation-fraction 1e-9", "validation_fraction must leave examples on both sides"),
+    ("train --validation-fraction 1e-9", "fraction must leave examples on both sides"),
     ("train --weight-decay -0.1", "weight_decay must be finite and >= 0, got -0.1"),
     ("train --clip-norm 0", "clip_norm must be finite and > 0, got 0.0"),
     ("train --warmup-epochs 10", "warmup_epochs must be smaller than epochs (10), got 10.0"),

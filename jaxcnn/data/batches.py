@@ -26,6 +26,9 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch in NumPy, from batch number ``start`` on."""
+        for name, value in (("epoch", epoch), ("start", start)):
+            if value < 0:
+                raise ValueError(f"{name} must be >= 0, got {value!r}")
         size = len(self.source)
         if self.seed is None:
             order = np.arange(size, dtype=np.int32)
@@ -68,8 +71,10 @@ def batches(source: ArraySource, batch_size: int, *, seed: int | None = None) ->
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}")
-    if seed is not None and seed < 0:
-        raise ValueError(f"seed must be >= 0 or None, got {seed!r}")
+    if seed is not None and (
+        isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32
+    ):
+        raise ValueError(f"seed must be None or an integer from 0 to 2**32 - 1, got {seed!r}")
     if len(source) == 0:
         raise ValueError("source must hold at least one example, got an empty one")
     return Batches(source, batch_size, seed)

@@ -42,7 +42,8 @@ def decode_image(path: str | Path, *, size: tuple[int, int], channels: int) -> n
             picture = _to_mode(upright, _MODES[channels])
     except FileNotFoundError as error:
         raise ValueError(f"image {path} does not exist") from error
-    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+    except Exception as error:
+        # Each of Pillow's formats has its own way to fail.
         raise ValueError(f"image {path} cannot be read: {error}") from error
     height, width = size
     fitted = PIL.ImageOps.fit(picture, (width, height), method=PIL.Image.Resampling.BILINEAR)

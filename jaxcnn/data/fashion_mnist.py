@@ -6,6 +6,7 @@ what TFDS itself prepares with TensorFlow, so plain ``tfds.data_source`` reads i
 
 import gzip
 import hashlib
+import http.client
 import io
 import struct
 import sys
@@ -70,6 +71,8 @@ def prepare(source: Path | None, data_dir: str | Path | None) -> Path:
     """
     import tensorflow_datasets as tfds
 
+    if _is_prepared(_folder(data_dir)):
+        return _folder(data_dir)
     raw = {
         split: tuple(
             _official_bytes(f"{prefix}-{kind}-ubyte", source)
@@ -95,7 +98,7 @@ def read(split: str, data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarra
     import tensorflow_datasets as tfds
 
     folder = _folder(data_dir)
-    if not (folder / "dataset_info.json").is_file():
+    if not _is_prepared(folder):
         raise ValueError(
             f"{NAME} is not prepared in {folder.parent.parent}; run: jaxcnn prepare {NAME}"
         )
@@ -120,6 +123,11 @@ def _folder(data_dir: str | Path | None) -> Path:
 
     root = tfds.core.constants.DATA_DIR if data_dir is None else data_dir
     return Path(root).expanduser() / NAME / "3.0.1"
+
+
+def _is_prepared(folder: Path) -> bool:
+    # TFDS writes this file last, into a folder that it renames when it is complete.
+    return (folder / "dataset_info.json").is_file()
 
 
 def _official_bytes(name: str, source: Path | None) -> bytes:
@@ -154,7 +162,7 @@ def _download(name: str) -> bytes:
     try:
         with urllib.request.urlopen(URL + name, timeout=30) as response:
             return response.read()
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         raise ValueError(
             f"cannot download {URL}{name} ({error}); fetch {_FILES} "
             f"from there by other means and run: jaxcnn prepare {NAME} --from FOLDER"

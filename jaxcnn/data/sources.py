@@ -161,12 +161,11 @@ def hold_out(source: ArraySource, fraction: float) -> tuple[ArraySource, ArraySo
       >>> len(train), len(validation)
       (9000, 1000)
     """
-    shapes.check_probability(fraction, "validation_fraction")
+    shapes.check_probability(fraction, "fraction")
     count = round(len(source) * fraction)
     if fraction and not 0 < count < len(source):
         raise ValueError(
-            f"validation_fraction must leave examples on both sides of {len(source)}, "
-            f"got {fraction!r}"
+            f"fraction must leave examples on both sides of {len(source)}, got {fraction!r}"
         )
     order = permutation(len(source), 0)
     # Sorted, so that the parts keep the source's order and reading them stays sequential.

@@ -94,8 +94,16 @@ class Preprocess:
     def __post_init__(self) -> None:
         (channels,) = shapes.ints(self.channels, 1, "channels")
         object.__setattr__(self, "size", shapes.ints(self.size, 2, "size"))
-        object.__setattr__(self, "mean", tuple(self.mean) or (0.0,) * channels)
-        object.__setattr__(self, "std", tuple(self.std) or (1.0,) * channels)
+        object.__setattr__(self, "channels", channels)
+        for name, default in (("mean", 0.0), ("std", 1.0)):
+            value = getattr(self, name)
+            try:
+                numbers = tuple(float(number) for number in value) or (default,) * channels
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name} must be {channels} finite numbers, got {value!r}"
+                ) from None
+            object.__setattr__(self, name, numbers)
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels or not all(map(math.isfinite, values)):
                 raise ValueError(f"{name} must be {channels} finite numbers, got {values!r}")

@@ -4,7 +4,6 @@ Kernels start Glorot-uniform, biases zero (Keras's defaults). Parameters are flo
 the type that a layer computes in, by default that of its input.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +53,12 @@ class Conv(nn.Module):
         """``[B, *spatial, in]`` to ``[B, *output, features]``."""
         rank = shapes.spatial_rank(images)
         window = shapes.ints(self.window, rank, "window")
-        inputs = images.shape[-1] // self.groups
+        (groups,) = shapes.ints(self.groups, 1, "groups")
+        if images.shape[-1] % groups:
+            raise ValueError(
+                f"groups must divide the channels of images ({images.shape[-1]}), got {groups}"
+            )
+        inputs = images.shape[-1] // groups
         kernel, bias = _kernel_and_bias(self, (*window, inputs, self.features))
         images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
         return ops.conv(
@@ -93,7 +97,8 @@ class DepthwiseConv(nn.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """``[B, *spatial, C]`` to ``[B, *output, C * multiplier]``."""
         window = shapes.ints(self.window, shapes.spatial_rank(images), "window")
-        features = images.shape[-1] * self.multiplier
+        (multiplier,) = shapes.ints(self.multiplier, 1, "multiplier")
+        features = images.shape[-1] * multiplier
         kernel, bias = _kernel_and_bias(self, (*window, 1, features))
         images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
         return ops.depthwise_conv(images, kernel, bias, strides=self.strides, padding=self.padding)
@@ -220,13 +225,15 @@ class GaussianNoise(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Any shape to the same shape."""
+        if not 0 <= self.stddev < float("inf"):
+            raise ValueError(f"stddev must be finite and >= 0, got {self.stddev!r}")
         if not train or self.stddev == 0:
             return x
         return ops.gaussian_noise(self.make_rng("dropout"), x, self.stddev)
 
 
 def _kernel_and_bias(layer: Any, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array | None]:
-    if math.prod(shape) == 0:
+    if min(shape) < 1:
         raise ValueError(f"features must be >= 1 in {type(layer).__name__}, got kernel {shape}")
     kernel = layer.param("kernel", layer.kernel_init, shape)
     bias = layer.param("bias", nn.initializers.zeros, shape[-1:]) if layer.use_bias else None
