@@ -80,6 +80,7 @@ def conv(
         dimension_numbers=(*layout, layout[0]),
         feature_group_count=groups,
     )
+    output = _keep_half_apart(output)
     return output if bias is None else add_bias(output, bias)
 
 
@@ -195,8 +196,18 @@ def conv_transpose(
         slice(max(-low, 0), size - max(-high, 0))
         for (low, high), size in zip(pairs, sizes, strict=True)
     ]
-    output = output[(slice(None), *kept)]
+    output = _keep_half_apart(output[(slice(None), *kept)])
     return output if bias is None else add_bias(output, bias)
+
+
+def _keep_half_apart(output: jax.Array) -> jax.Array:
+    """Keep half-precision convolutions in a row apart on the CPU.
+
+    XLA of jaxlib 0.12.0 fuses them into one kernel there that returns values of unwritten memory.
+    """
+    if output.dtype.itemsize != 2:
+        return output
+    return lax.platform_dependent(output, cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> tuple[int, int]:
