@@ -87,7 +87,10 @@ def run(
         )
     write_json(folder / "config.json", dataclasses.asdict(experiment))
     state, history = _train(experiment, parts, start, folder, console)
-    result = _finish(experiment, parts, state, history, folder)
+    try:
+        result = _finish(experiment, parts, state, history, folder)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped after training, all work saved; {_go_on(folder)}") from None
     result |= {"wall_seconds": round(time.monotonic() - began, 2)}
     write_json(folder / "result.json", result)
     return result | {"workdir": str(folder)}
@@ -270,7 +273,7 @@ def _train(
     if len(history) < experiment.epochs:
         raise Interrupted(
             f"stopped at step {int(state.step)} of {experiment.epochs * len(parts.train)}, "
-            f"all work saved; go on with: jaxcnn train --workdir {folder} --resume"
+            f"all work saved; {_go_on(folder)}"
         )
     return state, history
 
@@ -312,6 +315,10 @@ def _finish(
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
         "config": dataclasses.asdict(experiment),
     }
+
+
+def _go_on(folder: Path) -> str:
+    return f"go on with: jaxcnn train --workdir {folder} --resume"
 
 
 def _write_text(path: Path, text: str) -> None:
