@@ -240,6 +240,12 @@ def _kernel_and_bias(layer: Any, shape: tuple[int, ...]) -> tuple[jax.Array, jax
     return kernel, bias
 
 
-def _to_compute_dtype(dtype: Any, *arrays: jax.Array | None) -> Any:
-    target = arrays[0].dtype if dtype is None else jnp.dtype(dtype)  # type: ignore[union-attr]
-    return [None if array is None else array.astype(target) for array in arrays]
+def _to_compute_dtype(
+    dtype: Any, x: jax.Array, kernel: jax.Array, bias: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    target = x.dtype if dtype is None else jnp.dtype(dtype)
+    return (
+        x.astype(target),
+        kernel.astype(target),
+        None if bias is None else bias.astype(target),
+    )
