@@ -143,7 +143,15 @@ def test_the_first_signal_is_a_request(number):
     assert signal.getsignal(number) == before
 
 
-def test_the_second_interrupt_is_obeyed():
+@pytest.fixture
+def interruptible():
+    """A suite started in the background is born with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_interrupt_is_obeyed(interruptible):
     with pytest.raises(KeyboardInterrupt), train.stop_signals():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
