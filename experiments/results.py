@@ -1,4 +1,7 @@
-"""Results of experiments as JSON files, and the tables that are made of them."""
+"""Results of experiments as JSON files, and the tables that are made of them.
+
+``results/<experiment>.json`` holds, for each contender, a row per run, and where and when it ran.
+"""
 
 import datetime
 import json
@@ -12,44 +15,70 @@ from typing import Any
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
 
+# Of each experiment's table: heading, key in the rows, digits.
+COLUMNS = {
+    "fashion_mnist": (
+        ("test accuracy", "test_accuracy", 4),
+        ("train accuracy, while training", "train_accuracy", 4),
+        ("seconds a run", "wall_seconds", 0),
+    ),
+    "remedies": (
+        ("train accuracy", "train_accuracy", 4),
+        ("validation accuracy", "validation_accuracy", 4),
+        ("test accuracy", "test_accuracy", 4),
+        ("gap", "gap", 4),
+        ("seconds a run", "wall_seconds", 0),
+    ),
+    "tasks": (
+        ("measured by", "score", 0),
+        ("baseline", "baseline", 0),
+        ("its score", "baseline_score", 4),
+        ("jaxcnn", "test_score", 4),
+        ("seconds a run", "wall_seconds", 0),
+    ),
+}
+
 
 def write_results(
     experiment: str, name: str, versions: str, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Keep the rows of one experiment, one per seed, with where and when they were measured."""
+    """Keep the rows of one contender, one per seed, with where and when they were measured."""
     FOLDER.mkdir(exist_ok=True)
-    record = {
+    path = FOLDER / f"{experiment}.json"
+    records = json.loads(path.read_text()) if path.exists() else {}
+    records[name] = {
         "versions": versions,
         "machine": _machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "rows": list(rows),
     }
-    (FOLDER / f"{experiment}-{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    path.write_text(json.dumps(records, indent=2) + "\n")
+
+
+def read_results(experiment: str) -> dict[str, dict[str, Any]]:
+    """The records of an experiment by contender."""
+    return json.loads((FOLDER / f"{experiment}.json").read_text())
 
 
 def table(experiment: str) -> str:
-    """The Markdown table of an experiment: a line per contender, mean and spread over seeds."""
+    """The Markdown table of an experiment: a line per contender, mean ± s.d. over its seeds."""
+    columns = COLUMNS[experiment]
     lines = [
-        "| | seeds | test accuracy, mean ± s.d. | each seed | train accuracy | seconds a run |",
-        "|---|---|---|---|---|---|",
+        f"| | seeds | {' | '.join(heading for heading, _, _ in columns)} |",
+        "|---" * (len(columns) + 2) + "|",
     ]
-    notes = []
-    for path in sorted(FOLDER.glob(f"{experiment}-*.json")):
-        record = json.loads(path.read_text())
+    notes: dict[str, list[str]] = {}
+    for name, record in read_results(experiment).items():
         rows = record["rows"]
-        name = path.stem.removeprefix(f"{experiment}-")
-        accuracies = [row["test_accuracy"] for row in rows]
-        cells = [
-            name,
-            f"{rows[0]['seed']}-{rows[-1]['seed']}",
-            f"{_mean(accuracies, 4)} ± {statistics.stdev(accuracies):.4f}",
-            " ".join(f"{accuracy:.4f}" for accuracy in accuracies),
-            _mean([row["train_accuracy"] for row in rows], 4),
-            _mean([row["wall_seconds"] for row in rows], 0),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-        notes.append(f"{name}: {record['versions']}; {record['machine']}; {record['date']}.")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+        cells = [_cell([row[key] for row in rows], digits) for _, key, digits in columns]
+        seeds = f"{rows[0]['seed']}-{rows[-1]['seed']}"
+        lines.append(f"| {name} | {seeds} | {' | '.join(cells)} |")
+        note = f"{record['versions']}; {record['machine']}; {record['date']}."
+        notes.setdefault(note, []).append(name)
+    heads = {
+        note: ", ".join(names) + ": " if len(notes) > 1 else "" for note, names in notes.items()
+    }
+    return "\n".join([*lines, "", *(f"- {heads[note]}{note}" for note in notes)])
 
 
 def update_readme() -> None:
@@ -63,8 +92,12 @@ def update_readme() -> None:
     path.write_text(text)
 
 
-def _mean(values: Sequence[float], digits: int) -> str:
-    return f"{statistics.mean(values):.{digits}f}"
+def _cell(values: Sequence[Any], digits: int) -> str:
+    if isinstance(values[0], str):
+        return values[0]
+    mean = f"{statistics.mean(values):.{digits}f}"
+    spread = statistics.stdev(values)
+    return f"{mean} ± {spread:.{digits}f}" if digits and spread else mean
 
 
 def _machine() -> str:

@@ -15,7 +15,7 @@ class Batch(NamedTuple):
 
     Attributes:
       image: ``[B, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1].
-      label: ``[B]``, int32 class indices.
+      label: ``[B]`` int32 class indices, ``[B, L]`` int32 of 0 and 1, or ``[B, D]`` float32.
       mask: ``[B]`` bool, False for rows that must not count.
       index: ``[B]`` int32, the position of each example in its source.
       epoch: scalar int32, the pass over the source that the batch belongs to.

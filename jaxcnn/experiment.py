@@ -1,23 +1,13 @@
-"""One configuration object, and what it is put together to: data, model, optimizer, steps.
-
-This is the only caller of the registries of models and data sets.
-"""
+"""One configuration object: what to train, on what, and how; and presets of it."""
 
 import dataclasses
-import difflib
-import importlib.util
 import math
+import types
 import typing
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-
-from jaxcnn import data, image, models, shapes, train
+from jaxcnn import shapes
 
 Option = int | float | bool | str
 
@@ -27,56 +17,120 @@ class Experiment:
     """What to train, on what, and how. The defaults are the course's classical CNN.
 
     Raises:
-      ValueError: if a field has the wrong type or is out of range.
+      ValueError: if a field has the wrong type or is out of range, or two do not go together.
     """
 
     model: str = "classic_cnn"
     """Network: a name (classic_cnn, lenet5, small_vgg), or file.py:function for one of your own."""
     model_options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
-    """Options of the network, as pairs: dropout 0.5."""
+    """Options of the network, as pairs: dropout 0.5 norm batch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type that the network computes in; parameters, statistics, outputs and loss stay float32."""
     data: str = "fashion_mnist_slice"
-    """Data set: fashion_mnist_slice (ships with the package) or fashion_mnist (jaxcnn prepare)."""
+    """Data set: fashion_mnist_slice (ships with the package), fashion_mnist, or FILE.npz."""
     data_dir: str | None = None
     """Folder of prepared data sets; by default TFDS's own."""
+    normalization: Literal["unit", "symmetric", "standardize"] = "unit"
+    """Pixels as [0, 1], as [-1, 1], or with the training part's mean 0 and deviation 1."""
     validation_fraction: float = 0.1
     """Share of the training split held out for validation; 0 for none."""
+    folds: int | None = None
+    """Cross-validation: split the training examples in this many parts ..."""
+    fold: int | None = None
+    """... and hold this one out, from 0; by default each in turn, a run for each."""
+    augment: tuple[Literal["flip", "shift"], ...] = ()
+    """Random changes of the training images: mirrored, moved by up to 2 pixels."""
+    input_noise: float = 0.0
+    """Standard deviation of the normal noise on training images in [0, 1]."""
+    test_views: tuple[Literal["flip", "shift"], ...] = ()
+    """Test-time augmentation: average over the mirrored image, or the four moved by a pixel."""
+
+    task: Literal["multi_class", "binary", "multi_label", "regression"] = "multi_class"
+    """One class of many, yes or no, any of several labels, or numbers."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    focal_gamma: float = 0.0
+    """How much easy examples are played down: 0 not at all, usually 2."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Let rare classes count as much as frequent ones."""
+    huber_delta: float | None = None
+    """Regression: errors beyond this many standard deviations count linearly, not squared."""
+    aux_weight: float = 0.3
+    """Weight of auxiliary heads, where the network has any."""
+
     epochs: int = 10
     """Passes over the training examples."""
     batch_size: int = 128
     """Examples per step."""
+    accumulate: int = 1
+    """Parts that a batch is worked through in, to fit memory; the gradient is the whole batch's."""
     seed: int = 0
-    """Decides initial parameters, order of examples and dropout."""
+    """Decides initial parameters, order of examples, dropout and augmentation."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam (epsilon 1e-7, as Keras), or SGD with Nesterov momentum 0.9."""
     learning_rate: float = 1e-3
     """Step size, at its peak if there is a schedule."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on after the warm-up: constant, or down to 0 along a cosine."""
+    schedule: Literal["constant", "cosine", "step", "plateau"] = "constant"
+    """After the warm-up: constant, down to 0 along a cosine, or reduced at epochs or plateaus."""
+    step_epochs: tuple[int, ...] = ()
+    """Schedule step: the epochs after which the learning rate is reduced."""
+    plateau_patience: int = 3
+    """Schedule plateau: epochs without a better validation loss before a reduction."""
+    schedule_factor: float = 0.1
+    """Schedules step and plateau: what the learning rate is multiplied by."""
     warmup_epochs: float = 0.0
     """Epochs over which the learning rate rises linearly from 0."""
+    learning_rate_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Factors on the learning rate of parameters by name pattern, as pairs: "conv*" 0.1."""
+    frozen: tuple[str, ...] = ()
+    """Name patterns of parameters that stay as they are; their modules run in evaluation mode."""
     weight_decay: float = 0.0
     """Decoupled decay of kernels (not of biases and normalisation scales)."""
+    l1: float = 0.0
+    """Penalty on the sum of absolute values of the penalized parameters."""
+    l2: float = 0.0
+    """Penalty on the sum of squares of the penalized parameters."""
+    penalized: tuple[str, ...] = ("*kernel",)
+    """Name patterns of the parameters that l1 and l2 apply to."""
     clip_norm: float | None = None
     """Largest norm of the gradient; longer ones are scaled down to it."""
-    normalization: Literal["unit", "symmetric", "standardize"] = "unit"
-    """Pixels as [0, 1], as [-1, 1], or with the training part's mean 0 and deviation 1."""
+    ema_decay: float | None = None
+    """Evaluate with a moving average of parameters and statistics; the share kept at each step."""
+    early_stopping: int | None = None
+    """Stop after this many epochs without a better validation loss, and keep the best epoch."""
+    min_delta: float = 0.0
+    """Early stopping: the least decrease of the validation loss that counts as better."""
+    start_epoch: int = 1
+    """Early stopping: the first epoch that may be kept or counted."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), _HINTS[field.name])
+            value, hint = getattr(self, field.name), _HINTS[field.name]
+            if not _fits(value, hint):
+                raise ValueError(f"{field.name} must be {_described(hint)}, got {value!r}")
         for name, (is_fine, accepted) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not is_fine(value):
                 raise ValueError(f"{name} must be {accepted}, got {value!r}")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs must be smaller than epochs ({self.epochs}), "
-                f"got {self.warmup_epochs!r}"
-            )
+        for name, (is_fine_for, accepted) in _RELATIONS.items():
+            if not is_fine_for(self):
+                raise ValueError(f"{name} must be {accepted}, got {getattr(self, name)!r}")
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether examples are held out."""
+        return self.folds is not None or self.validation_fraction > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Experiment":
-        """The experiment that `dataclasses.asdict` made ``values`` of; unknown keys are refused."""
+        """The experiment that `to_json` made ``values`` of; unknown keys are refused."""
         accepted = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in accepted:
@@ -84,200 +138,148 @@ class Experiment:
                     f"the configuration has no field {name!r}. "
                     f"{shapes.did_you_mean(name, accepted)}"
                 )
-        return cls(**values)
+        # JSON knows no tuples.
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
+
+RECIPES: dict[str, Mapping[str, Any]] = {
+    "plain": {},
+    "modern": {
+        "normalization": "standardize",
+        "augment": ("flip", "shift"),
+        "label_smoothing": 0.1,
+        "schedule": "cosine",
+        "warmup_epochs": 1.0,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.05,
+        "clip_norm": 1.0,
+        "ema_decay": 0.998,
+    },
+}
+"""Presets by name: what differs from the defaults."""
+
+
+def _is_probability(value: float) -> bool:
+    return 0 <= value < 1
+
+
+def _is_size(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+def _is_positive(value: float) -> bool:
+    return 0 < value < math.inf
 
 
 _HINTS = typing.get_type_hints(Experiment)
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "validation_fraction": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "validation_fraction": (_is_probability, "in [0, 1)"),
+    "folds": (lambda value: value >= 2, ">= 2"),
+    "input_noise": (_is_size, "finite and >= 0"),
+    "label_smoothing": (_is_probability, "in [0, 1)"),
+    "focal_gamma": (lambda value: value == 0 or 1 <= value < math.inf, "0, or finite and >= 1"),
+    "huber_delta": (_is_positive, "finite and > 0"),
+    "aux_weight": (_is_size, "finite and >= 0"),
     "epochs": (lambda value: value >= 1, ">= 1"),
     "batch_size": (lambda value: value >= 1, ">= 1"),
+    "accumulate": (lambda value: value >= 1, ">= 1"),
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to 2**32 - 1"),
-    "learning_rate": (lambda value: 0 < value < math.inf, "finite and > 0"),
-    "warmup_epochs": (lambda value: 0 <= value < math.inf, "finite and >= 0"),
-    "weight_decay": (lambda value: 0 <= value < math.inf, "finite and >= 0"),
-    "clip_norm": (lambda value: 0 < value < math.inf, "finite and > 0"),
+    "learning_rate": (_is_positive, "finite and > 0"),
+    "step_epochs": (
+        lambda value: all(a < b for a, b in zip((0, *value), value, strict=False)),
+        "rising epochs >= 1",
+    ),
+    "plateau_patience": (lambda value: value >= 1, ">= 1"),
+    "schedule_factor": (lambda value: 0 < value < 1, "in (0, 1)"),
+    "warmup_epochs": (_is_size, "finite and >= 0"),
+    "learning_rate_factors": (
+        lambda value: all(map(_is_size, value.values())),
+        "factors that are finite and >= 0",
+    ),
+    "weight_decay": (_is_size, "finite and >= 0"),
+    "l1": (_is_size, "finite and >= 0"),
+    "l2": (_is_size, "finite and >= 0"),
+    "penalized": (lambda value: len(value) > 0, "one pattern or more"),
+    "clip_norm": (_is_positive, "finite and > 0"),
+    "ema_decay": (lambda value: 0 < value < 1, "in (0, 1)"),
+    "early_stopping": (lambda value: value >= 1, ">= 1"),
+    "min_delta": (_is_size, "finite and >= 0"),
+    "start_epoch": (lambda value: value >= 1, ">= 1"),
+}
+_RELATIONS: dict[str, tuple[Callable[[Experiment], bool], str]] = {
+    "fold": (
+        lambda e: e.fold is None or (e.folds is not None and 0 <= e.fold < e.folds),
+        "from 0 to folds - 1, with folds given",
+    ),
+    "label_smoothing": (
+        lambda e: not e.label_smoothing or e.task != "regression",
+        "0 for regression",
+    ),
+    "focal_gamma": (lambda e: not e.focal_gamma or e.task != "regression", "0 for regression"),
+    "class_weights": (
+        lambda e: e.class_weights == "none" or e.task != "regression",
+        "none for regression",
+    ),
+    "huber_delta": (
+        lambda e: e.huber_delta is None or e.task == "regression",
+        "left out unless the task is regression",
+    ),
+    "accumulate": (lambda e: e.batch_size % e.accumulate == 0, "a divisor of batch_size"),
+    "schedule": (
+        lambda e: e.schedule != "plateau" or e.has_validation,
+        "another one without a validation slice",
+    ),
+    "step_epochs": (
+        lambda e: bool(e.step_epochs) == (e.schedule == "step"),
+        "given if the schedule is step, and only then",
+    ),
+    "warmup_epochs": (lambda e: e.warmup_epochs < e.epochs, "smaller than epochs"),
+    "early_stopping": (
+        lambda e: e.early_stopping is None or e.has_validation,
+        "left out without a validation slice",
+    ),
+    "min_delta": (
+        lambda e: not e.min_delta or e.early_stopping is not None,
+        "0 without early_stopping",
+    ),
+    "start_epoch": (
+        lambda e: (
+            e.start_epoch == 1 or (e.early_stopping is not None and e.start_epoch <= e.epochs)
+        ),
+        "at most epochs, and 1 without early_stopping",
+    ),
 }
 
 
-class Network(NamedTuple):
-    """A model with what is needed to feed it and to read its answers."""
-
-    model: Any
-    optimizer: optax.GradientTransformation
-    preprocess: image.Preprocess
-    classes: tuple[str, ...]
-
-    def initial_state(self, seed: int) -> train.TrainState:
-        """The state at step 0."""
-        size = (1, *self.preprocess.size, self.preprocess.channels)
-        images = jax.ShapeDtypeStruct(size, jnp.float32)
-        return train.create_state(self.model, self.optimizer, images, seed=seed)
-
-    def metadata(self) -> dict[str, Any]:
-        """What is stored beside the weights, as JSON values."""
-        preprocess = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self.preprocess).items()
-        }
-        return {"preprocess": preprocess, "classes": list(self.classes)}
-
-
-class Assembly(NamedTuple):
-    """All parts of an experiment, checked against each other; nothing is compiled yet."""
-
-    network: Network
-    train: data.Batches
-    validation: data.Batches | None
-    train_step: Any
-    eval_step: Any
-
-
-def assemble(experiment: Experiment) -> Assembly:
-    """Load the data, make the model, and check by their shapes that they fit together.
-
-    Raises:
-      ValueError: if they do not, or a name is unknown, or a model of the user's own fails.
-    """
-    source = data.load(experiment.data, split="train", data_dir=experiment.data_dir)
-    training, validation = data.hold_out(source, experiment.validation_fraction)
-    batches = data.batches(training, experiment.batch_size, seed=experiment.seed)
-    network = make_network(
-        experiment,
-        make_preprocess(training, experiment.normalization),
-        source.classes,
-        len(batches),
-    )
-    model, optimizer, preprocess, _ = network
-    return Assembly(
-        network=network,
-        train=batches,
-        validation=data.batches(validation, experiment.batch_size) if len(validation) else None,
-        train_step=train.make_train_step(model, optimizer, preprocess=preprocess),
-        eval_step=train.make_eval_step(model, preprocess=preprocess),
-    )
-
-
-def make_network(
-    experiment: Experiment,
-    preprocess: image.Preprocess,
-    classes: tuple[str, ...],
-    steps_per_epoch: int,
-) -> Network:
-    """Make the experiment's model and optimizer, and check the model by its shapes.
-
-    Raises:
-      ValueError: if the model cannot be made, or does not turn images into logits.
-    """
-    optimizer = make_optimizer(experiment, steps_per_epoch)
-    label = f"model {experiment.model}"
-    if experiment.model_options:
-        label += f" with options {dict(experiment.model_options)}"
-    try:
-        model = _make_model(experiment, len(classes))
-        network = Network(model, optimizer, preprocess, classes)
-        state = jax.eval_shape(lambda: network.initial_state(0))
-        images = jax.ShapeDtypeStruct((2, *preprocess.size, preprocess.channels), jnp.float32)
-        logits = jax.eval_shape(
-            lambda state, images: model.apply(state.variables, images, train=False), state, images
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, kind) for kind in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is not None:
+        return isinstance(value, Mapping) and all(
+            _fits(key, arguments[0]) and _fits(item, arguments[1]) for key, item in value.items()
         )
-    except ValueError:
-        raise
-    except (Exception, SystemExit) as error:
-        # Whatever a user's file does, or an option makes a layer do, is bad input here.
-        raise ValueError(f"{label} raised {type(error).__name__}: {error}") from error
-    if getattr(logits, "shape", None) != (2, len(classes)):
-        raise ValueError(
-            f"{label} must turn images {images.shape} into logits (2, {len(classes)}), "
-            f"got {jax.tree.map(jnp.shape, logits)}"
-        )
-    return network
+    # An integer is a fine float, but a truth value is no number.
+    kinds = (int, float) if hint is float else hint
+    return isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
 
 
-def make_optimizer(experiment: Experiment, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The optax optimizer that an experiment describes."""
-    peak = experiment.learning_rate
-    warmup = round(experiment.warmup_epochs * steps_per_epoch)
-    rest = experiment.epochs * steps_per_epoch - warmup
-    schedule: optax.Schedule = optax.constant_schedule(peak)
-    if experiment.schedule == "cosine":
-        schedule = optax.cosine_decay_schedule(peak, rest)
-    if warmup:
-        rise = optax.linear_schedule(0.0, peak, warmup)
-        schedule = optax.join_schedules([rise, schedule], [warmup])
-    parts = (
-        [] if experiment.clip_norm is None else [optax.clip_by_global_norm(experiment.clip_norm)]
-    )
-    if experiment.optimizer == "adam":
-        parts.append(optax.scale_by_adam(eps=1e-7))
-    else:
-        parts.append(optax.trace(0.9, nesterov=True))
-    if experiment.weight_decay:
-        parts.append(optax.add_decayed_weights(experiment.weight_decay, train.decay_mask))
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
-
-
-def make_preprocess(source: data.ArraySource, normalization: str) -> image.Preprocess:
-    """What a network trained on ``source`` expects of its images."""
-    *size, channels = source.images.shape[1:]
-    mean, std = np.zeros(channels), np.ones(channels)
-    if normalization == "symmetric":
-        mean, std = mean + 0.5, std * 0.5
-    elif normalization == "standardize":
-        scale = 255 if source.images.dtype == np.uint8 else 1
-        axes = tuple(range(source.images.ndim - 1))
-        mean = source.images.mean(axes, dtype=np.float64) / scale
-        std = source.images.std(axes, dtype=np.float64) / scale
-    height, width = size
-    return image.Preprocess(
-        size=(height, width), channels=channels, mean=tuple(mean.tolist()), std=tuple(std.tolist())
-    )
-
-
-def _make_model(experiment: Experiment, num_classes: int) -> Any:
-    path, colon, function = experiment.model.rpartition(":")
-    if not colon:
-        return models.create(experiment.model, num_classes, **experiment.model_options)
-    file = Path(path)
-    if file.suffix != ".py" or not file.is_file():
-        raise ValueError(
-            f"model must be a name or file.py:function, got {experiment.model!r}, "
-            f"and there is no Python file {path}"
-        )
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"model file {path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make = getattr(module, function, None)
-    if not callable(make):
-        close = difflib.get_close_matches(function, vars(module), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"model file {path} has no function {function!r}{hint}")
-    model = make(num_classes, **experiment.model_options)
-    if not (hasattr(model, "init") and hasattr(model, "apply")):
-        raise ValueError(
-            f"{experiment.model} must return a Linen module or jaxcnn.train.from_functions(...), "
-            f"got {type(model).__name__}"
-        )
-    return model
-
-
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    choices = typing.get_args(hint)
-    if typing.get_origin(hint) is Literal:
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-        return
-    if name == "model_options":
-        fine = isinstance(value, Mapping) and all(
-            isinstance(key, str) and isinstance(item, Option) for key, item in value.items()
-        )
-    else:
-        kinds = choices or (hint,)
-        # An integer is a fine float, but a truth value is not a number.
-        fine = isinstance(value, kinds + ((int,) if float in kinds else ()))
-        fine = fine and not isinstance(value, bool)
-    if not fine:
-        kind = getattr(hint, "__name__", None) or str(hint)
-        raise ValueError(f"{name} must be {kind}, got {value!r}")
+def _described(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(arguments)}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_described(kind) for kind in arguments)
+    if origin is tuple:
+        return f"a tuple, each {_described(arguments[0])}"
+    if origin is not None:
+        return f"a mapping from {_described(arguments[0])} to {_described(arguments[1])}"
+    return "None" if hint is type(None) else hint.__name__

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.models.layers import GroupNorm
+
 Variables = dict[str, Any]
 
 
@@ -65,6 +67,9 @@ def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[st
         output = call(*arguments, **options)
         name = "/".join(context.module.path)
         if context.method_name == "__call__" and name and getattr(output, "ndim", 0) == 4:
+            # A layer that does nothing here, as dropout does, only renames what it is given.
+            for earlier in [key for key, value in maps.items() if value is output]:
+                del maps[earlier]
             maps[name] = output
         return output
 
@@ -78,7 +83,8 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
 
     Measured, not derived, so any architecture will do: with all weights positive and all biases
     zero, a black image gives zeros, and a value that rises when one row (or column) of the image
-    lights up has seen it. A field ends at the border of the image.
+    lights up has seen it. A field ends at the border of the image. Group normalisation is passed
+    over: through its means everything depends on the whole image.
 
     Args:
       model: a Linen module.
@@ -95,9 +101,12 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
     """
     positive = jax.tree_util.tree_map_with_path(_positive, variables)
 
+    # As an argument, because XLA for CPU (jaxlib 0.10) reads unwritten memory in a chain of
+    # convolution, pooling and convolution whose kernels are constants.
     @jax.jit
-    def sees(images: jax.Array) -> dict[str, jax.Array]:
-        maps = feature_maps(model, positive, images)
+    def sees(positive: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        with nn.intercept_methods(_pass_over_group_norm):
+            maps = feature_maps(model, positive, images)
         return {
             name: (m[:, m.shape[1] // 2, m.shape[2] // 2] > 0).any(-1) for name, m in maps.items()
         }
@@ -108,7 +117,7 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
         lines = np.zeros((max(size[:2]), *size), np.float32)
         for line in range(size[axis]):
             lines[(line, slice(None), line) if axis else (line, line)] = 1
-        for name, seen in sees(lines).items():
+        for name, seen in sees(positive, lines).items():
             # From the first to the last, because a dilated window skips some in between.
             extents.setdefault(name, []).append(int(np.ptp(np.flatnonzero(seen))) + 1)
     # Once more on one image: what a jitted function returns is sorted by name.
@@ -129,22 +138,29 @@ def first_kernel(params: Any, channels: int) -> np.ndarray | None:
     return kernels[0] if kernels else None
 
 
-def confident_mistakes(logits: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     """Indices of the wrong predictions with the highest probability, most confident first.
 
     Args:
-      logits: ``[N, K]``.
+      probabilities: ``[N, K]``.
       labels: ``[N]`` true classes.
       count: at most how many.
 
     Example:
-      >>> logits = np.array([[9.0, 0.0], [1.0, 0.0], [0.0, 9.0]])
-      >>> confident_mistakes(logits, np.array([1, 1, 1]), 5).tolist()
-      [0, 1]
+      >>> probabilities = np.array([[0.7, 0.3], [0.9, 0.1], [0.0, 1.0]])
+      >>> confident_mistakes(probabilities, np.array([1, 1, 1]), 5).tolist()
+      [1, 0]
     """
-    confidence = np.asarray(jax.nn.softmax(logits, axis=-1)).max(-1)
-    wrong = np.flatnonzero(logits.argmax(-1) != labels)
+    confidence = probabilities.max(-1)
+    wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+
+
+def _pass_over_group_norm(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+    if isinstance(context.module, GroupNorm) and context.method_name == "__call__":
+        call(*arguments, **options)
+        return arguments[0] + 0  # a value of its own, so that the layer keeps its place
+    return call(*arguments, **options)
 
 
 def _positive(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:

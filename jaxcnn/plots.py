@@ -4,10 +4,9 @@ Figures are made without pyplot: no window system, no global state, safe in thre
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,22 +20,52 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def learning_curves(history: Sequence[dict[str, float]]) -> Figure:
-    """Loss and accuracy by epoch, training against validation: where they part, it over-fits."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+def learning_curves(history: Sequence[dict[str, float]], score: str = "accuracy") -> Figure:
+    """Loss, score and gap by epoch, training against validation: where they part, it over-fits.
+
+    Args:
+      history: rows with ``epoch``, ``train_loss``, ``train_<score>`` and their ``validation_``
+        twins, if there are any.
+      score: a metric of which more is better.
+    """
+    figure = Figure(figsize=(13, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    left, middle, right = figure.subplots(1, 3)
+    for axes, metric in ((left, "loss"), (middle, score)):
         for part, color in (("train", _TRAIN), ("validation", _VALIDATION)):
             values = [row.get(f"{part}_{metric}") for row in history]
             if None not in values:
                 axes.plot(epochs, values, marker="o", markersize=3, color=color, label=part)
-        axes.set(xlabel="epoch", ylabel=metric, title=metric.capitalize())
+        axes.set(xlabel="epoch", ylabel=metric, title=metric.capitalize().replace("_", " "))
+        axes.legend()
+    gaps = [
+        row.get(f"train_{score}", math.nan) - row.get(f"validation_{score}", math.nan)
+        for row in history
+    ]
+    right.axhline(0, color="gray", linewidth=0.8)
+    right.plot(epochs, gaps, marker="o", markersize=3, color="tab:red")
+    right.set(xlabel="epoch", ylabel=f"train - validation {score}", title="Over-fitting gap")
+    for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-        axes.legend()
     figure.supxlabel(
-        "training values are measured while training, dropout included", fontsize=8, color="gray"
+        "training values are measured while training, dropout and augmentation included",
+        fontsize=8,
+        color="gray",
     )
+    return figure
+
+
+def norms(history: Sequence[dict[str, float]]) -> Figure:
+    """How large the parameters and their gradients are by epoch."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    titles = {"train_gradient_norm": "Gradient (mean of the epoch)", "parameter_norm": "Parameters"}
+    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        axes.plot(epochs, [row[name] for row in history], marker="o", markersize=3)
+        axes.set(xlabel="epoch", ylabel="Euclidean norm", title=title, ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.3)
     return figure
 
 
@@ -63,34 +92,97 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def mistakes(
-    images: np.ndarray, labels: np.ndarray, logits: np.ndarray, classes: Sequence[str]
+def pictures(images: np.ndarray, titles: Sequence[str], heading: str) -> Figure:
+    """Images ``[N, H, W, C]`` as in their source, six in a row, each with a title."""
+    rows = max(math.ceil(len(images) / 6), 1)
+    figure = Figure(figsize=(11, 2.05 * rows + 0.5), layout="constrained")
+    if not len(images):
+        figure.text(0.5, 0.5, "none", ha="center")
+    else:
+        for number, axes in enumerate(figure.subplots(rows, 6, squeeze=False).flat):
+            axes.axis("off")
+            if number < len(images):
+                _show(axes, images[number])
+                axes.set_title(titles[number], fontsize=8)
+    figure.suptitle(heading)
+    return figure
+
+
+def curves(
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]], *, xlabel: str, ylabel: str, title: str
 ) -> Figure:
-    """Wrongly classified images with what was predicted, how surely, and what is true.
+    """Curves in the unit square by name, such as ROC or precision against recall."""
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, (x, y) in lines.items():
+        axes.plot(x, y, label=name, linewidth=1.5)
+    axes.set(
+        xlabel=xlabel, ylabel=ylabel, title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect=1
+    )
+    axes.grid(alpha=0.3)
+    if lines:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def calibration(
+    confidence: np.ndarray, accuracy: np.ndarray, examples: np.ndarray, error: float
+) -> Figure:
+    """How often predictions are right against how sure they are, with how many there are of each.
 
     Args:
-      images: ``[N, H, W, C]`` as in the source, most confident mistake first.
-      labels: ``[N]`` true classes.
-      logits: ``[N, K]``.
-      classes: names of the classes.
+      confidence: ``[bins]``, mean predicted probability; nan where a bin is empty.
+      accuracy: ``[bins]``, the share that is right.
+      examples: ``[bins]``, how many predictions.
+      error: the expected calibration error.
     """
-    figure = Figure(figsize=(11, 2.05 * math.ceil(len(images) / 6) + 0.5), layout="constrained")
-    if not len(images):
-        figure.text(0.5, 0.5, "no mistakes", ha="center")
-        return figure
-    probabilities = np.asarray(jax.nn.softmax(logits, axis=-1))
-    rows = math.ceil(len(images) / 6)
-    for number, axes in enumerate(figure.subplots(rows, 6, squeeze=False).flat):
-        axes.axis("off")
-        if number < len(images):
-            guess = int(logits[number].argmax())
-            _show(axes, images[number])
-            axes.set_title(
-                f"{classes[guess]} {probabilities[number, guess]:.0%}\n"
-                f"is {classes[labels[number]]}",
-                fontsize=8,
-            )
-    figure.suptitle("The most confident mistakes on the test split")
+    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    above.plot((0, 1), (0, 1), color="gray", linewidth=0.8, label="perfect")
+    above.plot(confidence, accuracy, marker="o", markersize=4, label="measured")
+    above.set(ylabel="share that is right", title=f"Calibration (expected error {error:.3f})")
+    above.legend()
+    above.grid(alpha=0.3)
+    width = 1 / len(examples)
+    below.bar((np.arange(len(examples)) + 0.5) * width, examples, width * 0.9)
+    below.set(xlabel="predicted probability", ylabel="predictions", xlim=(0, 1))
+    return figure
+
+
+def regression_scatter(outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
+    """Predicted against true values, ``[N, D]`` each, one panel per target."""
+    figure = Figure(figsize=(5 * len(names), 5), layout="constrained")
+    for column, axes in enumerate(figure.subplots(1, len(names), squeeze=False)[0]):
+        true, predicted = targets[:, column], outputs[:, column]
+        axes.scatter(true, predicted, s=5, alpha=0.5)
+        axes.axline((float(true.mean()),) * 2, slope=1, color="gray", linewidth=0.8)
+        axes.set(xlabel=f"true {names[column]}", ylabel=f"predicted {names[column]}")
+        axes.grid(alpha=0.3)
+    figure.suptitle("Test split: predicted against true")
+    return figure
+
+
+def learning_rates(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float
+) -> Figure:
+    """The loss by growing learning rate, and the rate at which it falls fastest."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="tab:blue", alpha=0.3, linewidth=1, label="loss of the batch")
+    axes.plot(rates, smoothed, color="tab:blue", label="moving average")
+    axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion {suggestion:.1e}")
+    low = smoothed.min()
+    # The explosion at the end would flatten the fall before it.
+    high = low + 1.8 * (smoothed[0] - low) if smoothed[0] > low else smoothed.max() + 1e-6
+    axes.set(
+        xscale="log",
+        xlabel="learning rate",
+        ylabel="training loss",
+        title="Learning-rate range test",
+        ylim=(low - 0.1 * (high - low), high),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

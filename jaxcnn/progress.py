@@ -17,10 +17,14 @@ class Progress:
       epochs: epochs in all.
       steps_per_epoch: batches in each.
       console: where to write.
+      score: the metric to show beside the loss.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, console: rich.console.Console):
+    def __init__(
+        self, epochs: int, steps_per_epoch: int, console: rich.console.Console, *, score: str
+    ):
         self.epochs = epochs
+        self.shown = ("loss", score)
         self.steps_per_epoch = steps_per_epoch
         self.console = console
         self._bar = rich.progress.Progress(
@@ -68,7 +72,7 @@ class Progress:
         now = time.monotonic()
         if now - self._read > 0.5:
             self._read = now
-            status = " ".join(f"{name} {value:.4f}" for name, value in summarize(counts).items())
+            status = self._words(summarize(counts))
             epoch = min((step - 1) // self.steps_per_epoch + 1, self.epochs)
             self._bar.update(
                 self._task,
@@ -87,7 +91,8 @@ class Progress:
                 if name.startswith(f"{part}_")
             }
             if values:
-                parts.append(
-                    f"{part} " + " ".join(f"{name} {value:.4f}" for name, value in values.items())
-                )
+                parts.append(f"{part} {self._words(values)}")
         self.say(" | ".join([*parts, f"{row['seconds']:.1f} s"]))
+
+    def _words(self, values: dict[str, float]) -> str:
+        return " ".join(f"{name} {values[name]:.4f}" for name in self.shown if name in values)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import rich.console
 
-from jaxcnn import data, image, inspection, metrics, plots, train
-from jaxcnn.experiment import Assembly, Experiment, Network, assemble, make_network
+from jaxcnn import data, plots, reports, train
+from jaxcnn.assembly import Assembly, Network, assemble, from_metadata, split_training
+from jaxcnn.event_files import EventFiles
+from jaxcnn.experiment import Experiment
 from jaxcnn.progress import Progress
 
 _PACKAGES = ("jaxcnn", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -44,6 +45,7 @@ def run(
     *,
     resume: bool = False,
     console: rich.console.Console | None = None,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train an experiment in a folder and measure it on the test split, read once, at the end.
 
@@ -57,10 +59,13 @@ def run(
       resume: go on from the last intact checkpoint in ``workdir`` instead, bit for bit as if the
         run had never stopped. Only ``epochs`` may differ from the stored configuration.
       console: where to show progress; None is silent.
+      tensorboard: write the history as TensorBoard event files too (extra ``tensorboard``).
 
     Returns:
-      The content of ``result.json``: test metrics, the last epoch's metrics, ``params_sha256``,
-      seed, steps, wall_seconds, versions, device and config, with ``workdir``.
+      The content of ``result.json``, with ``workdir``: ``train_``, ``validation_`` and ``test_``
+      metrics of the final network, the over-fitting ``gap`` (of the task's score, training less
+      validation), ``best_epoch`` under early stopping, ``last_epoch`` (its row of the history),
+      ``params_sha256``, seed, steps, wall_seconds, versions, device and config.
 
     Raises:
       ValueError: if the configuration or the folder will not do.
@@ -77,16 +82,20 @@ def run(
     if resume:
         _check_resumable(experiment, workdir)
     parts = assemble(experiment)
+    events = EventFiles() if tensorboard else None
     if resume and workdir is not None:
         folder = Path(workdir)
         start = _last_snapshot(experiment, parts, folder)
     else:
-        folder = _new_folder(experiment, workdir)
+        fold = "" if experiment.fold is None else f"-fold{experiment.fold}"
+        folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
         start = train.Snapshot(
             parts.network.initial_state(experiment.seed), metadata=parts.network.metadata()
         )
-    write_json(folder / "config.json", dataclasses.asdict(experiment))
-    state, history = _train(experiment, parts, start, folder, console)
+    write_json(folder / "config.json", experiment.to_json())
+    if events:
+        events.open(folder / "tensorboard", start.history)
+    state, history = _train(experiment, parts, start, folder, console, events)
     try:
         result = _finish(experiment, parts, state, history, folder)
     except KeyboardInterrupt:
@@ -122,26 +131,21 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
     networks: list[Network] = []
 
     def like(metadata: dict[str, Any]) -> train.TrainState:
-        preprocess = image.Preprocess(**metadata["preprocess"])
-        # The number of steps shapes the schedule, not the structure of the state.
-        network = make_network(experiment, preprocess, tuple(metadata["classes"]), 1)
-        networks.append(network)
-        return jax.eval_shape(lambda: network.initial_state(experiment.seed))
+        networks.append(from_metadata(experiment, metadata))
+        return jax.eval_shape(lambda: networks[-1].initial_state(experiment.seed))
 
     snapshot = train.restore(folder / "checkpoints", like)
-    return Trained(experiment, networks[-1], snapshot.state, snapshot.history)
+    state = snapshot.state
+    if snapshot.best is not None:
+        state = state.with_eval_variables(snapshot.best)
+    return Trained(experiment, networks[-1], state, snapshot.history)
 
 
 def load_split(experiment: Experiment, split: str) -> data.ArraySource:
     """The examples of one split of a run: ``train`` and ``validation`` as it divided them."""
-    source = data.load(
-        experiment.data,
-        split="test" if split == "test" else "train",
-        data_dir=experiment.data_dir,
-    )
     if split == "test":
-        return source
-    training, validation = data.hold_out(source, experiment.validation_fraction)
+        return data.load(experiment.data, split="test", data_dir=experiment.data_dir)
+    training, validation = split_training(experiment)
     if split == "validation" and not len(validation):
         raise ValueError("this run held out no validation slice (validation_fraction is 0)")
     return validation if split == "validation" else training
@@ -168,24 +172,6 @@ def write_json(path: Path, value: Any) -> None:
     _write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def draw_network(
-    network: Network, state: train.TrainState, picture: np.ndarray, folder: Path
-) -> None:
-    """Draw the first layer's kernels, and what each layer makes of one raw image."""
-    kernel = inspection.first_kernel(state.params, network.preprocess.channels)
-    if kernel is not None:
-        plots.save_figure(plots.kernels(kernel), folder / "kernels.png")
-    maps = inspection.feature_maps(
-        network.model, state.variables, network.preprocess(picture[None])
-    )
-    # The layer after the first is where one sees what was made of the detected features.
-    for name, layer in list(maps.items())[:1] + list(maps.items())[-1:]:
-        figure = plots.feature_maps(
-            picture, np.asarray(layer[0], np.float32), f"What layer {name!r} gives"
-        )
-        plots.save_figure(figure, folder / f"feature_maps_{name.replace('/', '_')}.png")
-
-
 def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> None:
     if workdir is None:
         raise ValueError("resume needs the folder of the run: --workdir RUN --resume")
@@ -196,7 +182,7 @@ def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> None
             raise ValueError(
                 f"a resumed run keeps its {field.name}: it is {kept!r} in {workdir}, got {given!r}"
             )
-    if experiment.epochs != stored.epochs and stored.schedule != "constant":
+    if experiment.epochs != stored.epochs and stored.schedule == "cosine":
         raise ValueError(
             f"a resumed run with a {stored.schedule} schedule keeps its epochs "
             f"({stored.epochs}), got {experiment.epochs}"
@@ -208,15 +194,29 @@ def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> tra
     snapshot = train.restore(folder / "checkpoints", like)
     taken, last = int(snapshot.state.step), experiment.epochs * len(parts.train)
     finished = (folder / "result.json").is_file()
-    if taken > last or (finished and taken == last):
+    stopping = _early_stopping(experiment)
+    stopped_early = stopping is not None and stopping.should_stop(snapshot.history)
+    if taken > last or (finished and (taken == last or stopped_early)):
         raise ValueError(
-            f"epochs must be larger to train on: the run in {folder} has taken {taken} steps, and "
-            f"{experiment.epochs} epochs are {last}"
+            f"epochs must be larger to train on: the run in {folder} has "
+            + ("stopped early, " if stopped_early else "")
+            + f"taken {taken} steps, and {experiment.epochs} epochs are {last}"
         )
     return snapshot
 
 
-def _new_folder(experiment: Experiment, workdir: str | Path | None) -> Path:
+def run_name(experiment: Experiment) -> str:
+    """What a run's folder is called after: the network and the data."""
+    model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
+    return f"{model}-{Path(experiment.data).stem}"
+
+
+def new_folder(workdir: str | Path | None, name: str) -> Path:
+    """Make the folder ``workdir``, which must be new or empty; for None ``runs/<name>``, numbered.
+
+    Raises:
+      ValueError: if ``workdir`` is not empty.
+    """
     if workdir is not None:
         folder = Path(workdir)
         if folder.is_dir() and any(folder.iterdir()):
@@ -226,8 +226,6 @@ def _new_folder(experiment: Experiment, workdir: str | Path | None) -> Path:
             )
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
-    name = f"{model}-{Path(experiment.data).stem}-seed{experiment.seed}"
     number = 1
     while True:
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
@@ -245,8 +243,10 @@ def _train(
     start: train.Snapshot,
     folder: Path,
     console: rich.console.Console | None,
+    events: EventFiles | None,
 ) -> tuple[train.TrainState, list[dict[str, float]]]:
-    validation = parts.validation
+    task, validation = parts.network.task, parts.validation
+    early_stopping = _early_stopping(experiment)
 
     def checkpoint(snapshot: train.Snapshot) -> None:
         train.save(folder / "checkpoints", snapshot)
@@ -255,9 +255,18 @@ def _train(
         _write_text(folder / "metrics.jsonl", "".join(rows))
 
     def validate(state: train.TrainState) -> dict[str, float]:
-        return train.evaluate(parts.eval_step, state, validation or ())
+        return train.evaluate(parts.eval_step, state, validation or (), ranking=task.ranking)
 
-    progress = Progress(experiment.epochs, len(parts.train), console) if console else None
+    progress = None
+    if console:
+        progress = Progress(experiment.epochs, len(parts.train), console, score=task.score)
+
+    def on_epoch(row: dict[str, float]) -> None:
+        if progress:
+            progress.on_epoch(row)
+        if events:
+            events.write(row)
+
     with train.stop_signals() as should_stop, progress or contextlib.nullcontext():
         state, history = train.fit(
             start,
@@ -265,17 +274,38 @@ def _train(
             parts.train,
             epochs=experiment.epochs,
             validate=validate if validation else None,
+            early_stopping=early_stopping,
+            plateau=_plateau(experiment),
             checkpoint=checkpoint,
             on_step=progress.on_step if progress else None,
-            on_epoch=progress.on_epoch if progress else None,
+            on_epoch=on_epoch,
             should_stop=should_stop,
         )
-    if len(history) < experiment.epochs:
+    stopped_early = early_stopping is not None and early_stopping.should_stop(history)
+    if len(history) < experiment.epochs and not stopped_early:
         raise Interrupted(
             f"stopped at step {int(state.step)} of {experiment.epochs * len(parts.train)}, "
             f"all work saved; {_go_on(folder)}"
         )
+    if early_stopping and console:
+        console.print(f"best validation loss: epoch {early_stopping.best_epoch(history)}")
     return state, history
+
+
+def _early_stopping(experiment: Experiment) -> train.EarlyStopping | None:
+    if experiment.early_stopping is None:
+        return None
+    return train.EarlyStopping(
+        experiment.early_stopping,
+        min_delta=experiment.min_delta,
+        start_epoch=experiment.start_epoch,
+    )
+
+
+def _plateau(experiment: Experiment) -> train.ReduceOnPlateau | None:
+    if experiment.schedule != "plateau":
+        return None
+    return train.ReduceOnPlateau(experiment.plateau_patience, factor=experiment.schedule_factor)
 
 
 def _finish(
@@ -285,35 +315,47 @@ def _finish(
     history: list[dict[str, float]],
     folder: Path,
 ) -> dict[str, Any]:
-    network = parts.network
-    source = load_split(experiment, "test")
-    test, logits = train.predict(
-        parts.eval_step, state, data.batches(source, experiment.batch_size)
+    network, task = parts.network, parts.network.task
+    test = load_split(experiment, "test")
+    task.check(test.labels, test.classes)
+    sources = {"train": parts.train.source, "test": test}
+    if parts.validation:
+        sources["validation"] = parts.validation.source
+    measured = {}
+    for split, source in sources.items():
+        batches = data.batches(source, experiment.batch_size)
+        measured[split] = train.predict(parts.eval_step, state, batches, ranking=task.ranking)
+    picture = parts.train.source.images[0]
+    figures = reports.history_figures(history, task.score)
+    figures |= reports.result_figures(task, measured["test"][1], test)
+    figures |= reports.network_figures(
+        network.model, state.eval_variables, network.preprocess, picture
     )
-    matrix = metrics.confusion_matrix(source.labels, logits.argmax(-1), len(source.classes))
-    wrong = inspection.confident_mistakes(logits, source.labels, 18)
-    figures = {
-        "learning_curves": plots.learning_curves(history),
-        "confusion_matrix": plots.confusion_matrix(matrix, source.classes),
-        "mistakes": plots.mistakes(
-            source.images[wrong], source.labels[wrong], logits[wrong], source.classes
-        ),
-    }
     for name, figure in figures.items():
         plots.save_figure(figure, folder / "pictures" / f"{name}.png")
-    draw_network(network, state, parts.train.source.images[0], folder / "pictures")
+    result: dict[str, Any] = {
+        f"{split}_{name}": value
+        for split in ("test", "validation", "train")
+        if split in measured
+        for name, value in measured[split][0].items()
+    }
+    if parts.validation:
+        result["gap"] = result[f"train_{task.score}"] - result[f"validation_{task.score}"]
+    if early_stopping := _early_stopping(experiment):
+        result["best_epoch"] = early_stopping.best_epoch(history)
     device = jax.devices()[0]
     return {
-        **{f"test_{name}": value for name, value in test.items()},
-        "test_examples": len(source),
-        **{name: value for name, value in history[-1].items() if "_" in name},
-        "params_sha256": train.fingerprint(state.variables),
+        **result,
+        "score": task.score,
+        "test_examples": len(test),
+        "last_epoch": history[-1],
+        "params_sha256": train.fingerprint(state.eval_variables),
         "seed": experiment.seed,
         "steps": int(state.step),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
-        "config": dataclasses.asdict(experiment),
+        "config": experiment.to_json(),
     }
 
 

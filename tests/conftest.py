@@ -1,9 +1,18 @@
 """The suite is strict: warnings are errors, rank promotion raises, every seed is in the failure."""
 
+import os
+from pathlib import Path
+
 import hypothesis
 import jax
 import pytest
 
+# Many tests, and the processes they start, compile the same initialisation or the same step.
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Shapes that were never compiled take a while, so a deadline would measure XLA and the machine.

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from jaxcnn import __main__ as command_line
@@ -25,7 +26,7 @@ NO_ARGUMENTS = "def make_model():\n    return None\n"
 
 # Arguments, and what the one line must say.
 CASES = [
-    ("", "Expected one of {train, evaluate"),
+    ("", "Expected one of {train, find-learning-rate, evaluate"),
     ("trian", "no command 'trian'. Did you mean 'train'?"),
     ("train --epoch 3", "--epoch, 3; did you mean --epochs?"),
     ("train --epochs ten", "--epochs: invalid literal for int"),
@@ -41,7 +42,7 @@ CASES = [
     ("train --validation-fraction 1e-9", "fraction must leave examples on both sides"),
     ("train --weight-decay -0.1", "weight_decay must be finite and >= 0, got -0.1"),
     ("train --clip-norm 0", "clip_norm must be finite and > 0, got 0.0"),
-    ("train --warmup-epochs 10", "warmup_epochs must be smaller than epochs (10), got 10.0"),
+    ("train --warmup-epochs 10", "warmup_epochs must be smaller than epochs, got 10.0"),
     ("train --optimizer adm", "invalid choice 'adm' for argument '--optimizer'"),
     ("train --model lenet", "got 'lenet'. Did you mean 'lenet5'?"),
     ("train --model-options dropuot 0.1", "include 'dropuot'. Did you mean 'dropout'?"),
@@ -56,8 +57,56 @@ CASES = [
     ("train --model {tmp}/broken.py:make_model", "raised SyntaxError"),
     ("train --model {tmp}/exits.py:make_model", "raised SystemExit"),
     ("train --model {tmp}/not_a_model.py:make_model", "must return a Linen module"),
-    ("train --model {tmp}/wrong_logits.py:make_model", "into logits (2, 10), got (2, 11)"),
+    ("train --model {tmp}/wrong_logits.py:make_model", "into outputs (2, 10), got (2, 11)"),
     ("train --model {tmp}/no_arguments.py:make_model", "raised TypeError"),
+    ("train --label-smoothing 1", "label_smoothing must be in [0, 1), got 1.0"),
+    ("train --focal-gamma 0.5", "focal_gamma must be 0, or finite and >= 1, got 0.5"),
+    ("train --task regresion", "invalid choice 'regresion' for argument '--task'"),
+    ("train --task regression", "which are labels for multi_class (or binary)"),
+    ("train --task multi_label", "which are labels for multi_class (or binary)"),
+    ("train --task binary", "task binary needs 2 classes, got 10"),
+    ("train --data {tmp}/targets.npz", "which are labels for regression"),
+    ("train --data {tmp}/several.npz", "which are labels for multi_label"),
+    ("train --task regression --label-smoothing 0.1", "label_smoothing must be 0 for regression"),
+    ("train --huber-delta 1", "huber_delta must be left out unless the task is regression"),
+    ("train --task regression --huber-delta 0", "huber_delta must be finite and > 0, got 0.0"),
+    ("train --class-weights balance", "invalid choice 'balance'"),
+    ("train --accumulate 3", "accumulate must be a divisor of batch_size, got 3"),
+    ("train --accumulate 0", "accumulate must be >= 1, got 0"),
+    ("train --ema-decay 1", "ema_decay must be in (0, 1), got 1.0"),
+    ("train --l1 -1", "l1 must be finite and >= 0, got -1.0"),
+    ("train --l2 1e-4 --penalized kernels", "pattern 'kernels' matches no parameter"),
+    ("train --frozen backbone", "pattern 'backbone' matches no parameter; there are conv/"),
+    ("train --learning-rate-factors head 0.1", "pattern 'head' matches no parameter"),
+    ("train --learning-rate-factors conv -1", "learning_rate_factors must be factors that are"),
+    ("train --early-stopping -2", "early_stopping must be >= 1, got -2"),
+    ("train --early-stopping 2 --min-delta -1", "min_delta must be finite and >= 0, got -1.0"),
+    ("train --early-stopping 2 --start-epoch 11", "start_epoch must be at most epochs"),
+    ("train --min-delta 0.1", "min_delta must be 0 without early_stopping, got 0.1"),
+    ("train --early-stopping 2 --validation-fraction 0", "without a validation slice, got 2"),
+    ("train --schedule plateau --validation-fraction 0", "schedule must be another one without"),
+    ("train --schedule plateau --plateau-patience 0", "plateau_patience must be >= 1, got 0"),
+    ("train --schedule step", "step_epochs must be given if the schedule is step"),
+    ("train --schedule step --step-epochs 5 3", "step_epochs must be rising epochs >= 1"),
+    ("train --step-epochs 3", "step_epochs must be given if the schedule is step, and only then"),
+    ("train --schedule-factor 1", "schedule_factor must be in (0, 1), got 1.0"),
+    ("train --augment flop", "invalid choice 'flop'"),
+    ("train --input-noise nan", "input_noise must be finite and >= 0, got nan"),
+    ("train --precision float16", "invalid choice 'float16'"),
+    ("train --folds 1", "folds must be >= 2, got 1"),
+    ("train --folds 5 --fold 5", "fold must be from 0 to folds - 1, with folds given, got 5"),
+    ("train --fold 1", "fold must be from 0 to folds - 1, with folds given, got 1"),
+    ("train --seeds 1 2 1", "seeds must differ, got 1 2 1"),
+    ("train --recipe moderne", "invalid choice 'moderne'"),
+    ("train --recipe modern --epochs 1", "warmup_epochs must be smaller than epochs, got 1.0"),
+    ("train --model-options pool median", "pool must be one of max, avg, sum, none, got 'median'"),
+    ("train --model-options norm layer", "norm must be one of none, batch, group, got 'layer'"),
+    ("train --data {tmp}/absent.npz", "there is no file"),
+    ("train --data {tmp}/damaged.npz", "damaged.npz cannot be used"),
+    ("train --data {tmp}/incomplete.npz", "it holds no train_labels, only train_images"),
+    ("find-learning-rate --low 0", "low and high must be 0 < low < high, got 0.0"),
+    ("find-learning-rate --steps 5", "steps must be an integer >= 10, got 5"),
+    ("find-learning-rate --workdir {tmp}/config_only", "is not empty; choose another"),
     ("train --resume", "resume needs the folder of the run"),
     ("train --resume --workdir {tmp}/empty", "is not the folder of a run"),
     ("train --resume --workdir {tmp}/config_only", "no checkpoint in"),
@@ -93,6 +142,12 @@ def place(tmp_path_factory):
     (tmp / "unknown_key" / "config.json").write_text(json.dumps({"epoch": 1}))
     (tmp / "wrong_type" / "config.json").write_text(json.dumps({"epochs": "ten"}))
     (tmp / "not_json" / "config.json").write_text("epochs: 1")
+    images = np.zeros((40, 8, 8, 1), np.uint8)
+    for name, labels in (("targets", np.zeros(40)), ("several", np.zeros((40, 3), int))):
+        np.savez(tmp / f"{name}.npz", train_images=images, train_labels=labels)
+    np.savez(tmp / "incomplete.npz", train_images=images)
+    content = (tmp / "targets.npz").read_bytes()
+    (tmp / "damaged.npz").write_bytes(content[: len(content) // 2])
     return tmp
 
 
@@ -116,13 +171,16 @@ def test_bad_input(arguments, message, place, monkeypatch, capsys):
     assert listing(place) == before
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "inspect", "prepare"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "train", "find-learning-rate", "evaluate", "predict", "inspect", "prepare"],
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         command_line.main([*command.split(), "--help"])
     out = capsys.readouterr().out
     assert out.startswith(f"usage: jaxcnn {command}".rstrip())
-    assert "None)" not in re.sub(r"\(default: None\)", "", out)
+    assert "None)" not in re.sub(r"\(default:\s+None\)", "", out)
 
 
 def test_every_field_of_the_configuration_has_a_flag(capsys):

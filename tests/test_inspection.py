@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxcnn import inspection, models, ops
-from jaxcnn.models.layers import BatchNorm, Conv, Dense, DepthwiseConv
+from jaxcnn.models.layers import BatchNorm, Conv, Dense, DepthwiseConv, Dropout, GroupNorm
 
 
 class Stack(nn.Module):
@@ -37,6 +37,11 @@ def conv(name, *arguments, **options):
 def norm(name):
     """A batch normalisation as a step."""
     return lambda x, train: BatchNorm(name=name)(x, train=train)
+
+
+def drop(name, **options):
+    """A dropout as a step."""
+    return lambda x, train: Dropout(0.5, name=name, **options)(x, train=train)
 
 
 def relu(x, train):
@@ -92,6 +97,10 @@ STACKS = {
             lambda x, train: DepthwiseConv((5, 3), name="c")(x),
         ],
         {"a": ((20, 22), (3, 3)), "b": ((20, 22), (3, 3)), "c": ((20, 22), (11, 7))},
+    ),
+    "dropout sees what its input sees": (
+        [conv("a", 3), drop("b"), conv("c", 3), relu, drop("d")],
+        {"b": ((40, 44), (3, 3)), "c": ((40, 44), (5, 5)), "d": ((40, 44), (5, 5))},
     ),
     "average pooling": (
         [lambda x, train: ops.avg_pool(x, (4, 2)), conv("a", 3)],
@@ -152,6 +161,28 @@ def test_a_global_step_sees_everything():
     assert {layer.name: layer.receptive_field for layer in layers}["gate"] == SIZE[:2]
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_group_norm_is_passed_over(groups):
+    def norm(x, train):
+        return GroupNorm(groups, name="norm")(x, train=train)
+
+    model = Stack((conv("a", 3), norm, relu, conv("b", 3)))
+    layers = inspection.receptive_fields(model, variables_of(model, SIZE, 1.0), SIZE)
+    fields = {layer.name: layer.receptive_field for layer in layers}
+    assert fields == {"a": (3, 3), "norm": (3, 3), "b": (5, 5)}
+
+
+@pytest.mark.parametrize("side", [12, 16])
+@pytest.mark.parametrize("norm", ["none", "batch", "group"])
+def test_receptive_fields_of_convolutions_and_pools_in_a_row(norm, side):
+    # 3, 5; pooled 6, step 2; 10, 14; pooled 16, step 4; 24, 32. Constant kernels once met an XLA
+    # that returned values of unwritten memory behind a pooling.
+    model, size = models.create("small_vgg", 10, norm=norm), (side, side, 1)
+    layers = inspection.receptive_fields(model, variables_of(model, size, 1.0), size)
+    fields = [layer.receptive_field[0] for layer in layers if layer.name.startswith("convs")]
+    assert fields == [min(field, side) for field in (3, 5, 10, 14, 24, 32)]
+
+
 def test_receptive_fields_come_in_the_order_of_computation():
     model = Stack((conv("z", 3), conv("m", 3), conv("a", 3)))
     layers = inspection.receptive_fields(model, variables_of(model, SIZE, 0.0), SIZE)
@@ -200,6 +231,46 @@ def test_feature_maps_of_many_layers_count_on_beyond_nine():
     assert list(maps) == [f"convs_{n}" for n in range(12)]
 
 
+def test_a_layer_that_does_nothing_takes_the_place_of_its_input():
+    steps = (conv("a", 3), drop("b"), drop("c", unit="channel"), conv("d", 1), relu, drop("e"))
+    model = Stack(steps)
+    variables = numbered(model, SIZE)
+    images = np.random.default_rng(1).random((2, *SIZE), np.float32)
+    maps = inspection.feature_maps(model, variables, images)
+    params = variables["params"]
+    a = ops.conv(images, params["a"]["kernel"], params["a"]["bias"])
+    d = ops.conv(a, params["d"]["kernel"], params["d"]["bias"])
+    # What `e` gives is the ReLU of `d`, another picture.
+    chex.assert_trees_all_equal(maps, {"c": a, "d": d, "e": nn.relu(d)})
+    assert list(maps) == ["c", "d", "e"]
+
+
+def test_a_dropout_of_the_image_is_a_map_once():
+    model = Stack((drop("a"), drop("b"), conv("c", 3)))
+    images = jnp.ones((1, *SIZE))
+    maps = inspection.feature_maps(model, numbered(model, SIZE), images)
+    assert list(maps) == ["b", "c"]
+    chex.assert_trees_all_equal(maps["b"], images)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"conv": (8, 8, 32), "drop": (4, 4, 32)}),
+        ({"pool": "none"}, {"conv": (8, 8, 32), "drop": (8, 8, 32)}),
+        (
+            {"norm": "group", "noise": 0.1, "spatial_dropout": 0.5},
+            {"conv": (8, 8, 32), "conv_norm": (8, 8, 32), "drop": (4, 4, 32)},
+        ),
+    ],
+)
+def test_feature_maps_of_the_classical_network_with_options(options, expected):
+    model, size = models.create("classic_cnn", 10, **options), (8, 8, 1)
+    maps = inspection.feature_maps(model, variables_of(model, size, 1.0), jnp.ones((1, *size)))
+    assert {name: layer.shape[1:] for name, layer in maps.items()} == expected
+    assert list(maps) == list(expected)
+
+
 def test_only_maps_are_feature_maps():
     head = [lambda x, train: Dense(3, name="dense")(ops.flatten(x))]
     model = Stack((conv("a", 3), *head))
@@ -246,22 +317,21 @@ def test_a_network_without_convolutions_has_no_first_kernel():
 @given(st.data())
 def test_confident_mistakes_one_by_one(drawn):
     size = drawn.draw(st.integers(0, 12))
-    row = st.lists(st.integers(-2, 2), min_size=3, max_size=3)
-    logits = np.array(drawn.draw(st.lists(row, min_size=size, max_size=size)), np.float32)
-    logits = logits.reshape(size, 3)
+    row = st.lists(st.integers(1, 4), min_size=3, max_size=3)
+    weights = np.array(drawn.draw(st.lists(row, min_size=size, max_size=size)), np.float32)
+    weights = weights.reshape(size, 3)
+    probabilities = weights / weights.sum(1, keepdims=True)
     labels = np.array(drawn.draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)), int)
     count = drawn.draw(st.integers(0, 14))
-    found = inspection.confident_mistakes(logits, labels, count).tolist()
-    wrong = [n for n in range(size) if list(logits[n]).index(max(logits[n])) != labels[n]]
-    assert len(found) == min(count, len(wrong))
-    assert set(found) <= set(wrong)
-    # Most confident first: the probability is 1 / sum(exp(logit - largest)).
-    doubt = [round(float(np.exp(logits[n] - logits[n].max()).sum()), 4) for n in range(size)]
-    assert [doubt[n] for n in found] == sorted(doubt[n] for n in wrong)[:count]
+    found = inspection.confident_mistakes(probabilities, labels, count).tolist()
+    rows = probabilities.tolist()
+    wrong = [n for n in range(size) if rows[n].index(max(rows[n])) != labels[n]]
+    # Most confident first, and the first of equals before the others.
+    assert found == sorted(wrong, key=lambda n: -max(rows[n]))[:count]
 
 
 def test_equally_confident_mistakes_keep_their_order():
-    logits = np.tile(np.float32([[4.0, 0.0]]), (5, 1))
+    probabilities = np.tile(np.float32([[0.75, 0.25]]), (5, 1))
     labels = np.array([1, 0, 1, 1, 0])
-    assert inspection.confident_mistakes(logits, labels, 9).tolist() == [0, 2, 3]
-    assert inspection.confident_mistakes(logits, np.zeros(5, int), 9).tolist() == []
+    assert inspection.confident_mistakes(probabilities, labels, 9).tolist() == [0, 2, 3]
+    assert inspection.confident_mistakes(probabilities, np.zeros(5, int), 9).tolist() == []

@@ -13,8 +13,8 @@ import PIL.Image
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import data, runs
-from jaxcnn.experiment import Experiment
+from jaxcnn import data, runs, train
+from jaxcnn.experiment import RECIPES, Experiment
 
 # Many short steps, so that a signal sent on the first line of output arrives in the middle.
 SMALL = Experiment(model="lenet5", epochs=2, batch_size=50)
@@ -32,8 +32,8 @@ def test_the_folder_is_complete(finished):
         *("config.json", "metrics.jsonl", "result.json", "checkpoints", "pictures")
     }
     assert {path.name for path in (folder / "pictures").iterdir()} == {
-        *("learning_curves.png", "confusion_matrix.png", "mistakes.png", "kernels.png"),
-        *("feature_maps_conv1.png", "feature_maps_conv2.png"),
+        *("learning_curves.png", "norms.png", "confusion_matrix.png", "mistakes.png"),
+        *("calibration.png", "kernels.png", "feature_maps_conv1.png", "feature_maps_conv2.png"),
     }
     for picture in (folder / "pictures").iterdir():
         with PIL.Image.open(picture) as opened:
@@ -152,6 +152,159 @@ def test_resume_with_more_epochs(finished, tmp_path):
     runs.run(dataclasses.replace(SMALL, epochs=1), tmp_path / "run")
     resumed = runs.run(SMALL, tmp_path / "run", resume=True)
     assert resumed["params_sha256"] == finished[0]["params_sha256"]
+
+
+def test_the_gap_is_that_of_the_final_network(finished, capsys):
+    result, folder = finished
+    assert result["gap"] == result["train_accuracy"] - result["validation_accuracy"]
+    assert command_line.main(["evaluate", str(folder), "--split", "train"]) == 0
+    assert f"train accuracy: {result['train_accuracy']:.4f} (9,000" in capsys.readouterr().out
+    assert result["train_accuracy"] != result["last_epoch"]["train_accuracy"]
+
+
+def write_task_data(path, task):
+    """Labels of every kind for 400 images that are brighter the larger their number."""
+    rng = np.random.default_rng(0)
+    levels = rng.uniform(0, 1, 400).astype(np.float32)
+    images = np.round(255 * levels[:, None, None, None] * np.ones((1, 8, 8, 1))).astype(np.uint8)
+    labels = {
+        "multi_class": (levels * 2.999).astype(int),
+        "binary": (levels > 0.5).astype(int),
+        "multi_label": np.stack([levels > 0.3, levels > 0.6], 1).astype(int),
+        "regression": 100 + 20 * levels[:, None],
+    }[task]
+    names = {"multi_class": "abc", "binary": ("dark", "bright")}.get(task, ("x", "y"))
+    names = ("level",) if task == "regression" else names
+    arrays = {"train_images": images[:300], "test_images": images[300:]}
+    arrays |= {"train_labels": labels[:300], "test_labels": labels[300:]}
+    np.savez(path, classes=np.array(list(names)), **arrays)
+    return images[300, ..., 0]
+
+
+PICTURES = {
+    "multi_class": {"confusion_matrix", "mistakes", "calibration"},
+    "binary": {"confusion_matrix", "mistakes", "calibration", "roc", "precision_recall"},
+    "multi_label": {"calibration", "roc", "precision_recall"},
+    "regression": {"predicted_against_true", "mistakes"},
+}
+
+
+@pytest.mark.parametrize("task", PICTURES)
+def test_each_task_from_data_to_answers(task, tmp_path, capsys):
+    """Trained, stored, measured and asked through the command line alone."""
+    picture = write_task_data(tmp_path / "data.npz", task)
+    PIL.Image.fromarray(picture).save(tmp_path / "image.png")
+    folder = tmp_path / "run"
+    flags = ["--task", task, "--data", str(tmp_path / "data.npz"), "--workdir", str(folder)]
+    flags += ["--epochs", "12", "--batch-size", "30", "--learning-rate", "0.003"]
+    if task in ("multi_class", "binary", "multi_label"):
+        flags += ["--class-weights", "balanced", "--label-smoothing", "0.05"]
+    else:
+        flags += ["--huber-delta", "1"]
+    assert command_line.main(["train", *flags]) == 0
+    result = json.loads((folder / "result.json").read_text())
+    score = {"multi_label": "f1_macro", "regression": "r2"}.get(task, "accuracy")
+    assert result[f"test_{score}"] > 0.85
+    drawn = {path.stem for path in (folder / "pictures").iterdir()}
+    assert PICTURES[task] == drawn - {"learning_curves", "norms", "kernels"} - {
+        name for name in drawn if name.startswith("feature_maps")
+    }
+    capsys.readouterr()
+    assert command_line.main(["evaluate", str(folder)]) == 0
+    assert f"test {score}: {result[f'test_{score}']:.4f} (100 images)" in capsys.readouterr().out
+    assert (
+        command_line.main(["predict", str(folder), str(tmp_path / "image.png"), "--top", "1"]) == 0
+    )
+    text = capsys.readouterr().out
+    assert command_line.main(["predict", str(folder), str(tmp_path / "image.png"), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    if task == "regression":
+        (guess,) = answer["predictions"]
+        assert guess["target"] == "level"
+        assert abs(guess["value"] - (100 + 20 * float(picture[0, 0]) / 255)) < 5
+        assert f"level {guess['value']:.4g}" in text
+    else:
+        assert all(0 <= guess["probability"] <= 1 for guess in answer["predictions"])
+
+
+EVERYTHING = Experiment(
+    model="small_vgg",
+    model_options={"dropout": 0.1, "norm": "group"},
+    precision="bfloat16",
+    normalization="standardize",
+    augment=("flip", "shift"),
+    input_noise=0.05,
+    test_views=("flip", "shift"),
+    label_smoothing=0.1,
+    focal_gamma=1.0,
+    class_weights="balanced",
+    epochs=3,
+    batch_size=40,
+    accumulate=2,
+    schedule="plateau",
+    plateau_patience=1,
+    warmup_epochs=0.5,
+    learning_rate_factors={"convs_0": 0.1},
+    frozen=("convs_1",),
+    weight_decay=0.01,
+    l1=1e-5,
+    l2=1e-4,
+    clip_norm=1.0,
+    ema_decay=0.9,
+    early_stopping=2,
+    min_delta=1e-3,
+    start_epoch=2,
+)
+
+
+def test_a_run_with_everything_on_resumes_to_the_same_bytes(tmp_path, monkeypatch):
+    """Stopped by a signal to the own process while it saves; read back as it was measured."""
+    write_task_data(tmp_path / "data.npz", "multi_class")
+    experiment = dataclasses.replace(EVERYTHING, data=str(tmp_path / "data.npz"))
+    whole = runs.run(experiment, tmp_path / "whole", tensorboard=True)
+    saved = train.save
+
+    def save_and_stop(folder, snapshot):
+        saved(folder, snapshot)
+        if len(snapshot.history) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train, "save", save_and_stop)
+    with pytest.raises(runs.Interrupted, match="stopped at step 7 of 21"):
+        runs.run(experiment, tmp_path / "stopped", tensorboard=True)
+    monkeypatch.undo()
+    resumed = runs.run(experiment, tmp_path / "stopped", resume=True, tensorboard=True)
+    for name in ("params_sha256", "test_accuracy", "test_loss", "gap", "best_epoch", "steps"):
+        assert resumed[name] == whole[name]
+    trained = runs.open_run(tmp_path / "stopped")
+    assert train.fingerprint(trained.state.eval_variables) == whole["params_sha256"]
+    events = list((tmp_path / "stopped" / "tensorboard").iterdir())
+    assert len(events) == 1
+    assert events[0].read_bytes().count(b"loss/validation") == len(trained.history)
+
+
+def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ValueError, match=r'pip install "jaxcnn\[tensorboard\]"'):
+        runs.run(SMALL, tmp_path / "run", tensorboard=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_is_a_set_of_values_that_flags_overrule(tmp_path, capsys):
+    command = command_line._parse(["train", "--recipe", "modern", "--label-smoothing", "0.2"])
+    assert command.experiment == dataclasses.replace(
+        Experiment(**RECIPES["modern"]), label_smoothing=0.2
+    )
+
+
+def test_the_learning_rate_finder(tmp_path, capsys):
+    folder = tmp_path / "found"
+    flags = ["--model", "lenet5", "--steps", "40", "--workdir", str(folder)]
+    assert command_line.main(["find-learning-rate", *flags]) == 0
+    record = json.loads((folder / "learning_rates.json").read_text())
+    assert f"suggested learning rate: {record['suggestion']:.1e}" in capsys.readouterr().out
+    assert 1e-5 < record["suggestion"] < 1
+    assert (folder / "learning_rates.png").is_file()
 
 
 MODEL_FILE = """

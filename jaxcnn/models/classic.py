@@ -5,24 +5,37 @@ Each is called as ``model.apply(variables, images, train=...)`` and is
 float32 whatever the network computes in.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops
-from jaxcnn.models.layers import BatchNorm, Conv, Dense, Dropout
+from jaxcnn.models.layers import BatchNorm, Conv, Dense, Dropout, GaussianNoise, GroupNorm
+
+_POOLS: dict[str, Callable[..., jax.Array]] = {
+    "max": ops.max_pool,
+    "avg": ops.avg_pool,
+    "sum": ops.sum_pool,
+}
+_NORMS = {"batch": BatchNorm, "group": GroupNorm}
 
 
 class ClassicCNN(nn.Module):
     """The course's classical CNN: convolution, pooling, dropout, two dense layers.
 
-    32 5x5 filters, 2x2 max pooling, dropout, and 128 hidden neurons.
+    32 5x5 filters, 2x2 max pooling, dropout, and 128 hidden neurons. The remedies against
+    over-fitting that are part of a network are options.
 
     Attributes:
       num_classes: number of outputs.
       dropout: rate of the dropout after pooling.
+      spatial_dropout: rate of the dropout of whole feature maps, before the one of values.
+      pool: ``"max"``, ``"avg"``, ``"sum"`` or ``"none"``.
+      norm: ``"none"``, ``"batch"`` or ``"group"`` normalisation after the convolution.
+      noise: standard deviation of the normal noise added to the activations in training.
       dtype: type to compute in.
 
     Example:
@@ -38,11 +51,20 @@ class ClassicCNN(nn.Module):
 
     num_classes: int
     dropout: float = 0.2
+    spatial_dropout: float = 0.0
+    pool: Literal["max", "avg", "sum", "none"] = "max"
+    norm: Literal["none", "batch", "group"] = "none"
+    noise: float = 0.0
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Name the layers."""
-        self.conv = Conv(32, 5, dtype=self.dtype)
+        _check_choice("pool", self.pool, (*_POOLS, "none"))
+        # A bias in front of a normalisation would be subtracted again.
+        self.conv = Conv(32, 5, use_bias=self.norm == "none", dtype=self.dtype)
+        self.conv_norm = _norm_layer(self.norm)
+        self.add_noise = GaussianNoise(self.noise)
+        self.drop_maps = Dropout(self.spatial_dropout, unit="channel")
         self.drop = Dropout(self.dropout)
         self.hidden = Dense(128, dtype=self.dtype)
         self.output = Dense(self.num_classes, dtype=self.dtype)
@@ -52,9 +74,15 @@ class ClassicCNN(nn.Module):
         return self.head(self.features(images, train), train)
 
     def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to feature maps ``[B, H/2, W/2, 32]``."""
-        x = nn.relu(self.conv(images))
-        return self.drop(ops.max_pool(x, 2, padding="SAME"), train=train)
+        """Images to feature maps ``[B, H/2, W/2, 32]`` (``[B, H, W, 32]`` without pooling)."""
+        x = self.conv(images)
+        if self.conv_norm is not None:
+            x = self.conv_norm(x, train=train)
+        x = nn.relu(x)
+        if self.pool != "none":
+            x = _POOLS[self.pool](x, 2, padding="SAME")
+        x = self.drop_maps(self.add_noise(x, train=train), train=train)
+        return self.drop(x, train=train)
 
     def head(self, features: jax.Array, train: bool) -> jax.Array:
         """Feature maps to logits."""
@@ -110,7 +138,7 @@ class SmallVGG(nn.Module):
     Attributes:
       num_classes: number of outputs.
       widths: channels of each stage of two convolutions.
-      batch_norm: normalise after each convolution.
+      norm: ``"batch"``, ``"group"`` or ``"none"``: normalisation after each convolution.
       dropout: rate of the dropout in front of each dense layer.
       dtype: type to compute in.
 
@@ -120,18 +148,17 @@ class SmallVGG(nn.Module):
 
     num_classes: int
     widths: tuple[int, ...] = (32, 64, 128)
-    batch_norm: bool = True
+    norm: Literal["none", "batch", "group"] = "batch"
     dropout: float = 0.3
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Name the layers."""
         widths = [width for width in self.widths for _ in range(2)]
-        # A bias in front of a normalisation would be subtracted again.
         self.convs = [
-            Conv(width, 3, use_bias=not self.batch_norm, dtype=self.dtype) for width in widths
+            Conv(width, 3, use_bias=self.norm == "none", dtype=self.dtype) for width in widths
         ]
-        self.norms = [BatchNorm() for _ in widths] if self.batch_norm else []
+        self.norms = [_norm_layer(self.norm) for _ in widths]
         self.drop = Dropout(self.dropout)
         self.hidden = Dense(128, dtype=self.dtype)
         self.output = Dense(self.num_classes, dtype=self.dtype)
@@ -145,7 +172,7 @@ class SmallVGG(nn.Module):
         x = images
         for number, conv in enumerate(self.convs):
             x = conv(x)
-            if self.batch_norm:
+            if self.norms[number] is not None:
                 x = self.norms[number](x, train=train)
             x = nn.relu(x)
             if number % 2:
@@ -157,6 +184,16 @@ class SmallVGG(nn.Module):
         x = self.drop(ops.flatten(features), train=train)
         x = self.drop(nn.relu(self.hidden(x)), train=train)
         return _logits(self.output(x))
+
+
+def _norm_layer(kind: str) -> Any:
+    _check_choice("norm", kind, ("none", *_NORMS))
+    return None if kind == "none" else _NORMS[kind]()
+
+
+def _check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
 
 
 def _logits(x: jax.Array) -> jax.Array:

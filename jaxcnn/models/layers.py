@@ -5,7 +5,7 @@ the type that a layer computes in, by default that of its input.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ from jaxcnn import ops, shapes
 from jaxcnn.shapes import IntOrInts, Padding
 
 Initializer = Callable[..., jax.Array]
+
+_DROPOUTS = {"value": ops.dropout, "channel": ops.spatial_dropout, "example": ops.drop_path}
 
 
 class Conv(nn.Module):
@@ -165,16 +167,19 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       use_scale: whether to scale the normalised values.
       use_bias: whether to shift them.
+      frozen: use the running statistics in training too, and leave them as they are.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     use_scale: bool = True
     use_bias: bool = True
+    frozen: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Normalise ``[B, ..., C]`` with the statistics of the batch, or else the running ones."""
+        train = train and not self.frozen
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
@@ -195,22 +200,48 @@ class BatchNorm(nn.Module):
         return y
 
 
+class GroupNorm(nn.Module):
+    """Group normalisation, the same in training and evaluation; see `jaxcnn.ops.group_norm`.
+
+    Attributes:
+      groups: how many groups of neighbouring channels, a divisor of their number.
+      epsilon: added to the variance.
+    """
+
+    groups: int = 8
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """``[B, ..., C]`` to the same shape; ``train`` is there to stand in for `BatchNorm`."""
+        del train
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        return ops.group_norm(x, scale, bias, groups=self.groups, epsilon=self.epsilon)
+
+
 class Dropout(nn.Module):
     """Dropout in training, nothing otherwise; draws from the ``dropout`` stream.
 
     Attributes:
-      rate: probability of zeroing a value, in [0, 1).
+      rate: probability of zeroing, in [0, 1).
+      unit: what is zeroed as one: a ``"value"`` (`jaxcnn.ops.dropout`), a ``"channel"``
+        (`jaxcnn.ops.spatial_dropout`) or an ``"example"`` (`jaxcnn.ops.drop_path`).
     """
 
     rate: float
+    unit: Literal["value", "channel", "example"] = "value"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Any shape to the same shape."""
         shapes.check_probability(self.rate, "rate")
+        if self.unit not in _DROPOUTS:
+            raise ValueError(f"unit must be one of {', '.join(_DROPOUTS)}, got {self.unit!r}")
         if not train or self.rate == 0:
             return x
-        return ops.dropout(self.make_rng("dropout"), x, self.rate)
+        return _DROPOUTS[self.unit](self.make_rng("dropout"), x, self.rate)
 
 
 class GaussianNoise(nn.Module):

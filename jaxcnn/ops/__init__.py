@@ -6,10 +6,13 @@ from jaxcnn.ops.conv import depthwise_conv as depthwise_conv
 from jaxcnn.ops.dense import dense as dense
 from jaxcnn.ops.dense import flatten as flatten
 from jaxcnn.ops.norm import batch_norm as batch_norm
+from jaxcnn.ops.norm import group_norm as group_norm
 from jaxcnn.ops.pool import avg_pool as avg_pool
 from jaxcnn.ops.pool import global_avg_pool as global_avg_pool
 from jaxcnn.ops.pool import global_max_pool as global_max_pool
 from jaxcnn.ops.pool import max_pool as max_pool
 from jaxcnn.ops.pool import sum_pool as sum_pool
+from jaxcnn.ops.stochastic import drop_path as drop_path
 from jaxcnn.ops.stochastic import dropout as dropout
 from jaxcnn.ops.stochastic import gaussian_noise as gaussian_noise
+from jaxcnn.ops.stochastic import spatial_dropout as spatial_dropout

@@ -1,4 +1,4 @@
-"""Batch normalisation as a pure function: statistics in, statistics out."""
+"""Normalisation as pure functions: batch norm takes statistics and returns them."""
 
 import jax
 import jax.numpy as jnp
@@ -82,3 +82,66 @@ def batch_norm(
     if bias is not None:
         y = y + jnp.expand_dims(bias, axes)
     return y.astype(x.dtype), running
+
+
+def group_norm(
+    x: jax.Array,
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+    *,
+    groups: int,
+    epsilon: float = 1e-5,
+) -> jax.Array:
+    """Normalise each example's groups of channels to zero mean and unit variance.
+
+    Nothing depends on the other examples, so it is the same in training and evaluation and for
+    any batch size. Statistics are computed in float32 (float64 for float64 input).
+
+    Args:
+      x: ``[B, ..., C]``, floating point.
+      scale: ``[C]``, or None for 1.
+      bias: ``[C]``, or None for 0.
+      groups: how many groups of neighbouring channels, a divisor of ``C``; 1 is layer norm over
+        positions and channels, ``C`` is instance norm.
+      epsilon: added to the variance, > 0.
+
+    Returns:
+      The shape and dtype of ``x``.
+
+    Raises:
+      ValueError: if shapes do not fit, ``groups`` does not divide ``C`` or ``epsilon`` is not > 0.
+
+    Example:
+      >>> x = jnp.array([[[1.0, 10.0], [3.0, 30.0]]])
+      >>> group_norm(x, None, None, groups=2, epsilon=1e-9).tolist()
+      [[[-1.0, -1.0], [1.0, 1.0]]]
+
+    Reference:
+      Wu and He 2018, "Group normalization".
+    """
+    x = jnp.asarray(x)
+    shapes.check_floating(x, "x")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"x must be [B, ..., C] with no empty dimension, got shape {x.shape}")
+    channels = x.shape[-1]
+    (groups,) = shapes.ints(groups, 1, "groups")
+    if channels % groups:
+        raise ValueError(f"groups must divide the channels of x ({channels}), got {groups}")
+    for name, vector in (("scale", scale), ("bias", bias)):
+        if vector is not None:
+            shapes.check_bias(vector, channels, name)
+    if not isinstance(epsilon, jax.Array) and not epsilon > 0:
+        raise ValueError(f"epsilon must be > 0, got {epsilon!r}")
+
+    values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    values = values.reshape(*x.shape[:-1], groups, channels // groups)
+    axes = (*range(1, values.ndim - 2), values.ndim - 1)
+    mean = jnp.mean(values, axes, keepdims=True)
+    var = jnp.mean(lax.square(values - mean), axes, keepdims=True)
+    y = ((values - mean) * lax.rsqrt(var + epsilon)).reshape(x.shape)
+    lead = range(x.ndim - 1)
+    if scale is not None:
+        y = y * jnp.expand_dims(scale, lead)
+    if bias is not None:
+        y = y + jnp.expand_dims(bias, lead)
+    return y.astype(x.dtype)

@@ -31,11 +31,64 @@ def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     Reference:
       Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
-    shapes.check_floating(x, "x")
-    shapes.check_probability(rate, "rate")
-    kept = jnp.asarray(1 - rate, jnp.promote_types(x.dtype, jnp.float32))
-    keep = jax.random.bernoulli(key, kept, x.shape)
-    return jnp.where(keep, x / kept.astype(x.dtype), jnp.zeros_like(x))
+    return _dropped(key, x, rate, x.shape)
+
+
+def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+    """Zero whole feature maps with probability ``rate`` and divide the others by ``1 - rate``.
+
+    Neighbouring values of a map tell the same, so dropping single ones hides little.
+
+    Args:
+      key: a JAX random key.
+      x: ``[B, *spatial, C]``, floating point.
+      rate: probability of zeroing a channel of an example, in [0, 1).
+
+    Returns:
+      The shape and dtype of ``x``.
+
+    Raises:
+      ValueError: if ``rate`` is outside [0, 1) or ``x`` is not floating point.
+
+    Example:
+      >>> kept = spatial_dropout(jax.random.key(0), jnp.ones((2, 4, 4, 8)), 0.5)
+      >>> bool((kept == kept[:, :1, :1]).all())
+      True
+
+    Reference:
+      Tompson et al. 2015, "Efficient object localization using convolutional networks".
+    """
+    if x.ndim < 2:
+        raise ValueError(f"x must be [B, *spatial, C], got shape {x.shape}")
+    return _dropped(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]))
+
+
+def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+    """Zero whole examples with probability ``rate`` and divide the others by ``1 - rate``.
+
+    On a residual branch it skips the block for those examples: stochastic depth.
+
+    Args:
+      key: a JAX random key.
+      x: ``[B, ...]``, floating point, the branch that is added to the shortcut.
+      rate: probability of zeroing an example, in [0, 1).
+
+    Returns:
+      The shape and dtype of ``x``.
+
+    Raises:
+      ValueError: if ``rate`` is outside [0, 1) or ``x`` is not floating point.
+
+    Example:
+      >>> sorted(set(drop_path(jax.random.key(0), jnp.ones((8, 3)), 0.5).sum(1).tolist()))
+      [0.0, 6.0]
+
+    Reference:
+      Huang et al. 2016, "Deep networks with stochastic depth".
+    """
+    if x.ndim < 1:
+        raise ValueError(f"x must be [B, ...], got shape {x.shape}")
+    return _dropped(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 1)))
 
 
 def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float) -> jax.Array:
@@ -64,3 +117,12 @@ def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float) -> jax.Array:
     if not isinstance(stddev, jax.Array) and not 0 <= stddev < float("inf"):
         raise ValueError(f"stddev must be finite and >= 0, got {stddev!r}")
     return x + jnp.asarray(stddev, x.dtype) * jax.random.normal(key, x.shape, x.dtype)
+
+
+def _dropped(key: jax.Array, x: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """Dropout with one decision for each value of ``shape``, which broadcasts to that of x."""
+    shapes.check_floating(x, "x")
+    shapes.check_probability(rate, "rate")
+    kept = jnp.asarray(1 - rate, jnp.promote_types(x.dtype, jnp.float32))
+    keep = jax.random.bernoulli(key, kept, shape)
+    return jnp.where(keep, x / kept.astype(x.dtype), jnp.zeros_like(x))

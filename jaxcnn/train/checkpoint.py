@@ -33,12 +33,14 @@ class Snapshot:
       counts: metric counts of the epoch under way, None between epochs.
       history: one row per finished epoch.
       metadata: JSON values kept beside the weights, such as preprocessing and class names.
+      best: the variables of the best epoch so far, where early stopping keeps them.
     """
 
     state: TrainState
     counts: Counts | None = None
     history: History = dataclasses.field(default_factory=list)
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best: dict[str, chex.ArrayTree] | None = None
 
 
 def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
@@ -62,7 +64,9 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
         # float32 and int32 survive the way through JSON exactly.
         "counts": _to_json(snapshot.counts),
     }
-    record["sha256"] = _digest(snapshot.state, record)
+    arrays = {"state": snapshot.state, "best": snapshot.best}
+    record["has_best"] = snapshot.best is not None
+    record["sha256"] = _digest(arrays, record)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep)
     with ocp.CheckpointManager(folder, options=options) as manager:
         # A snapshot of this step is there only if it was damaged or the run went back before it.
@@ -74,7 +78,7 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
         manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(snapshot.state), record=ocp.args.JsonSave(record)
+                state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
             ),
         )
         manager.wait_until_finished()
@@ -140,27 +144,29 @@ def _read(folder: Path, step: int, like: Any) -> Snapshot:
             step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
         ).record
         template = like(record["metadata"]) if callable(like) else like
-        state = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        best = template.eval_variables if record["has_best"] else None
+        arrays = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore({"state": template, "best": best})
+            ),
         ).state
     record = dict(record)
-    if record.pop("sha256", None) != _digest(state, record):
+    if record.pop("sha256", None) != _digest(arrays, record):
         raise ValueError("its SHA-256 does not match its content")
     counts = record["counts"]
     if counts is not None:
-        counts = {
-            name: np.asarray(value, np.float32 if isinstance(value, float) else np.int32)
-            for name, value in counts.items()
-        }
-    return Snapshot(state, counts, record["history"], record["metadata"])
+        counts = {name: np.asarray(c["value"], c["dtype"]) for name, c in counts.items()}
+    return Snapshot(arrays["state"], counts, record["history"], record["metadata"], arrays["best"])
 
 
-def _digest(state: TrainState, record: dict[str, Any]) -> str:
-    text = fingerprint(state) + json.dumps(record, sort_keys=True)
+def _digest(arrays: dict[str, Any], record: dict[str, Any]) -> str:
+    text = fingerprint(arrays) + json.dumps(record, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _to_json(counts: Counts | None) -> dict[str, float] | None:
+def _to_json(counts: Counts | None) -> dict[str, Any] | None:
     if counts is None:
         return None
-    return {name: np.asarray(value).item() for name, value in counts.items()}
+    arrays = {name: np.asarray(value) for name, value in counts.items()}
+    return {name: {"dtype": str(a.dtype), "value": a.tolist()} for name, a in arrays.items()}

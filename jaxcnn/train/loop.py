@@ -1,6 +1,7 @@
 """The loop round the step: epochs, validation, checkpoints, a clean stop."""
 
 import contextlib
+import dataclasses
 import math
 import signal
 import time
@@ -8,13 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxcnn.batch import Batch, prefetch
 from jaxcnn.metrics import Counts, add_counts, summarize
 from jaxcnn.train.checkpoint import History, Snapshot
+from jaxcnn.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import EvalStep, TrainStep
+
+Ranking = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
 class EpochBatches(Protocol):
@@ -38,6 +44,8 @@ def fit(
     *,
     epochs: int,
     validate: Callable[[TrainState], dict[str, float]] | None = None,
+    early_stopping: EarlyStopping | None = None,
+    plateau: ReduceOnPlateau | None = None,
     checkpoint: Callable[[Snapshot], None] | None = None,
     checkpoint_seconds: float = 300,
     on_step: Callable[[int, Counts], None] | None = None,
@@ -56,6 +64,9 @@ def fit(
       epochs: epochs in all, counting those that a snapshot has behind it.
       validate: gives the validation metrics of a state, for example
         ``lambda state: evaluate(eval_step, state, validation_batches)``; called after each epoch.
+      early_stopping: when to stop before the last epoch; the state that is returned evaluates
+        with the variables of the best epoch, whether it stopped or ran out.
+      plateau: when to take smaller steps.
       checkpoint: keeps a snapshot, for example ``functools.partial(save, folder)``; called after
         each epoch, every ``checkpoint_seconds`` in between, and when stopped.
       checkpoint_seconds: the most time that a crash can cost.
@@ -66,10 +77,12 @@ def fit(
 
     Returns:
       The last state, and the history: one row per finished epoch with ``epoch``, ``step``,
-      ``train_*`` (measured while training, dropout on), ``validation_*`` and ``seconds``.
+      ``train_*`` (measured while training, dropout on; ``train_objective`` and
+      ``train_gradient_norm`` are means over the steps), ``parameter_norm``, ``validation_*`` and
+      ``seconds``.
 
     Raises:
-      ValueError: if ``epochs`` is not positive.
+      ValueError: if ``epochs`` is not positive, or what is monitored is not in the history.
       DivergedError: if an epoch's training loss is not finite; nothing is saved after that.
 
     Example:
@@ -81,23 +94,26 @@ def fit(
       >>> state = train.create_state(model, optimizer, preprocess(source.images[:1]))
       >>> step = train.make_train_step(model, optimizer, preprocess=preprocess)
       >>> state, history = train.fit(state, step, data.batches(source, 100, seed=0), epochs=1)
-      >>> state.step.item(), sorted(history[0])
-      (20, ['epoch', 'seconds', 'step', 'train_accuracy', 'train_loss'])
+      >>> state.step.item(), history[0]["train_accuracy"] > 0.3
+      (20, True)
     """
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         raise ValueError(f"epochs must be an integer >= 1, got {epochs!r}")
     snapshot = start if isinstance(start, Snapshot) else Snapshot(start)
-    state, counts, history = snapshot.state, snapshot.counts, list(snapshot.history)
+    state, counts, best = snapshot.state, snapshot.counts, snapshot.best
+    history = list(snapshot.history)
 
     def keep(counts: Counts | None) -> None:
         if checkpoint is not None:
-            checkpoint(Snapshot(state, counts, list(history), snapshot.metadata))
+            checkpoint(Snapshot(state, counts, list(history), snapshot.metadata, best))
 
     def stopping() -> bool:
         return should_stop is not None and should_stop()
 
     first, offset = divmod(int(state.step), len(batches))
     for epoch in range(first, epochs):
+        if early_stopping and not offset and early_stopping.should_stop(history):
+            break
         began = saved = time.monotonic()
         number = epoch * len(batches) + offset
         for batch in prefetch(batches.epoch(epoch, offset)):
@@ -114,51 +130,75 @@ def fit(
             if time.monotonic() - saved > checkpoint_seconds:
                 keep(counts)
                 saved = time.monotonic()
-        row = _row(epoch, number, counts, validate and validate(state))
+        row = _row(epoch, state, counts, validate and validate(state))
         history.append(row | {"seconds": time.monotonic() - began})
+        if early_stopping and early_stopping.best_epoch(history) == epoch + 1:
+            best = jax.tree.map(jnp.copy, state.eval_variables)
+        if plateau:
+            scale = jnp.float32(plateau.scale(history))
+            state = dataclasses.replace(state, step_scale=scale)
         counts, offset = None, 0
         keep(counts)
         if on_epoch is not None:
             on_epoch(history[-1])
         if stopping():
             break
-    return state, history
+    return (state if best is None else state.with_eval_variables(best)), history
 
 
-def evaluate(eval_step: EvalStep, state: TrainState, batches: Iterable[Batch]) -> dict[str, float]:
+def evaluate(
+    eval_step: EvalStep,
+    state: TrainState,
+    batches: Iterable[Batch],
+    *,
+    ranking: Ranking | None = None,
+) -> dict[str, float]:
     """Metrics over all examples of ``batches``, exact for any batch size.
 
+    Args:
+      eval_step: from `make_eval_step`.
+      state: what to evaluate.
+      batches: the examples.
+      ranking: a task's metrics that are no sums over batches, such as the area under the ROC
+        curve: ``task.ranking``.
+
     Returns:
-      ``{"loss": ..., "accuracy": ...}``, or what the step's ``metrics`` sum up to.
+      What the step's counts add up to (see `jaxcnn.metrics.summarize`), and what ``ranking`` says.
+
+    Raises:
+      ValueError: if there is no batch.
+    """
+    return predict(eval_step, state, batches, ranking=ranking)[0]
+
+
+def predict(
+    eval_step: EvalStep,
+    state: TrainState,
+    batches: Iterable[Batch],
+    *,
+    ranking: Ranking | None = None,
+) -> tuple[dict[str, float], np.ndarray]:
+    """Metrics as `evaluate` gives them, and the outputs ``[N, K]`` of the same pass.
 
     Raises:
       ValueError: if there is no batch.
     """
     counts: Counts | None = None
-    for batch in prefetch(batches):
-        counts = add_counts(counts, eval_step(state, batch)[0])
+    outputs: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    for batch, (more, rows) in _one_behind(state, eval_step, prefetch(batches)):
+        # Floating-point sums go on in double precision, so many batches are as exact as few.
+        more = {name: _widened(np.asarray(value)) for name, value in more.items()}
+        counts = more if counts is None else {n: counts[n] + value for n, value in more.items()}
+        mask = np.asarray(batch.mask)
+        outputs.append(np.asarray(rows)[mask])
+        labels.append(np.asarray(batch.label)[mask])
     if counts is None:
         raise ValueError("batches must hold at least one batch, got none")
-    return summarize(counts)
-
-
-def predict(
-    eval_step: EvalStep, state: TrainState, batches: Iterable[Batch]
-) -> tuple[dict[str, float], np.ndarray]:
-    """Metrics as `evaluate` gives them, and the logits ``[N, K]`` of the same pass.
-
-    Raises:
-      ValueError: if there is no batch.
-    """
-    logits: list[np.ndarray] = []
-
-    def keep_logits(state: TrainState, batch: Batch) -> tuple[Counts, jax.Array]:
-        counts, outputs = eval_step(state, batch)
-        logits.append(np.asarray(outputs)[np.asarray(batch.mask)])
-        return counts, outputs
-
-    metrics = evaluate(keep_logits, state, batches)
-    return metrics, np.concatenate(logits)
+    summary = summarize(counts)
+    if ranking is not None:
+        summary |= ranking(np.concatenate(outputs), np.concatenate(labels))
+    return summary, np.concatenate(outputs)
 
 
 @contextlib.contextmanager
@@ -190,14 +230,37 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 def _row(
-    epoch: int, step: int, counts: Counts | None, validation: dict[str, float] | None
+    epoch: int, state: TrainState, counts: Counts | None, validation: dict[str, float] | None
 ) -> dict[str, float]:
     metrics = summarize(counts or {})
-    if not math.isfinite(metrics["loss"]):
-        raise DivergedError(
-            f"the training loss became {metrics['loss']} in epoch {epoch + 1} (by step {step}); "
-            "try a smaller learning rate"
-        )
-    row: dict[str, float] = {"epoch": epoch + 1, "step": step}
+    for name in ("loss", "objective"):
+        if not math.isfinite(metrics.get(name, 0.0)):
+            raise DivergedError(
+                f"the training {name} became {metrics[name]} in epoch {epoch + 1} "
+                f"(by step {int(state.step)}); try a smaller learning rate"
+            )
+    row: dict[str, float] = {"epoch": epoch + 1, "step": int(state.step)}
     row |= {f"train_{name}": value for name, value in metrics.items()}
+    row["parameter_norm"] = float(_norm(state.params))
     return row | {f"validation_{name}": value for name, value in (validation or {}).items()}
+
+
+def _one_behind(
+    state: TrainState, eval_step: EvalStep, batches: Iterable[Batch]
+) -> Iterator[tuple[Batch, tuple[Counts, jax.Array]]]:
+    """Each batch with its results when the next one is on its way, so the device never waits."""
+    before = None
+    for batch in batches:
+        now = batch, eval_step(state, batch)
+        if before is not None:
+            yield before
+        before = now
+    if before is not None:
+        yield before
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64 if np.issubdtype(array.dtype, np.floating) else np.int64)
+
+
+_norm = jax.jit(optax.tree.norm)

@@ -5,6 +5,7 @@ it, and a step or an example folds its own number into that. Nothing depends on 
 before, so a resumed run draws what it would have drawn.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ class TrainState:
       batch_stats: running statistics, empty for a model without any.
       opt_state: state of the optax optimizer.
       key: the root key of the run.
+      average: moving average of ``variables``, or None if none is kept.
+      step_scale: factor on the optimizer's updates, float32 scalar; 1 until a plateau.
     """
 
     step: jax.Array
@@ -37,11 +40,26 @@ class TrainState:
     batch_stats: chex.ArrayTree
     opt_state: optax.OptState
     key: chex.PRNGKey
+    average: dict[str, chex.ArrayTree] | None
+    step_scale: jax.Array
 
     @property
     def variables(self) -> dict[str, chex.ArrayTree]:
         """``params`` and ``batch_stats`` as ``model.apply`` takes them."""
         return to_variables(self.params, self.batch_stats)
+
+    @property
+    def eval_variables(self) -> dict[str, chex.ArrayTree]:
+        """What to evaluate and predict with: the moving average where one is kept."""
+        return self.variables if self.average is None else self.average
+
+    def with_eval_variables(self, variables: dict[str, chex.ArrayTree]) -> "TrainState":
+        """The state that evaluates with ``variables``."""
+        if self.average is not None:
+            return dataclasses.replace(self, average=variables)
+        return dataclasses.replace(
+            self, params=variables["params"], batch_stats=variables.get("batch_stats", {})
+        )
 
 
 class Functions(NamedTuple):
@@ -96,7 +114,12 @@ def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Funct
 
 
 def create_state(
-    model: Any, optimizer: optax.GradientTransformation, images: Any, *, seed: int = 0
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    images: Any,
+    *,
+    seed: int = 0,
+    average: bool = False,
 ) -> TrainState:
     """Initialise parameters, statistics and optimizer in one compiled call.
 
@@ -106,6 +129,8 @@ def create_state(
       images: preprocessed images, ``[B, *spatial, C]`` float32; only their shape and dtype count,
         so a ``jax.ShapeDtypeStruct`` will do.
       seed: names the run's root key, >= 0.
+      average: keep a moving average of parameters and statistics, for a step that is made with
+        ``ema_decay``.
 
     Returns:
       The state at step 0.
@@ -138,12 +163,15 @@ def create_state(
                 "model must keep its variables in params and batch_stats, "
                 f"got {', '.join(sorted(unknown))} too"
             )
+        batch_stats = variables.get("batch_stats", {})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
+            batch_stats=batch_stats,
             opt_state=optimizer.init(variables["params"]),
             key=key,
+            average=to_variables(variables["params"], batch_stats) if average else None,
+            step_scale=jnp.ones((), jnp.float32),
         )
 
     return jax.jit(initialize)(jax.random.key(seed))

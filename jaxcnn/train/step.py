@@ -1,26 +1,31 @@
 """The jitted steps: ``step(state, batch) -> (state, counts)`` to train, and one to evaluate.
 
-The way of the data inside: to float, augment, normalise, model, loss under the mask, gradients,
-optax. This is the only place in training where anything is compiled.
+The way of the data inside: to float, augment, normalise, model, objective under the mask,
+gradients, optax. This is the only place in training where anything is compiled.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from jaxcnn.batch import Batch
-from jaxcnn.metrics import Counts, classification_counts
+from jaxcnn.metrics import Counts
+from jaxcnn.parameters import matches, select
 from jaxcnn.train.state import AUGMENT, DROPOUT, TrainState, to_variables
+from jaxcnn.train.tasks import Task, multi_class
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
-CountMetrics = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Counts]
 Augment = Callable[[jax.Array, Batch], Batch]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Counts]]
+View = Callable[[jax.Array], jax.Array]
 EvalStep = Callable[[TrainState, Batch], tuple[Counts, jax.Array]]
 
 
@@ -38,26 +43,43 @@ def make_train_step(
     model: Any,
     optimizer: optax.GradientTransformation,
     *,
-    loss: Loss = optax.softmax_cross_entropy_with_integer_labels,
-    metrics: CountMetrics = classification_counts,
+    task: Task | None = None,
     preprocess: Preprocess | None = None,
     augment: Augment | None = None,
+    penalty: Callable[[chex.ArrayTree], jax.Array] | None = None,
+    aux_weight: float = 0.3,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    frozen: Sequence[str] = (),
 ) -> TrainStep:
     """Make the compiled training step.
 
     Args:
       model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
       optimizer: the optax transformation that `create_state` was given.
-      loss: ``loss(logits, labels) -> [B]``, one value per example.
-      metrics: ``metrics(logits, labels, losses, mask) -> counts``, a dictionary of sums.
+      task: what the outputs mean; None for `multi_class`.
       preprocess: turns raw images into the network's input; None if they are that already.
       augment: ``augment(keys, batch) -> batch`` on float images in [0, 1], with one key per row
         that is a function of (seed, epoch, index of the example) alone.
+      penalty: ``penalty(params) -> scalar`` added to the objective, for example
+        ``functools.partial(jaxcnn.regularizers.penalty, l2=1e-4)``.
+      aux_weight: weight of the objective at auxiliary heads, whose outputs the module sows as
+        ``self.sow("intermediates", "aux_logits", outputs)``.
+      accumulate: split the batch into this many parts, one after the other: the gradient of the
+        whole batch in the memory of a part. Batch norm sees the parts.
+      ema_decay: share of the moving average kept at each step, in (0, 1); at step t no more than
+        (1 + t) / (10 + t), so that it forgets the initial values. Needs a state with an average.
+      frozen: patterns of parameters (see `jaxcnn.parameters.select`) without gradient. Modules
+        that a pattern names run in evaluation mode: running statistics, no dropout.
 
     Returns:
       ``step(state, batch) -> (state, counts)``. The given state is donated: its buffers are
-      reused, so only the returned one can be used afterwards. The batch's loss is the mean over
-      its unmasked rows.
+      reused, so only the returned one can be used afterwards. The objective is the mean over the
+      batch's unmasked rows.
+
+    Raises:
+      ValueError: if ``accumulate`` or ``ema_decay`` is out of range; and when the step is first
+        called, if ``accumulate`` does not divide the batch or a pattern matches nothing.
 
     Example:
       >>> from jaxcnn import data, image, models, train
@@ -70,33 +92,52 @@ def make_train_step(
       >>> state.step.item(), counts["examples"].item()
       (1, 32)
     """
+    task = task or multi_class()
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate must be an integer >= 1, got {accumulate!r}")
+    if ema_decay is not None and not 0 < ema_decay < 1:
+        raise ValueError(f"ema_decay must be None or in (0, 1), got {ema_decay!r}")
+
+    objective = _make_objective(model, task, aux_weight, frozen)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Counts]:
         dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, DROPOUT), state.step)
         batch = _prepare(batch, preprocess, augment, state.key)
+        is_frozen = select(state.params, frozen)
 
-        def mean_loss(params: chex.ArrayTree) -> tuple[jax.Array, tuple[Any, ...]]:
-            logits, updated = model.apply(
-                to_variables(params, state.batch_stats),
-                batch.image,
-                train=True,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
-            )
-            losses = _per_example(loss, logits, batch)
-            mean = jnp.sum(losses, where=batch.mask) / jnp.sum(batch.mask)
-            return mean, (logits, losses, updated.get("batch_stats", state.batch_stats))
+        def of_part(
+            params: chex.ArrayTree, batch_stats: chex.ArrayTree, part: Batch, key: jax.Array
+        ) -> tuple[jax.Array, tuple[Any, Counts]]:
+            # A gradient that is known to be zero lets the compiler drop its backward pass.
+            params = _replace_where(is_frozen, lax.stop_gradient, params)
+            return objective(params, batch_stats, part, key, jnp.sum(batch.mask))
 
-        gradients, (logits, losses, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+        share, gradients, batch_stats, counts = _accumulated(
+            jax.value_and_grad(of_part, has_aux=True), state, batch, dropout_key, accumulate
+        )
+        if penalty is not None:
+            extra, more = jax.value_and_grad(penalty)(state.params)
+            more = _replace_where(is_frozen, jnp.zeros_like, more)
+            share, gradients = share + extra, jax.tree.map(jnp.add, gradients, more)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        state = dataclasses.replace(
+        # Weight decay would move what has no gradient.
+        updates = _replace_where(is_frozen, jnp.zeros_like, updates)
+        updates = jax.tree.map(lambda update: state.step_scale * update, updates)
+        new = dataclasses.replace(
             state,
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return state, metrics(logits, batch.label, losses, batch.mask)
+        if ema_decay is not None:
+            new = dataclasses.replace(new, average=_averaged(new, ema_decay))
+        counts |= {
+            "objective": share.astype(jnp.float32),
+            "gradient_norm": optax.tree.norm(gradients).astype(jnp.float32),
+            "steps": jnp.ones((), jnp.int32),
+        }
+        return new, counts
 
     return jax.jit(step, donate_argnames="state")
 
@@ -104,22 +145,56 @@ def make_train_step(
 def make_eval_step(
     model: Any,
     *,
-    loss: Loss = optax.softmax_cross_entropy_with_integer_labels,
-    metrics: CountMetrics = classification_counts,
+    task: Task | None = None,
     preprocess: Preprocess | None = None,
+    views: Sequence[View] = (),
 ) -> EvalStep:
-    """Make the compiled evaluation step; arguments as in `make_train_step`.
+    """Make the compiled evaluation step.
+
+    Args:
+      model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
+      task: what the outputs mean; None for `multi_class`.
+      preprocess: turns raw images into the network's input; None if they are that already.
+      views: test-time augmentation, as for `make_predict_step`.
 
     Returns:
-      ``step(state, batch) -> (counts, logits)``; dropout is off, running statistics are used, and
-      the state is not donated.
+      ``step(state, batch) -> (counts, outputs)``; the outputs are those of `make_predict_step`,
+      and the state is not donated.
     """
+    task = task or multi_class()
+    predict = make_predict_step(model, preprocess=preprocess, views=views)
 
     def step(state: TrainState, batch: Batch) -> tuple[Counts, jax.Array]:
-        batch = _prepare(batch, preprocess, None, state.key)
-        logits = model.apply(state.variables, batch.image, train=False)
-        losses = _per_example(loss, logits, batch)
-        return metrics(logits, batch.label, losses, batch.mask), logits
+        outputs = predict(state, batch.image)
+        losses = _per_example(task.loss, outputs, batch)
+        return task.details(outputs, batch.label, losses, batch.mask), outputs
+
+    return jax.jit(step)
+
+
+def make_predict_step(
+    model: Any, *, preprocess: Preprocess | None = None, views: Sequence[View] = ()
+) -> Callable[[TrainState, Any], jax.Array]:
+    """Make the compiled prediction step.
+
+    Args:
+      model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
+      preprocess: turns raw images into the network's input; None if they are that already.
+      views: test-time augmentation: functions of float images in [0, 1], for example
+        `jaxcnn.image.flip_left_right`. The outputs are averaged over the images and their views.
+
+    Returns:
+      ``step(state, images) -> outputs``; dropout is off, and running statistics are used, and the
+      moving average of the variables where one is kept.
+    """
+
+    def step(state: TrainState, images: jax.Array) -> jax.Array:
+        images = _to_float(images, preprocess)
+        outputs = []
+        for view in (lambda images: images, *views):
+            seen = view(images) if preprocess is None else preprocess.normalize(view(images))
+            outputs.append(model.apply(state.eval_variables, seen, train=False))
+        return sum(outputs[1:], outputs[0]) / len(outputs)
 
     return jax.jit(step)
 
@@ -127,13 +202,7 @@ def make_eval_step(
 def _prepare(
     batch: Batch, preprocess: Preprocess | None, augment: Augment | None, root: jax.Array
 ) -> Batch:
-    if preprocess is not None:
-        batch = batch._replace(image=preprocess.to_float(batch.image))
-    elif not jnp.issubdtype(batch.image.dtype, jnp.floating):
-        raise ValueError(
-            f"batch.image must be floating point without a preprocess, got {batch.image.dtype}; "
-            "pass preprocess=jaxcnn.image.Preprocess(...)"
-        )
+    batch = batch._replace(image=_to_float(batch.image, preprocess))
     if augment is not None:
         epoch_key = jax.random.fold_in(jax.random.fold_in(root, AUGMENT), batch.epoch)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, batch.index)
@@ -143,7 +212,121 @@ def _prepare(
     return batch
 
 
-def _per_example(loss: Loss, logits: jax.Array, batch: Batch) -> jax.Array:
-    losses = loss(logits, batch.label)
+def _to_float(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:
+    if preprocess is not None:
+        return preprocess.to_float(images)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"batch.image must be floating point without a preprocess, got {images.dtype}; "
+            "pass preprocess=jaxcnn.image.Preprocess(...)"
+        )
+    return images
+
+
+def _make_objective(
+    model: Any, task: Task, aux_weight: float, frozen: Sequence[str]
+) -> Callable[..., tuple[jax.Array, tuple[Any, Counts]]]:
+    def objective(
+        params: chex.ArrayTree, batch_stats: chex.ArrayTree, part: Batch, key: jax.Array, rows: Any
+    ) -> tuple[jax.Array, tuple[Any, Counts]]:
+        """The part's share of the mean over ``rows`` examples."""
+        with _evaluation_mode(frozen):
+            outputs, updated = model.apply(
+                to_variables(params, batch_stats),
+                part.image,
+                train=True,
+                rngs={"dropout": key},
+                mutable=["batch_stats", "intermediates"],
+            )
+        values = _per_example(task.objective, outputs, part)
+        for aux_outputs in _aux_logits(updated.get("intermediates", {})):
+            values = values + aux_weight * _per_example(task.objective, aux_outputs, part)
+        losses = _per_example(task.loss, outputs, part)
+        counts = task.counts(outputs, part.label, losses, part.mask)
+        share = jnp.sum(values, where=part.mask) / rows
+        return share, (updated.get("batch_stats", batch_stats), counts)
+
+    return objective
+
+
+def _accumulated(
+    value_and_grad: Callable[..., Any], state: TrainState, batch: Batch, key: jax.Array, parts: int
+) -> tuple[jax.Array, chex.ArrayTree, chex.ArrayTree, Counts]:
+    """Value, gradients, statistics and counts of a batch, taken in ``parts`` one by one."""
+    if parts == 1:
+        (value, (batch_stats, counts)), gradients = value_and_grad(
+            state.params, state.batch_stats, batch, key
+        )
+        return value, gradients, batch_stats, counts
+    rows = len(batch.mask)
+    if rows % parts:
+        raise ValueError(f"accumulate must divide the batch of {rows} rows, got {parts}")
+
+    def of_part(batch_stats: chex.ArrayTree, number: jax.Array) -> tuple[Any, Any]:
+        size = rows // parts
+        part = batch._replace(
+            **{
+                name: lax.dynamic_slice_in_dim(getattr(batch, name), number * size, size)
+                for name in ("image", "label", "mask", "index")
+            }
+        )
+        (value, (batch_stats, counts)), gradients = value_and_grad(
+            state.params, batch_stats, part, jax.random.fold_in(key, number)
+        )
+        return batch_stats, (value, gradients, counts)
+
+    def body(carry: Any, number: jax.Array) -> tuple[Any, None]:
+        batch_stats, sums = carry
+        batch_stats, more = of_part(batch_stats, number)
+        return (batch_stats, jax.tree.map(jnp.add, sums, more)), None
+
+    first = of_part(state.batch_stats, jnp.zeros((), jnp.int32))
+    (batch_stats, (value, gradients, counts)), _ = lax.scan(body, first, jnp.arange(1, parts))
+    return value, gradients, batch_stats, counts
+
+
+def _averaged(state: TrainState, decay: float) -> dict[str, chex.ArrayTree]:
+    if state.average is None:
+        raise ValueError("ema_decay needs a state that was created with average=True")
+    step = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(
+        lambda old, new: (kept * old + (1 - kept) * new).astype(old.dtype),
+        state.average,
+        state.variables,
+    )
+
+
+def _replace_where(
+    chosen: chex.ArrayTree, function: Callable[[jax.Array], jax.Array], tree: chex.ArrayTree
+) -> chex.ArrayTree:
+    return jax.tree.map(lambda leaf, chosen: function(leaf) if chosen else leaf, tree, chosen)
+
+
+def _aux_logits(intermediates: chex.ArrayTree) -> list[jax.Array]:
+    return [
+        leaf
+        for path, leaf in jax.tree.leaves_with_path(intermediates)
+        if any(getattr(part, "key", None) == "aux_logits" for part in path)
+    ]
+
+
+def _evaluation_mode(patterns: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Modules that a pattern names are called with ``train=False``, if they know the word."""
+
+    def intercept(call: Any, arguments: Any, options: dict[str, Any], context: Any) -> Any:
+        path = "/".join(context.module.path)
+        if any(matches(path, pattern) for pattern in patterns):
+            bound = inspect.signature(context.orig_method).bind(*arguments, **options)
+            if "train" in bound.arguments:
+                bound.arguments["train"] = False
+            arguments, options = bound.args, bound.kwargs
+        return call(*arguments, **options)
+
+    return nn.intercept_methods(intercept) if patterns else contextlib.nullcontext()
+
+
+def _per_example(loss: Callable[..., jax.Array], outputs: jax.Array, batch: Batch) -> jax.Array:
+    losses = loss(outputs, batch.label)
     chex.assert_equal_shape([losses, batch.mask])
     return losses

@@ -1,7 +1,8 @@
-"""Sources: the embedded slice bit by bit, `from_arrays` at the door, `hold_out` and `load`."""
+"""Sources: the embedded slice bit by bit, `from_arrays` at the door, splits, `load`, archives."""
 
 import hashlib
 import importlib.resources
+import io
 import re
 from pathlib import Path
 
@@ -112,6 +113,42 @@ def test_channels_first_is_a_transposition(shape):
     np.testing.assert_array_equal(source.images, again.images)
 
 
+TARGETS = [[0.5, -2.0], [1.5, 3.0], [0.0, 1e30]]
+
+# Labels, and what becomes of them.
+KINDS = {
+    "classes": (np.array([2, 0, 1]), np.int32, [2, 0, 1], ("0", "1", "2")),
+    "small integers": (np.array([2, 0, 1], np.uint8), np.int32, [2, 0, 1], ("0", "1", "2")),
+    "labels": ([[0, 1], [1, 1], [0, 0]], np.int32, [[0, 1], [1, 1], [0, 0]], ("0", "1")),
+    "truth values": (
+        [[False, True], [True, True], [False, False]],
+        np.int32,
+        [[0, 1], [1, 1], [0, 0]],
+        ("0", "1"),
+    ),
+    "one label": (np.array([[1], [0], [1]], np.uint8), np.int32, [[1], [0], [1]], ("0",)),
+    "never a label": (np.zeros((3, 4), bool), np.int32, [[0] * 4] * 3, ("0", "1", "2", "3")),
+    "one target": ([0.5, -2.0, 7.0], np.float32, [[0.5], [-2.0], [7.0]], ("0",)),
+    "a column of targets": ([[0.5], [-2.0], [7.0]], np.float32, [[0.5], [-2.0], [7.0]], ("0",)),
+    "half precision": (np.float16([1, 2, 3]), np.float32, [[1.0], [2.0], [3.0]], ("0",)),
+    "targets": (TARGETS, np.float32, np.float32(TARGETS).tolist(), ("0", "1")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_every_kind(kind):
+    labels, dtype, expected, classes = KINDS[kind]
+    source = data.from_arrays(GOOD, labels)
+    chex.assert_type(source.labels, dtype)
+    assert source.labels.tolist() == expected
+    assert source.classes == classes
+    names = [f"class {n}" for n in range(len(classes))]
+    assert data.from_arrays(GOOD, labels, classes=names).classes == tuple(names)
+    # Parts keep the shape of the labels.
+    assert source.take(np.array([2, 0])).labels.tolist() == [expected[2], expected[0]]
+    assert source[1]["label"].tolist() == expected[1]
+
+
 GOOD = pixels(3, 4, 4, 1)
 FLOATS = GOOD / 255
 
@@ -123,10 +160,20 @@ FLOATS = GOOD / 255
         (pixels(3, 1, 1, 1, 1, 1), [0, 0, 0], "images must be .* got shape (3, 1, 1, 1, 1, 1)"),
         (np.zeros((3, 4, 0, 1)), [0, 0, 0], "images must be .* got shape (3, 4, 0, 1)"),
         (np.zeros((0, 4, 4, 1)), [], "images must hold at least one example"),
-        (GOOD, [0, 1], "labels must be integers of shape (3,), got int64 of shape (2,)"),
-        (GOOD, [[0], [1], [2]], "labels must be integers of shape (3,), .* of shape (3, 1)"),
-        (GOOD, [0.0, 1.0, 2.0], "labels must be integers of shape (3,), got float64"),
-        (GOOD, [True, False, True], "labels must be integers of shape (3,), got bool"),
+        (GOOD, [0, 1], "or floats of shape (3,) or (3, D), got int64 of shape (2,)"),
+        (GOOD, [[0, 1]], "labels must be integers of shape (3,) or (3, L), .* of shape (1, 2)"),
+        (GOOD, [0.5, 1.5], "labels must be .* got float64 of shape (2,)"),
+        (GOOD, [[], [], []], "labels must be .* got float64 of shape (3, 0)"),
+        (GOOD, [[[0]], [[1]], [[0]]], "labels must be .* got int64 of shape (3, 1, 1)"),
+        (GOOD, 1, "labels must be .* got int64 of shape ()"),
+        (GOOD, ["a", "b", "c"], "labels must be .* got <U1 of shape (3,)"),
+        (GOOD, [1j, 0, 1], "labels must be .* got complex128 of shape (3,)"),
+        (GOOD, [None, 0, 1], "labels must be .* got object of shape (3,)"),
+        (GOOD, [[0], [1], [2]], "labels of shape [N, L] must be 0 or 1"),
+        (GOOD, [[0], [1], [-1]], "labels of shape [N, L] must be 0 or 1"),
+        (GOOD, [0.0, np.nan, 2.0], "labels in floating point must be finite"),
+        (GOOD, [[0.0], [1.0], [-np.inf]], "labels in floating point must be finite"),
+        (GOOD, [0.0, 1.0, 1e39], "labels in floating point must be finite"),
         (GOOD, [0, 1, -2], "labels must be in 0..1 (2 classes), got -2 at index 2"),
         (GOOD.astype(np.int32), [0, 1, 2], "images must be uint8 or floating point, got int32"),
         (GOOD > 3, [0, 1, 2], "images must be uint8 or floating point, got bool"),
@@ -146,6 +193,13 @@ def test_a_label_without_a_class_is_named():
     message = re.escape("labels must be in 0..1 (2 classes), got 2 at index 1")
     with pytest.raises(ValueError, match=message):
         data.from_arrays(GOOD, np.array([0, 2, 7]), classes=["a", "b"])
+
+
+@pytest.mark.parametrize("labels", [[[0, 1, 1]] * 3, [[0.5, 1.5, 2.5]] * 3])
+def test_every_column_needs_a_name(labels):
+    message = re.escape("classes must name 3 columns of labels, got 2 names")
+    with pytest.raises(ValueError, match=message):
+        data.from_arrays(GOOD, labels, classes=["a", "b"])
 
 
 @given(size=st.integers(2, 60), count=st.data())
@@ -179,6 +233,186 @@ def test_hold_out_of_nothing_keeps_everything():
 def test_hold_out_refuses(fraction):
     with pytest.raises(ValueError, match=rf"fraction must .* got {fraction}$"):
         data.hold_out(numbered(5), fraction)
+
+
+@given(size=st.integers(2, 60), draw=st.data())
+def test_every_example_is_in_exactly_one_fold(size, draw):
+    folds = draw.draw(st.integers(2, size))
+    source, held = numbered(size), []
+    for fold in range(folds):
+        train, validation = data.take_fold(source, folds, fold)
+        assert sorted([*train.labels, *validation.labels]) == list(range(size))
+        assert len(validation) in (size // folds, -(-size // folds))
+        for part in (train, validation):
+            # In the source's order, and each image still with its label.
+            assert part.labels.tolist() == sorted(part.labels)
+            np.testing.assert_array_equal(part.images, source.images[part.labels])
+            assert part.classes == source.classes
+        held += validation.labels.tolist()
+    assert sorted(held) == list(range(size))
+
+
+def test_folds_depend_on_the_size_alone_and_are_no_blocks():
+    other = data.from_arrays(np.ones((20, 3, 3, 2), np.float32), np.arange(20)[::-1])
+    for fold in range(4):
+        held = data.take_fold(numbered(20), 4, fold)[1].labels
+        assert sorted(19 - data.take_fold(other, 4, fold)[1].labels) == held.tolist()
+        assert held.max() - held.min() > 5
+    # The first fold of four is the quarter that `hold_out` takes.
+    assert data.take_fold(numbered(20), 4, 0)[1].labels.tolist() == [0, 3, 8, 9, 19]
+
+
+@pytest.mark.parametrize(
+    ("folds", "fold", "message"),
+    [
+        (1, 0, "folds must be from 2 to 5, got 1"),
+        (0, 0, "folds must be from 2 to 5, got 0"),
+        (-2, 0, "folds must be from 2 to 5, got -2"),
+        (6, 0, "folds must be from 2 to 5, got 6"),
+        (3, 3, "fold must be from 0 to 2, got 3"),
+        (3, -1, "fold must be from 0 to 2, got -1"),
+    ],
+)
+def test_take_fold_refuses(folds, fold, message):
+    with pytest.raises(ValueError, match=message):
+        data.take_fold(numbered(5), folds, fold)
+
+
+SPLITS = {
+    "train_images": pixels(4, 3, 3, 1),
+    "train_labels": np.array([0, 1, 1, 0]),
+    "test_images": pixels(2, 3, 3, 1) + 1,
+    "test_labels": np.array([1, 0]),
+    "classes": np.array(["cat", "dog"]),
+}
+
+
+def saved(path, **arrays):
+    """The path, as text, of an archive that holds these arrays."""
+    np.savez(path, **arrays)
+    return str(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_archive_holds_both_splits(split, save, tmp_path):
+    save(tmp_path / "x.npz", **SPLITS)
+    source = data.load(str(tmp_path / "x.npz"), split=split)
+    np.testing.assert_array_equal(source.images, SPLITS[f"{split}_images"])
+    np.testing.assert_array_equal(source.labels, SPLITS[f"{split}_labels"])
+    assert source.classes == ("cat", "dog")
+    assert all(type(name) is str for name in source.classes)
+
+
+@pytest.mark.parametrize("labels", [np.eye(4, 3, dtype=bool), np.linspace(-1, 1, 4)])
+def test_an_archive_may_hold_labels_of_any_kind_and_no_names(labels, tmp_path):
+    path = saved(tmp_path / "x.npz", train_images=SPLITS["train_images"], train_labels=labels)
+    source, expected = data.load(path), data.from_arrays(SPLITS["train_images"], labels)
+    np.testing.assert_array_equal(source.labels, expected.labels)
+    assert source.classes == expected.classes
+
+
+def test_an_archive_that_is_not_there_is_named(tmp_path):
+    for path in (tmp_path / "absent.npz", tmp_path / "folder.npz"):
+        (tmp_path / "folder.npz").mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match=re.escape(f"there is no file {path}")):
+            data.load(str(path))
+
+
+def without(*names):
+    return {name: array for name, array in SPLITS.items() if name not in names}
+
+
+ARCHIVES = {
+    "no images": (without("test_images"), "it holds no test_images, only train_images"),
+    "no labels": (without("test_labels"), "it holds no test_labels, only train_images"),
+    "pickled labels": (
+        SPLITS | {"test_labels": np.array([1, None], object)},
+        "Object arrays cannot be loaded when allow_pickle=False",
+    ),
+    "pickled images": (
+        SPLITS | {"test_images": np.array([[1], [1, 2]], object)},
+        "Object arrays cannot be loaded when allow_pickle=False",
+    ),
+    "pickled names": (
+        SPLITS | {"classes": np.array(["cat", None], object)},
+        "Object arrays cannot be loaded when allow_pickle=False",
+    ),
+    "wrong images": (
+        SPLITS | {"test_images": np.ones((2, 3, 3, 1), int)},
+        "images must be uint8 or floating point, got int64",
+    ),
+    "wrong labels": (SPLITS | {"test_labels": np.array([0, 2])}, "got 2 at index 1"),
+    "too few": (SPLITS | {"test_labels": np.array([0])}, "labels must be .* of shape (1,)"),
+    "number of classes": (SPLITS | {"classes": np.array(2)}, "classes"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_that_cannot_be_used_is_named(name, tmp_path):
+    arrays, message = ARCHIVES[name]
+    path = saved(tmp_path / "x.npz", **arrays)
+    parts = [f"data file {path} cannot be used: ", *message.split(".*")]
+    with pytest.raises(ValueError, match=".*".join(map(re.escape, parts))):
+        data.load(path, split="test")
+
+
+def archive(save):
+    """The bytes of an archive."""
+    file = io.BytesIO()
+    save(file, **SPLITS)
+    return file.getvalue()
+
+
+def array(values):
+    """The bytes of an ``.npy`` file."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+DAMAGED = {
+    "empty": b"",
+    "text": b"train_images",
+    "one array": array(SPLITS["train_images"]),
+    "a pickle": array(np.array([None])),
+    "zeros": bytes(1000),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_what_is_no_archive_is_refused(content, tmp_path):
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"data file {path} cannot be used: ")):
+        data.load(str(path))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_truncated_archive_is_refused(save, tmp_path):
+    whole, path = archive(save), tmp_path / "x.npz"
+    for size in range(0, len(whole), 37):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=re.escape(f"data file {path} cannot be used: ")):
+            data.load(str(path))
+
+
+def test_no_flipped_bit_of_an_archive_goes_unnoticed(tmp_path):
+    whole, path = archive(np.savez_compressed), tmp_path / "x.npz"
+    path.write_bytes(whole)
+    expected = data.load(str(path))
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            source = data.load(str(path))
+        except ValueError as error:
+            assert f"data file {path} cannot be used: " in str(error)
+        else:
+            # Dates and the like may change; what is read may not.
+            np.testing.assert_array_equal(source.images, expected.images)
+            np.testing.assert_array_equal(source.labels, expected.labels)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from jaxcnn.models.layers import (
     DepthwiseConv,
     Dropout,
     GaussianNoise,
+    GroupNorm,
 )
 
 IMAGES = {1: (2, 9, 4), 2: (2, 9, 8, 4), 3: (2, 6, 5, 4, 4)}
@@ -297,7 +298,68 @@ def test_batch_norm_in_training_needs_mutable_statistics(key):
         BatchNorm().apply(variables, normal((4, 3)), train=True)
 
 
-RANDOM = {"dropout": (Dropout(0.5), ops.dropout), "noise": (GaussianNoise(0.5), ops.gaussian_noise)}
+@pytest.mark.parametrize("shape", NORM_SHAPES)
+@pytest.mark.parametrize("train", [False, True])
+def test_a_frozen_batch_norm_uses_its_statistics_and_leaves_them(shape, train, key):
+    x = 2 * normal(shape) + 1
+    variables = BatchNorm().init(key, x, train=False)
+    variables = jax.tree.map(lambda leaf: leaf + jnp.arange(1.0, 4.0), variables)
+    # It needs no mutable statistics, and keeps them if they are.
+    y = BatchNorm(frozen=True).apply(variables, x, train=train)
+    chex.assert_trees_all_equal(y, BatchNorm().apply(variables, x, train=False))
+    _, kept = BatchNorm(frozen=True).apply(variables, x, train=train, mutable=["batch_stats"])
+    chex.assert_trees_all_equal(kept["batch_stats"], variables["batch_stats"])
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_frozen_batch_norm_starts_as_any_other(train, key):
+    x = normal((4, 3)) + 7
+    expected = BatchNorm().init(key, x, train=False)
+    chex.assert_trees_all_equal(BatchNorm(frozen=True).init(key, x, train=train), expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 5, 6), (4, 5, 3, 6)])
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_group_norm_is_its_op_in_training_and_evaluation(shape, groups):
+    layer, x = GroupNorm(groups, epsilon=1e-3), 2 * normal(shape) + 1
+    variables = randomized(layer, x)
+    assert jax.tree.map(jnp.shape, variables) == {"params": {"scale": (6,), "bias": (6,)}}
+    params = variables["params"]
+    expected = ops.group_norm(x, params["scale"], params["bias"], groups=groups, epsilon=1e-3)
+    for options in ({}, {"train": False}, {"train": True}):
+        chex.assert_trees_all_equal(layer.apply(variables, x, **options), expected)
+
+
+def test_group_norm_starts_with_eight_groups_and_as_the_identity_of_standard_values(key):
+    x = normal((4, 16))
+    variables = GroupNorm().init(key, x)
+    expected = {"params": {"bias": jnp.zeros(16), "scale": jnp.ones(16)}}
+    chex.assert_trees_all_equal(variables, expected)
+    chex.assert_trees_all_equal_dtypes(variables, expected)
+    y = GroupNorm().apply(variables, x)
+    chex.assert_trees_all_equal(y, ops.group_norm(x, None, None, groups=8))
+
+
+def test_group_norm_keeps_half_precision(key):
+    x = normal((4, 8), jnp.bfloat16)
+    y, variables = GroupNorm().init_with_output(key, x, train=True)
+    chex.assert_type(y, jnp.bfloat16)
+    chex.assert_type(jax.tree.leaves(variables), jnp.float32)
+
+
+@pytest.mark.parametrize(("groups", "accepted"), [(4, "divide"), (0, "be a positive integer")])
+def test_group_norm_refuses_a_wrong_number_of_groups(groups, accepted, key):
+    with pytest.raises(ValueError, match=f"groups must {accepted}.* got {groups}"):
+        GroupNorm(groups).init(key, normal((4, 6)))
+
+
+RANDOM = {
+    "dropout": (Dropout(0.5), ops.dropout),
+    "dropout of values": (Dropout(0.5, unit="value"), ops.dropout),
+    "dropout of channels": (Dropout(0.5, unit="channel"), ops.spatial_dropout),
+    "dropout of examples": (Dropout(0.5, unit="example"), ops.drop_path),
+    "noise": (GaussianNoise(0.5), ops.gaussian_noise),
+}
 
 
 @pytest.mark.parametrize(("layer", "op"), RANDOM.values(), ids=RANDOM)
@@ -310,7 +372,10 @@ def test_a_random_layer_is_its_op_in_training_and_nothing_otherwise(layer, op, k
     assert not jnp.array_equal(y, x)
 
 
-@pytest.mark.parametrize("layer", [Dropout(0.0), GaussianNoise(0.0)])
+@pytest.mark.parametrize(
+    "layer",
+    [Dropout(0.0), Dropout(0.0, "channel"), Dropout(0.0, "example"), GaussianNoise(0.0)],
+)
 def test_an_amount_of_zero_needs_no_key(layer):
     x = normal((5, 6, 2))
     chex.assert_trees_all_equal(layer.apply({}, x, train=True), x)
@@ -321,6 +386,14 @@ def test_an_amount_of_zero_needs_no_key(layer):
 def test_dropout_refuses_a_wrong_rate(rate, train, key):
     with pytest.raises(ValueError, match=rf"rate must be in \[0, 1\), got {rate}"):
         Dropout(rate).apply({}, jnp.ones(3), train=train, rngs={"dropout": key})
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_dropout_refuses_another_unit(rate, train, key):
+    message = "unit must be one of value, channel, example, got 'pixel'"
+    with pytest.raises(ValueError, match=message):
+        Dropout(rate, unit="pixel").apply({}, jnp.ones(3), train=train, rngs={"dropout": key})
 
 
 @pytest.mark.parametrize("train", [False, True])

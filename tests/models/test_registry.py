@@ -54,9 +54,9 @@ def images(shape, batch, seed=0):
 
 
 @functools.cache
-def variables(name, shape):
+def variables(name, shape, **options):
     """The initial variables of a model; one compilation for all tests."""
-    model = models.create(name, CLASSES)
+    model = models.create(name, CLASSES, **options)
     init = jax.jit(functools.partial(model.init, train=False))
     # This generator compiles in a third of the default one's time.
     return init(jax.random.key(0, impl="rbg"), images(shape, 1))
@@ -149,9 +149,10 @@ def test_bfloat16_computes_in_half_and_answers_in_float32(name, key):
     assert 0 < jnp.abs(halved - single).max() < 2**-5 * jnp.abs(single).max()
 
 
-def gradients(name, key):
+def gradients(name, key, **options):
     """Gradients of a training loss for all parameters, compiled as in a training step."""
-    model, initial = models.create(name, CLASSES), variables(name, "grey")
+    model = models.create(name, CLASSES, **options)
+    initial = variables(name, "grey", **options)
     batch, labels = images("grey", 4), jnp.arange(4)
 
     def loss(params):
@@ -318,6 +319,177 @@ def test_nnx_gives_the_same_outputs(name, key):
     chex.assert_trees_all_close(moved, by_path(updated), rtol=1e-5, atol=1e-6)
 
 
+# 3x3 to 8, 8 with norms or biases; 14x14x8 = 1568 to 128; 10
+VGG = {"widths": (8,), "dropout": 0.0}
+VGG_KERNELS = 9 * (1 * 8 + 8 * 8) + (1568 + 1) * 128 + 129 * 10
+CLASSIC = PARAMETERS["classic_cnn", "grey"]
+STILL = {"dropout": 0.0}
+
+# (model, options, shape of the features, parameters, statistics, random in training)
+OPTIONS = {
+    "max": ("classic_cnn", STILL, (14, 14, 32), CLASSIC, 0, False),
+    "avg": ("classic_cnn", STILL | {"pool": "avg"}, (14, 14, 32), CLASSIC, 0, False),
+    "sum": ("classic_cnn", STILL | {"pool": "sum"}, (14, 14, 32), CLASSIC, 0, False),
+    "no pooling": (
+        "classic_cnn",
+        STILL | {"pool": "none"},
+        (28, 28, 32),
+        # 28x28x32 = 25,088 instead of 6272 to 128
+        CLASSIC + 3 * 6272 * 128,
+        0,
+        False,
+    ),
+    "classic with batch norm": (
+        "classic_cnn",
+        STILL | {"norm": "batch"},
+        (14, 14, 32),
+        CLASSIC + 32,
+        64,
+        False,
+    ),
+    "classic with group norm": (
+        "classic_cnn",
+        STILL | {"norm": "group"},
+        (14, 14, 32),
+        CLASSIC + 32,
+        0,
+        False,
+    ),
+    "noise": ("classic_cnn", STILL | {"noise": 0.1}, (14, 14, 32), CLASSIC, 0, True),
+    "spatial dropout": (
+        "classic_cnn",
+        STILL | {"spatial_dropout": 0.5},
+        (14, 14, 32),
+        CLASSIC,
+        0,
+        True,
+    ),
+    "all remedies": (
+        "classic_cnn",
+        {"pool": "avg", "norm": "group", "noise": 0.1, "spatial_dropout": 0.2},
+        (14, 14, 32),
+        CLASSIC + 32,
+        0,
+        True,
+    ),
+    "vgg with batch norm": ("small_vgg", VGG, (14, 14, 8), VGG_KERNELS + 32, 32, False),
+    "vgg with group norm": (
+        "small_vgg",
+        VGG | {"norm": "group"},
+        (14, 14, 8),
+        VGG_KERNELS + 32,
+        0,
+        False,
+    ),
+    "vgg without norm": (
+        "small_vgg",
+        VGG | {"norm": "none"},
+        (14, 14, 8),
+        VGG_KERNELS + 16,
+        0,
+        False,
+    ),
+}
+every_option = pytest.mark.parametrize("option", OPTIONS)
+
+
+@every_option
+def test_shapes_and_counts_with_options(option):
+    name, options, maps, parameters, statistics, _ = OPTIONS[option]
+    model = models.create(name, CLASSES, **options)
+    batch = images("grey", 2)
+    init = functools.partial(model.init, train=False)
+    initial = jax.eval_shape(init, jax.random.key(0), batch)
+    assert size(initial["params"]) == parameters
+    assert size(initial.get("batch_stats", {})) == statistics
+    for train in (False, True):
+        apply = functools.partial(model.apply, train=train, mutable=["batch_stats"])
+        apply = functools.partial(apply, rngs={"dropout": jax.random.key(0)})
+        features = functools.partial(apply, method="features")
+        chex.assert_shape(jax.eval_shape(features, initial, batch)[0], (2, *maps))
+        chex.assert_shape(jax.eval_shape(apply, initial, batch)[0], (2, CLASSES))
+
+
+@every_option
+def test_options_make_training_differ_where_they_should(option, key):
+    name, options, _, _, statistics, is_random = OPTIONS[option]
+    initial, batch = variables(name, "grey", **options), images("grey", 4)
+    train, other_key = forward(name, True, **options), jax.random.fold_in(key, 1)
+    trained, updated = train(initial, batch, key)
+    evaluated, kept = forward(name, False, **options)(initial, batch, key)
+    assert bool(jnp.any(trained != evaluated)) == (is_random or statistics > 0)
+    assert bool(jnp.any(trained != train(initial, batch, other_key)[0])) == is_random
+    chex.assert_trees_all_equal(kept.get("batch_stats", {}), initial.get("batch_stats", {}))
+    assert size(updated.get("batch_stats", {})) == statistics
+
+
+@every_option
+def test_every_parameter_gets_a_gradient_with_options(option, key):
+    name, options, *_ = OPTIONS[option]
+    found = gradients(name, key, **options)
+    chex.assert_tree_all_finite(found)
+    largest = {
+        jax.tree_util.keystr(path): float(jnp.abs(gradient).max())
+        for path, gradient in jax.tree.leaves_with_path(found)
+    }
+    # Cancelled sums leave rounding behind, which teaches nothing.
+    dead = [path for path, value in largest.items() if value < 1e-5 * max(largest.values())]
+    assert not dead, largest
+
+
+def features_of(key, train=False, **options):
+    """The classical network's feature maps of four images, with the same parameters each time."""
+    model = models.create("classic_cnn", CLASSES, **STILL | options)
+    apply = functools.partial(model.apply, train=train, method="features")
+    initial = variables("classic_cnn", "grey")
+    return np.asarray(jax.jit(apply)(initial, images("grey", 4), rngs={"dropout": key}))
+
+
+def test_pooling_is_what_its_name_says(key):
+    unpooled = features_of(key, pool="none")
+    windows = unpooled.reshape(4, 14, 2, 14, 2, 32)
+    for name, pool in {"max": np.max, "avg": np.mean, "sum": np.sum}.items():
+        pooled = features_of(key, pool=name)
+        # Another program, in which XLA may order the convolution's sums otherwise.
+        np.testing.assert_allclose(pooled, pool(windows, (2, 4)), rtol=1e-5, atol=1e-6)
+
+
+def test_spatial_dropout_drops_whole_maps(key):
+    whole = features_of(key)
+    dropped = features_of(key, train=True, spatial_dropout=0.5)
+    zero = (dropped == 0).all((1, 2)) & (whole > 0).any((1, 2))
+    # 128 maps; a dead one, which is zero anyway, counts as kept.
+    assert 32 < zero.sum() < 96
+    kept = np.where(zero[:, None, None], 0, 2 * whole)
+    np.testing.assert_allclose(dropped, kept, rtol=1e-5, atol=1e-6)
+
+
+def test_noise_is_added_to_the_maps_in_training(key):
+    whole = features_of(key)
+    noisy = features_of(key, train=True, noise=0.1)
+    noise = noisy - whole
+    # 4 standard errors of the moments of 25,088 numbers.
+    assert abs(noise.mean()) <= 4 * 0.1 / noise.size**0.5
+    assert abs(noise.std() - 0.1) <= 4 * 0.1 / (2 * noise.size) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("classic_cnn", {"pool": "median"}, "pool must be one of max, avg, sum, none, got 'med"),
+        ("classic_cnn", {"norm": "layer"}, "norm must be one of none, batch, group, got 'layer'"),
+        ("small_vgg", {"norm": True}, "norm must be one of none, batch, group, got True"),
+        ("classic_cnn", {"noise": -1.0}, "stddev must be finite and >= 0, got -1.0"),
+        ("classic_cnn", {"spatial_dropout": 1.0}, "rate must be in [0, 1), got 1.0"),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_refused(name, options, message, key):
+    model = models.create(name, CLASSES, **options)
+    with pytest.raises(ValueError) as caught:
+        jax.eval_shape(functools.partial(model.init, train=False), key, images("grey", 1))
+    assert message in str(caught.value)
+
+
 def test_names_are_sorted_and_make_modules():
     assert list(models.names()) == sorted(models.names())
     assert {"classic_cnn", "lenet5", "small_vgg"} <= set(models.names())
@@ -329,8 +501,8 @@ def test_names_are_sorted_and_make_modules():
 
 
 def test_options_are_attributes():
-    model = models.create("small_vgg", 3, widths=(8, 16), batch_norm=False, dropout=0.0)
-    assert (model.widths, model.batch_norm, model.dropout) == ((8, 16), False, 0.0)
+    model = models.create("small_vgg", 3, widths=(8, 16), norm="none", dropout=0.0)
+    assert (model.widths, model.norm, model.dropout) == ((8, 16), "none", 0.0)
 
 
 @pytest.mark.parametrize(

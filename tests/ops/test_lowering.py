@@ -55,6 +55,9 @@ for rank, images in IMAGES.items():
         f"sum_pool {suffix}": (functools.partial(ops.sum_pool, window=2), [images]),
         f"global_avg_pool {suffix}": (ops.global_avg_pool, [images]),
         f"global_max_pool {suffix}": (ops.global_max_pool, [images]),
+        f"group_norm {suffix}": (functools.partial(ops.group_norm, groups=2), [images, (4,), (4,)]),
+        f"spatial_dropout {suffix}": (seeded(ops.spatial_dropout), [images]),
+        f"drop_path {suffix}": (seeded(ops.drop_path), [images]),
     }
 CASES |= {
     "flatten": (ops.flatten, [IMAGES[2]]),

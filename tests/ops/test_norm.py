@@ -1,4 +1,4 @@
-"""`batch_norm` against NumPy in float64 and hand-computed values; its laws and its statistics."""
+"""`batch_norm` and `group_norm` against NumPy in float64 and by hand; laws and statistics."""
 
 import chex
 import jax
@@ -271,3 +271,203 @@ def test_bad_input_is_refused_by_name(name):
     arguments |= dict.fromkeys(("scale", "bias", "mean", "var"), VECTOR)
     with pytest.raises(ValueError, match=message):
         ops.batch_norm(**arguments | replaced)
+
+
+@st.composite
+def grouped(draw):
+    """A shape and a divisor of its channels."""
+    lead = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    groups = draw(st.integers(1, 4))
+    return (*lead, groups * draw(st.integers(1, 3))), groups
+
+
+def group_reference(x, scale, bias, groups, epsilon=1e-5):
+    """The definition in float64, and the variance of the group of each value."""
+    x = np.asarray(x, np.float64)
+    parts = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    mean, var = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+    y = ((parts - mean) / np.sqrt(var + epsilon)).reshape(x.shape)
+    y = y * (1 if scale is None else scale) + (0 if bias is None else bias)
+    return y, np.broadcast_to(var, parts.shape).reshape(x.shape)
+
+
+@settings(max_examples=20)
+@given(
+    case=grouped(),
+    use_scale=st.booleans(),
+    use_bias=st.booleans(),
+    epsilon=st.sampled_from([1e-5, 1e-3]),
+    dtype=st.sampled_from([jnp.float32, jnp.bfloat16]),
+)
+def test_group_norm_is_the_definition(case, use_scale, use_bias, epsilon, dtype):
+    shape, groups = case
+    x, scale, bias, *_ = inputs(shape, dtype)
+    vectors = scale if use_scale else None, bias if use_bias else None
+    op = jax.jit(lambda x, *vectors: ops.group_norm(x, *vectors, groups=groups, epsilon=epsilon))
+    y = op(x, *vectors)
+    expected, variance = group_reference(x, *vectors, groups, epsilon)
+    chex.assert_shape(y, shape)
+    chex.assert_type(y, dtype)
+    # As for batch_norm: the difference of x and its mean errs by a few units of 2^-24 * 10.
+    gain = 10 / np.sqrt(variance + epsilon) * (np.abs(scale) if use_scale else 1)
+    bound = 4 * 2**-24 * (gain + np.abs(expected) + np.abs(bias))
+    if dtype == jnp.bfloat16:
+        bound = bound + 2**-8 * np.abs(expected)
+    assert np.all(np.abs(np.asarray(y, np.float64) - expected) <= bound)
+
+
+def test_group_norm_by_hand():
+    # Channels 0 and 1 hold 1, 3, 5, 7: mean 4, variance 5. Channels 2 and 3 hold 2: variance 0.
+    x = jnp.array([[[1.0, 3.0, 2.0, 2.0], [5.0, 7.0, 2.0, 2.0]]])
+    scale, bias = jnp.array([10.0, 20.0, 30.0, 40.0]), jnp.array([1.0, 2.0, 3.0, 4.0])
+    y = ops.group_norm(x, scale, bias, groups=2, epsilon=4.0)
+    # sqrt(5 + 4) = 3: -3, -1, 1, 3 become -1, -1/3, 1/3, 1.
+    expected = jnp.array([[[-9.0, 2 - 20 / 3, 3.0, 4.0], [1 + 10 / 3, 22.0, 3.0, 4.0]]])
+    chex.assert_trees_all_close(y, expected, rtol=1e-6)
+
+
+GROUPED = (3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+def test_every_group_of_an_example_has_zero_mean_and_unit_variance(groups):
+    x = inputs(GROUPED)[0]
+    y = np.asarray(ops.group_norm(x, None, None, groups=groups, epsilon=1e-9), np.float64)
+    parts = y.reshape(3, 20, groups, 6 // groups)
+    np.testing.assert_allclose(parts.mean((1, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(parts.var((1, 3)), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_examples_do_not_see_each_other(groups):
+    x, scale, bias, *_ = inputs(GROUPED)
+    together = ops.group_norm(x, scale, bias, groups=groups)
+    alone = ops.group_norm(x[1:2], scale, bias, groups=groups)
+    # The order of sums may depend on the size of a batch.
+    chex.assert_trees_all_close(alone, together[1:2], rtol=1e-6, atol=2e-6)
+    spoiled = x.copy()
+    spoiled[[0, 2]] = np.nan
+    spoiled = ops.group_norm(spoiled, scale, bias, groups=groups)[1:2]
+    chex.assert_trees_all_equal(spoiled, together[1:2])
+
+
+def test_a_group_per_channel_is_instance_norm():
+    x, scale, bias, mean, var = inputs(GROUPED)
+    y = ops.group_norm(x, scale, bias, groups=6)
+    for n in range(3):
+        alone, _ = ops.batch_norm(x[n : n + 1], scale, bias, mean, var, train=True)
+        chex.assert_trees_all_close(y[n : n + 1], alone, rtol=1e-6, atol=2e-6)
+
+
+def test_a_group_knows_its_own_channels_only():
+    x, scale, bias, *_ = inputs(GROUPED)
+    whole = ops.group_norm(x, scale, bias, groups=3)
+    for group in range(3):
+        own = slice(2 * group, 2 * group + 2)
+        part = ops.group_norm(x[..., own], scale[own], bias[own], groups=1)
+        chex.assert_trees_all_close(whole[..., own], part, rtol=1e-6, atol=2e-6)
+
+
+def test_group_norm_ignores_units_of_x():
+    x, scale, bias, *_ = inputs(GROUPED)
+    x = np.round(x * 2**10) / 2**10  # so that adding 2^12 is exact
+
+    def norm(x):
+        return ops.group_norm(x, scale, bias, groups=2, epsilon=1e-9)
+
+    chex.assert_trees_all_close(norm(4 * x), norm(x), atol=1e-6)
+    # As for batch_norm: E[x^2] - E[x]^2 would have an error of 2^24 * 2^-24 = 1 here.
+    chex.assert_trees_all_close(norm(x + 2**12), norm(x), atol=2e-3)
+
+
+def test_a_constant_group_becomes_the_bias():
+    x = np.full((2, 3, 4), 3.0, np.float32)
+    _, scale, bias, *_ = inputs(x.shape)
+
+    def norm(x):
+        return ops.group_norm(x, scale, bias, groups=2)
+
+    chex.assert_trees_all_equal(norm(x), jnp.broadcast_to(bias, x.shape))
+    gradient = jax.grad(lambda x: jnp.sum(jnp.square(norm(x))))(x)
+    chex.assert_tree_all_finite(gradient)
+
+
+def test_group_norm_of_bfloat16_has_float32_statistics():
+    x, scale, bias, *_ = inputs((2, 16, 16, 6), jnp.bfloat16)
+    y = ops.group_norm(x, scale, bias, groups=2)
+    precise = ops.group_norm(x.astype(np.float32), scale, bias, groups=2)
+    chex.assert_trees_all_equal(y, precise.astype(jnp.bfloat16))
+
+
+def test_group_norm_eager_equals_jit_and_vmap_equals_a_loop():
+    stack = [inputs(GROUPED, seed=seed)[:3] for seed in range(3)]
+
+    def op(*arrays):
+        return ops.group_norm(*arrays, groups=2)
+
+    jitted = [jax.jit(op)(*arrays) for arrays in stack]
+    # Fusion reorders sums of 60 values and contracts products: a few units of 2^-24 of 10.
+    chex.assert_trees_all_close(jitted[0], op(*stack[0]), rtol=1e-6, atol=2e-6)
+    mapped = jax.jit(jax.vmap(op))(*map(np.stack, zip(*stack, strict=True)))
+    chex.assert_trees_all_close(mapped, jnp.stack(jitted), rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(5, 8), (3, 4, 4), (2, 3, 2, 4), (2, 2, 1, 3, 4)])
+def test_group_norm_numerical_derivatives(shape, groups):
+    with jax.enable_x64(True):
+        arrays = inputs(shape, np.float64)[:3]
+
+        def op(*arrays):
+            return ops.group_norm(*arrays, groups=groups)
+
+        check_grads(jax.jit(op), arrays, 1, modes=["rev"], eps=1e-5, rtol=1e-7, atol=1e-7)
+
+
+def test_group_norm_float32_gradients():
+    x, scale, bias, *_ = inputs(GROUPED)
+    weights = inputs(GROUPED, seed=1)[0]
+
+    def loss(x, scale, bias):
+        return jnp.sum(ops.group_norm(x, scale, bias, groups=2) * weights)
+
+    gradients = jax.jit(jax.grad(loss, (0, 1, 2)))(x, scale, bias)
+    unit, variance = group_reference(x, None, None, 2)
+    cotangent = weights.astype(np.float64)
+
+    def mean(values):
+        """Of the group that each value is in."""
+        parts = values.reshape(3, -1, 2, 3)
+        return np.broadcast_to(parts.mean((1, 3), keepdims=True), parts.shape).reshape(GROUPED)
+
+    back = cotangent * scale
+    back = (back - mean(back) - unit * mean(back * unit)) / np.sqrt(variance + 1e-5)
+    expected = back, (cotangent * unit).sum((0, 1, 2)), cotangent.sum((0, 1, 2))
+    # Sums of 60 products of numbers up to 10.
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=1e-5)
+
+
+GROUPS_REFUSED = {
+    "integers": ({"x": np.ones((3, 2), np.int32)}, r"x must be floating point, got int32"),
+    "no channels": ({"x": VECTOR}, r"x must be \[B, \.\.\., C\].*\(2,\)"),
+    "empty batch": ({"x": np.ones((0, 2), np.float32)}, r"x must .*no empty.*\(0, 2\)"),
+    "empty side": ({"x": np.ones((3, 0, 2), np.float32)}, r"x must .*no empty.*\(3, 0, 2\)"),
+    "scale": ({"scale": VECTOR[:1]}, r"scale must have shape \(2,\), got \(1,\)"),
+    "bias": ({"bias": VECTOR[None]}, r"bias must have shape \(2,\), got \(1, 2\)"),
+    "no groups": ({"groups": 0}, r"groups must be a positive integer.* got 0"),
+    "negative groups": ({"groups": -1}, r"groups must be a positive integer.* got -1"),
+    "half a group": ({"groups": 0.5}, r"groups must be a positive integer.* got 0\.5"),
+    "true groups": ({"groups": True}, r"groups must be a positive integer.* got True"),
+    "no divisor": ({"groups": 3}, r"groups must divide the channels of x \(2\), got 3"),
+    "no epsilon": ({"epsilon": 0}, r"epsilon must be > 0, got 0"),
+    "epsilon of NaN": ({"epsilon": float("nan")}, r"epsilon .*got nan"),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS_REFUSED)
+def test_group_norm_refuses_bad_input_by_name(name):
+    replaced, message = GROUPS_REFUSED[name]
+    arguments = {"x": np.ones((3, 2), np.float32), "scale": VECTOR, "bias": VECTOR, "groups": 2}
+    with pytest.raises(ValueError, match=message):
+        ops.group_norm(**arguments | replaced)

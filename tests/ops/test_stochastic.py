@@ -1,4 +1,4 @@
-"""`dropout` and `gaussian_noise`: keys, moments, distributions and gradients."""
+"""The dropouts and `gaussian_noise`: keys, moments, distributions and gradients."""
 
 import chex
 import jax
@@ -15,6 +15,11 @@ SHAPE = (3, 4, 2)
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 RANDOM = {"dropout": ops.dropout, "gaussian_noise": ops.gaussian_noise}
 every_op = pytest.mark.parametrize("op", RANDOM.values(), ids=RANDOM)
+# Dropouts of whole units, and how many axes at the end do not share a decision.
+UNITS = {"spatial_dropout": (ops.spatial_dropout, 1), "drop_path": (ops.drop_path, 0)}
+every_unit = pytest.mark.parametrize(("op", "own"), UNITS.values(), ids=UNITS)
+ALL = RANDOM | {name: op for name, (op, _) in UNITS.items()}
+really_every_op = pytest.mark.parametrize("op", ALL.values(), ids=ALL)
 every_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 
 
@@ -27,7 +32,7 @@ def test_shape_and_dtype_are_those_of_x(op, shape, dtype):
     chex.assert_type(output, dtype)
 
 
-@every_op
+@really_every_op
 @every_dtype
 def test_an_array_as_amount_keeps_the_dtype(op, dtype, key):
     x, amount = jnp.ones(SHAPE, dtype), jnp.float32(0.5)
@@ -44,7 +49,7 @@ def test_the_key_decides(op, key):
     assert not jnp.array_equal(first[..., 0], first[..., 1])
 
 
-@every_op
+@really_every_op
 def test_eager_equals_jit_and_vmap_equals_a_loop(op, key):
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
     keys = jax.random.split(key, 3)
@@ -56,7 +61,7 @@ def test_eager_equals_jit_and_vmap_equals_a_loop(op, key):
     chex.assert_trees_all_close(mapped, loop, **tolerance)
 
 
-@every_op
+@really_every_op
 @every_dtype
 @pytest.mark.parametrize("zero", [0.0, 0])
 def test_nothing_is_the_identity(op, dtype, zero, key):
@@ -110,6 +115,95 @@ def test_dropped_values_leave_nothing_behind(key):
     chex.assert_trees_all_equal(output, jnp.where(dropped, 0.0, 2.0))
 
 
+@every_unit
+@settings(max_examples=20)
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=3, max_size=5).map(tuple),
+    rate=st.sampled_from([0.25, 0.5, 0.75]),
+    dtype=st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_unit_is_kept_or_dropped_as_one(op, own, shape, rate, dtype, seed):
+    x = np.random.default_rng(0).uniform(1, 2, shape).astype(dtype)
+    y = op(jax.random.key(seed), x, rate)
+    chex.assert_shape(y, shape)
+    chex.assert_type(y, dtype)
+    kept, shared = np.asarray(y != 0), tuple(range(1, len(shape) - own))
+    np.testing.assert_array_equal(kept.any(shared), kept.all(shared))
+    # x, and 1 - rate exactly, so that one rounding is left.
+    scaled = np.where(kept, x.astype(np.float64) / (1 - rate), 0)
+    np.testing.assert_allclose(np.asarray(y, np.float64), scaled, rtol=jnp.finfo(dtype).eps)
+
+
+@every_unit
+@pytest.mark.parametrize("spatial", [(3,), (3, 2), (2, 1, 3)])
+def test_units_decide_for_themselves(op, own, spatial, key):
+    kept = op(key, jnp.ones((64, *spatial, 8)), 0.5) > 0
+    kept = np.asarray(kept[:, *(0,) * len(spatial)])
+    # 64 or 512 decisions: neither all alike, nor the same for all examples or channels.
+    assert 0 < kept[:, 0].sum() < 64
+    assert (kept != kept[:1]).any()
+    assert (kept != kept[:, :1]).any() == (own == 1)
+
+
+@every_unit
+@every_dtype
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_a_binomial_share_of_units_is_kept(op, own, rate, dtype, key):
+    shape = (100, 3, 200) if own else (20_000, 3)
+    y = np.asarray(op(key, jnp.ones(shape, dtype), rate), np.float32)
+    # Half a unit of the mantissa, 8 bits or 24, for the one division.
+    rounding = 2**-8 if dtype == jnp.bfloat16 else 2**-23
+    np.testing.assert_allclose(np.unique(y), [0, 1 / (1 - rate)], rtol=rounding)
+    low, high = scipy.stats.binom.interval(0.9999, 20_000, 1 - rate)
+    assert low <= np.count_nonzero(y) / 3 <= high
+
+
+@every_unit
+def test_unit_decisions_are_independent(op, own, key):
+    shape = (2, 1, 2) if own else (4, 1)
+    keys = jax.random.split(key, 8000)
+    masks = jax.vmap(lambda key: op(key, jnp.ones(shape), 0.5).ravel() > 0)(keys)
+    # 16 equally likely patterns; a fair table fails this once in 10,000 keys.
+    pattern = np.asarray(masks) @ [1, 2, 4, 8]
+    assert scipy.stats.chisquare(np.bincount(pattern, minlength=16)).pvalue > 1e-4
+
+
+@every_unit
+def test_dropping_units_keeps_the_expectation(op, own, key):
+    x = jnp.arange(-11.0, 13.0).reshape(SHAPE)
+    keys = jax.random.split(key, 10_000)
+    mean = jnp.mean(jax.jit(jax.vmap(lambda key: op(key, x, 0.2)))(keys), 0)
+    # One value is x / 0.8 or 0, of standard deviation |x| / 2; 4 of those of the mean of 10,000.
+    assert jnp.all(jnp.abs(mean - x) <= 4 * 0.5 * jnp.abs(x) / 100)
+
+
+@every_unit
+def test_the_same_key_drops_the_same_units(op, own, key):
+    x = jnp.ones((64, 3, 8))
+    first = op(key, x, 0.5)
+    chex.assert_trees_all_equal(first, op(key, x, 0.5))
+    assert jnp.mean(first != op(jax.random.fold_in(key, 1), x, 0.5)) > 0.2
+
+
+@every_unit
+def test_dropped_units_have_no_gradient_and_leave_nothing_behind(op, own, key):
+    x = 1 + jnp.arange(192.0).reshape(8, 4, 6)
+    mask = op(key, x, 0.25) > 0
+    assert 0 < jnp.sum(mask) < mask.size
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(op(key, x, 0.25))))(x)
+    chex.assert_trees_all_close(gradient, mask / 0.75, rtol=2**-23)
+    # The values that are dropped cannot spoil the output, whatever they were.
+    spoiled = op(key, jnp.where(mask, 3.0, jnp.nan), 0.25)
+    chex.assert_trees_all_close(spoiled, jnp.where(mask, 4.0, 0.0), rtol=2**-23)
+
+
+def test_drop_path_takes_any_array_of_examples(key):
+    for shape in ((6,), (6, 3), (6, 1, 2, 3, 4)):
+        y = ops.drop_path(key, jnp.ones(shape), 0.5)
+        chex.assert_trees_all_equal(y, jnp.broadcast_to(y[:, *[slice(1)] * (y.ndim - 1)], shape))
+
+
 @every_dtype
 def test_gaussian_noise_is_normal(dtype, key):
     count, stddev = 20_000, 0.5
@@ -150,6 +244,14 @@ def test_gaussian_noise_gradients(key):
         (ops.dropout, jnp.ones(3), float("nan"), r"rate must be in \[0, 1\), got nan"),
         (ops.dropout, jnp.ones(3), np.float64(1.5), r"rate must be in \[0, 1\), got .*1\.5"),
         (ops.dropout, jnp.ones(3), np.float32(1.5), r"rate must be in \[0, 1\), got .*1\.5"),
+        (ops.spatial_dropout, jnp.ones((2, 3), int), 0.5, r"x must be floating point, got int"),
+        (ops.spatial_dropout, jnp.ones((2, 3)), 1.0, r"rate must be in \[0, 1\), got 1\.0"),
+        (ops.spatial_dropout, jnp.ones((2, 3)), -0.5, r"rate must be in \[0, 1\), got -0\.5"),
+        (ops.spatial_dropout, jnp.ones(3), 0.5, r"x must be .*\(3,\)"),
+        (ops.drop_path, jnp.ones((2, 3), int), 0.5, r"x must be floating point, got int"),
+        (ops.drop_path, jnp.ones((2, 3)), 1.0, r"rate must be in \[0, 1\), got 1\.0"),
+        (ops.drop_path, jnp.ones((2, 3)), float("nan"), r"rate must be in \[0, 1\), got nan"),
+        (ops.drop_path, jnp.ones(()), 0.5, r"x must be .*\(\)"),
         (ops.gaussian_noise, jnp.ones(3, int), 0.5, r"x must be floating point, got int"),
         (ops.gaussian_noise, jnp.ones(3), -0.5, r"stddev must be finite and >= 0, got -0\.5"),
         (ops.gaussian_noise, jnp.ones(3), float("inf"), r"stddev must be finite .*got inf"),

@@ -173,3 +173,13 @@ def test_a_killed_process_leaves_whole_snapshots(tmp_path):
         assert snapshot.state.step >= int(reported[-1]), "a reported save was lost"
         assert bool(jnp.all(snapshot.state.params == snapshot.state.step))
         assert snapshot.metadata == {"step": int(snapshot.state.step)}
+
+
+def test_the_best_variables_and_counts_of_several_labels_round_trip(tmp_path):
+    best = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), make_state().eval_variables)
+    counts = {"true_positive": np.array([3, 0], np.int32), "loss": np.float32(0.5)}
+    train.save(tmp_path, dataclasses.replace(SNAPSHOT, best=best, counts=counts))
+    back = train.restore(tmp_path, LIKE)
+    assert train.fingerprint(back.best) == train.fingerprint(best)
+    assert back.counts["true_positive"].tolist() == [3, 0]
+    assert back.counts["true_positive"].dtype == np.int32

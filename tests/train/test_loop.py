@@ -1,15 +1,17 @@
 """The loop: exact evaluation, resuming bit for bit, clean stops, divergence."""
 
+import functools
 import os
 import signal
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxcnn import data, image, models, train
+from jaxcnn import data, image, models, ops, regularizers, train
 
 PREPROCESS = image.Preprocess(size=(28, 28), channels=1)
 SOURCE = data.load("fashion_mnist_slice", split="test").take(np.arange(150))
@@ -48,8 +50,9 @@ def unbroken():
 def test_history_has_a_row_per_epoch(unbroken):
     _, history = unbroken
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 5), (2, 10), (3, 15)]
-    names = {"epoch", "step"} | {f"{p}_{m}" for p in ("train", "validation") for m in METRICS}
-    assert set(history[0]) == names
+    names = {"epoch", "step", "parameter_norm", "train_objective", "train_gradient_norm"}
+    names |= {f"{p}_{m}" for p in ("train", "validation") for m in METRICS}
+    assert names <= set(history[0])
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
@@ -83,6 +86,115 @@ def test_stop_and_resume_is_bit_for_bit(tmp_path, unbroken, stop_after):
     assert (train.fingerprint(state), without_seconds(history)) == unbroken
     final = train.restore(tmp_path, jax.eval_shape(initial))
     assert without_seconds(final.history) == unbroken[1]
+
+
+def everything():
+    """A run with every feature on: its initial state, and how to fit it with more options."""
+    model = models.create("small_vgg", 10, widths=(4, 8), dtype="bfloat16")
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(1e-2, weight_decay=0.1, mask=train.decay_mask)
+    )
+    task = train.multi_class(label_smoothing=0.1, focal_gamma=1.0)
+
+    def augment(keys, batch):
+        transform = image.compose(
+            image.random_flip_left_right,
+            functools.partial(image.random_translate, max_shift=2),
+            jax.vmap(functools.partial(ops.gaussian_noise, stddev=0.1)),
+        )
+        return batch._replace(image=transform(keys, batch.image))
+
+    step = train.make_train_step(
+        model,
+        optimizer,
+        task=task,
+        preprocess=PREPROCESS,
+        augment=augment,
+        penalty=functools.partial(regularizers.penalty, l1=1e-4, l2=1e-4),
+        accumulate=4,
+        ema_decay=0.9,
+        frozen=["convs_0", "norms_0"],
+    )
+    eval_step = train.make_eval_step(
+        model, task=task, preprocess=PREPROCESS, views=[image.flip_left_right]
+    )
+    state = train.create_state(model, optimizer, PREPROCESS(SOURCE.images[:1]), average=True)
+
+    def fit(start, **options):
+        return train.fit(
+            start,
+            step,
+            BATCHES,
+            epochs=4,
+            validate=lambda state: train.evaluate(eval_step, state, data.batches(SOURCE, 64)),
+            early_stopping=train.EarlyStopping(2, min_delta=0.05),
+            plateau=train.ReduceOnPlateau(1, factor=0.5),
+            **options,
+        )
+
+    return state, fit
+
+
+def test_resuming_with_every_feature_on_is_bit_for_bit(tmp_path):
+    initial, fit = everything()
+    unbroken, history = fit(jax.tree.map(jnp.copy, initial))
+    for stop_after in (3, 13):
+        folder, steps = tmp_path / str(stop_after), []
+        stopped, _ = fit(
+            jax.tree.map(jnp.copy, initial),
+            checkpoint=functools.partial(train.save, folder),
+            on_step=lambda step, counts, steps=steps: steps.append(step),
+            should_stop=lambda steps=steps, n=stop_after: len(steps) >= n,
+        )
+        assert stopped.step == stop_after
+        state, rows = fit(train.restore(folder, jax.eval_shape(lambda: initial)))
+        assert without_seconds(rows) == without_seconds(history)
+        assert train.fingerprint(state) == train.fingerprint(unbroken)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+@pytest.mark.parametrize("epochs", [4, 6])
+def test_early_stopping_returns_the_best_epoch_whether_it_stopped_or_ran_out(epochs, ema_decay):
+    """A made-up validation: best after epoch 2; it stops after 5."""
+    losses = iter([3.0, 1.0, 2.0, 2.0, 2.0])
+    seen = []
+
+    def validate(state):
+        seen.append(jax.tree.map(jnp.copy, state.eval_variables))
+        return {"loss": next(losses)}
+
+    average = ema_decay is not None
+    start = train.create_state(MODEL, OPTIMIZER, PREPROCESS(SOURCE.images[:1]), average=average)
+    state, history = train.fit(
+        start,
+        train.make_train_step(MODEL, OPTIMIZER, preprocess=PREPROCESS, ema_decay=ema_decay),
+        BATCHES,
+        epochs=epochs,
+        validate=validate,
+        early_stopping=train.EarlyStopping(3),
+    )
+    assert len(history) == min(epochs, 5)
+    assert set(state.eval_variables) == {"params", "batch_stats"}
+    chex.assert_trees_all_equal(state.eval_variables, seen[1])
+    assert train.fingerprint(seen[1]) != train.fingerprint(seen[-1])
+
+
+def test_a_plateau_takes_smaller_steps():
+    losses = iter([1.0] * 4)
+    state, _ = train.fit(
+        initial(),
+        STEP,
+        BATCHES,
+        epochs=4,
+        validate=lambda state: {"loss": next(losses)},
+        plateau=train.ReduceOnPlateau(1, factor=0.5),
+    )
+    assert state.step_scale == 0.125
+
+
+def test_early_stopping_needs_what_it_monitors():
+    with pytest.raises(ValueError, match="is there a validation slice"):
+        train.fit(initial(), STEP, BATCHES, epochs=2, early_stopping=train.EarlyStopping(1))
 
 
 def test_the_time_between_checkpoints_is_bounded():

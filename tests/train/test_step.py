@@ -30,8 +30,9 @@ def test_one_compilation_for_all_batches_of_all_epochs():
         traces.append(logits.shape)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
-    step = train.make_train_step(model, optimizer, loss=loss, preprocess=PREPROCESS)
-    eval_step = train.make_eval_step(model, loss=loss, preprocess=PREPROCESS)
+    task = train.multi_class()._replace(loss=loss)
+    step = train.make_train_step(model, optimizer, task=task, preprocess=PREPROCESS)
+    eval_step = train.make_eval_step(model, task=task, preprocess=PREPROCESS)
     batches = data.batches(SOURCE, 32, seed=0)
     for epoch in range(2):
         for batch in batches.epoch(epoch):
@@ -101,7 +102,9 @@ def test_augmentation_keys_belong_to_the_example(batch_size):
         optax.sgd(0.0),
         preprocess=PREPROCESS,
         augment=augment,
-        metrics=lambda logits, labels, losses, mask: {"drawn": logits[:, 0]},
+        task=train.multi_class()._replace(
+            counts=lambda logits, labels, losses, mask: {"drawn": logits[:, 0]}
+        ),
     )
     state = train.create_state(model, optax.sgd(0.0), SPEC, seed=5)
     for epoch in (0, 1):

@@ -1,4 +1,4 @@
-"""Metrics: counts against NumPy under every mask and split, and the confusion matrix by hand."""
+"""Counts against NumPy under every mask and split, and the confusion matrix by hand."""
 
 import functools
 

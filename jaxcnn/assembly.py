@@ -1,0 +1,375 @@
+"""From an experiment to its parts: data, model, task, optimizer, steps, checked together.
+
+This is the only caller of the registries of models and data sets.
+"""
+
+import difflib
+import functools
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxcnn import data, image, models, ops, regularizers, train
+from jaxcnn.batch import Batch
+from jaxcnn.experiment import Experiment
+from jaxcnn.parameters import select
+
+SHIFT = 2  # pixels, of the augmentation
+
+
+class Network(NamedTuple):
+    """A model with what is needed to train it, to feed it and to read its answers.
+
+    Attributes:
+      model: a Linen module or a pair of functions.
+      optimizer: the optax transformation.
+      preprocess: from pixels to the model's input.
+      task: what the outputs mean.
+      classes: names of the classes, labels or targets.
+      settings: the data's part in the task (class weights, targets' mean and deviation), as JSON
+        values.
+      average: whether a moving average of the variables is kept.
+    """
+
+    model: Any
+    optimizer: optax.GradientTransformation
+    preprocess: image.Preprocess
+    task: train.Task
+    classes: tuple[str, ...]
+    settings: dict[str, Any]
+    average: bool
+
+    def initial_state(self, seed: int) -> train.TrainState:
+        """The state at step 0."""
+        size = (1, *self.preprocess.size, self.preprocess.channels)
+        images = jax.ShapeDtypeStruct(size, jnp.float32)
+        return train.create_state(
+            self.model, self.optimizer, images, seed=seed, average=self.average
+        )
+
+    def metadata(self) -> dict[str, Any]:
+        """What is stored beside the weights, as JSON values; see `from_metadata`."""
+        preprocess = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self.preprocess).items()
+        }
+        return {
+            "preprocess": preprocess,
+            "classes": list(self.classes),
+            "task": {"name": self.task.name, **self.settings},
+        }
+
+
+class Assembly(NamedTuple):
+    """All parts of an experiment, checked against each other; nothing is compiled yet."""
+
+    network: Network
+    train: data.Batches
+    validation: data.Batches | None
+    train_step: Any
+    eval_step: Any
+
+
+def assemble(experiment: Experiment) -> Assembly:
+    """Load the data, make the model, and check by their shapes that they fit together.
+
+    Raises:
+      ValueError: if they do not, or a name is unknown, or a model of the user's own fails.
+    """
+    training, validation = split_training(experiment)
+    make_task(experiment, {}).check(training.labels, training.classes)
+    batches = data.batches(training, experiment.batch_size, seed=experiment.seed)
+    settings = _task_settings(experiment, training)
+    network = make_network(
+        experiment,
+        make_preprocess(training, experiment.normalization),
+        make_task(experiment, settings),
+        training.classes,
+        len(batches),
+        settings=settings,
+    )
+    return Assembly(
+        network=network,
+        train=batches,
+        validation=data.batches(validation, experiment.batch_size) if len(validation) else None,
+        train_step=make_train_step(experiment, network),
+        eval_step=make_eval_step(experiment, network),
+    )
+
+
+def split_training(experiment: Experiment) -> tuple[data.ArraySource, data.ArraySource]:
+    """The examples to train on, and those held out for validation (which may be none)."""
+    source = data.load(experiment.data, split="train", data_dir=experiment.data_dir)
+    if experiment.folds is None:
+        return data.hold_out(source, experiment.validation_fraction)
+    if experiment.fold is None:
+        raise ValueError(f"fold must be from 0 to {experiment.folds - 1} in a single run, got None")
+    return data.take_fold(source, experiment.folds, experiment.fold)
+
+
+def make_network(
+    experiment: Experiment,
+    preprocess: image.Preprocess,
+    task: train.Task,
+    classes: tuple[str, ...],
+    steps_per_epoch: int,
+    *,
+    settings: dict[str, Any] | None = None,
+) -> Network:
+    """Make the experiment's model and optimizer, and check the model by its shapes.
+
+    Raises:
+      ValueError: if the model cannot be made, or does not turn images into outputs.
+    """
+    optimizer = make_optimizer(experiment, steps_per_epoch)
+    label = f"model {experiment.model}"
+    if experiment.model_options:
+        label += f" with options {dict(experiment.model_options)}"
+    outputs = 1 if task.name == "binary" else len(classes)
+    try:
+        model = _make_model(experiment, outputs)
+        average = experiment.ema_decay is not None
+        network = Network(model, optimizer, preprocess, task, classes, settings or {}, average)
+        state = jax.eval_shape(lambda: network.initial_state(0))
+        images = jax.ShapeDtypeStruct((2, *preprocess.size, preprocess.channels), jnp.float32)
+        logits = jax.eval_shape(
+            lambda state, images: model.apply(state.variables, images, train=False), state, images
+        )
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:
+        # Whatever a user's file does, or an option makes a layer do, is bad input here.
+        raise ValueError(f"{label} raised {type(error).__name__}: {error}") from error
+    if getattr(logits, "shape", None) != (2, outputs):
+        raise ValueError(
+            f"{label} must turn images {images.shape} into outputs (2, {outputs}), "
+            f"got {jax.tree.map(jnp.shape, logits)}"
+        )
+    if experiment.l1 or experiment.l2:
+        select(state.params, experiment.penalized)
+    return network
+
+
+def from_metadata(experiment: Experiment, metadata: dict[str, Any]) -> Network:
+    """The network that `Network.metadata` describes."""
+    settings = dict(metadata["task"])
+    settings.pop("name")
+    return make_network(
+        experiment,
+        image.Preprocess(**metadata["preprocess"]),
+        make_task(experiment, settings),
+        tuple(metadata["classes"]),
+        1,  # shapes the schedule, not the structure of the state
+        settings=settings,
+    )
+
+
+def make_task(experiment: Experiment, settings: dict[str, Any]) -> train.Task:
+    """The experiment's task, with the data's part in it."""
+    if experiment.task == "regression":
+        return train.regression(huber_delta=experiment.huber_delta, **settings)
+    make = getattr(train, experiment.task)
+    return make(
+        label_smoothing=experiment.label_smoothing, focal_gamma=experiment.focal_gamma, **settings
+    )
+
+
+def make_train_step(experiment: Experiment, network: Network) -> train.TrainStep:
+    """The experiment's training step."""
+    penalty = functools.partial(
+        regularizers.penalty, l1=experiment.l1, l2=experiment.l2, patterns=experiment.penalized
+    )
+    return train.make_train_step(
+        network.model,
+        network.optimizer,
+        task=network.task,
+        preprocess=network.preprocess,
+        augment=_make_augment(experiment),
+        penalty=penalty if experiment.l1 or experiment.l2 else None,
+        aux_weight=experiment.aux_weight,
+        accumulate=experiment.accumulate,
+        ema_decay=experiment.ema_decay,
+        frozen=experiment.frozen,
+    )
+
+
+def make_eval_step(experiment: Experiment, network: Network) -> train.EvalStep:
+    """The experiment's evaluation step, test-time augmentation included."""
+    return train.make_eval_step(
+        network.model,
+        task=network.task,
+        preprocess=network.preprocess,
+        views=_make_views(experiment),
+    )
+
+
+def make_predict_step(
+    experiment: Experiment, network: Network
+) -> Callable[[train.TrainState, Any], jax.Array]:
+    """The experiment's prediction step, test-time augmentation included."""
+    return train.make_predict_step(
+        network.model, preprocess=network.preprocess, views=_make_views(experiment)
+    )
+
+
+def make_optimizer(
+    experiment: Experiment, steps_per_epoch: int, *, schedule: optax.Schedule | None = None
+) -> optax.GradientTransformation:
+    """The optax optimizer that an experiment describes.
+
+    Args:
+      experiment: the configuration.
+      steps_per_epoch: how long an epoch of its schedule is.
+      schedule: a learning rate by step, in place of the experiment's own.
+    """
+    parts = []
+    if experiment.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(experiment.clip_norm))
+    if experiment.optimizer == "adam":
+        parts.append(optax.scale_by_adam(eps=1e-7))
+    else:
+        parts.append(optax.trace(0.9, nesterov=True))
+    if experiment.weight_decay:
+        parts.append(optax.add_decayed_weights(experiment.weight_decay, train.decay_mask))
+    for pattern, factor in experiment.learning_rate_factors.items():
+        mask = functools.partial(select, patterns=(pattern,))
+        parts.append(optax.masked(optax.scale(factor), mask))
+    parts.append(
+        optax.scale_by_learning_rate(schedule or _make_schedule(experiment, steps_per_epoch))
+    )
+    optimizer = optax.chain(*parts)
+    if not experiment.frozen:
+        return optimizer
+
+    def labels(params: Any) -> Any:
+        frozen = select(params, experiment.frozen)
+        return jax.tree.map(lambda is_frozen: "frozen" if is_frozen else "trained", frozen)
+
+    # Keeps no moments for what never moves.
+    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def make_preprocess(source: data.ArraySource, normalization: str) -> image.Preprocess:
+    """What a network trained on ``source`` expects of its images."""
+    *size, channels = source.images.shape[1:]
+    mean, std = np.zeros(channels), np.ones(channels)
+    if normalization == "symmetric":
+        mean, std = mean + 0.5, std * 0.5
+    elif normalization == "standardize":
+        scale = 255 if source.images.dtype == np.uint8 else 1
+        axes = tuple(range(source.images.ndim - 1))
+        mean = source.images.mean(axes, dtype=np.float64) / scale
+        std = source.images.std(axes, dtype=np.float64) / scale
+    height, width = size
+    return image.Preprocess(
+        size=(height, width), channels=channels, mean=tuple(mean.tolist()), std=tuple(std.tolist())
+    )
+
+
+def _make_schedule(experiment: Experiment, steps_per_epoch: int) -> optax.Schedule:
+    peak = experiment.learning_rate
+    warmup = round(experiment.warmup_epochs * steps_per_epoch)
+    schedule: optax.Schedule = optax.constant_schedule(peak)
+    if experiment.schedule == "cosine":
+        rest = experiment.epochs * steps_per_epoch - warmup
+        schedule = optax.cosine_decay_schedule(peak, rest)
+    elif experiment.schedule == "step":
+        boundaries = [epoch * steps_per_epoch - warmup for epoch in experiment.step_epochs]
+        schedule = optax.piecewise_constant_schedule(
+            peak, dict.fromkeys(boundaries, experiment.schedule_factor)
+        )
+    if not warmup:
+        return schedule
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
+
+
+def _make_augment(experiment: Experiment) -> Any:
+    transforms: list[Any] = []
+    if "flip" in experiment.augment:
+        transforms.append(image.random_flip_left_right)
+    if "shift" in experiment.augment:
+        transforms.append(functools.partial(image.random_translate, max_shift=SHIFT))
+    if experiment.input_noise:
+        noise = functools.partial(ops.gaussian_noise, stddev=experiment.input_noise)
+        transforms.append(jax.vmap(noise))
+    if not transforms:
+        return None
+    transform = image.compose(*transforms)
+
+    def augment(keys: jax.Array, batch: Batch) -> Batch:
+        return batch._replace(image=transform(keys, batch.image))
+
+    return augment
+
+
+def _make_views(experiment: Experiment) -> list[Callable[[jax.Array], jax.Array]]:
+    views: list[Callable[[jax.Array], jax.Array]] = []
+    if "flip" in experiment.test_views:
+        views.append(image.flip_left_right)
+    if "shift" in experiment.test_views:
+        shifts = ((-1, 0), (1, 0), (0, -1), (0, 1))
+        views += [functools.partial(_moved, shift=shift) for shift in shifts]
+    return views
+
+
+def _moved(images: jax.Array, shift: tuple[int, int]) -> jax.Array:
+    return image.translate(images, jnp.broadcast_to(jnp.array(shift), (len(images), 2)))
+
+
+def _task_settings(experiment: Experiment, training: data.ArraySource) -> dict[str, Any]:
+    labels = training.labels
+    if experiment.task == "regression":
+        # A target that never changes is learned by its bias alone.
+        std = labels.std(0, dtype=np.float64)
+        return {
+            "mean": labels.mean(0, dtype=np.float64).reshape(-1).tolist(),
+            "std": np.where(std > 0, std, 1.0).reshape(-1).tolist(),
+        }
+    if experiment.class_weights == "none":
+        return {}
+    if experiment.task == "binary":
+        labels = labels.reshape(len(labels), -1)
+    weights = train.balanced_weights(labels, len(training.classes))
+    return {"class_weights": weights.tolist()}
+
+
+def _make_model(experiment: Experiment, num_classes: int) -> Any:
+    path, colon, function = experiment.model.rpartition(":")
+    if not colon:
+        return models.create(experiment.model, num_classes, **_options(experiment))
+    file = Path(path)
+    if file.suffix != ".py" or not file.is_file():
+        raise ValueError(
+            f"model must be a name or file.py:function, got {experiment.model!r}, "
+            f"and there is no Python file {path}"
+        )
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"model file {path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make = getattr(module, function, None)
+    if not callable(make):
+        close = difflib.get_close_matches(function, vars(module), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"model file {path} has no function {function!r}{hint}")
+    model = make(num_classes, **_options(experiment))
+    if not (hasattr(model, "init") and hasattr(model, "apply")):
+        raise ValueError(
+            f"{experiment.model} must return a Linen module or jaxcnn.train.from_functions(...), "
+            f"got {type(model).__name__}"
+        )
+    return model
+
+
+def _options(experiment: Experiment) -> dict[str, Any]:
+    options: dict[str, Any] = dict(experiment.model_options)
+    if experiment.precision != "float32":
+        options["dtype"] = experiment.precision
+    return options

@@ -1,0 +1,43 @@
+"""The history of a run as TensorBoard event files, an optional extra."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_SPLITS = ("train", "validation")
+
+
+class EventFiles:
+    """Writes rows of a history.
+
+    Raises:
+      ValueError: if tensorboardX is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import tensorboardX
+        except ImportError:
+            raise ValueError(
+                'tensorboard needs tensorboardX: pip install "jaxcnn[tensorboard]"'
+            ) from None
+        self._make_writer = tensorboardX.SummaryWriter
+        self._writer: Any = None
+
+    def open(self, folder: Path, history: Sequence[dict[str, float]]) -> None:
+        """Start anew in a folder, with the rows so far: a resumed run has each epoch once."""
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer = self._make_writer(str(folder))
+        for row in history:
+            self.write(row)
+
+    def write(self, row: dict[str, float]) -> None:
+        """One row: every metric by its name, at the row's step."""
+        for name, value in row.items():
+            if name in ("epoch", "step"):
+                continue
+            part, _, metric = name.partition("_")
+            tag = f"{metric}/{part}" if part in _SPLITS else name
+            self._writer.add_scalar(tag, value, int(row["step"]))
+        self._writer.flush()

@@ -1,0 +1,137 @@
+"""Losses per example: ``[B, ...]`` outputs and labels to ``[B]`` values; the mean is the caller's.
+
+They are optax's, put together with the options that a classifier's recipe needs.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxcnn import shapes
+
+
+def cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    class_weights: jax.Array | None = None,
+) -> jax.Array:
+    """Softmax cross-entropy of one class out of K.
+
+    With target ``q`` (one-hot, or smoothed to ``(1 - s) * one_hot + s / K``) and probabilities
+    ``p``, it is ``-sum(q * (1 - p) ** gamma * log(p)) * class_weights[label]``.
+
+    Args:
+      logits: ``[B, K]``.
+      labels: ``[B]`` class indices.
+      label_smoothing: ``s`` in [0, 1).
+      focal_gamma: 0 for plain cross-entropy, or >= 1 to play down what is easy.
+      class_weights: ``[K]``, how much an example of each class counts. The mean is still over
+        the number of examples, as in Keras, not over the weights, as in torch.
+
+    Returns:
+      ``[B]``.
+
+    Raises:
+      ValueError: if an option is out of range.
+
+    Example:
+      >>> logits, labels = jnp.array([[0.0, 0.0]]), jnp.array([1])
+      >>> round(cross_entropy(logits, labels).item(), 4)
+      0.6931
+
+    Reference:
+      Szegedy et al. 2015, "Rethinking the Inception architecture" (smoothing);
+      Lin et al. 2017, "Focal loss for dense object detection".
+    """
+    shapes.check_probability(label_smoothing, "label_smoothing")
+    _check_gamma(focal_gamma)
+    if label_smoothing or focal_gamma:
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+        log_p = jax.nn.log_softmax(logits)
+        # -expm1 keeps what 1 - exp would round away for a probability near one.
+        easiness = (-jnp.expm1(log_p)) ** focal_gamma if focal_gamma else 1.0
+        losses = -jnp.sum(targets * easiness * log_p, axis=-1)
+    else:
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses if class_weights is None else losses * class_weights[labels]
+
+
+def binary_cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    class_weights: jax.Array | None = None,
+) -> jax.Array:
+    """Sigmoid cross-entropy of L independent yes-or-no labels, averaged over the labels.
+
+    Args:
+      logits: ``[B, L]``; ``L`` is 1 for a binary classifier.
+      labels: ``[B, L]``, each 0 or 1.
+      label_smoothing: ``s`` in [0, 1): 0 and 1 become ``s / 2`` and ``1 - s / 2``.
+      focal_gamma: 0 for plain cross-entropy, or >= 1 to play down what is easy.
+      class_weights: ``[2, L]``, how much a 0 and a 1 of each label count.
+
+    Returns:
+      ``[B]``.
+
+    Raises:
+      ValueError: if an option is out of range.
+
+    Example:
+      >>> binary_cross_entropy(jnp.array([[0.0], [9.0]]), jnp.array([[1], [1]])).round(4).tolist()
+      [0.6930999755859375, 9.999999747378752e-05]
+    """
+    shapes.check_probability(label_smoothing, "label_smoothing")
+    _check_gamma(focal_gamma)
+    targets = labels * (1 - label_smoothing) + label_smoothing / 2
+    if focal_gamma:
+        losses = optax.sigmoid_focal_loss(logits, targets, gamma=focal_gamma)
+    else:
+        losses = optax.sigmoid_binary_cross_entropy(logits, targets)
+    if class_weights is not None:
+        losses = losses * jnp.where(labels > 0.5, class_weights[1], class_weights[0])
+    return jnp.mean(losses, axis=-1)
+
+
+def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """``(outputs - targets) ** 2`` averaged over the D outputs: ``[B, D]`` to ``[B]``.
+
+    Example:
+      >>> squared_error(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])).tolist()
+      [5.0]
+    """
+    return jnp.mean(optax.squared_error(outputs, targets), axis=-1)
+
+
+def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.Array:
+    """Half the squared error up to ``delta``, linear beyond: outliers pull no harder than that.
+
+    Args:
+      outputs: ``[B, D]``.
+      targets: ``[B, D]``.
+      delta: where it turns linear, > 0.
+
+    Returns:
+      ``[B]``, averaged over the D outputs.
+
+    Example:
+      >>> huber(jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1))).tolist()
+      [0.5, 2.5]
+
+    Reference:
+      Huber 1964, "Robust estimation of a location parameter".
+    """
+    if not 0 < delta < float("inf"):
+        raise ValueError(f"delta must be finite and > 0, got {delta!r}")
+    return jnp.mean(optax.huber_loss(outputs, targets, delta=delta), axis=-1)
+
+
+def _check_gamma(gamma: float) -> None:
+    # Between 0 and 1 its gradient is infinite where a probability rounds to one.
+    if gamma != 0 and not 1 <= gamma < float("inf"):
+        raise ValueError(f"focal_gamma must be 0, or finite and >= 1, got {gamma!r}")

@@ -1,0 +1,64 @@
+"""Parameters by name: a path such as ``conv1/kernel``, and patterns that select by it."""
+
+import fnmatch
+from collections.abc import Sequence
+
+import chex
+import jax
+
+
+def parameter_names(tree: chex.ArrayTree) -> list[str]:
+    """The path of every leaf, in the order of ``jax.tree.leaves``.
+
+    Example:
+      >>> parameter_names({"conv": {"kernel": 1, "bias": 2}})
+      ['conv/bias', 'conv/kernel']
+    """
+    return [_name(path) for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def select(tree: chex.ArrayTree, patterns: Sequence[str]) -> chex.ArrayTree:
+    """Which leaves the patterns name: a tree of truth values.
+
+    Args:
+      tree: parameters; only their names count.
+      patterns: shell patterns (``*``, ``?``, ``[ab]``). One matches a leaf if it matches the whole
+        path or the path of a module that the leaf belongs to: ``conv*`` selects all that
+        ``conv1`` owns, ``*kernel`` every kernel.
+
+    Returns:
+      The structure of ``tree``, True where a pattern matches.
+
+    Raises:
+      ValueError: if a pattern matches nothing.
+
+    Example:
+      >>> tree = {"conv": {"kernel": 1, "bias": 2}, "output": {"kernel": 3}}
+      >>> select(tree, ["conv"])
+      {'conv': {'bias': True, 'kernel': True}, 'output': {'kernel': False}}
+    """
+    names = parameter_names(tree)
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            raise ValueError(
+                f"pattern {pattern!r} matches no parameter; there are {', '.join(names)}"
+            )
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: any(matches(_name(path), pattern) for pattern in patterns), tree
+    )
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern names a path or one of the modules above it.
+
+    Example:
+      >>> matches("conv1/kernel", "conv*"), matches("hidden/kernel", "conv*")
+      (True, False)
+    """
+    parts = name.split("/")
+    prefixes = ("/".join(parts[: end + 1]) for end in range(len(parts)))
+    return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
+
+
+def _name(path: jax.tree_util.KeyPath) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

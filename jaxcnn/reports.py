@@ -1,0 +1,134 @@
+"""Which pictures a run gets: of its history, of its answers on the test split, of its network."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxcnn import image, inspection, metrics, plots
+from jaxcnn.data import ArraySource
+from jaxcnn.train import Task
+
+Figures = dict[str, Figure]
+SHOWN = 18
+CURVES = 10
+
+
+def history_figures(history: list[dict[str, float]], score: str) -> Figures:
+    """Learning curves with the over-fitting gap, and norms."""
+    return {
+        "learning_curves": plots.learning_curves(history, score),
+        "norms": plots.norms(history),
+    }
+
+
+def result_figures(task: Task, outputs: np.ndarray, source: ArraySource) -> Figures:
+    """What a task shows of its outputs ``[N, K]`` on a split.
+
+    multi_class: confusion matrix, the most confident mistakes, calibration. binary: the same, and
+    ROC and precision-recall curves. multi_label: those curves and calibration. regression:
+    predicted against true, and the worst errors.
+    """
+    readable = np.asarray(task.activate(outputs))
+    if task.name == "regression":
+        return _regression_figures(readable, source)
+    labels = source.labels if task.name == "multi_class" else source.labels.reshape(outputs.shape)
+    figures: Figures = {}
+    if task.name == "multi_class":
+        figures |= _class_figures(readable, source)
+    elif task.name == "binary":
+        figures |= _class_figures(np.concatenate([1 - readable, readable], 1), source)
+        figures |= _curve_figures(readable, labels, source.classes[1:])
+    else:
+        figures |= _curve_figures(readable, labels, source.classes)
+    return figures | {"calibration": _calibration_figure(task, outputs, source)}
+
+
+def network_figures(
+    model: Any, variables: dict[str, Any], preprocess: image.Preprocess, picture: np.ndarray
+) -> Figures:
+    """The first layer's kernels, and what the first and the last layer make of one raw image."""
+    figures: Figures = {}
+    kernel = inspection.first_kernel(variables["params"], preprocess.channels)
+    if kernel is not None:
+        figures["kernels"] = plots.kernels(kernel)
+    maps = inspection.feature_maps(model, variables, preprocess(picture[None]))
+    for name, layer in list(maps.items())[:1] + list(maps.items())[-1:]:
+        figures[f"feature_maps_{name.replace('/', '_')}"] = plots.feature_maps(
+            picture, np.asarray(layer[0], np.float32), f"What layer {name!r} gives"
+        )
+    return figures
+
+
+def _class_figures(probabilities: np.ndarray, source: ArraySource) -> Figures:
+    labels, classes = source.labels, source.classes
+    guesses = probabilities.argmax(-1)
+    matrix = metrics.confusion_matrix(labels, guesses, len(classes))
+    wrong = inspection.confident_mistakes(probabilities, labels, SHOWN)
+    titles = [
+        f"{classes[guesses[i]]} {probabilities[i].max():.0%}\nis {classes[labels[i]]}"
+        for i in wrong
+    ]
+    return {
+        "confusion_matrix": plots.confusion_matrix(matrix, classes),
+        "mistakes": plots.pictures(
+            source.images[wrong], titles, "The most confident mistakes on the test split"
+        ),
+    }
+
+
+def _curve_figures(
+    probabilities: np.ndarray, labels: np.ndarray, names: tuple[str, ...]
+) -> Figures:
+    roc, recall = {}, {}
+    for name, scores, column in list(zip(names, probabilities.T, labels.T, strict=True))[:CURVES]:
+        if 0 < column.sum() < len(column):
+            area, precision = (
+                metrics.roc_auc(scores, column),
+                metrics.average_precision(scores, column),
+            )
+            roc[f"{name} (area {area:.3f})"] = metrics.roc_curve(scores, column)[:2]
+            points = metrics.precision_recall_curve(scores, column)
+            recall[f"{name} (average {precision:.3f})"] = points[:2]
+    return {
+        "roc": plots.curves(
+            roc, xlabel="false positive rate", ylabel="true positive rate", title="ROC, test split"
+        ),
+        "precision_recall": plots.curves(
+            recall, xlabel="recall", ylabel="precision", title="Precision and recall, test split"
+        ),
+    }
+
+
+def _calibration_figure(task: Task, outputs: np.ndarray, source: ArraySource) -> Figure:
+    rows = len(outputs)
+    counts = jax.jit(task.details)(outputs, source.labels, np.zeros(rows), np.ones(rows, bool))
+    counts = jax.device_get(counts)
+    examples = counts["bin_examples"]
+    several = np.where(examples > 0, examples, np.nan)
+    return plots.calibration(
+        counts["bin_confidence"] / several,
+        counts["bin_correct"] / several,
+        examples,
+        metrics.summarize(counts)["calibration_error"],
+    )
+
+
+def _regression_figures(outputs: np.ndarray, source: ArraySource) -> Figures:
+    # Targets may have different units, so each error is taken against its own spread.
+    errors = np.abs(outputs - source.labels) / np.maximum(source.labels.std(0), 1e-12)
+    worst = np.argsort(-errors.mean(1), kind="stable")[:SHOWN]
+    titles = [
+        "\n".join(
+            f"{name} {outputs[i, column]:.3g}, is {source.labels[i, column]:.3g}"
+            for column, name in enumerate(source.classes)
+        )
+        for i in worst
+    ]
+    return {
+        "predicted_against_true": plots.regression_scatter(outputs, source.labels, source.classes),
+        "mistakes": plots.pictures(
+            source.images[worst], titles, "The largest errors on the test split"
+        ),
+    }

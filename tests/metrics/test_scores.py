@@ -1,0 +1,193 @@
+"""Every metric against scikit-learn: drawn predictions, masks and splits in batches, ties, gaps."""
+
+import warnings
+
+import jax
+import numpy as np
+import pytest
+import sklearn.calibration
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxcnn import metrics, train
+
+# Few distinct values, so that ties and empty classes are the rule.
+LOGITS = st.sampled_from([-3.0, -1.0, -0.5, 0.0, 0.25, 0.5, 2.0, 4.0])
+AVERAGES = ("precision", "recall", "f1")
+
+
+@st.composite
+def examples(draw, columns, label):
+    """Outputs ``[N, columns]``, labels, a mask with at least one row that counts, and cuts."""
+    rows = draw(st.integers(1, 24))
+    outputs = draw(st.lists(LOGITS, min_size=rows * columns, max_size=rows * columns))
+    labels = draw(st.lists(label, min_size=rows, max_size=rows))
+    mask = np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows)))
+    mask[draw(st.integers(0, rows - 1))] = True
+    cuts = sorted(draw(st.lists(st.integers(0, rows), max_size=3)))
+    return np.array(outputs, np.float32).reshape(rows, columns), np.array(labels), mask, cuts
+
+
+def measured(task, outputs, labels, mask, cuts):
+    """The metrics of batches of any sizes, empty ones included, added up."""
+    total = None
+    for part in np.split(np.arange(len(mask)), cuts):
+        batch = outputs[part], labels[part]
+        losses = task.loss(*batch)
+        total = metrics.add_counts(total, jax.jit(task.details)(*batch, losses, mask[part]))
+    return metrics.summarize(total) | task.ranking(outputs[mask], labels[mask])
+
+
+def reference(function, *arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # undefined scores, of which scikit-learn warns
+        return function(*arguments, **options)
+
+
+def close(value, expected):
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
+
+
+def calibration_error(right, confidence):
+    """From scikit-learn's reliability curve and the number of predictions in its bins."""
+    # A curve needs both outcomes; two predictions of no weight in the error supply them.
+    bins = np.linspace(0, 1, 16)
+    number = np.bincount(np.searchsorted(bins[1:-1], confidence), minlength=15)
+    if len(set(right)) < 2:
+        ids = np.searchsorted(bins[1:-1], confidence)
+        share = [right[ids == i].mean() for i in range(15) if number[i]]
+        mean = [confidence[ids == i].mean() for i in range(15) if number[i]]
+    else:
+        share, mean = sklearn.calibration.calibration_curve(right, confidence, n_bins=15)
+    return np.sum(np.abs(np.array(share) - mean) * number[number > 0]) / len(right)
+
+
+@given(examples(7, st.integers(0, 6)))
+def test_multi_class(drawn):
+    outputs, labels, mask, _ = drawn
+    summary = measured(train.multi_class(), *drawn)
+    true, scores = labels[mask], outputs[mask]
+    guesses = scores.argmax(1)
+    close(summary["accuracy"], sklearn.metrics.accuracy_score(true, guesses))
+    top = reference(sklearn.metrics.top_k_accuracy_score, true, scores, k=5, labels=range(7))
+    close(summary["top_5_accuracy"], top)
+    for average in ("macro",):
+        expected = reference(
+            sklearn.metrics.precision_recall_fscore_support,
+            *(true, guesses),
+            average=average,
+            zero_division=0,
+        )
+        for name, value in zip(AVERAGES, expected[:3], strict=True):
+            close(summary[f"{name}_{average}"], value)
+    probabilities = np.asarray(jax.nn.softmax(scores))
+    close(
+        summary["calibration_error"],
+        calibration_error(guesses == true, probabilities.max(1).astype(np.float64)),
+    )
+    close(summary["loss"], sklearn.metrics.log_loss(true, probabilities, labels=range(7)))
+
+
+@given(examples(5, st.integers(0, 4)))
+def test_scores_of_each_class(drawn):
+    outputs, labels, mask, _ = drawn
+    true, guesses = labels[mask], outputs[mask].argmax(1)
+    matrix = sklearn.metrics.confusion_matrix(true, guesses, labels=range(5))
+    found = np.diag(matrix)
+    scores = metrics.precision_recall_f1(found, matrix.sum(0) - found, matrix.sum(1) - found)
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        true, guesses, labels=range(5), zero_division=0
+    )
+    for value, wanted in zip(scores, expected, strict=True):
+        close(value, wanted)
+    details = train.multi_class().details(outputs, labels, np.zeros(len(labels), np.float32), mask)
+    np.testing.assert_array_equal(details["confusion"], matrix)
+
+
+@given(examples(1, st.integers(0, 1)))
+def test_binary(drawn):
+    outputs, labels, mask, _ = drawn
+    summary = measured(train.binary(), *drawn)
+    true, scores = labels[mask], outputs[mask, 0]
+    guesses = (scores > 0).astype(int)
+    close(summary["accuracy"], sklearn.metrics.accuracy_score(true, guesses))
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        true, guesses, average="binary", zero_division=0
+    )
+    for name, value in zip(AVERAGES, expected[:3], strict=True):
+        close(summary[name], value)
+    probabilities = np.asarray(jax.nn.sigmoid(scores)).astype(np.float64)
+    close(summary["calibration_error"], calibration_error(true, probabilities))
+    close(summary["loss"], sklearn.metrics.log_loss(true, probabilities, labels=(0, 1)))
+    assert ("roc_auc" in summary) == (len(set(true)) == 2)
+    if "roc_auc" in summary:
+        close(summary["roc_auc"], sklearn.metrics.roc_auc_score(true, scores))
+    assert ("average_precision" in summary) == bool(true.any())
+    if true.any():
+        close(summary["average_precision"], sklearn.metrics.average_precision_score(true, scores))
+
+
+@given(examples(3, st.tuples(*[st.integers(0, 1)] * 3)))
+def test_multi_label(drawn):
+    outputs, labels, mask, _ = drawn
+    summary = measured(train.multi_label(), *drawn)
+    true, scores = labels[mask], outputs[mask]
+    guesses = (scores > 0).astype(int)
+    close(summary["accuracy"], sklearn.metrics.accuracy_score(true, guesses))
+    for average in ("macro", "micro"):
+        expected = sklearn.metrics.precision_recall_fscore_support(
+            true, guesses, average=average, zero_division=0
+        )
+        for name, value in zip(AVERAGES, expected[:3], strict=True):
+            close(summary[f"{name}_{average}"], value)
+    defined = [column for column in range(3) if len(set(true[:, column])) == 2]
+    assert ("roc_auc" in summary) == bool(defined)
+    if defined:
+        chosen = true[:, defined], scores[:, defined]
+        close(summary["roc_auc"], sklearn.metrics.roc_auc_score(*chosen))
+    some = [column for column in range(3) if true[:, column].any()]
+    if some:
+        chosen = true[:, some], scores[:, some]
+        close(summary["average_precision"], sklearn.metrics.average_precision_score(*chosen))
+
+
+@given(examples(2, st.tuples(*[st.integers(-8, 8)] * 2)))
+def test_regression(drawn):
+    outputs, labels, mask, cuts = drawn
+    labels = labels.astype(np.float32) / 4
+    mean, std = [20.0, -3.0], [7.0, 0.5]
+    task = train.regression(mean=mean, std=std)
+    targets = (labels * std + mean).astype(np.float32)
+    summary = measured(task, outputs, targets, mask, cuts)
+    true, predicted = targets[mask], np.asarray(task.activate(outputs))[mask]
+    close(summary["mae"], sklearn.metrics.mean_absolute_error(true, predicted))
+    close(summary["rmse"], sklearn.metrics.root_mean_squared_error(true, predicted))
+    r2 = sklearn.metrics.r2_score if len(true) > 1 else lambda a, b: summary["r2"]
+    close(summary["r2"], r2(true, predicted))
+
+
+def test_r2_of_a_constant_target_as_scikit_learn():
+    task, mask = train.regression(), np.ones(5, bool)
+    targets = np.full((5, 1), 0.3, np.float32)
+    for outputs in (targets, targets + 1):
+        summary = measured(task, outputs, targets, mask, [2])
+        assert summary["r2"] == sklearn.metrics.r2_score(targets, outputs)
+
+
+@pytest.mark.parametrize("edge", range(1, 15))
+def test_a_confidence_on_an_edge_is_in_the_bin_below(edge):
+    """As scikit-learn's bins, for the float32 values on both sides of each edge."""
+    for step in (-1, 0, 1):
+        value = np.float32(edge / 15)
+        value = np.nextafter(value, np.float32(step + edge / 15)) if step else value
+        logits = np.log(np.array([[value / (1 - value)]], np.float64)).astype(np.float32)
+        confidence = np.asarray(jax.nn.sigmoid(logits)).astype(np.float64)[0, 0]
+        counts = metrics.label_counts(logits, np.ones((1, 1)), np.zeros(1), np.ones(1, bool))
+        expected = np.searchsorted(np.linspace(0, 1, 16)[1:-1], confidence)
+        assert np.flatnonzero(counts["bin_examples"]).tolist() == [expected]
+
+
+def test_unknown_counts_are_means_over_examples():
+    counts = {"loss": 2.0, "examples": 4, "steps": 2, "objective": 3.0, "sharpness": 6.0}
+    assert metrics.summarize(counts) == {"loss": 0.5, "objective": 1.5, "sharpness": 1.5}

@@ -1,0 +1,106 @@
+"""Losses by hand, against torch's formulas written out, and their laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxcnn import losses, train
+
+LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0], [-30.0, 40.0, 3.0]], np.float32)
+LABELS = np.array([0, 2, 1])
+
+
+def reference(logits, labels, smoothing=0.0, gamma=0.0, weights=None):
+    logits = logits.astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    classes = logits.shape[1]
+    targets = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
+    values = -(targets * (1 - np.exp(log_p)) ** gamma * log_p).sum(1)
+    return values * (1 if weights is None else np.asarray(weights)[labels])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 3.5])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.0]])
+def test_cross_entropy(smoothing, gamma, weights):
+    value = losses.cross_entropy(
+        LOGITS,
+        LABELS,
+        label_smoothing=smoothing,
+        focal_gamma=gamma,
+        class_weights=None if weights is None else jnp.array(weights),
+    )
+    expected = reference(LOGITS, LABELS, smoothing, gamma, weights)
+    np.testing.assert_allclose(value, expected, rtol=2e-6, atol=1e-7)
+
+
+# Not both: optax focuses on the smoothed target's probability, not on each of its terms.
+@pytest.mark.parametrize(("smoothing", "gamma"), [(0.0, 0.0), (0.2, 0.0), (0.0, 2.0)])
+def test_binary_is_the_softmax_of_two(smoothing, gamma):
+    """A sigmoid is a softmax over (0, logit)."""
+    logits = np.array([[-2.0], [0.3], [5.0]], np.float32)
+    labels = np.array([1, 0, 1])
+    pairs = np.concatenate([np.zeros_like(logits), logits], 1)
+    value = losses.binary_cross_entropy(
+        logits, labels[:, None], label_smoothing=smoothing, focal_gamma=gamma
+    )
+    np.testing.assert_allclose(value, reference(pairs, labels, smoothing, gamma), rtol=1e-5)
+
+
+def test_binary_weights_and_mean_over_labels():
+    logits, labels = jnp.array([[1.0, -1.0]]), jnp.array([[1, 0]])
+    weights = jnp.array([[10.0, 3.0], [2.0, 20.0]])
+    value = losses.binary_cross_entropy(logits, labels, class_weights=weights)
+    np.testing.assert_allclose(value, [np.log1p(np.exp(-1)) * (2 + 3) / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_gradients_are_finite_for_certain_predictions(gamma):
+    logits = jnp.array([[100.0, -100.0], [-100.0, 100.0]])
+    for function, labels in (
+        (losses.cross_entropy, jnp.array([0, 0])),
+        (losses.binary_cross_entropy, jnp.array([[1, 0], [1, 0]])),
+    ):
+        gradient = jax.grad(lambda x, f=function, y=labels: f(x, y, focal_gamma=gamma).sum())
+        assert np.isfinite(gradient(logits)).all()
+
+
+@given(st.floats(-4, 4), st.floats(0.5, 3))
+def test_huber(error, delta):
+    value = losses.huber(jnp.array([[error]]), jnp.zeros((1, 1)), delta=delta)
+    inside = abs(error) <= delta
+    expected = error**2 / 2 if inside else delta * (abs(error) - delta / 2)
+    np.testing.assert_allclose(value, [expected], rtol=1e-5, atol=1e-6)
+
+
+def test_balanced_weights_let_classes_count_the_same():
+    labels = np.array([0] * 6 + [1] * 3 + [3])
+    weights = train.balanced_weights(labels, 4)
+    np.testing.assert_allclose(weights * np.bincount(labels, minlength=4), [2.5, 2.5, 0, 2.5])
+    columns = np.array([[1, 0], [1, 0], [0, 0], [1, 0]])
+    np.testing.assert_allclose(
+        train.balanced_weights(columns, 2), [[2, 0.5], [2 / 3, 0]], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
+        ({"label_smoothing": -0.1}, r"label_smoothing must be in \[0, 1\)"),
+        ({"focal_gamma": 0.5}, "focal_gamma must be 0, or finite and >= 1"),
+        ({"focal_gamma": -1.0}, "focal_gamma must be 0, or finite and >= 1"),
+    ],
+)
+def test_bad_options(options, message):
+    for function, labels in (
+        (losses.cross_entropy, LABELS),
+        (losses.binary_cross_entropy, np.ones((3, 3))),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(LOGITS, labels, **options)
+    with pytest.raises(ValueError, match="delta must be finite and > 0"):
+        losses.huber(jnp.zeros((1, 1)), jnp.zeros((1, 1)), delta=0.0)

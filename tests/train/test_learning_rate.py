@@ -1,0 +1,59 @@
+"""The range test on a loss whose best learning rate is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxcnn import data, train
+
+SOURCE = data.from_arrays(np.ones((64, 1, 1, 1), np.float32), np.zeros(64, np.float32))
+BATCHES = data.batches(SOURCE, 16, seed=0)
+
+
+def prepare(schedule, loss=lambda outputs, labels: jnp.mean(optax.squared_error(outputs), -1)):
+    """w -> w**2 from w = 1: rates below 1 shrink it, above 1 it grows without bound."""
+    model = train.from_functions(
+        lambda key, images: jnp.ones(()),
+        lambda params, images, *, train, key: params * images[:, 0, 0],
+    )
+    task = train.regression()._replace(loss=loss, objective=loss)
+    optimizer = optax.sgd(schedule)
+    state = train.create_state(model, optimizer, jax.ShapeDtypeStruct((1, 1, 1, 1), jnp.float32))
+    return state, train.make_train_step(model, optimizer, task=task)
+
+
+def test_it_climbs_and_suggests_where_the_loss_falls():
+    found = train.find_learning_rate(prepare, BATCHES, low=1e-5, high=100.0, steps=120)
+    ratios = found.rates[1:] / found.rates[:-1]
+    np.testing.assert_allclose(ratios, (1e7) ** (1 / 119))
+    assert found.rates[0] == 1e-5
+    assert len(found.rates) < 120, "it goes on after the loss exploded"
+    # The loss of a step is that before its update: (1 - 2 rate)**2 at a time.
+    expected = np.concatenate([[1], np.cumprod((1 - 2 * found.rates[:-1]) ** 2)])
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-3, atol=1e-6)
+    assert 3e-3 < found.suggestion < 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 1.0, "high": 0.1}, "low and high must be 0 < low < high"),
+        ({"low": 0.0}, "low and high must be 0 < low < high"),
+        ({"high": float("inf")}, "low and high must be 0 < low < high"),
+        ({"steps": 9}, "steps must be an integer >= 10"),
+        ({"steps": True}, "steps must be an integer >= 10"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        train.find_learning_rate(prepare, BATCHES, **options)
+
+
+def test_a_loss_that_is_no_number():
+    def broken(schedule):
+        return prepare(schedule, loss=lambda outputs, labels: outputs[:, 0] * jnp.nan)
+
+    with pytest.raises(ValueError, match="low must be smaller: the loss is no number"):
+        train.find_learning_rate(broken, BATCHES)

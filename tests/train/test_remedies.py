@@ -1,0 +1,206 @@
+"""What a recipe adds to the step: accumulation, averages, frozen parts, penalties, views, heads."""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxcnn import data, image, models, ops, regularizers, train
+
+PREPROCESS = image.Preprocess(size=(28, 28), channels=1)
+SOURCE = data.load("fashion_mnist_slice", split="test").take(np.arange(128))
+BATCH = next(iter(data.batches(SOURCE, 128)))
+SPEC = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
+
+
+def one_step(model, optimizer, batch=BATCH, steps=1, average=False, **options):
+    state = train.create_state(model, optimizer, SPEC, average=average)
+    step = train.make_train_step(model, optimizer, preprocess=PREPROCESS, **options)
+    for _ in range(steps):
+        state, counts = step(state, batch)
+    return state, counts
+
+
+@pytest.mark.parametrize(("parts", "rows"), [(4, 128), (4, 101), (2, 60)])
+def test_accumulation_equals_the_large_batch(rows, parts):
+    """For a full batch, and for one whose last part is partly or wholly masked.
+
+    With momentum, because Adam makes a step of the rounding where a gradient is all but zero.
+    """
+    model, optimizer = models.create("classic_cnn", 10, dropout=0.0), optax.sgd(0.1, momentum=0.9)
+    batch = BATCH._replace(mask=np.arange(128) < rows)
+    whole, counts = one_step(model, optimizer, batch, steps=3)
+    split, split_counts = one_step(model, optimizer, batch, steps=3, accumulate=parts)
+    chex.assert_trees_all_close(split.params, whole.params, atol=1e-6, rtol=0)
+    chex.assert_trees_all_close(split_counts, counts, rtol=1e-5)
+
+
+def test_accumulation_moves_statistics_once_a_part():
+    model = models.create("small_vgg", 10, widths=(4,), dropout=0.0)
+    state, _ = one_step(model, optax.sgd(0.0), accumulate=4)
+    expected = train.create_state(model, optax.sgd(0.0), SPEC)
+    step = train.make_train_step(model, optax.sgd(0.0), preprocess=PREPROCESS)
+    for part in data.batches(SOURCE, 32):
+        expected, _ = step(expected, part)
+    chex.assert_trees_all_close(state.batch_stats, expected.batch_stats, rtol=1e-5)
+
+
+def test_accumulation_must_divide_the_batch():
+    with pytest.raises(ValueError, match="accumulate must divide the batch of 128 rows, got 3"):
+        one_step(models.create("lenet5", 10), optax.sgd(0.1), accumulate=3)
+
+
+LINE = train.from_functions(
+    lambda key, images: {"free": jnp.zeros(()), "held": jnp.ones(())},
+    lambda params, images, *, train, key: jnp.stack(
+        [params["free"] * jnp.ones(len(images)), 0 * params["held"] * jnp.ones(len(images))], 1
+    ),
+)
+
+
+def line_states(steps, **options):
+    """One free logit against a constant one, all labels 0: the gradient is -(1 - p)."""
+    batch = BATCH._replace(label=np.zeros(128, np.int32))
+    state = train.create_state(LINE, optax.sgd(1.0), SPEC, average=True)
+    step = train.make_train_step(LINE, optax.sgd(1.0), preprocess=PREPROCESS, **options)
+    for _ in range(steps):
+        state, counts = step(state, batch)
+        yield jax.tree.map(np.asarray, (state.params, state.average)), counts
+
+
+def test_the_average_by_hand():
+    """w: 0, 0.5, 0.5 + 1 - p(0.5); kept shares 2/11 and 3/12 until they reach the decay."""
+    first, second = (float(params["free"]) for (params, _), _ in line_states(2))
+    np.testing.assert_allclose(first, 0.5)
+    np.testing.assert_allclose(second, 0.5 + 1 - 1 / (1 + np.exp(-0.5)), rtol=1e-6)
+    averages = [
+        float(average["params"]["free"]) for (_, average), _ in line_states(2, ema_decay=0.9)
+    ]
+    expected = [first * 9 / 11, first * 9 / 11 * 3 / 12 + second * 9 / 12]
+    np.testing.assert_allclose(averages, expected, rtol=1e-6)
+    averages = [
+        float(average["params"]["free"]) for (_, average), _ in line_states(2, ema_decay=0.1)
+    ]
+    expected = [first * 0.9, first * 0.9 * 0.1 + second * 0.9]
+    np.testing.assert_allclose(averages, expected, rtol=1e-6)
+
+
+def test_evaluation_uses_the_average_statistics_included():
+    model = models.create("small_vgg", 10, widths=(4,), dropout=0.0)
+    state, _ = one_step(model, optax.sgd(0.5), steps=3, average=True, ema_decay=0.5)
+    assert set(state.average) == {"params", "batch_stats"}
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.average, state.variables)
+    assert all(jax.tree.leaves(moved))
+    predict = train.make_predict_step(model, preprocess=PREPROCESS)
+    plain = state.replace(average=None, **state.average)
+    np.testing.assert_array_equal(predict(state, BATCH.image), predict(plain, BATCH.image))
+
+
+def test_an_average_must_have_been_created():
+    with pytest.raises(ValueError, match="created with average=True"):
+        one_step(models.create("lenet5", 10), optax.sgd(0.1), ema_decay=0.9)
+
+
+def test_frozen_parts_stay_and_do_not_count():
+    model = models.create("small_vgg", 10, widths=(4,), dropout=0.5)
+    optimizer = optax.adamw(1e-2, weight_decay=0.5)
+    initial = train.create_state(model, optimizer, SPEC)
+    state, counts = one_step(model, optimizer, frozen=["convs_*", "norms_*", "hidden"], steps=2)
+    for name in initial.params:
+        same = jax.tree.map(
+            lambda a, b: bool((a == b).all()), state.params[name], initial.params[name]
+        )
+        assert all(jax.tree.leaves(same)) == (name != "output"), name
+    # Frozen batch norm runs in evaluation mode.
+    chex.assert_trees_all_equal(state.batch_stats, initial.batch_stats)
+    _, free_counts = one_step(model, optimizer, steps=2)
+    assert counts["gradient_norm"] < free_counts["gradient_norm"]
+
+
+def test_a_frozen_pattern_that_matches_nothing():
+    with pytest.raises(ValueError, match="pattern 'backbone' matches no parameter"):
+        one_step(models.create("lenet5", 10), optax.sgd(0.1), frozen=["backbone"])
+
+
+def test_penalty_by_hand():
+    """Two steps of the line: the loss's gradient, and 0.1 + 2 * 0.2 * w of the penalty."""
+    penalty = functools.partial(regularizers.penalty, l1=0.1, l2=0.2, patterns=["held"])
+    held = [float(params["held"]) for (params, _), _ in line_states(2, penalty=penalty)]
+    np.testing.assert_allclose(held, [1 - 0.5, 0.5 - (0.1 + 0.4 * 0.5)], rtol=1e-6)
+    counts = next(line_states(1, penalty=penalty))[1]
+    np.testing.assert_allclose(counts["objective"], np.log(2) + 0.3, rtol=1e-6)
+    np.testing.assert_allclose(counts["loss"] / 128, np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(counts["gradient_norm"], np.hypot(0.5, 0.5), rtol=1e-6)
+
+
+def test_a_smaller_step_scale_takes_smaller_steps():
+    batch = BATCH._replace(label=np.zeros(128, np.int32))
+    state = train.create_state(LINE, optax.sgd(1.0), SPEC).replace(step_scale=jnp.float32(0.25))
+    state, _ = train.make_train_step(LINE, optax.sgd(1.0), preprocess=PREPROCESS)(state, batch)
+    np.testing.assert_allclose(state.params["free"], 0.125)
+
+
+class TwoHeads(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = ops.flatten(images)
+        aux = models.layers.Dense(10, name="aux")(x)
+        if train:
+            self.sow("intermediates", "aux_logits", aux)
+        self.sow("intermediates", "other", x)
+        return models.layers.Dense(10, name="main")(x)
+
+
+def test_auxiliary_heads_count_with_their_weight():
+    gradients = {}
+    for weight in (0.0, 0.3, 0.6):
+        state, _ = one_step(TwoHeads(), optax.sgd(1.0), aux_weight=weight)
+        start = train.create_state(TwoHeads(), optax.sgd(1.0), SPEC)
+        gradients[weight] = jax.tree.map(jnp.subtract, start.params, state.params)
+    assert not gradients[0.0]["aux"]["kernel"].any()
+    doubled = jax.tree.map(lambda x: 2 * x, gradients[0.3]["aux"])
+    chex.assert_trees_all_close(gradients[0.6]["aux"], doubled, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(
+        gradients[0.6]["main"], gradients[0.0]["main"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_views_are_averaged():
+    model = models.create("lenet5", 10)
+    state = train.create_state(model, optax.sgd(0.1), SPEC)
+    plain = train.make_predict_step(model, preprocess=PREPROCESS)
+    both = train.make_predict_step(model, preprocess=PREPROCESS, views=[image.flip_left_right])
+    mirrored = np.ascontiguousarray(BATCH.image[:, :, ::-1])
+    expected = (plain(state, BATCH.image) + plain(state, mirrored)) / 2
+    np.testing.assert_allclose(both(state, BATCH.image), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(both(state, mirrored), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_computes_in_half_and_keeps_float32():
+    model = models.create("small_vgg", 10, widths=(4,), dtype="bfloat16")
+    state, counts = one_step(model, optax.adam(1e-3))
+    for leaf in jax.tree.leaves((state.variables, counts["loss"], counts["objective"])):
+        assert leaf.dtype == jnp.float32
+    outputs = train.make_predict_step(model, preprocess=PREPROCESS)(state, BATCH.image)
+    assert outputs.dtype == jnp.float32
+    maps = model.apply(state.variables, PREPROCESS(BATCH.image), False, method="features")
+    assert maps.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accumulate": 0}, "accumulate must be an integer >= 1"),
+        ({"accumulate": 1.0}, "accumulate must be an integer >= 1"),
+        ({"ema_decay": 1.0}, r"ema_decay must be None or in \(0, 1\)"),
+        ({"ema_decay": 0.0}, r"ema_decay must be None or in \(0, 1\)"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        train.make_train_step(LINE, optax.sgd(1.0), **options)
