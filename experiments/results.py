@@ -29,6 +29,11 @@ COLUMNS = {
         ("gap", "gap", 4),
         ("seconds a run", "wall_seconds", 0),
     ),
+    "precision": (
+        ("train accuracy", "train_accuracy", 4),
+        ("test accuracy", "test_accuracy", 4),
+        ("seconds a run", "wall_seconds", 0),
+    ),
     "tasks": (
         ("measured by", "score", 0),
         ("baseline", "baseline", 0),

@@ -93,6 +93,7 @@ class FindLearningRate:
     def __call__(self) -> None:
         """Print the suggestion."""
         experiment = self.experiment
+        runs.check_free(self.workdir)
         parts = assembly.assemble(experiment)
 
         def prepare(schedule: optax.Schedule) -> tuple[training.TrainState, training.TrainStep]:

@@ -211,19 +211,28 @@ def run_name(experiment: Experiment) -> str:
     return f"{model}-{Path(experiment.data).stem}"
 
 
+def check_free(workdir: str | Path | None) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+      ValueError: if ``workdir`` is not empty.
+    """
+    if workdir is not None and Path(workdir).is_dir() and any(Path(workdir).iterdir()):
+        raise ValueError(
+            f"workdir {workdir} is not empty; choose another, or go on with the run in it: "
+            f"--workdir {workdir} --resume"
+        )
+
+
 def new_folder(workdir: str | Path | None, name: str) -> Path:
     """Make the folder ``workdir``, which must be new or empty; for None ``runs/<name>``, numbered.
 
     Raises:
       ValueError: if ``workdir`` is not empty.
     """
+    check_free(workdir)
     if workdir is not None:
         folder = Path(workdir)
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(
-                f"workdir {folder} is not empty; choose another, or go on with the run in it: "
-                f"--workdir {folder} --resume"
-            )
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     number = 1

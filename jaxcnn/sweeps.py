@@ -13,6 +13,7 @@ from typing import Any
 import rich.console
 
 from jaxcnn import runs
+from jaxcnn.assembly import assemble
 from jaxcnn.experiment import Experiment
 
 
@@ -71,6 +72,9 @@ def run(
     if resume and workdir is not None:
         folder = Path(workdir)
     else:
+        assemble(
+            next(iter(members.values()))
+        )  # what will not do is refused before a folder is made
         folder = runs.new_folder(workdir, f"{runs.run_name(experiment)}-sweep")
     sweep = {"config": experiment.to_json(), "seeds": list(seeds)}
     runs.write_json(folder / "sweep.json", sweep)

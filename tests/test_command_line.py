@@ -97,6 +97,7 @@ CASES = [
     ("train --folds 5 --fold 5", "fold must be from 0 to folds - 1, with folds given, got 5"),
     ("train --fold 1", "fold must be from 0 to folds - 1, with folds given, got 1"),
     ("train --seeds 1 2 1", "seeds must differ, got 1 2 1"),
+    ("train --seeds 1 2 --model lenet", "got 'lenet'. Did you mean 'lenet5'?"),
     ("train --recipe moderne", "invalid choice 'moderne'"),
     ("train --recipe modern --epochs 1", "warmup_epochs must be smaller than epochs, got 1.0"),
     ("train --model-options pool median", "pool must be one of max, avg, sum, none, got 'median'"),
