@@ -139,7 +139,7 @@ class Evaluate:
         step = assembly.make_eval_step(trained.experiment, trained.network)
         batches = data.batches(source, trained.experiment.batch_size)
         values = training.evaluate(
-            step, trained.state, batches, ranking=trained.network.task.ranking
+            step, trained.state, batches, overall=trained.network.task.overall
         )
         for name, value in values.items():
             print(f"{self.split} {name}: {value:.4f} ({len(source):,} images)")

@@ -264,7 +264,7 @@ def _train(
         _write_text(folder / "metrics.jsonl", "".join(rows))
 
     def validate(state: train.TrainState) -> dict[str, float]:
-        return train.evaluate(parts.eval_step, state, validation or (), ranking=task.ranking)
+        return train.evaluate(parts.eval_step, state, validation or (), overall=task.overall)
 
     progress = None
     if console:
@@ -333,7 +333,7 @@ def _finish(
     measured = {}
     for split, source in sources.items():
         batches = data.batches(source, experiment.batch_size)
-        measured[split] = train.predict(parts.eval_step, state, batches, ranking=task.ranking)
+        measured[split] = train.predict(parts.eval_step, state, batches, overall=task.overall)
     picture = parts.train.source.images[0]
     figures = reports.history_figures(history, task.score)
     figures |= reports.result_figures(task, measured["test"][1], test)

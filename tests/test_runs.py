@@ -257,6 +257,7 @@ EVERYTHING = Experiment(
 )
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_on_resumes_to_the_same_bytes(tmp_path, monkeypatch):
     """Stopped by a signal to the own process while it saves; read back as it was measured."""
     write_task_data(tmp_path / "data.npz", "multi_class")

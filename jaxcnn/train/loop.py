@@ -20,7 +20,7 @@ from jaxcnn.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import EvalStep, TrainStep
 
-Ranking = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+Overall = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
 
 class EpochBatches(Protocol):
@@ -151,7 +151,7 @@ def evaluate(
     state: TrainState,
     batches: Iterable[Batch],
     *,
-    ranking: Ranking | None = None,
+    overall: Overall | None = None,
 ) -> dict[str, float]:
     """Metrics over all examples of ``batches``, exact for any batch size.
 
@@ -159,16 +159,16 @@ def evaluate(
       eval_step: from `make_eval_step`.
       state: what to evaluate.
       batches: the examples.
-      ranking: a task's metrics that are no sums over batches, such as the area under the ROC
-        curve: ``task.ranking``.
+      overall: a task's metrics that are no sums over batches, such as the area under the ROC
+        curve: ``task.overall``.
 
     Returns:
-      What the step's counts add up to (see `jaxcnn.metrics.summarize`), and what ``ranking`` says.
+      What the step's counts add up to (see `jaxcnn.metrics.summarize`), and what ``overall`` says.
 
     Raises:
       ValueError: if there is no batch.
     """
-    return predict(eval_step, state, batches, ranking=ranking)[0]
+    return predict(eval_step, state, batches, overall=overall)[0]
 
 
 def predict(
@@ -176,7 +176,7 @@ def predict(
     state: TrainState,
     batches: Iterable[Batch],
     *,
-    ranking: Ranking | None = None,
+    overall: Overall | None = None,
 ) -> tuple[dict[str, float], np.ndarray]:
     """Metrics as `evaluate` gives them, and the outputs ``[N, K]`` of the same pass.
 
@@ -196,8 +196,8 @@ def predict(
     if counts is None:
         raise ValueError("batches must hold at least one batch, got none")
     summary = summarize(counts)
-    if ranking is not None:
-        summary |= ranking(np.concatenate(outputs), np.concatenate(labels))
+    if overall is not None:
+        summary |= overall(np.concatenate(outputs), np.concatenate(labels))
     return summary, np.concatenate(outputs)
 
 

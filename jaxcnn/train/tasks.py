@@ -28,8 +28,8 @@ class Task(NamedTuple):
         focus, so that runs with and without them compare.
       counts: ``counts(outputs, labels, losses, mask)``, sums for the metrics while training.
       details: the same for evaluation, with more to it.
-      ranking: ``ranking(outputs, labels) -> metrics`` of a whole split in NumPy, for what is no
-        sum over batches.
+      overall: ``overall(outputs, labels) -> metrics`` of a whole split in NumPy, for what is no
+        sum over batches, or not exact enough as one.
       activate: ``activate(outputs) -> [B, K]``, what a person reads: probabilities or values.
       answer: ``answer(row, names, top) -> [(name, value), ...]`` in words for one activated row.
       check: ``check(labels, names)``, raises `ValueError` for labels of another task.
@@ -41,7 +41,7 @@ class Task(NamedTuple):
     loss: Loss
     counts: CountMetrics
     details: CountMetrics
-    ranking: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+    overall: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     activate: Callable[[Any], jax.Array]
     answer: Callable[[np.ndarray, Sequence[str], int], list[tuple[str, float]]]
     check: Callable[[np.ndarray, Sequence[str]], None]
@@ -79,7 +79,7 @@ def multi_class(
         loss=losses.cross_entropy,
         counts=metrics.classification_counts,
         details=metrics.classification_details,
-        ranking=lambda outputs, labels: {},
+        overall=lambda outputs, labels: {},
         activate=jax.nn.softmax,
         answer=_most_probable,
         check=check,
@@ -120,7 +120,7 @@ def binary(
         loss=_with_column(task.loss),
         counts=_with_column(task.counts),
         details=_with_column(task.details),
-        ranking=_with_column(task.ranking),
+        overall=_with_column(task.overall),
         answer=answer,
         check=check,
         score="accuracy",
@@ -161,7 +161,7 @@ def multi_label(
         loss=losses.binary_cross_entropy,
         counts=metrics.label_counts,
         details=metrics.label_counts,
-        ranking=_areas,
+        overall=_areas,
         activate=jax.nn.sigmoid,
         answer=answer,
         check=check,
@@ -210,6 +210,20 @@ def regression(
         # Both less the mean: differences stay, and the sums lose no digits to it.
         return metrics.regression_counts(outputs * scale, labels - center, losses, mask)
 
+    def overall(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """In double precision, about the split's own mean: R squared is a small difference."""
+        errors = outputs.astype(np.float64) * scale + center - labels
+        targets = labels - labels.mean(0, dtype=np.float64)
+        targets[np.abs(targets) < 1e-12 * np.abs(labels)] = 0.0  # of a constant column
+        sums = {
+            "absolute": np.abs(errors).sum(0),
+            "squared": (errors**2).sum(0),
+            "target": targets.sum(0),
+            "target_squared": (targets**2).sum(0),
+        }
+        summary = metrics.summarize({"loss": 0.0, "examples": len(labels), **sums})
+        return {name: summary[name] for name in ("mae", "rmse", "r2")}
+
     def answer(row: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
         return [(name, float(value)) for name, value in zip(names, row, strict=True)]
 
@@ -222,7 +236,7 @@ def regression(
         loss=loss,
         counts=counts,
         details=counts,
-        ranking=lambda outputs, labels: {},
+        overall=overall,
         activate=lambda outputs: outputs * scale + center,
         answer=answer,
         check=check,

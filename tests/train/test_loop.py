@@ -135,6 +135,7 @@ def everything():
     return state, fit
 
 
+@pytest.mark.slow
 def test_resuming_with_every_feature_on_is_bit_for_bit(tmp_path):
     initial, fit = everything()
     unbroken, history = fit(jax.tree.map(jnp.copy, initial))
