@@ -84,6 +84,7 @@ def assemble(experiment: Experiment) -> Assembly:
     """
     training, validation = split_training(experiment)
     make_task(experiment, {}).check(training.labels, training.classes)
+    _check_test_split(experiment, training)
     batches = data.batches(training, experiment.batch_size, seed=experiment.seed)
     settings = _task_settings(experiment, training)
     network = make_network(
@@ -320,6 +321,22 @@ def _make_views(experiment: Experiment) -> list[Callable[[jax.Array], jax.Array]
 
 def _moved(images: jax.Array, shift: tuple[int, int]) -> jax.Array:
     return image.translate(images, jnp.broadcast_to(jnp.array(shift), (len(images), 2)))
+
+
+def _check_test_split(experiment: Experiment, training: data.ArraySource) -> None:
+    """What could not be measured in the end is refused at the start."""
+    test = data.load(experiment.data, split="test", data_dir=experiment.data_dir)
+    make_task(experiment, {}).check(test.labels, test.classes)
+    for name, given, expected in (
+        ("classes", test.classes, training.classes),
+        ("images of shape", test.images.shape[1:], training.images.shape[1:]),
+        ("labels of shape", test.labels.shape[1:], training.labels.shape[1:]),
+    ):
+        if given != expected:
+            raise ValueError(
+                f"the test split of {experiment.data} must have {name} {expected}, as the "
+                f"training split, got {given}"
+            )
 
 
 def _task_settings(experiment: Experiment, training: data.ArraySource) -> dict[str, Any]:

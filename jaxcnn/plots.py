@@ -140,7 +140,7 @@ def calibration(
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     above.plot((0, 1), (0, 1), color="gray", linewidth=0.8, label="perfect")
     above.plot(confidence, accuracy, marker="o", markersize=4, label="measured")
-    above.set(ylabel="share that is right", title=f"Calibration (expected error {error:.3f})")
+    above.set(ylabel="observed share", title=f"Calibration (expected error {error:.3f})")
     above.legend()
     above.grid(alpha=0.3)
     width = 1 / len(examples)

@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,8 +135,8 @@ def _run_member(
     if (folder / "result.json").is_file():
         return json.loads((folder / "result.json").read_text())
     started = any((folder / "checkpoints").glob("[0-9]*"))
-    if folder.exists() and not started:
-        (folder / "config.json").unlink(missing_ok=True)  # stopped before its first checkpoint
+    if not started:
+        shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint
     try:
         return runs.run(
             experiment, folder, resume=started, console=console, tensorboard=tensorboard

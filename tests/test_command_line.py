@@ -105,6 +105,8 @@ CASES = [
     ("train --data {tmp}/absent.npz", "there is no file"),
     ("train --data {tmp}/damaged.npz", "damaged.npz cannot be used"),
     ("train --data {tmp}/incomplete.npz", "it holds no train_labels, only train_images"),
+    ("train --data {tmp}/no_test.npz", "it holds no test_images, only train_images"),
+    ("train --data {tmp}/other_test.npz", "must have images of shape (8, 8, 1), as the training"),
     ("find-learning-rate --low 0", "low and high must be 0 < low < high, got 0.0"),
     ("find-learning-rate --steps 5", "steps must be an integer >= 10, got 5"),
     ("find-learning-rate --workdir {tmp}/config_only", "is not empty; choose another"),
@@ -145,7 +147,16 @@ def place(tmp_path_factory):
     (tmp / "not_json" / "config.json").write_text("epochs: 1")
     images = np.zeros((40, 8, 8, 1), np.uint8)
     for name, labels in (("targets", np.zeros(40)), ("several", np.zeros((40, 3), int))):
-        np.savez(tmp / f"{name}.npz", train_images=images, train_labels=labels)
+        arrays = {"train_images": images, "train_labels": labels}
+        np.savez(tmp / f"{name}.npz", test_images=images, test_labels=labels, **arrays)
+    np.savez(tmp / "no_test.npz", train_images=images, train_labels=np.arange(40) % 2)
+    np.savez(
+        tmp / "other_test.npz",
+        train_images=images,
+        train_labels=np.arange(40) % 2,
+        test_images=images[:, :4],
+        test_labels=np.arange(40) % 2,
+    )
     np.savez(tmp / "incomplete.npz", train_images=images)
     content = (tmp / "targets.npz").read_bytes()
     (tmp / "damaged.npz").write_bytes(content[: len(content) // 2])
