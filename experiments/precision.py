@@ -21,7 +21,7 @@ from jaxcnn.experiment import Experiment
 
 SEEDS = range(3)
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-KEPT = ("train_accuracy", "test_accuracy", "wall_seconds")
+KEPT = ("train_accuracy", "test_accuracy")
 # Two epochs of the small VGG, because a CPU without bfloat16 convolutions takes minutes for each.
 EPOCHS = {"classic_cnn": 10, "small_vgg": 2}
 

@@ -144,7 +144,6 @@ def main() -> None:
                     "baseline": name,
                     "baseline_score": baseline_score,
                     "test_score": result[f"test_{score}"],
-                    "wall_seconds": result["wall_seconds"],
                 }
             )
             print(contender, rows[-1], flush=True)

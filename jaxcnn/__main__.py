@@ -4,6 +4,7 @@ Bad input ends with one line on standard error and exit code 2, a clean stop by 
 130. ``JAXCNN_TRACEBACK=1`` shows where an error came from.
 """
 
+import argparse
 import contextlib
 import io
 import logging
@@ -20,7 +21,7 @@ import tyro
 from jaxcnn import runs, shapes, sweeps
 from jaxcnn import train as training
 from jaxcnn.commands import COMMANDS, FindLearningRate, Train, recipe
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment import RECIPES, Experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,46 +60,46 @@ def _parse(argv: list[str]) -> Any:
         raise ValueError(
             f"there is no command {argv[0]!r}. {shapes.did_you_mean(argv[0], COMMANDS)}"
         )
-    command = _parsed(
+    config = (tyro.conf.FlagCreatePairsOff,)
+    kind = COMMANDS.get(argv[0]) if argv else None
+    if kind in (Train, FindLearningRate):
+        prog = f"jaxcnn {argv[0]}"
+        default = kind(experiment=_default(argv[1:]))
+        return _parsed(
+            lambda: tyro.cli(kind, prog=prog, args=argv[1:], default=default, config=config)
+        )
+    return _parsed(
         lambda: tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="jaxcnn",
             description="Convolutional networks in JAX.",
             args=argv,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    )
-    if not isinstance(command, Train | FindLearningRate):
-        return command
-    # What the command line leaves out is as the run's folder or the recipe has it, so it is read
-    # again with that as the default.
-    if isinstance(command, Train) and command.resume and command.workdir:
-        default = _stored(command.workdir, argv)
-    elif command.recipe != "plain":
-        default = recipe(command.recipe)
-    else:
-        return command
-    kind = type(command)
-    return _parsed(
-        lambda: tyro.cli(
-            kind,
-            prog=f"jaxcnn {argv[0]}",
-            args=argv[1:],
-            default=kind(experiment=default),
-            config=(tyro.conf.FlagCreatePairsOff,),
+            config=config,
         )
     )
 
 
-def _stored(workdir: Path, argv: list[str]) -> Experiment:
-    """The experiment of the run or the sweep that is to go on."""
-    stored = sweeps.read_config(workdir) if sweeps.is_sweep(workdir) else runs.read_config(workdir)
-    if ":" in stored.model and not any(part.startswith("--model") for part in argv):
-        raise ValueError(
-            "this run's network comes from a Python file; if you trust it, add "
-            f"--model {stored.model}"
-        )
-    return stored
+def _default(argv: list[str]) -> Experiment:
+    """What the flags start from: the run that is to go on, a recipe, or the plain defaults."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--workdir", "--recipe", "--task", "--model"):
+        parser.add_argument(flag, nargs="?")
+    parser.add_argument("--resume", action="store_true")
+    given, _ = parser.parse_known_args(argv)
+    if given.resume and given.workdir:
+        if given.recipe:
+            raise ValueError("a resumed run keeps its configuration, so --recipe has no place")
+        workdir = Path(given.workdir)
+        read = sweeps.read_config if sweeps.is_sweep(workdir) else runs.read_config
+        stored = read(workdir)
+        if ":" in stored.model and not given.model:
+            raise ValueError(
+                "this run's network comes from a Python file; if you trust it, add "
+                f"--model {stored.model}"
+            )
+        return stored
+    # A name that is no recipe is the parser's to refuse.
+    return recipe(given.recipe, task=given.task) if given.recipe in RECIPES else Experiment()
 
 
 def _parsed(parse: Callable[[], Any]) -> Any:

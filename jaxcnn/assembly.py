@@ -3,11 +3,9 @@
 This is the only caller of the registries of models and data sets.
 """
 
-import difflib
+import contextlib
 import functools
-import importlib.util
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +16,7 @@ import optax
 from jaxcnn import data, image, models, ops, regularizers, train
 from jaxcnn.batch import Batch
 from jaxcnn.experiment import Experiment
+from jaxcnn.model_files import model_from_file
 from jaxcnn.parameters import select
 
 SHIFT = 2  # pixels, of the augmentation
@@ -92,14 +91,19 @@ def assemble(experiment: Experiment) -> Assembly:
         make_preprocess(training, experiment.normalization),
         make_task(experiment, settings),
         training.classes,
-        len(batches),
+        make_optimizer(experiment, len(batches)),
         settings=settings,
     )
+    train_step = make_train_step(experiment, network)
+    state = jax.eval_shape(lambda: network.initial_state(0))
+    with _model_errors(experiment):
+        # A network may fail in training mode alone.
+        jax.eval_shape(train_step, state, next(iter(batches)))
     return Assembly(
         network=network,
         train=batches,
         validation=data.batches(validation, experiment.batch_size) if len(validation) else None,
-        train_step=make_train_step(experiment, network),
+        train_step=train_step,
         eval_step=make_eval_step(experiment, network),
     )
 
@@ -119,41 +123,36 @@ def make_network(
     preprocess: image.Preprocess,
     task: train.Task,
     classes: tuple[str, ...],
-    steps_per_epoch: int,
+    optimizer: optax.GradientTransformation,
     *,
-    settings: dict[str, Any] | None = None,
+    settings: dict[str, Any],
 ) -> Network:
-    """Make the experiment's model and optimizer, and check the model by its shapes.
+    """Make the experiment's model, and check it by its shapes.
 
     Raises:
       ValueError: if the model cannot be made, or does not turn images into outputs.
     """
-    optimizer = make_optimizer(experiment, steps_per_epoch)
-    label = f"model {experiment.model}"
-    if experiment.model_options:
-        label += f" with options {dict(experiment.model_options)}"
     outputs = 1 if task.name == "binary" else len(classes)
-    try:
+    with _model_errors(experiment):
         model = _make_model(experiment, outputs)
         average = experiment.ema_decay is not None
-        network = Network(model, optimizer, preprocess, task, classes, settings or {}, average)
+        network = Network(model, optimizer, preprocess, task, classes, settings, average)
         state = jax.eval_shape(lambda: network.initial_state(0))
         images = jax.ShapeDtypeStruct((2, *preprocess.size, preprocess.channels), jnp.float32)
         logits = jax.eval_shape(
             lambda state, images: model.apply(state.variables, images, train=False), state, images
         )
-    except ValueError:
-        raise
-    except (Exception, SystemExit) as error:
-        # Whatever a user's file does, or an option makes a layer do, is bad input here.
-        raise ValueError(f"{label} raised {type(error).__name__}: {error}") from error
     if getattr(logits, "shape", None) != (2, outputs):
         raise ValueError(
-            f"{label} must turn images {images.shape} into outputs (2, {outputs}), "
+            f"{_label(experiment)} must turn images {images.shape} into outputs (2, {outputs}), "
             f"got {jax.tree.map(jnp.shape, logits)}"
         )
     if experiment.l1 or experiment.l2:
         select(state.params, experiment.penalized)
+    if all(jax.tree.leaves(select(state.params, experiment.frozen))):
+        raise ValueError(
+            f"frozen must leave a parameter to train, got {' '.join(experiment.frozen)}"
+        )
     return network
 
 
@@ -166,7 +165,8 @@ def from_metadata(experiment: Experiment, metadata: dict[str, Any]) -> Network:
         image.Preprocess(**metadata["preprocess"]),
         make_task(experiment, settings),
         tuple(metadata["classes"]),
-        1,  # shapes the schedule, not the structure of the state
+        # Shapes the state as every schedule does.
+        make_optimizer(experiment, 1, schedule=optax.constant_schedule(0.0)),
         settings=settings,
     )
 
@@ -259,6 +259,10 @@ def make_optimizer(
 def make_preprocess(source: data.ArraySource, normalization: str) -> image.Preprocess:
     """What a network trained on ``source`` expects of its images."""
     *size, channels = source.images.shape[1:]
+    if len(size) != 2:
+        raise ValueError(
+            f"data must hold images [N, H, W, C] for an experiment, got shape {source.images.shape}"
+        )
     mean, std = np.zeros(channels), np.ones(channels)
     if normalization == "symmetric":
         mean, std = mean + 0.5, std * 0.5
@@ -267,6 +271,10 @@ def make_preprocess(source: data.ArraySource, normalization: str) -> image.Prepr
         axes = tuple(range(source.images.ndim - 1))
         mean = source.images.mean(axes, dtype=np.float64) / scale
         std = source.images.std(axes, dtype=np.float64) / scale
+        if not std.all():
+            raise ValueError(
+                f"normalization standardize needs channels that vary, got deviations {std.tolist()}"
+            )
     height, width = size
     return image.Preprocess(
         size=(height, width), channels=channels, mean=tuple(mean.tolist()), std=tuple(std.tolist())
@@ -356,37 +364,27 @@ def _task_settings(experiment: Experiment, training: data.ArraySource) -> dict[s
     return {"class_weights": weights.tolist()}
 
 
-def _make_model(experiment: Experiment, num_classes: int) -> Any:
-    path, colon, function = experiment.model.rpartition(":")
-    if not colon:
-        return models.create(experiment.model, num_classes, **_options(experiment))
-    file = Path(path)
-    if file.suffix != ".py" or not file.is_file():
-        raise ValueError(
-            f"model must be a name or file.py:function, got {experiment.model!r}, "
-            f"and there is no Python file {path}"
-        )
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"model file {path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make = getattr(module, function, None)
-    if not callable(make):
-        close = difflib.get_close_matches(function, vars(module), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"model file {path} has no function {function!r}{hint}")
-    model = make(num_classes, **_options(experiment))
-    if not (hasattr(model, "init") and hasattr(model, "apply")):
-        raise ValueError(
-            f"{experiment.model} must return a Linen module or jaxcnn.train.from_functions(...), "
-            f"got {type(model).__name__}"
-        )
-    return model
-
-
-def _options(experiment: Experiment) -> dict[str, Any]:
-    options: dict[str, Any] = dict(experiment.model_options)
+def _make_model(experiment: Experiment, outputs: int) -> Any:
+    options = dict(experiment.model_options)
     if experiment.precision != "float32":
         options["dtype"] = experiment.precision
-    return options
+    if ":" in experiment.model:
+        return model_from_file(experiment.model, outputs, **options)
+    return models.create(experiment.model, outputs, **options)
+
+
+@contextlib.contextmanager
+def _model_errors(experiment: Experiment) -> Iterator[None]:
+    """Whatever a user's file does, or an option makes a layer do, is bad input."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:
+        label = _label(experiment)
+        raise ValueError(f"{label} raised {type(error).__name__}: {error}") from error
+
+
+def _label(experiment: Experiment) -> str:
+    options = f" with options {dict(experiment.model_options)}" if experiment.model_options else ""
+    return f"model {experiment.model}{options}"

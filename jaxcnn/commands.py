@@ -154,7 +154,7 @@ class Predict:
     images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE")]
     """Image files of any size, colour or grey."""
     top: int | None = None
-    """How many classes to print, by default at most 3."""
+    """How many classes to print; by default 3, and of several labels those above one half."""
     json: bool = False
     """Print JSON instead of text."""
     model: str | None = None
@@ -166,15 +166,14 @@ class Predict:
             raise ValueError("predict needs at least one image file")
         trained = runs.open_run(self.run, model=self.model)
         network = trained.network
-        top = min(3, len(network.classes)) if self.top is None else self.top
-        if not 1 <= top <= len(network.classes):
-            raise ValueError(f"--top must be from 1 to {len(network.classes)}, got {top}")
+        if self.top is not None and not 1 <= self.top <= len(network.classes):
+            raise ValueError(f"--top must be from 1 to {len(network.classes)}, got {self.top}")
         size, channels = network.preprocess.size, network.preprocess.channels
         pixels = [data.decode_image(path, size=size, channels=channels) for path in self.images]
         step = assembly.make_predict_step(trained.experiment, network)
         outputs = step(trained.state, np.stack(pixels))
         rows = np.asarray(network.task.activate(outputs))
-        answers = [network.task.answer(row, network.classes, top) for row in rows]
+        answers = [network.task.answer(row, network.classes, self.top) for row in rows]
         is_value = network.task.name == "regression"
         if self.json:
             keys = ("target", "value") if is_value else ("class", "probability")
@@ -268,14 +267,17 @@ COMMANDS: dict[str, Any] = {
 }
 
 
-def recipe(name: str) -> Experiment:
-    """The experiment that a preset describes.
+def recipe(name: str, *, task: str | None = None) -> Experiment:
+    """The experiment that a preset describes; smoothing is left out of a regression.
 
     Example:
       >>> recipe("modern").label_smoothing
       0.1
     """
-    return Experiment(**RECIPES[name])
+    values = dict(RECIPES[name])
+    if task == "regression":
+        values.pop("label_smoothing", None)
+    return Experiment(**values)
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

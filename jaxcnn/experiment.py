@@ -112,7 +112,7 @@ class Experiment:
             value = getattr(self, name)
             if value is not None and not is_fine(value):
                 raise ValueError(f"{name} must be {accepted}, got {value!r}")
-        for name, (is_fine_for, accepted) in _RELATIONS.items():
+        for name, is_fine_for, accepted in _RELATIONS:
             if not is_fine_for(self):
                 raise ValueError(f"{name} must be {accepted}, got {getattr(self, name)!r}")
 
@@ -210,49 +210,73 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "min_delta": (_is_size, "finite and >= 0"),
     "start_epoch": (lambda value: value >= 1, ">= 1"),
 }
-_RELATIONS: dict[str, tuple[Callable[[Experiment], bool], str]] = {
-    "fold": (
+_RELATIONS: tuple[tuple[str, Callable[[Experiment], bool], str], ...] = (
+    (
+        "fold",
         lambda e: e.fold is None or (e.folds is not None and 0 <= e.fold < e.folds),
         "from 0 to folds - 1, with folds given",
     ),
-    "label_smoothing": (
+    (
+        "label_smoothing",
         lambda e: not e.label_smoothing or e.task != "regression",
         "0 for regression",
     ),
-    "focal_gamma": (lambda e: not e.focal_gamma or e.task != "regression", "0 for regression"),
-    "class_weights": (
+    ("focal_gamma", lambda e: not e.focal_gamma or e.task != "regression", "0 for regression"),
+    (
+        "class_weights",
         lambda e: e.class_weights == "none" or e.task != "regression",
         "none for regression",
     ),
-    "huber_delta": (
+    (
+        "huber_delta",
         lambda e: e.huber_delta is None or e.task == "regression",
         "left out unless the task is regression",
     ),
-    "accumulate": (lambda e: e.batch_size % e.accumulate == 0, "a divisor of batch_size"),
-    "schedule": (
+    ("accumulate", lambda e: e.batch_size % e.accumulate == 0, "a divisor of batch_size"),
+    (
+        "schedule",
         lambda e: e.schedule != "plateau" or e.has_validation,
         "another one without a validation slice",
     ),
-    "step_epochs": (
+    (
+        "step_epochs",
         lambda e: bool(e.step_epochs) == (e.schedule == "step"),
         "given if the schedule is step, and only then",
     ),
-    "warmup_epochs": (lambda e: e.warmup_epochs < e.epochs, "smaller than epochs"),
-    "early_stopping": (
+    (
+        "step_epochs",
+        lambda e: all(e.warmup_epochs <= epoch < e.epochs for epoch in e.step_epochs),
+        "after the warm-up and before the last epoch",
+    ),
+    (
+        "penalized",
+        lambda e: e.l1 > 0 or e.l2 > 0 or e.penalized == ("*kernel",),
+        "left out without l1 and l2",
+    ),
+    (
+        "precision",
+        lambda e: e.precision == "float32" or "dtype" not in e.model_options,
+        "the only setting of the dtype, not model_options too",
+    ),
+    ("warmup_epochs", lambda e: e.warmup_epochs < e.epochs, "smaller than epochs"),
+    (
+        "early_stopping",
         lambda e: e.early_stopping is None or e.has_validation,
         "left out without a validation slice",
     ),
-    "min_delta": (
+    (
+        "min_delta",
         lambda e: not e.min_delta or e.early_stopping is not None,
         "0 without early_stopping",
     ),
-    "start_epoch": (
+    (
+        "start_epoch",
         lambda e: (
             e.start_epoch == 1 or (e.early_stopping is not None and e.start_epoch <= e.epochs)
         ),
         "at most epochs, and 1 without early_stopping",
     ),
-}
+)
 
 
 def _fits(value: Any, hint: Any) -> bool:

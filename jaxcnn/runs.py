@@ -79,6 +79,9 @@ def run(
       18
     """
     began = time.monotonic()
+    if Path(experiment.data).suffix:
+        # A run's folder is read from anywhere.
+        experiment = dataclasses.replace(experiment, data=str(Path(experiment.data).absolute()))
     if resume:
         _check_resumable(experiment, workdir)
     parts = assemble(experiment)
@@ -86,11 +89,13 @@ def run(
     if resume and workdir is not None:
         folder = Path(workdir)
         start = _last_snapshot(experiment, parts, folder)
+        (folder / "result.json").unlink(missing_ok=True)  # it is not that of the run to come
     else:
         fold = "" if experiment.fold is None else f"-fold{experiment.fold}"
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
         start = train.Snapshot(
-            parts.network.initial_state(experiment.seed), metadata=parts.network.metadata()
+            parts.network.initial_state(experiment.seed),
+            metadata=parts.network.metadata() | {"data_sha256": _data_sha256(parts)},
         )
     write_json(folder / "config.json", experiment.to_json())
     if events:
@@ -192,17 +197,26 @@ def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> None
 def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> train.Snapshot:
     like = jax.eval_shape(lambda: parts.network.initial_state(experiment.seed))
     snapshot = train.restore(folder / "checkpoints", like)
+    if snapshot.metadata["data_sha256"] != _data_sha256(parts):
+        raise ValueError(f"data {experiment.data} is no longer what the run in {folder} trains on")
     taken, last = int(snapshot.state.step), experiment.epochs * len(parts.train)
     finished = (folder / "result.json").is_file()
     stopping = _early_stopping(experiment)
-    stopped_early = stopping is not None and stopping.should_stop(snapshot.history)
-    if taken > last or (finished and (taken == last or stopped_early)):
+    if finished and stopping is not None and stopping.should_stop(snapshot.history):
         raise ValueError(
-            f"epochs must be larger to train on: the run in {folder} has "
-            + ("stopped early, " if stopped_early else "")
-            + f"taken {taken} steps, and {experiment.epochs} epochs are {last}"
+            f"the run in {folder} has stopped early, after {taken} steps; it is finished"
+        )
+    if taken > last or (finished and taken == last):
+        raise ValueError(
+            f"epochs must be larger to train on: the run in {folder} has taken {taken} steps, and "
+            f"{experiment.epochs} epochs are {last}"
         )
     return snapshot
+
+
+def _data_sha256(parts: Assembly) -> str:
+    source = parts.train.source
+    return train.fingerprint({"images": source.images, "labels": source.labels})
 
 
 def run_name(experiment: Experiment) -> str:

@@ -15,6 +15,7 @@ import rich.console
 
 from jaxcnn import runs
 from jaxcnn.assembly import assemble
+from jaxcnn.event_files import EventFiles
 from jaxcnn.experiment import Experiment
 
 
@@ -66,16 +67,20 @@ def run(
     if resume:
         if workdir is None or not is_sweep(Path(workdir)):
             raise ValueError(f"resume needs the folder of a sweep, got {workdir}")
-        seeds = _read(Path(workdir))["seeds"]
+        stored = _read(Path(workdir))["seeds"]
+        if seeds and list(seeds) != stored:
+            raise ValueError(f"a resumed sweep keeps its seeds, {stored}, got {list(seeds)}")
+        seeds = stored
         if experiment != read_config(Path(workdir)):
             raise ValueError(f"a resumed sweep keeps its configuration, that of {workdir}")
     members = _members(experiment, seeds)
     if resume and workdir is not None:
         folder = Path(workdir)
     else:
-        assemble(
-            next(iter(members.values()))
-        )  # what will not do is refused before a folder is made
+        # What will not do is refused before there is a folder.
+        assemble(next(iter(members.values())))
+        if tensorboard:
+            EventFiles()
         folder = runs.new_folder(workdir, f"{runs.run_name(experiment)}-sweep")
     sweep = {"config": experiment.to_json(), "seeds": list(seeds)}
     runs.write_json(folder / "sweep.json", sweep)
@@ -134,9 +139,10 @@ def _run_member(
     """A run's result: stored, or of a run that goes on, or of a new one."""
     if (folder / "result.json").is_file():
         return json.loads((folder / "result.json").read_text())
-    started = any((folder / "checkpoints").glob("[0-9]*"))
-    if not started:
-        shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint
+    # Other names there are of saves that were not finished.
+    started = any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+    if not started and (folder / "config.json").is_file():
+        shutil.rmtree(folder)  # stopped before its first checkpoint
     try:
         return runs.run(
             experiment, folder, resume=started, console=console, tensorboard=tensorboard

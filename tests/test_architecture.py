@@ -27,7 +27,7 @@ FLOORS = (
     ("models",),
     ("train",),
     ("inspection", "plots", "reports", "progress", "event_files"),
-    ("experiment", "assembly", "runs", "sweeps", "commands", "__main__"),
+    ("experiment", "model_files", "assembly", "runs", "sweeps", "commands", "__main__"),
 )
 # Rooms on one floor, or above it, that still must not know each other.
 FORBIDDEN = (

@@ -24,6 +24,20 @@ def make_model(num_classes):
 """
 NO_ARGUMENTS = "def make_model():\n    return None\n"
 
+TRAIN_ONLY = """
+import flax.linen as nn
+from jaxcnn.models.layers import Dense
+from jaxcnn.ops import flatten
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train):
+        if train:
+            self.sow("intermediates", "aux_logits", Dense(10)(flatten(images)))
+        return Dense(10, name="main")(flatten(images))
+def make_model(num_classes):
+    return Net()
+"""
+
 # Arguments, and what the one line must say.
 CASES = [
     ("", "Expected one of {train, find-learning-rate, evaluate"),
@@ -90,6 +104,16 @@ CASES = [
     ("train --schedule step --step-epochs 5 3", "step_epochs must be rising epochs >= 1"),
     ("train --step-epochs 3", "step_epochs must be given if the schedule is step, and only then"),
     ("train --schedule-factor 1", "schedule_factor must be in (0, 1), got 1.0"),
+    ("train --schedule step --step-epochs 10", "step_epochs must be after the warm-up and before"),
+    ("train --frozen *", "frozen must leave a parameter to train, got *"),
+    ("train --penalized conv*", "penalized must be left out without l1 and l2"),
+    (
+        "train --precision bfloat16 --model-options dtype float32",
+        "precision must be the only setting of the dtype",
+    ),
+    ("train --model {tmp}/train_only.py:make_model", "raised ScopeParamNotFoundError"),
+    ("train --resume --workdir {tmp}/config_only --recipe modern", "--recipe has no place"),
+    ("train --data {tmp}/line.npz", "data must hold images [N, H, W, C] for an experiment"),
     ("train --augment flop", "invalid choice 'flop'"),
     ("train --input-noise nan", "input_noise must be finite and >= 0, got nan"),
     ("train --precision float16", "invalid choice 'float16'"),
@@ -137,7 +161,10 @@ CASES = [
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("place")
-    for name in ("raises", "broken", "exits", "not_a_model", "wrong_logits", "no_arguments"):
+    for name in (
+        *("raises", "broken", "exits", "not_a_model", "wrong_logits", "no_arguments"),
+        "train_only",
+    ):
         (tmp / f"{name}.py").write_text(globals()[name.upper()])
     for name in ("empty", "config_only", "unknown_key", "not_json", "wrong_type"):
         (tmp / name).mkdir()
@@ -149,6 +176,9 @@ def place(tmp_path_factory):
     for name, labels in (("targets", np.zeros(40)), ("several", np.zeros((40, 3), int))):
         arrays = {"train_images": images, "train_labels": labels}
         np.savez(tmp / f"{name}.npz", test_images=images, test_labels=labels, **arrays)
+    line = {f"{split}_images": images[..., 0] for split in ("train", "test")}
+    line |= {f"{split}_labels": np.arange(40) % 2 for split in ("train", "test")}
+    np.savez(tmp / "line.npz", **line)
     np.savez(tmp / "no_test.npz", train_images=images, train_labels=np.arange(40) % 2)
     np.savez(
         tmp / "other_test.npz",
@@ -200,7 +230,7 @@ def test_every_field_of_the_configuration_has_a_flag(capsys):
         command_line.main(["train", "--help"])
     out = capsys.readouterr().out
     for name in Experiment.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in out
+        assert re.search(rf"--{name.replace('_', '-')}(?![\w-])", out), name
 
 
 def test_tracebacks_can_be_had(monkeypatch):

@@ -41,6 +41,8 @@ def test_the_first_two_commands_are_those_that_ci_calls():
     assert 'bash -c "$test_command"' in script
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", ["README.md", "experiments/README.md"])
+def test_links_lead_somewhere(path):
+    folder = (ROOT / path).parent
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / path).read_text()):
+        assert target.startswith("http") or (folder / target).exists(), target

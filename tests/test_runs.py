@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import data, runs, train
+from jaxcnn import data, reports, runs, train
 from jaxcnn.experiment import RECIPES, Experiment
 
 # Many short steps, so that a signal sent on the first line of output arrives in the middle.
@@ -282,6 +282,43 @@ def test_a_run_with_everything_on_resumes_to_the_same_bytes(tmp_path, monkeypatc
     events = list((tmp_path / "stopped" / "tensorboard").iterdir())
     assert len(events) == 1
     assert events[0].read_bytes().count(b"loss/validation") == len(trained.history)
+
+
+def test_a_run_with_a_long_warm_up_is_read_back(tmp_path, capsys):
+    """Its schedule would have no steps left if an epoch were one."""
+    flags = ["--epochs", "2", "--warmup-epochs", "1.6", "--schedule", "cosine"]
+    flags += ["--model", "lenet5", "--batch-size", "3000", "--workdir", str(tmp_path / "run")]
+    assert command_line.main(["train", *flags]) == 0
+    assert command_line.main(["evaluate", str(tmp_path / "run")]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_with_its_own_data_only(tmp_path):
+    write_task_data(tmp_path / "data.npz", "multi_class")
+    experiment = Experiment(epochs=1, data=str(tmp_path / "data.npz"))
+    runs.run(experiment, tmp_path / "run")
+    with np.load(tmp_path / "data.npz") as arrays:
+        changed = dict(arrays)
+    changed["train_images"] = changed["train_images"] ^ 1
+    np.savez(tmp_path / "data.npz", **changed)
+    with pytest.raises(ValueError, match="is no longer what the run in"):
+        runs.run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
+
+
+def test_an_extended_run_can_be_stopped_while_it_is_measured(tmp_path, monkeypatch):
+    tiny = Experiment(model="lenet5", epochs=1, batch_size=3000)
+    runs.run(tiny, tmp_path / "run")
+    longer = dataclasses.replace(tiny, epochs=2)
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reports, "result_figures", stopped)
+    with pytest.raises(runs.Interrupted, match="stopped after training"):
+        runs.run(longer, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / "result.json").exists()
+    monkeypatch.undo()
+    assert runs.run(longer, tmp_path / "run", resume=True)["steps"] == 6
 
 
 def test_tensorboard_is_an_extra(tmp_path, monkeypatch):

@@ -1,12 +1,15 @@
 """Several runs in one command: their folders, their summary, and going on after an interruption."""
 
 import json
+import os
+import shutil
+import signal
 import statistics
 
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import runs, sweeps
+from jaxcnn import runs, sweeps, train
 from jaxcnn.experiment import Experiment
 
 TINY = Experiment(model="lenet5", epochs=1, batch_size=1000)
@@ -38,28 +41,37 @@ def test_a_run_for_each_seed_and_their_summary(swept):
     assert stored == {name: value for name, value in summary.items() if name != "workdir"}
 
 
-def test_an_interrupted_sweep_goes_on(swept, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch, capsys):
     """The second run is stopped in the middle: the first one stays, the second one goes on."""
-    folder, started = tmp_path / "sweep", []
-    run = runs.run
+    folder, saved = tmp_path / "sweep", []
+    save, run = train.save, runs.run
 
-    def stopped_in_the_second(experiment, where, **options):
-        started.append(where.name)
-        if len(started) == 2:
-            raise runs.Interrupted("stopped")
-        return run(experiment, where, **options)
+    def save_and_stop(where, snapshot):
+        save(where, snapshot)
+        saved.append(where.parent.name)
+        if saved[-1] == "seed5":
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(runs, "run", stopped_in_the_second)
-    flags = ["train", *FLAGS, "--seeds", "3", "5", "--workdir", str(folder)]
-    assert command_line.main(flags) == 130
+    monkeypatch.setattr(train, "save", save_and_stop)
+    flags = ["train", "--model", "lenet5", "--epochs", "2", "--batch-size", "1000"]
+    assert command_line.main([*flags, "--seeds", "3", "5", "--workdir", str(folder)]) == 130
     assert f"jaxcnn train --workdir {folder} --resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    went_on = []
+
+    def watched(experiment, where, *, resume, **options):
+        went_on.append((where.name, resume))
+        return run(experiment, where, resume=resume, **options)
+
+    monkeypatch.setattr(runs, "run", watched)
     assert command_line.main(["train", "--workdir", str(folder), "--resume"]) == 0
-    assert started == ["seed3", "seed5", "seed5"]
+    assert went_on == [("seed5", True)]
     out = capsys.readouterr().out
-    mean = swept[0]["test_accuracy"]["mean"]
-    assert out.splitlines()[-2].startswith(f"test accuracy: {mean:.4f} ± ")
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["test_accuracy"] == swept[0]["test_accuracy"]
+    mean = summary["test_accuracy"]["mean"]
+    assert out.splitlines()[-2].startswith(f"test accuracy: {mean:.4f} ± ")
+    results = [json.loads((folder / f"seed{n}" / "result.json").read_text()) for n in (3, 5)]
+    assert summary["test_accuracy"]["values"] == [r["test_accuracy"] for r in results]
 
 
 def test_cross_validation_holds_out_each_fold(tmp_path):
@@ -72,6 +84,24 @@ def test_cross_validation_holds_out_each_fold(tmp_path):
     for number in range(2):
         config = runs.read_config(folder / f"seed0-fold{number}")
         assert (config.folds, config.fold) == (2, number)
+
+
+def test_a_run_killed_in_its_first_save_starts_anew(swept, tmp_path):
+    """What such a kill leaves: a folder with an unfinished checkpoint."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(swept[1], folder)
+    for name in ("result.json", "pictures", "metrics.jsonl"):
+        path = folder / "seed5" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(folder / "seed5" / "checkpoints")
+    (folder / "seed5" / "checkpoints" / "9.orbax-checkpoint-tmp-1").mkdir(parents=True)
+    summary = sweeps.run(TINY, folder, resume=True)
+    assert summary["test_accuracy"] == swept[0]["test_accuracy"]
+
+
+def test_other_seeds_are_refused_on_resume(swept):
+    with pytest.raises(ValueError, match=r"a resumed sweep keeps its seeds, \[3, 5\], got \[4\]"):
+        sweeps.run(TINY, swept[1], seeds=[4], resume=True)
 
 
 def test_another_configuration_is_refused(swept, capsys):

@@ -48,8 +48,8 @@ def summarize(counts: Counts) -> dict[str, float]:
 
     ``loss`` and what else is a sum over examples becomes a mean. Depending on the keys, there are
     ``accuracy`` (every label right, where there are several), ``top_5_accuracy``; ``precision``,
-    ``recall`` and ``f1`` (of one yes-or-no label), or their ``_macro`` means over the classes that
-    occur in labels or predictions, and for several labels the ``_micro`` ones too;
+    ``recall`` and ``f1`` (where their counts are scalars), or their ``_macro`` means over the
+    classes that occur in labels or predictions, and for labels ``[L]`` the ``_micro`` ones too;
     ``calibration_error`` (expected, 15 bins); ``mae``, ``rmse``, ``r2`` (means over outputs; R
     squared of a constant target is 1 if it is met and 0 otherwise). Counts of training steps also
     give ``objective`` and ``gradient_norm``, means over the steps.
@@ -107,9 +107,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
 def _averages(found: Any, wrong: Any, missed: Any, *, micro: bool) -> dict[str, Any]:
     names = Scores._fields[:3]
-    if micro and len(found) == 1:
-        scores = precision_recall_f1(found, wrong, missed)
-        return {name: score[0] for name, score in zip(names, scores[:3], strict=True)}
+    if not np.ndim(found):
+        return dict(zip(names, precision_recall_f1(found, wrong, missed)[:3], strict=True))
     # As in scikit-learn, all labels of several count, but only those classes that occur.
     seen = (found + wrong + missed > 0) | micro
     scores = precision_recall_f1(found[seen], wrong[seen], missed[seen])

@@ -20,7 +20,6 @@ _POOLS: dict[str, Callable[..., jax.Array]] = {
     "avg": ops.avg_pool,
     "sum": ops.sum_pool,
 }
-_NORMS = {"batch": BatchNorm, "group": GroupNorm}
 
 
 class ClassicCNN(nn.Module):
@@ -35,6 +34,8 @@ class ClassicCNN(nn.Module):
       spatial_dropout: rate of the dropout of whole feature maps, before the one of values.
       pool: ``"max"``, ``"avg"``, ``"sum"`` or ``"none"``.
       norm: ``"none"``, ``"batch"`` or ``"group"`` normalisation after the convolution.
+      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_groups: how many groups of channels group norm has.
       noise: standard deviation of the normal noise added to the activations in training.
       dtype: type to compute in.
 
@@ -54,6 +55,8 @@ class ClassicCNN(nn.Module):
     spatial_dropout: float = 0.0
     pool: Literal["max", "avg", "sum", "none"] = "max"
     norm: Literal["none", "batch", "group"] = "none"
+    norm_momentum: float = 0.9
+    norm_groups: int = 8
     noise: float = 0.0
     dtype: Any = jnp.float32
 
@@ -62,7 +65,7 @@ class ClassicCNN(nn.Module):
         _check_choice("pool", self.pool, (*_POOLS, "none"))
         # A bias in front of a normalisation would be subtracted again.
         self.conv = Conv(32, 5, use_bias=self.norm == "none", dtype=self.dtype)
-        self.conv_norm = _norm_layer(self.norm)
+        self.conv_norm = _norm_layer(self)
         self.add_noise = GaussianNoise(self.noise)
         self.drop_maps = Dropout(self.spatial_dropout, unit="channel")
         self.drop = Dropout(self.dropout)
@@ -139,6 +142,8 @@ class SmallVGG(nn.Module):
       num_classes: number of outputs.
       widths: channels of each stage of two convolutions.
       norm: ``"batch"``, ``"group"`` or ``"none"``: normalisation after each convolution.
+      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_groups: how many groups of channels group norm has.
       dropout: rate of the dropout in front of each dense layer.
       dtype: type to compute in.
 
@@ -149,6 +154,8 @@ class SmallVGG(nn.Module):
     num_classes: int
     widths: tuple[int, ...] = (32, 64, 128)
     norm: Literal["none", "batch", "group"] = "batch"
+    norm_momentum: float = 0.9
+    norm_groups: int = 8
     dropout: float = 0.3
     dtype: Any = jnp.float32
 
@@ -158,7 +165,7 @@ class SmallVGG(nn.Module):
         self.convs = [
             Conv(width, 3, use_bias=self.norm == "none", dtype=self.dtype) for width in widths
         ]
-        self.norms = [_norm_layer(self.norm) for _ in widths]
+        self.norms = [_norm_layer(self) for _ in widths]
         self.drop = Dropout(self.dropout)
         self.hidden = Dense(128, dtype=self.dtype)
         self.output = Dense(self.num_classes, dtype=self.dtype)
@@ -186,9 +193,12 @@ class SmallVGG(nn.Module):
         return _logits(self.output(x))
 
 
-def _norm_layer(kind: str) -> Any:
-    _check_choice("norm", kind, ("none", *_NORMS))
-    return None if kind == "none" else _NORMS[kind]()
+def _norm_layer(model: ClassicCNN | SmallVGG) -> Any:
+    """The normalisation that a network asks for, or None."""
+    _check_choice("norm", model.norm, ("none", "batch", "group"))
+    if model.norm == "batch":
+        return BatchNorm(momentum=model.norm_momentum)
+    return GroupNorm(model.norm_groups) if model.norm == "group" else None
 
 
 def _check_choice(name: str, value: str, accepted: Iterable[str]) -> None:

@@ -34,7 +34,7 @@ class EpochBatches(Protocol):
 
 
 class DivergedError(RuntimeError):
-    """The training loss is no longer a finite number."""
+    """A loss or a norm is no longer a finite number."""
 
 
 def fit(
@@ -83,7 +83,7 @@ def fit(
 
     Raises:
       ValueError: if ``epochs`` is not positive, or what is monitored is not in the history.
-      DivergedError: if an epoch's training loss is not finite; nothing is saved after that.
+      DivergedError: if a number of an epoch's row is not finite; nothing is saved after that.
 
     Example:
       >>> import optax
@@ -232,17 +232,17 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 def _row(
     epoch: int, state: TrainState, counts: Counts | None, validation: dict[str, float] | None
 ) -> dict[str, float]:
-    metrics = summarize(counts or {})
-    for name in ("loss", "objective"):
-        if not math.isfinite(metrics.get(name, 0.0)):
-            raise DivergedError(
-                f"the training {name} became {metrics[name]} in epoch {epoch + 1} "
-                f"(by step {int(state.step)}); try a smaller learning rate"
-            )
     row: dict[str, float] = {"epoch": epoch + 1, "step": int(state.step)}
-    row |= {f"train_{name}": value for name, value in metrics.items()}
+    row |= {f"train_{name}": value for name, value in summarize(counts or {}).items()}
     row["parameter_norm"] = float(_norm(state.params))
-    return row | {f"validation_{name}": value for name, value in (validation or {}).items()}
+    row |= {f"validation_{name}": value for name, value in (validation or {}).items()}
+    for name, value in row.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"{name} became {value} in epoch {epoch + 1} (by step {int(state.step)}); "
+                "try a smaller learning rate"
+            )
+    return row
 
 
 def _one_behind(

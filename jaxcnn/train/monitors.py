@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import optax
-
 Row = dict[str, float]
+
+THRESHOLD = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,8 @@ class ReduceOnPlateau:
     """Take smaller steps when validation no longer gets better.
 
     Attributes:
-      patience: epochs in a row without an improvement before a reduction, >= 1.
+      patience: epochs in a row without an improvement (by a ten-thousandth of the best value)
+        before a reduction, >= 1.
       factor: what the learning rate is multiplied by then, in (0, 1).
       monitor: a metric of the history's rows, smaller is better.
 
@@ -91,7 +92,8 @@ class ReduceOnPlateau:
       0.5
 
     Reference:
-      ``optax.contrib.reduce_on_plateau``, which it runs over the history.
+      ``optax.contrib.reduce_on_plateau`` and torch's ``ReduceLROnPlateau``, here as a function of
+      the history.
     """
 
     patience: int
@@ -105,11 +107,14 @@ class ReduceOnPlateau:
 
     def scale(self, history: Sequence[Row]) -> float:
         """The product of the reductions so far."""
-        transform = optax.contrib.reduce_on_plateau(self.factor, self.patience)
-        state = transform.init({})
+        best, waited, scale = math.inf, 0, 1.0
         for row in history:
-            _, state = transform.update({}, state, value=monitored(row, self.monitor))
-        return float(state.scale)
+            value = monitored(row, self.monitor)
+            improved = value < best * (1 - THRESHOLD)
+            best, waited = (value, 0) if improved else (best, waited + 1)
+            if waited == self.patience:
+                scale, waited = scale * self.factor, 0
+        return scale
 
 
 def monitored(row: Row, name: str) -> float:

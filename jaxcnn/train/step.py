@@ -70,7 +70,8 @@ def make_train_step(
       ema_decay: share of the moving average kept at each step, in (0, 1); at step t no more than
         (1 + t) / (10 + t), so that it forgets the initial values. Needs a state with an average.
       frozen: patterns of parameters (see `jaxcnn.parameters.select`) without gradient. Modules
-        that a pattern names run in evaluation mode: running statistics, no dropout.
+        that a pattern names (``block`` or ``block/*``, not ``*kernel``) run in evaluation mode:
+        running statistics, no dropout.
 
     Returns:
       ``step(state, batch) -> (state, counts)``. The given state is donated: its buffers are
@@ -193,7 +194,8 @@ def make_predict_step(
         outputs = []
         for view in (lambda images: images, *views):
             seen = view(images) if preprocess is None else preprocess.normalize(view(images))
-            outputs.append(model.apply(state.eval_variables, seen, train=False))
+            answer = model.apply(state.eval_variables, seen, train=False)
+            outputs.append(_at_least_float32(answer))
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
     return jax.jit(step)
@@ -238,8 +240,15 @@ def _make_objective(
                 rngs={"dropout": key},
                 mutable=["batch_stats", "intermediates"],
             )
+        outputs = _at_least_float32(outputs)
         values = _per_example(task.objective, outputs, part)
         for aux_outputs in _aux_logits(updated.get("intermediates", {})):
+            if aux_outputs.shape != outputs.shape:
+                raise ValueError(
+                    f"aux_logits must have the shape of the outputs {outputs.shape}, "
+                    f"got {aux_outputs.shape}"
+                )
+            aux_outputs = _at_least_float32(aux_outputs)
             values = values + aux_weight * _per_example(task.objective, aux_outputs, part)
         losses = _per_example(task.loss, outputs, part)
         counts = task.counts(outputs, part.label, losses, part.mask)
@@ -291,7 +300,8 @@ def _averaged(state: TrainState, decay: float) -> dict[str, chex.ArrayTree]:
     step = state.step.astype(jnp.float32)
     kept = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(
-        lambda old, new: (kept * old + (1 - kept) * new).astype(old.dtype),
+        # Exactly the old value where nothing moved.
+        lambda old, new: (old + (1 - kept) * (new - old)).astype(old.dtype),
         state.average,
         state.variables,
     )
@@ -316,14 +326,20 @@ def _evaluation_mode(patterns: Sequence[str]) -> contextlib.AbstractContextManag
 
     def intercept(call: Any, arguments: Any, options: dict[str, Any], context: Any) -> Any:
         path = "/".join(context.module.path)
-        if any(matches(path, pattern) for pattern in patterns):
+        if any(matches(path, pattern.removesuffix("/*")) for pattern in patterns):
             bound = inspect.signature(context.orig_method).bind(*arguments, **options)
+            bound.apply_defaults()
             if "train" in bound.arguments:
                 bound.arguments["train"] = False
             arguments, options = bound.args, bound.kwargs
         return call(*arguments, **options)
 
     return nn.intercept_methods(intercept) if patterns else contextlib.nullcontext()
+
+
+def _at_least_float32(outputs: jax.Array) -> jax.Array:
+    """Half-precision outputs in float32, so that losses are computed in full precision."""
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
 def _per_example(loss: Callable[..., jax.Array], outputs: jax.Array, batch: Batch) -> jax.Array:

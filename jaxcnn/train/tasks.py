@@ -15,6 +15,7 @@ from jaxcnn import losses, metrics
 from jaxcnn.metrics import Counts
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Answer = tuple[str, float]
 CountMetrics = Callable[[Any, Any, Any, Any], Counts]
 
 
@@ -31,7 +32,8 @@ class Task(NamedTuple):
       overall: ``overall(outputs, labels) -> metrics`` of a whole split in NumPy, for what is no
         sum over batches, or not exact enough as one.
       activate: ``activate(outputs) -> [B, K]``, what a person reads: probabilities or values.
-      answer: ``answer(row, names, top) -> [(name, value), ...]`` in words for one activated row.
+      answer: ``answer(row, names, top) -> [(name, value), ...]`` in words for one activated row;
+        ``top`` best ones, or None for what the task usually says.
       check: ``check(labels, names)``, raises `ValueError` for labels of another task.
       score: the metric that runs are compared by, higher is better.
     """
@@ -43,7 +45,7 @@ class Task(NamedTuple):
     details: CountMetrics
     overall: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     activate: Callable[[Any], jax.Array]
-    answer: Callable[[np.ndarray, Sequence[str], int], list[tuple[str, float]]]
+    answer: Callable[[np.ndarray, Sequence[str], int | None], list[Answer]]
     check: Callable[[np.ndarray, Sequence[str]], None]
     score: str
 
@@ -108,8 +110,14 @@ def binary(
         if len(names) != 2:
             raise ValueError(f"task binary needs 2 classes, got {len(names)}: {', '.join(names)}")
 
-    def answer(row: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
-        return _most_probable(np.array([1 - row[0], row[0]]), names, top)
+    def answer(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
+        return _most_probable(np.array([1 - row[0], row[0]]), names, top or 2)
+
+    def counts(outputs: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Counts:
+        """Of the one label, as scalars, which are summarized without averaging over labels."""
+        of_labels = metrics.label_counts(outputs, labels[:, None], losses, mask)
+        names = ("true_positive", "false_positive", "false_negative")
+        return of_labels | {name: of_labels[name][0] for name in names}
 
     task = multi_label(
         label_smoothing=label_smoothing, focal_gamma=focal_gamma, class_weights=class_weights
@@ -118,8 +126,8 @@ def binary(
         name="binary",
         objective=_with_column(task.objective),
         loss=_with_column(task.loss),
-        counts=_with_column(task.counts),
-        details=_with_column(task.details),
+        counts=counts,
+        details=counts,
         overall=_with_column(task.overall),
         answer=answer,
         check=check,
@@ -139,16 +147,16 @@ def multi_label(
 
     Example:
       >>> task = multi_label()
-      >>> task.answer(np.array([0.9, 0.2, 0.6]), ("shoe", "shirt", "dark"), 3)
+      >>> task.answer(np.array([0.9, 0.2, 0.6]), ("shoe", "shirt", "dark"), None)
       [('shoe', 0.9), ('dark', 0.6)]
     """
 
     def check(labels: np.ndarray, names: Sequence[str]) -> None:
         _check_kind(labels, "multi_label", "a 0 or 1 per label and image", "many_of_many")
 
-    def answer(row: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
-        best = _most_probable(row, names, len(names))
-        return [(name, value) for name, value in best if value > 0.5]
+    def answer(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
+        best = _most_probable(row, names, top or len(names))
+        return best if top else [(name, value) for name, value in best if value > 0.5]
 
     return Task(
         name="multi_label",
@@ -197,14 +205,14 @@ def regression(
         raise ValueError(f"mean and std must be finite and std > 0, got {mean!r} and {std!r}")
     # JAX's strict rank promotion wants [1, D] beside [B, D].
     center, scale = center.reshape(1, -1), scale.reshape(1, -1)
-    distance = (
-        losses.squared_error
-        if huber_delta is None
-        else functools.partial(losses.huber, delta=huber_delta)
-    )
 
     def loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-        return distance(outputs, (labels - center) / scale)
+        return losses.squared_error(outputs, (labels - center) / scale)
+
+    def objective(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+        if huber_delta is None:
+            return loss(outputs, labels)
+        return losses.huber(outputs, (labels - center) / scale, delta=huber_delta)
 
     def counts(outputs: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Counts:
         # Both less the mean: differences stay, and the sums lose no digits to it.
@@ -224,7 +232,7 @@ def regression(
         summary = metrics.summarize({"loss": 0.0, "examples": len(labels), **sums})
         return {name: summary[name] for name in ("mae", "rmse", "r2")}
 
-    def answer(row: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
+    def answer(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
         return [(name, float(value)) for name, value in zip(names, row, strict=True)]
 
     def check(labels: np.ndarray, names: Sequence[str]) -> None:
@@ -232,7 +240,7 @@ def regression(
 
     return Task(
         name="regression",
-        objective=loss,
+        objective=objective,
         loss=loss,
         counts=counts,
         details=counts,
@@ -287,8 +295,8 @@ def _check_kind(labels: np.ndarray, task: str, accepted: str, kind: str) -> None
         )
 
 
-def _most_probable(row: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
-    best = np.argsort(-row, kind="stable")[:top]
+def _most_probable(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
+    best = np.argsort(-row, kind="stable")[: top or 3]
     return [(names[k], float(row[k])) for k in best]
 
 

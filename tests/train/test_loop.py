@@ -230,8 +230,19 @@ def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
     optimizer = optax.sgd(1e30)
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
     state = train.create_state(MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
-    with pytest.raises(train.DivergedError, match="training loss became nan in epoch 1"):
+    with pytest.raises(train.DivergedError, match="train_loss became nan in epoch 1"):
         train.fit(state, step, BATCHES, epochs=2, checkpoint=lambda s: train.save(tmp_path, s))
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_that_explode_in_the_last_step_are_seen(tmp_path):
+    """The loss of an epoch of one step is that before it."""
+    optimizer = optax.sgd(1e30)
+    step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
+    state = train.create_state(MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
+    batches = data.batches(SOURCE, 150)
+    with pytest.raises(train.DivergedError, match="parameter_norm became inf in epoch 1"):
+        train.fit(state, step, batches, epochs=1, checkpoint=lambda s: train.save(tmp_path, s))
     assert not list(tmp_path.iterdir())
 
 

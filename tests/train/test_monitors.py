@@ -1,6 +1,7 @@
 """Early stopping and plateaus as functions of a history, by hand and over drawn histories."""
 
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,15 @@ def test_plateau():
     values = [3, 2, 2, 2, 1, 1, 1, 1, 1]
     scales = [plateau.scale(history(values[:end])) for end in range(len(values) + 1)]
     assert scales == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+@given(st.lists(st.integers(1, 5), max_size=15), st.integers(1, 4))
+def test_a_plateau_is_that_of_optax(values, patience):
+    transform = optax.contrib.reduce_on_plateau(0.5, patience)
+    state = transform.init({})
+    for value in values:
+        _, state = transform.update({}, state, value=float(value))
+    assert train.ReduceOnPlateau(patience, factor=0.5).scale(history(values)) == state.scale
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_frozen_parts_stay_and_do_not_count():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.5)
     optimizer = optax.adamw(1e-2, weight_decay=0.5)
     initial = train.create_state(model, optimizer, SPEC)
-    state, counts = one_step(model, optimizer, frozen=["convs_*", "norms_*", "hidden"], steps=2)
+    state, counts = one_step(model, optimizer, frozen=["convs_*", "norms_*/*", "hidden"], steps=2)
     for name in initial.params:
         same = jax.tree.map(
             lambda a, b: bool((a == b).all()), state.params[name], initial.params[name]
@@ -168,6 +168,37 @@ def test_auxiliary_heads_count_with_their_weight():
     chex.assert_trees_all_close(
         gradients[0.6]["main"], gradients[0.0]["main"], rtol=1e-4, atol=1e-6
     )
+
+
+class Misshaped(TwoHeads):
+    @nn.compact
+    def __call__(self, images, *, train):
+        self.sow("intermediates", "aux_logits", jnp.zeros((len(images), 3)))
+        return models.layers.Dense(10)(ops.flatten(images))
+
+
+def test_auxiliary_outputs_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"aux_logits must have the shape .*\(128, 10\)"):
+        one_step(Misshaped(), optax.sgd(1.0))
+
+
+def test_the_average_of_what_never_moves_is_exact():
+    model = models.create("lenet5", 10)
+    initial = train.create_state(model, optax.sgd(0.5), SPEC)
+    state, _ = one_step(
+        model, optax.sgd(0.5), steps=3, average=True, ema_decay=0.9, frozen=["conv1"]
+    )
+    chex.assert_trees_all_equal(state.average["params"]["conv1"], initial.params["conv1"])
+
+
+def test_half_precision_outputs_are_measured_in_full():
+    half = train.from_functions(
+        lambda key, images: jnp.zeros((784, 10)),
+        lambda params, images, *, train, key: (ops.flatten(images) @ params).astype(jnp.bfloat16),
+    )
+    state = train.create_state(half, optax.sgd(1.0), SPEC)
+    outputs = train.make_predict_step(half, preprocess=PREPROCESS)(state, BATCH.image)
+    assert outputs.dtype == jnp.float32
 
 
 def test_views_are_averaged():

@@ -43,7 +43,9 @@ def test_answers():
         ("c", 0.3),
     ]
     assert train.binary().answer(np.array([0.9]), NAMES, 2)[0] == ("b", 0.9)
-    assert train.multi_label().answer(np.array([0.5, 0.4]), NAMES, 2) == []
+    assert train.multi_label().answer(np.array([0.5, 0.4]), NAMES, None) == []
+    assert train.multi_label().answer(np.array([0.3, 0.4]), NAMES, 1) == [("b", 0.4)]
+    assert len(train.multi_class().answer(np.full(5, 0.2), "abcde", None)) == 3
     assert train.regression().answer(np.array([3.0, 4.0]), NAMES, 1) == [("a", 3.0), ("b", 4.0)]
 
 
@@ -53,7 +55,8 @@ def test_regression_works_in_standard_deviations():
     np.testing.assert_allclose(task.loss(outputs, targets), [(1 + 4) / 2])
     np.testing.assert_allclose(task.activate(outputs), [[12.0, 0.0]])
     huber = train.regression(mean=[10.0, 0.0], std=[2.0, 0.5], huber_delta=1.0)
-    np.testing.assert_allclose(huber.loss(outputs, targets), [(0.5 + 1.5) / 2])
+    np.testing.assert_allclose(huber.objective(outputs, targets), [(0.5 + 1.5) / 2])
+    np.testing.assert_array_equal(huber.loss(outputs, targets), task.loss(outputs, targets))
 
 
 @pytest.mark.parametrize("std", [[0.0], [-1.0], [np.nan], [np.inf]])
