@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 
 # Many tests, and the processes they start, compile the same initialisation or the same step.
@@ -28,3 +29,21 @@ def key(request: pytest.FixtureRequest) -> jax.Array:
     seed = sum(request.node.nodeid.encode())
     print(f"key: jax.random.key({seed})")
     return jax.random.key(seed)
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A data file of 400 small images of three classes, for runs that are about something else."""
+    rng = np.random.default_rng(0)
+    levels = rng.uniform(0, 1, 400)
+    images = np.round(255 * levels[:, None, None, None] * np.ones((1, 8, 8, 1))).astype(np.uint8)
+    labels = (levels * 2.999).astype(int)
+    path = tmp_path_factory.mktemp("few") / "few_images.npz"
+    np.savez(
+        path,
+        train_images=images[:300],
+        train_labels=labels[:300],
+        test_images=images[300:],
+        test_labels=labels[300:],
+    )
+    return str(path)

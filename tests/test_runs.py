@@ -99,11 +99,11 @@ def test_inspect_prints_tables_and_draws(finished, capsys, tmp_path):
     assert "conv2  10x10x16      14x14" in out
 
 
-def test_a_second_run_never_overwrites_the_first(tmp_path, monkeypatch):
+def test_a_second_run_never_overwrites_the_first(few_images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tiny = Experiment(model="lenet5", epochs=1, batch_size=3000)
+    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
     folders = [runs.run(tiny)["workdir"] for _ in range(2)]
-    name = "runs/lenet5-fashion_mnist_slice-seed0"
+    name = "runs/classic_cnn-few_images-seed0"
     assert folders == [name, f"{name}-2"]
     results = [json.loads((Path(folder) / "result.json").read_text()) for folder in folders]
     assert results[0]["params_sha256"] == results[1]["params_sha256"]
@@ -284,10 +284,10 @@ def test_a_run_with_everything_on_resumes_to_the_same_bytes(tmp_path, monkeypatc
     assert events[0].read_bytes().count(b"loss/validation") == len(trained.history)
 
 
-def test_a_run_with_a_long_warm_up_is_read_back(tmp_path, capsys):
+def test_a_run_with_a_long_warm_up_is_read_back(few_images, tmp_path, capsys):
     """Its schedule would have no steps left if an epoch were one."""
     flags = ["--epochs", "2", "--warmup-epochs", "1.6", "--schedule", "cosine"]
-    flags += ["--model", "lenet5", "--batch-size", "3000", "--workdir", str(tmp_path / "run")]
+    flags += ["--data", few_images, "--batch-size", "100", "--workdir", str(tmp_path / "run")]
     assert command_line.main(["train", *flags]) == 0
     assert command_line.main(["evaluate", str(tmp_path / "run")]) == 0
     assert "test accuracy" in capsys.readouterr().out
@@ -305,8 +305,8 @@ def test_a_run_goes_on_with_its_own_data_only(tmp_path):
         runs.run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
 
 
-def test_an_extended_run_can_be_stopped_while_it_is_measured(tmp_path, monkeypatch):
-    tiny = Experiment(model="lenet5", epochs=1, batch_size=3000)
+def test_an_extended_run_can_be_stopped_while_it_is_measured(few_images, tmp_path, monkeypatch):
+    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
     runs.run(tiny, tmp_path / "run")
     longer = dataclasses.replace(tiny, epochs=2)
 
@@ -346,19 +346,19 @@ def test_the_learning_rate_finder(tmp_path, capsys):
 
 
 MODEL_FILE = """
-from jaxcnn.models import LeNet5
+from jaxcnn.models import ClassicCNN
 
 def make_model(num_classes):
-    return LeNet5(num_classes)
+    return ClassicCNN(num_classes)
 """
 
 
-def test_a_network_from_a_file(tmp_path, capsys):
+def test_a_network_from_a_file(few_images, tmp_path, capsys):
     """It is executed only where the user names it: a run's folder alone never decides that."""
     (tmp_path / "net.py").write_text(MODEL_FILE)
     model = f"{tmp_path / 'net.py'}:make_model"
     folder = str(tmp_path / "run")
-    flags = ["--epochs", "1", "--batch-size", "3000"]
+    flags = ["--data", few_images, "--epochs", "1", "--batch-size", "100"]
     assert command_line.main(["train", "--model", model, *flags, "--workdir", folder]) == 0
     assert command_line.main(["evaluate", folder]) == 2
     assert f"if you trust it, add --model {model}" in capsys.readouterr().err

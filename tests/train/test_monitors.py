@@ -58,8 +58,9 @@ def test_plateau():
     assert scales == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
 
 
-@given(st.lists(st.integers(1, 5), max_size=15), st.integers(1, 4))
-def test_a_plateau_is_that_of_optax(values, patience):
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_plateau_is_that_of_optax(patience):
+    values = [5, 4, 4, 3, 3, 3, 3, 2, 3]
     transform = optax.contrib.reduce_on_plateau(0.5, patience)
     state = transform.init({})
     for value in values:
