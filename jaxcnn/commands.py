@@ -19,14 +19,20 @@ _Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
 @dataclasses.dataclass(frozen=True)
-class Train:
-    """Train a network and measure it; without arguments, the classical CNN on real images."""
+class _Configured:
+    """A command that takes the whole configuration."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=Experiment
     )
     recipe: Literal["plain", "modern"] = "plain"
     """Preset of the settings below, which flags overrule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(_Configured):
+    """Train a network and measure it; without arguments, the classical CNN on real images."""
+
     workdir: Path | None = None
     """Folder for the run, new or empty; by default runs/<model>-<data>-seed<seed>."""
     resume: bool = False
@@ -73,14 +79,9 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
-class FindLearningRate:
+class FindLearningRate(_Configured):
     """Try growing learning rates for a few hundred steps, and suggest one."""
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=Experiment
-    )
-    recipe: Literal["plain", "modern"] = "plain"
-    """Preset of the settings below, which flags overrule."""
     workdir: Path | None = None
     """Folder for the picture, new or empty; by default runs/<model>-<data>-learning-rate."""
     low: float = 1e-6

@@ -47,7 +47,7 @@ def run(
     console: rich.console.Console | None = None,
     tensorboard: bool = False,
 ) -> dict[str, Any]:
-    """Train an experiment in a folder and measure it on the test split, read once, at the end.
+    """Train an experiment in a folder and measure it on the test split, once, at the end.
 
     Everything is checked before the folder is made or anything compiled. Call it in the main
     thread: SIGINT and SIGTERM stop it cleanly.
@@ -79,9 +79,7 @@ def run(
       18
     """
     began = time.monotonic()
-    if Path(experiment.data).suffix:
-        # A run's folder is read from anywhere.
-        experiment = dataclasses.replace(experiment, data=str(Path(experiment.data).absolute()))
+    experiment = with_absolute_data(experiment)
     if resume:
         _check_resumable(experiment, workdir)
     parts = assemble(experiment)
@@ -223,6 +221,13 @@ def run_name(experiment: Experiment) -> str:
     """What a run's folder is called after: the network and the data."""
     model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
     return f"{model}-{Path(experiment.data).stem}"
+
+
+def with_absolute_data(experiment: Experiment) -> Experiment:
+    """The experiment with the absolute path of its data file, so that it is found from anywhere."""
+    if not Path(experiment.data).suffix:
+        return experiment
+    return dataclasses.replace(experiment, data=str(Path(experiment.data).absolute()))
 
 
 def check_free(workdir: str | Path | None) -> None:

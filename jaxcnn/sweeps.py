@@ -64,6 +64,7 @@ def run(
       ValueError: if a seed is given twice, or the folder will not do.
       Interrupted: if it was stopped by a signal, after saving.
     """
+    experiment = runs.with_absolute_data(experiment)
     if resume:
         if workdir is None or not is_sweep(Path(workdir)):
             raise ValueError(f"resume needs the folder of a sweep, got {workdir}")

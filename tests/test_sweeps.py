@@ -101,6 +101,19 @@ def test_a_run_killed_in_its_first_save_starts_anew(swept, tiny, tmp_path):
     assert summary["test_accuracy"] == swept[0]["test_accuracy"]
 
 
+def test_a_sweep_is_found_from_another_folder(few_images, tmp_path, monkeypatch):
+    """Its data file was named relative to the folder it was started in."""
+    shutil.copy(few_images, tmp_path / "few.npz")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    flags = ["train", "--data", "few.npz", "--epochs", "1", "--batch-size", "100", "--seeds", "3"]
+    assert command_line.main([*flags, "--workdir", "sweep"]) == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "sweep" / "summary.json").unlink()
+    assert command_line.main(["train", "--workdir", "../sweep", "--resume"]) == 0
+    assert (tmp_path / "sweep" / "summary.json").is_file()
+
+
 def test_other_seeds_are_refused_on_resume(swept, tiny):
     with pytest.raises(ValueError, match=r"a resumed sweep keeps its seeds, \[3, 5\], got \[4\]"):
         sweeps.run(tiny, swept[1], seeds=[4], resume=True)
