@@ -23,11 +23,31 @@ PUBLIC = (
 
 # Imports only go down: a module may import its own floor and those before it.
 FLOORS = (
-    ("shapes", "parameters", "batch", "ops", "image", "losses", "metrics", "regularizers", "data"),
+    (
+        "shapes",
+        "parameters",
+        "batch",
+        "costs",
+        "ops",
+        "image",
+        "losses",
+        "metrics",
+        "regularizers",
+        "data",
+    ),
     ("models",),
     ("train",),
     ("inspection", "plots", "reports", "progress", "event_files"),
-    ("experiment", "model_files", "assembly", "runs", "sweeps", "commands", "__main__"),
+    (
+        "experiment",
+        "model_files",
+        "assembly",
+        "runs",
+        "sweeps",
+        "benchmark",
+        "commands",
+        "__main__",
+    ),
 )
 # Rooms on one floor, or above it, that still must not know each other.
 FORBIDDEN = (

@@ -5,7 +5,7 @@ Each is called as ``model.apply(variables, images, train=...)`` and is
 float32 whatever the network computes in.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -13,7 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops
-from jaxcnn.models.layers import BatchNorm, Conv, Dense, Dropout, GaussianNoise, GroupNorm
+from jaxcnn.models.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    GroupNorm,
+    check_choice,
+    float32_logits,
+)
 
 _POOLS: dict[str, Callable[..., jax.Array]] = {
     "max": ops.max_pool,
@@ -62,7 +71,7 @@ class ClassicCNN(nn.Module):
 
     def setup(self) -> None:
         """Name the layers."""
-        _check_choice("pool", self.pool, (*_POOLS, "none"))
+        check_choice("pool", self.pool, (*_POOLS, "none"))
         # A bias in front of a normalisation would be subtracted again.
         self.conv = Conv(32, 5, use_bias=self.norm == "none", dtype=self.dtype)
         self.conv_norm = _norm_layer(self)
@@ -90,7 +99,7 @@ class ClassicCNN(nn.Module):
     def head(self, features: jax.Array, train: bool) -> jax.Array:
         """Feature maps to logits."""
         x = nn.relu(self.hidden(ops.flatten(features)))
-        return _logits(self.output(x))
+        return float32_logits(self.output(x))
 
 
 class LeNet5(nn.Module):
@@ -132,7 +141,7 @@ class LeNet5(nn.Module):
         """Feature maps to logits."""
         del train
         x = nn.tanh(self.hidden1(ops.flatten(features)))
-        return _logits(self.output(nn.tanh(self.hidden2(x))))
+        return float32_logits(self.output(nn.tanh(self.hidden2(x))))
 
 
 class SmallVGG(nn.Module):
@@ -190,22 +199,12 @@ class SmallVGG(nn.Module):
         """Feature maps to logits."""
         x = self.drop(ops.flatten(features), train=train)
         x = self.drop(nn.relu(self.hidden(x)), train=train)
-        return _logits(self.output(x))
+        return float32_logits(self.output(x))
 
 
 def _norm_layer(model: ClassicCNN | SmallVGG) -> Any:
     """The normalisation that a network asks for, or None."""
-    _check_choice("norm", model.norm, ("none", "batch", "group"))
+    check_choice("norm", model.norm, ("none", "batch", "group"))
     if model.norm == "batch":
         return BatchNorm(momentum=model.norm_momentum)
     return GroupNorm(model.norm_groups) if model.norm == "group" else None
-
-
-def _check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
-
-
-def _logits(x: jax.Array) -> jax.Array:
-    """Half-precision outputs as float32, so that losses are computed in full precision."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

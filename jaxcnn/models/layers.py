@@ -4,7 +4,7 @@ Kernels start Glorot-uniform, biases zero (Keras's defaults). Parameters are flo
 the type that a layer computes in, by default that of its input.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -15,6 +15,8 @@ from jaxcnn import ops, shapes
 from jaxcnn.shapes import IntOrInts, Padding
 
 Initializer = Callable[..., jax.Array]
+
+fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 _DROPOUTS = {"value": ops.dropout, "channel": ops.spatial_dropout, "example": ops.drop_path}
 
@@ -261,6 +263,41 @@ class GaussianNoise(nn.Module):
         if not train or self.stddev == 0:
             return x
         return ops.gaussian_noise(self.make_rng("dropout"), x, self.stddev)
+
+
+def conv_before_norm(
+    features: int, window: int, strides: int, dtype: Any, name: str | None = None
+) -> Conv:
+    """A convolution as residual networks have them: centred padding, and no bias.
+
+    The normalisation that follows would subtract a bias again. The kernel starts normal with
+    variance ``2 / fan_out`` (He et al. 2015, as in torchvision).
+    """
+    return Conv(
+        features,
+        window,
+        strides=strides,
+        padding=window // 2,
+        use_bias=False,
+        kernel_init=fan_out_normal,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
+    """Refuse an option that is none of those accepted.
+
+    Raises:
+      ValueError: if ``value`` is not in ``accepted``.
+    """
+    if value not in accepted:
+        raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
+
+
+def float32_logits(x: jax.Array) -> jax.Array:
+    """Half-precision outputs as float32, so that losses are computed in full precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _kernel_and_bias(layer: Any, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array | None]:

@@ -7,11 +7,17 @@ import flax.linen as nn
 
 from jaxcnn import shapes
 from jaxcnn.models.classic import ClassicCNN, LeNet5, SmallVGG
+from jaxcnn.models.efficientnet import EfficientNet
+from jaxcnn.models.resnet import ResNet
 
-_MODELS: dict[str, type[nn.Module]] = {
-    "classic_cnn": ClassicCNN,
-    "lenet5": LeNet5,
-    "small_vgg": SmallVGG,
+# The class of each network, and which of its options the name stands for.
+_MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "classic_cnn": (ClassicCNN, {}),
+    "efficientnet_b0": (EfficientNet, {}),
+    "lenet5": (LeNet5, {}),
+    "resnet18": (ResNet, {}),
+    "resnet50": (ResNet, {"depths": (3, 4, 6, 3), "bottleneck": True}),
+    "small_vgg": (SmallVGG, {}),
 }
 
 
@@ -20,7 +26,7 @@ def names() -> tuple[str, ...]:
 
     Example:
       >>> names()
-      ('classic_cnn', 'lenet5', 'small_vgg')
+      ('classic_cnn', 'efficientnet_b0', 'lenet5', 'resnet18', 'resnet50', 'small_vgg')
     """
     return tuple(sorted(_MODELS))
 
@@ -50,7 +56,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
             f"model must name a network, got {name!r}. {shapes.did_you_mean(name, _MODELS)}"
         )
     (num_classes,) = shapes.ints(num_classes, 1, "num_classes")
-    model = _MODELS[name]
+    model, meaning = _MODELS[name]
     # `parent` and `name` are Linen's own fields.
     accepted = {field.name for field in dataclasses.fields(model)} - {
         "parent",
@@ -63,4 +69,4 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
                 f"model_options of {name} do not include {option!r}. "
                 f"{shapes.did_you_mean(option, accepted)}"
             )
-    return model(num_classes=num_classes, **options)
+    return model(num_classes=num_classes, **{**meaning, **options})

@@ -5,6 +5,7 @@ from jaxcnn.ops.conv import conv_transpose as conv_transpose
 from jaxcnn.ops.conv import depthwise_conv as depthwise_conv
 from jaxcnn.ops.dense import dense as dense
 from jaxcnn.ops.dense import flatten as flatten
+from jaxcnn.ops.implementation import plain_xla as plain_xla
 from jaxcnn.ops.norm import batch_norm as batch_norm
 from jaxcnn.ops.norm import group_norm as group_norm
 from jaxcnn.ops.pool import avg_pool as avg_pool

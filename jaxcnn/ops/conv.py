@@ -4,17 +4,20 @@ Images are ``[B, *spatial, C]``, kernels ``[*spatial, in / groups, out]``. As ev
 learning, "convolution" slides the kernel without flipping it (mathematically: correlation).
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn import shapes
+from jaxcnn.ops import plain
+from jaxcnn.ops.cpu import conv as cpu
+from jaxcnn.ops.cpu.positions import Windows
 from jaxcnn.ops.dense import add_bias
+from jaxcnn.ops.implementation import Implementation, is_own
 from jaxcnn.shapes import IntOrInts, Padding
-
-_LAYOUTS = {1: ("NHC", "HIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
 
 
 def conv(
@@ -26,6 +29,7 @@ def conv(
     padding: Padding = "SAME",
     dilation: IntOrInts = 1,
     groups: int = 1,
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Convolution: at each position, the dot product of the kernel with the pixels under it.
 
@@ -41,6 +45,8 @@ def conv(
         ``(low, high)`` pair per dimension.
       dilation: distance between the kernel's taps.
       groups: splits input and output channels into groups that do not see each other.
+      implementation: ``"auto"`` has formulations of its own on the CPU, where they are faster;
+        ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
 
     Returns:
       ``[B, *output, out]`` in the dtype of ``images``.
@@ -62,26 +68,58 @@ def conv(
     rank, groups = _check_operands(images, kernel, groups)
     strides = shapes.ints(strides, rank, "strides")
     dilation = shapes.ints(dilation, rank, "dilation")
-    window = shapes.dilated(kernel.shape[:-2], dilation)
-    pairs = shapes.pairs(padding, images.shape[1:-1], window, strides)
-    if any(low >= size for (low, _), size in zip(pairs, window, strict=True)):
-        # Such padding makes that of the gradient negative, which XLA for CPU in jaxlib 0.10 reads
-        # out of bounds (openxla/xla#48713); so it becomes a step of its own.
-        edges = [(low, high, 0) for low, high in pairs]
-        images = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-        pairs = ((0, 0),) * rank
-    layout = _LAYOUTS[rank]
-    output = lax.conv_general_dilated(
+    extents = shapes.dilated(kernel.shape[:-2], dilation)
+    pairs = shapes.pairs(padding, images.shape[1:-1], extents, strides)
+    windows = Windows(kernel.shape[:-2], strides, tuple(pairs), dilation)
+    if is_own(implementation):
+        output = _conv(images, kernel, windows, groups)
+    else:
+        output = plain.conv(images, kernel, windows, groups=groups)
+    return output if bias is None else add_bias(output, bias)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(images: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
+    return lax.platform_dependent(
         images,
         kernel,
-        window_strides=strides,
-        padding=pairs,
-        rhs_dilation=dilation,
-        dimension_numbers=(*layout, layout[0]),
-        feature_group_count=groups,
+        cpu=functools.partial(cpu.conv, windows=windows, groups=groups),
+        default=functools.partial(plain.conv, windows=windows, groups=groups),
     )
-    output = _keep_half_apart(output)
-    return output if bias is None else add_bias(output, bias)
+
+
+def _conv_forward(
+    images: jax.Array, kernel: jax.Array, windows: Windows, groups: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _conv(images, kernel, windows, groups), (images, kernel)
+
+
+def _conv_backward(
+    windows: Windows, groups: int, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = residuals
+
+    def of(module: ModuleType, name: str, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
+        function = getattr(module, name)
+        return functools.partial(function, windows=windows, groups=groups, shape=shape)
+
+    # One choice for each, so that a gradient nobody asks for is not computed.
+    of_images = lax.platform_dependent(
+        gradient,
+        kernel,
+        cpu=of(cpu, "input_gradient", images.shape),
+        default=of(plain, "input_gradient", images.shape),
+    )
+    of_kernel = lax.platform_dependent(
+        images,
+        gradient,
+        cpu=of(cpu, "kernel_gradient", kernel.shape),
+        default=of(plain, "kernel_gradient", kernel.shape),
+    )
+    return of_images, of_kernel
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
 
 
 def depthwise_conv(
@@ -92,6 +130,7 @@ def depthwise_conv(
     strides: IntOrInts = 1,
     padding: Padding = "SAME",
     dilation: IntOrInts = 1,
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Convolve each channel with kernels of its own.
 
@@ -103,6 +142,7 @@ def depthwise_conv(
       strides: as in `conv`.
       padding: as in `conv`.
       dilation: as in `conv`.
+      implementation: as in `conv`.
 
     Returns:
       ``[B, *output, C * multiplier]`` in the dtype of ``images``.
@@ -128,6 +168,7 @@ def depthwise_conv(
         padding=padding,
         dilation=dilation,
         groups=images.shape[-1],
+        implementation=implementation,
     )
 
 
@@ -179,35 +220,22 @@ def conv_transpose(
     dilation = shapes.ints(dilation, rank, "dilation")
     window = shapes.dilated(kernel.shape[:-2], dilation)
     pairs = _transposed_padding(padding, images.shape[1:-1], window, strides)
-    layout = _LAYOUTS[rank]
-    output = lax.conv_general_dilated(
-        images,
-        lax.rev(kernel, tuple(range(rank))),
-        window_strides=(1,) * rank,
-        padding=[(max(low, 0), max(high, 0)) for low, high in pairs],
-        lhs_dilation=strides,
-        rhs_dilation=dilation,
-        dimension_numbers=(*layout, layout[0]),
-        feature_group_count=groups,
+    windows = Windows(
+        kernel.shape[:-2],
+        (1,) * rank,
+        tuple((max(low, 0), max(high, 0)) for low, high in pairs),
+        dilation,
     )
+    flipped = lax.rev(kernel, tuple(range(rank)))
+    output = plain.conv(images, flipped, windows, groups=groups, spread=strides)
     # Negative padding is cropped here: XLA for CPU in jaxlib 0.10 misreads it, as in `conv`.
     sizes = output.shape[1:-1]
     kept = [
         slice(max(-low, 0), size - max(-high, 0))
         for (low, high), size in zip(pairs, sizes, strict=True)
     ]
-    output = _keep_half_apart(output[(slice(None), *kept)])
+    output = output[(slice(None), *kept)]
     return output if bias is None else add_bias(output, bias)
-
-
-def _keep_half_apart(output: jax.Array) -> jax.Array:
-    """Keep half-precision convolutions in a row apart on the CPU.
-
-    XLA of jaxlib 0.12.0 fuses them into one kernel there that returns values of unwritten memory.
-    """
-    if output.dtype.itemsize != 2:
-        return output
-    return lax.platform_dependent(output, cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> tuple[int, int]:

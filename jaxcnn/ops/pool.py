@@ -5,10 +5,8 @@ Padding never contributes a value: it is minus infinity to a maximum and nothing
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +14,13 @@ import numpy as np
 from jax import lax
 
 from jaxcnn import shapes
-from jaxcnn.shapes import IntOrInts, Padding, Pairs
+from jaxcnn.ops.cpu import pool as cpu
+from jaxcnn.ops.cpu.positions import Windows
+from jaxcnn.ops.implementation import Implementation, is_own
+from jaxcnn.shapes import IntOrInts, Padding
+
+# The CPU's formulations unroll the window, which is too much of a program for a large one.
+_LARGEST = 64
 
 
 def max_pool(
@@ -25,7 +29,7 @@ def max_pool(
     *,
     strides: IntOrInts | None = None,
     padding: Padding = "VALID",
-    implementation: Literal["auto", "xla"] = "auto",
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Largest value in each window. Among equal values the first one gets the gradient.
 
@@ -35,8 +39,8 @@ def max_pool(
       strides: step between windows; None means the window.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension,
         each smaller than the window.
-      implementation: ``"auto"`` has a gradient of its own on the CPU, many times faster than
-        XLA's; ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
+      implementation: ``"auto"`` has formulations of its own on the CPU, whose gradient is many
+        times faster; ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
 
     Returns:
       ``[B, *output, C]`` in the dtype of ``images``.
@@ -52,14 +56,11 @@ def max_pool(
     Reference:
       ``torch.nn.functional.max_pool2d``, Keras's ``MaxPooling2D``.
     """
-    if implementation not in ("auto", "xla"):
-        raise ValueError(f"implementation must be 'auto' or 'xla', got {implementation!r}")
     images = jnp.asarray(images)
-    sizes, steps, pairs = _geometry(images, window, strides, padding)
-    # The fast gradient unrolls the window, which is too much of a program for a large one.
-    if implementation == "xla" or math.prod(sizes) > 64:
-        return _max_pool_xla(images, sizes, steps, pairs)
-    return _max_pool(images, sizes, steps, pairs)
+    windows = _geometry(images, window, strides, padding)
+    if is_own(implementation) and math.prod(windows.sizes) <= _LARGEST:
+        return _max_pool(images, windows)
+    return _max_pool_xla(images, windows)
 
 
 def sum_pool(
@@ -68,6 +69,7 @@ def sum_pool(
     *,
     strides: IntOrInts | None = None,
     padding: Padding = "VALID",
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Sum of the values in each window; arguments and errors as in `max_pool`.
 
@@ -80,8 +82,8 @@ def sum_pool(
       10.0
     """
     images = jnp.asarray(images)
-    sizes, steps, pairs = _geometry(images, window, strides, padding)
-    return _window_sums(images, sizes, steps, pairs).astype(images.dtype)
+    windows = _geometry(images, window, strides, padding)
+    return _window_sums(images, windows, implementation).astype(images.dtype)
 
 
 def avg_pool(
@@ -91,6 +93,7 @@ def avg_pool(
     strides: IntOrInts | None = None,
     padding: Padding = "VALID",
     count_padding: bool = False,
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Mean of the values in each window.
 
@@ -101,6 +104,7 @@ def avg_pool(
       padding: as in `max_pool`.
       count_padding: divide by the whole window (torch's default) instead of by the pixels of
         the image under it (Keras's rule, and the default).
+      implementation: as in `max_pool`.
 
     Returns:
       ``[B, *output, C]`` in the dtype of ``images``.
@@ -116,11 +120,11 @@ def avg_pool(
       [2.5, 3.0, 3.5, 4.0]
     """
     images = jnp.asarray(images)
-    sizes, steps, pairs = _geometry(images, window, strides, padding)
-    total = _window_sums(images, sizes, steps, pairs)
+    windows = _geometry(images, window, strides, padding)
+    total = _window_sums(images, windows, implementation)
     if count_padding:
-        return (total / math.prod(sizes)).astype(images.dtype)
-    counts = shapes.window_sizes(images.shape[1:-1], sizes, steps, pairs)
+        return (total / math.prod(windows.sizes)).astype(images.dtype)
+    counts = shapes.window_sizes(images.shape[1:-1], windows.sizes, windows.strides, windows.pairs)
     return (total / jnp.asarray(counts[None, ..., None], total.dtype)).astype(images.dtype)
 
 
@@ -151,7 +155,7 @@ def global_avg_pool(images: jax.Array) -> jax.Array:
 
 def _geometry(
     images: jax.Array, window: IntOrInts, strides: IntOrInts | None, padding: Padding
-) -> tuple[tuple[int, ...], tuple[int, ...], Pairs]:
+) -> Windows:
     rank = shapes.spatial_rank(images)
     sizes = shapes.ints(window, rank, "window")
     steps = sizes if strides is None else shapes.ints(strides, rank, "strides")
@@ -161,139 +165,91 @@ def _geometry(
             f"padding must be smaller than the window {sizes}, or a window would see no pixel; "
             f"got {padding!r}"
         )
-    return sizes, steps, pairs
+    return Windows(sizes, steps, tuple(pairs), (1,) * rank)
 
 
-def _window_sums(
-    images: jax.Array, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
-) -> jax.Array:
+def _window_sums(images: jax.Array, windows: Windows, implementation: Implementation) -> jax.Array:
     """Sums in float32 at least: bfloat16 cannot count beyond 256."""
     precise = images.astype(jnp.promote_types(images.dtype, jnp.float32))
-    return _reduce_window(precise, 0, lax.add, sizes, steps, pairs)
+    if is_own(implementation) and math.prod(windows.sizes) <= _LARGEST:
+        return _sum_pool(precise, windows)
+    return _sum_pool_xla(precise, windows)
 
 
-def _max_pool_xla(
-    images: jax.Array, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
-) -> jax.Array:
-    return _reduce_window(images, -jnp.inf, lax.max, sizes, steps, pairs)
+def _max_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
+    return _reduce_window(images, -jnp.inf, lax.max, windows)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _max_pool(
-    images: jax.Array, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
-) -> jax.Array:
-    return _max_pool_xla(images, sizes, steps, pairs)
+def _sum_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
+    return _reduce_window(images, 0, lax.add, windows)
 
 
-def _max_pool_forward(
-    images: jax.Array, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    output = _max_pool_xla(images, sizes, steps, pairs)
-    first = lax.platform_dependent(
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(images: jax.Array, windows: Windows) -> jax.Array:
+    return lax.platform_dependent(
         images,
-        cpu=functools.partial(_first_maximum, sizes=sizes, steps=steps, pairs=pairs),
-        default=lambda images: jnp.zeros(output.shape, jnp.int8),
+        cpu=functools.partial(cpu.max_pool, windows=windows),
+        default=functools.partial(_max_pool_xla, windows=windows),
     )
-    # Each platform uses one of the two, and the compiler drops the other.
-    return output, (images, first)
+
+
+def _max_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    return _max_pool(images, windows), images
 
 
 def _max_pool_backward(
-    sizes: tuple[int, ...],
-    steps: tuple[int, ...],
-    pairs: Pairs,
-    residuals: tuple[jax.Array, jax.Array],
-    gradient: jax.Array,
+    windows: Windows, images: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    images, first = residuals
+    def plain(images: jax.Array, gradient: jax.Array) -> jax.Array:
+        return jax.vjp(lambda images: _max_pool_xla(images, windows), images)[1](gradient)[0]
 
-    def scatter(images: jax.Array, first: jax.Array, gradient: jax.Array) -> jax.Array:
-        return _scatter_to_first(first, gradient, images.shape, sizes, steps, pairs)
-
-    def xla(images: jax.Array, first: jax.Array, gradient: jax.Array) -> jax.Array:
-        del first
-        pool = functools.partial(_max_pool_xla, sizes=sizes, steps=steps, pairs=pairs)
-        return jax.vjp(pool, images)[1](gradient)[0]
-
-    return (lax.platform_dependent(images, first, gradient, cpu=scatter, default=xla),)
+    own = functools.partial(cpu.max_pool_gradient, windows=windows)
+    return (lax.platform_dependent(images, gradient, cpu=own, default=plain),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
-def _first_maximum(
-    images: jax.Array, *, sizes: tuple[int, ...], steps: tuple[int, ...], pairs: Pairs
-) -> jax.Array:
-    """Which position of its window, in raster order, holds each maximum first.
-
-    The positions are compared with each other, never with the pooled output: inside a larger
-    program XLA may compute the images twice with different rounding, and a test for equality
-    would then lose the gradient of a window.
-    """
-    edges = [(low, high, 0) for low, high in pairs]
-    padded = lax.pad(images, _scalar(-jnp.inf, images), [(0, 0, 0), *edges, (0, 0, 0)])
-    spatial = padded.shape[1:-1]
-
-    def values_at(offset: tuple[int, ...]) -> jax.Array:
-        ends = [n - size + start + 1 for n, size, start in zip(spatial, sizes, offset, strict=True)]
-        limits = (padded.shape[0], *ends, padded.shape[-1])
-        return lax.slice(padded, (0, *offset, 0), limits, (1, *steps, 1))
-
-    offsets = list(itertools.product(*map(range, sizes)))
-    best = values_at(offsets[0])
-    first = jnp.zeros(best.shape, jnp.int8)
-    for number, offset in enumerate(offsets[1:], start=1):
-        values = values_at(offset)
-        first = jnp.where(values > best, jnp.int8(number), first)
-        best = jnp.maximum(values, best)
-    return first
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _sum_pool(images: jax.Array, windows: Windows) -> jax.Array:
+    return lax.platform_dependent(
+        images,
+        cpu=functools.partial(cpu.sum_pool, windows=windows),
+        default=functools.partial(_sum_pool_xla, windows=windows),
+    )
 
 
-def _scatter_to_first(
-    first: jax.Array,
-    gradient: jax.Array,
-    shape: tuple[int, ...],
-    sizes: tuple[int, ...],
-    steps: tuple[int, ...],
-    pairs: Pairs,
-) -> jax.Array:
-    """Send each window's gradient to its first maximum, position by position of the window.
-
-    XLA's select-and-scatter walks the windows one by one on a CPU; here each position is one
-    fused pass over all windows.
-    """
-    padded = [n + low + high for n, (low, high) in zip(shape[1:-1], pairs, strict=True)]
-    total = jnp.zeros((shape[0], *padded, shape[-1]), gradient.dtype)
-    for number, offset in enumerate(itertools.product(*map(range, sizes))):
-        share = jnp.where(first == number, gradient, _scalar(0, gradient))
-        spread = [
-            (start, n - start - (count - 1) * step - 1, step - 1)
-            for start, n, count, step in zip(offset, padded, first.shape[1:-1], steps, strict=True)
-        ]
-        total += lax.pad(share, _scalar(0, share), [(0, 0, 0), *spread, (0, 0, 0)])
-    lows = [low for low, _ in pairs]
-    ends = [low + n for low, n in zip(lows, shape[1:-1], strict=True)]
-    return lax.slice(total, (0, *lows, 0), (shape[0], *ends, shape[-1]))
+def _sum_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    # Of the residual only the shape counts, so the compiler drops it.
+    return _sum_pool(images, windows), images
 
 
-def _scalar(value: float, like: jax.Array) -> np.ndarray:
-    return np.asarray(value, like.dtype)
+def _sum_pool_backward(
+    windows: Windows, images: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array]:
+    def plain(images: jax.Array, gradient: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda images: _sum_pool_xla(images, windows), images)(
+            gradient
+        )[0]
+
+    def own(images: jax.Array, gradient: jax.Array) -> jax.Array:
+        return cpu.sum_pool_gradient(gradient, windows, images.shape[1:-1])
+
+    return (lax.platform_dependent(images, gradient, cpu=own, default=plain),)
+
+
+_sum_pool.defvjp(_sum_pool_forward, _sum_pool_backward)
 
 
 def _reduce_window(
-    images: jax.Array,
-    initial: float,
-    combine: Callable[..., jax.Array],
-    sizes: tuple[int, ...],
-    steps: tuple[int, ...],
-    pairs: Pairs,
+    images: jax.Array, initial: float, combine: Callable[..., jax.Array], windows: Windows
 ) -> jax.Array:
     return lax.reduce_window(
         images,
         # A NumPy scalar: lax recognises the monoid, and so its gradient, by a concrete value.
-        _scalar(initial, images),
+        np.asarray(initial, images.dtype),
         combine,
-        window_dimensions=(1, *sizes, 1),
-        window_strides=(1, *steps, 1),
-        padding=((0, 0), *pairs, (0, 0)),
+        window_dimensions=(1, *windows.sizes, 1),
+        window_strides=(1, *windows.strides, 1),
+        padding=((0, 0), *windows.pairs, (0, 0)),
     )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
+from jaxcnn.ops.random_bits import random_words
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
@@ -124,5 +125,7 @@ def _dropped(key: jax.Array, x: jax.Array, rate: float, shape: tuple[int, ...]) 
     shapes.check_floating(x, "x")
     shapes.check_probability(rate, "rate")
     kept = jnp.asarray(1 - rate, jnp.promote_types(x.dtype, jnp.float32))
-    keep = jax.random.bernoulli(key, kept, shape)
+    # Of 2**32 equally probable words; a float32 is exact to 24 bits of them.
+    dropped = (jnp.asarray(rate, jnp.float32) * 2.0**32).astype(jnp.uint32)
+    keep = random_words(key, shape) >= dropped
     return jnp.where(keep, x / kept.astype(x.dtype), jnp.zeros_like(x))

@@ -11,6 +11,7 @@ from jaxcnn.train.loop import evaluate as evaluate
 from jaxcnn.train.loop import fit as fit
 from jaxcnn.train.loop import predict as predict
 from jaxcnn.train.loop import stop_signals as stop_signals
+from jaxcnn.train.memory import keep_freed_memory as keep_freed_memory
 from jaxcnn.train.monitors import EarlyStopping as EarlyStopping
 from jaxcnn.train.monitors import ReduceOnPlateau as ReduceOnPlateau
 from jaxcnn.train.state import TrainState as TrainState

@@ -20,6 +20,7 @@ from jax import lax
 from jaxcnn.batch import Batch
 from jaxcnn.metrics import Counts
 from jaxcnn.parameters import matches, select
+from jaxcnn.train.memory import keep_freed_memory
 from jaxcnn.train.state import AUGMENT, DROPOUT, TrainState, to_variables
 from jaxcnn.train.tasks import Task, multi_class
 
@@ -76,7 +77,8 @@ def make_train_step(
     Returns:
       ``step(state, batch) -> (state, counts)``. The given state is donated: its buffers are
       reused, so only the returned one can be used afterwards. The objective is the mean over the
-      batch's unmasked rows.
+      batch's unmasked rows. On a CPU the process keeps memory that steps free (see
+      `jaxcnn.train.keep_freed_memory`).
 
     Raises:
       ValueError: if ``accumulate`` or ``ema_decay`` is out of range; and when the step is first
@@ -140,6 +142,7 @@ def make_train_step(
         }
         return new, counts
 
+    keep_freed_memory()
     return jax.jit(step, donate_argnames="state")
 
 

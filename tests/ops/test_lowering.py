@@ -71,7 +71,7 @@ CASES |= {
 
 def test_the_table_holds_every_op():
     public = {name for name, op in vars(ops).items() if callable(op) and not name.startswith("_")}
-    assert {name.split()[0] for name in CASES} == public
+    assert {name.split()[0] for name in CASES} == public - {"plain_xla"}
 
 
 def gradient(function):

@@ -188,7 +188,7 @@ def test_the_same_key_drops_the_same_units(op, own, key):
 
 @every_unit
 def test_dropped_units_have_no_gradient_and_leave_nothing_behind(op, own, key):
-    x = 1 + jnp.arange(192.0).reshape(8, 4, 6)
+    x = 1 + jnp.arange(768.0).reshape(32, 4, 6)
     mask = op(key, x, 0.25) > 0
     assert 0 < jnp.sum(mask) < mask.size
     gradient = jax.jit(jax.grad(lambda x: jnp.sum(op(key, x, 0.25))))(x)

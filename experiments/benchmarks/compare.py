@@ -1,0 +1,220 @@
+"""jaxcnn and its peers side by side: the same function first, then interleaved times.
+
+Claim: on a CPU a training step of jaxcnn takes less time than that of Keras, PyTorch or plain Flax.
+
+Command: ``python experiments/benchmarks/compare.py --python torch=.venv-torch/bin/python
+keras=.venv-keras/bin/python``
+Result: results.json beside this file, and the tables of RESULTS.md, which report.py writes from it.
+
+Each peer is a process of its own. First all of them compute loss and gradients from the same
+weights, and must agree. Then fresh processes take turns (A B C A B C ...), each for about a second
+at a time, and the medians over the rounds are compared.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from workloads import WORKLOADS
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+
+
+class Contender:
+    """A peer by name: its script, its environment's Python, and its settings."""
+
+    def __init__(self, name: str, script: str, environment: str, *flags: str, **variables: str):
+        self.name, self.script, self.environment = name, script, environment
+        self.flags, self.variables = flags, variables
+
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("jaxcnn", "peer_jaxcnn.py", "jax"),
+        Contender("flax", "peer_flax.py", "jax"),
+        Contender("keras_tensorflow", "peer_keras.py", "keras", KERAS_BACKEND="tensorflow"),
+        Contender("keras_jax", "peer_keras.py", "keras", KERAS_BACKEND="jax"),
+        Contender("torch", "peer_torch.py", "torch"),
+        Contender("torch_compile", "peer_torch.py", "torch", "--compile"),
+    )
+}
+
+
+class Process:
+    """A running peer."""
+
+    def __init__(self, contender: Contender, pythons: dict[str, str]):
+        self.contender = contender
+        command = [pythons[contender.environment], contender.script, *contender.flags]
+        self.process = subprocess.Popen(
+            command,
+            cwd=HERE,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | contender.variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for the answer."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.contender.name} ended in {request}; see its error above")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def main() -> None:
+    """Check, time, and write the results of every workload asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
+    parser.add_argument("--peers", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
+    parser.add_argument("--python", nargs="*", default=[], help="jax=PATH torch=PATH keras=PATH")
+    parser.add_argument("--dry-run", action="store_true", help="print, and write nothing")
+    options = parser.parse_args()
+    pythons = dict.fromkeys(("jax", "torch", "keras"), sys.executable)
+    pythons |= dict(pair.split("=") for pair in options.python)
+    contenders = [CONTENDERS[name] for name in options.peers]
+    for workload in options.workloads:
+        check(workload, contenders, options.precision, pythons)
+        row = measure(workload, contenders, options, pythons)
+        print_row(row)
+        if not options.dry_run:
+            rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+            RESULTS.write_text(json.dumps([*rows, row], indent=1) + "\n")
+
+
+def check(
+    workload: str, contenders: list[Contender], precision: str, pythons: dict[str, str]
+) -> None:
+    """Every contender computes what plain Flax computes in float32, from the same weights.
+
+    Raises:
+      SystemExit: if one does not.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.npz"
+        with running([CONTENDERS["flax"]], pythons) as (flax,):
+            # One step makes the biases differ from zero.
+            flax.ask(do="load", workload=workload, precision="float32")
+            flax.ask(do="weights", file=str(weights))
+            expected = values(flax, workload, "float32", weights)
+        for contender in contenders:
+            with running([contender], pythons) as (process,):
+                compare(contender.name, values(process, workload, precision, weights), expected)
+
+
+def values(
+    process: Process, workload: str, precision: str, weights: Path
+) -> tuple[float, dict[str, np.ndarray]]:
+    """Loss and gradients of the first batch."""
+    process.ask(do="load", workload=workload, precision=precision, weights=str(weights))
+    file = weights.with_name("gradients.npz")
+    loss = process.ask(do="gradients", file=str(file))["loss"]
+    return loss, dict(np.load(file))
+
+
+def compare(name: str, found: tuple[float, dict[str, np.ndarray]], expected: Any) -> None:
+    """Print how far apart two results are."""
+    loss, gradients = found
+    assert gradients.keys() == expected[1].keys(), gradients.keys() ^ expected[1].keys()
+    apart = abs(loss - expected[0]) / abs(expected[0])
+    worst, cosine = 0.0, 1.0
+    for leaf, reference in expected[1].items():
+        value = gradients[leaf].astype(np.float64)
+        assert value.shape == reference.shape, (leaf, value.shape, reference.shape)
+        scale = np.abs(reference).max()
+        worst = max(worst, float(np.abs(value - reference).max() / scale))
+        norms = np.linalg.norm(value) * np.linalg.norm(reference)
+        cosine = min(cosine, float((value * reference).sum() / norms))
+    print(f"{name}: loss within {apart:.1e}, gradients within {worst:.1e}, cosine {cosine:.6f}")
+
+
+@contextlib.contextmanager
+def running(contenders: list[Contender], pythons: dict[str, str]) -> Iterator[list[Process]]:
+    """The contenders' processes, ended in the end."""
+    processes = [Process(contender, pythons) for contender in contenders]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.close()
+
+
+def measure(
+    workload: str, contenders: list[Contender], options: argparse.Namespace, pythons: dict[str, str]
+) -> dict[str, Any]:
+    """Interleaved times of the training step and of the forward pass."""
+    with running(contenders, pythons) as processes:
+        turns, first = {}, {}
+        for process in processes:
+            name = process.contender.name
+            process.ask(do="load", workload=workload, precision=options.precision)
+            for what in ("train", "forward"):
+                began = time.perf_counter()
+                process.ask(do=what, steps=1)
+                first[name, what] = time.perf_counter() - began
+                process.ask(do=what, steps=3)
+                seconds = process.ask(do=what, steps=3)["seconds"]
+                turns[name, what] = max(1, round(options.seconds / seconds))
+        times: dict[str, dict[str, list[float]]] = {"train": {}, "forward": {}}
+        peak = {}
+        for _ in range(options.rounds):
+            for process in processes:
+                name = process.contender.name
+                for what, found in times.items():
+                    answer = process.ask(do=what, steps=turns[name, what])
+                    found.setdefault(name, []).append(answer["seconds"] * 1000)
+                    peak[name] = answer["peak_mib"]
+        versions = {p.contender.name: p.ask(do="versions")["versions"] for p in processes}
+    return {
+        "workload": workload,
+        "precision": options.precision,
+        "date": datetime.date.today().isoformat(),
+        "versions": versions,
+        "milliseconds": times,
+        "first_step_seconds": {name: first[name, "train"] for name in versions},
+        "peak_mib": peak,
+    }
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """A result for the eye."""
+    for what, times in row["milliseconds"].items():
+        own = statistics.median(times["jaxcnn"]) if "jaxcnn" in times else float("nan")
+        for name, values in times.items():
+            median = statistics.median(values)
+            spread = (max(values) - min(values)) / median
+            print(
+                f"{row['workload']} {row['precision']} {what:8} {name:17} {median:9.2f} ms "
+                f"(spread {spread:4.0%})  jaxcnn takes {own / median:5.2f} of it",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The process of one peer: it answers one JSON request per line until its input ends.
+
+Each peer lives in a process (and, where packages clash, an environment) of its own, so that no
+runtime's threads or memory disturb another's. NumPy is all that this file needs.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from workloads import WORKLOADS, Workload
+
+BATCHES = 4  # distinct batches, visited in turn
+
+
+class Peer(Protocol):
+    """What a peer implements. Weights and gradients bear jaxcnn's names and layouts."""
+
+    def load(
+        self,
+        workload: Workload,
+        precision: str,
+        weights: dict[str, np.ndarray] | None,
+        data: list[tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        """Build network and optimizer, take the weights, and hold the batches ready.
+
+        With ``weights`` it is to be compared, so its random regularizers are off; without, it is
+        to be timed, with its own initial weights and with the regularizers on.
+        """
+
+    def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
+        """Training loss of the first batch, and its gradients."""
+
+    def train(self, steps: int) -> None:
+        """Take this many optimizer steps, and return when they are done."""
+
+    def forward(self, steps: int) -> None:
+        """Compute the logits of this many batches in evaluation mode, and return when done."""
+
+    def versions(self) -> str:
+        """Names and versions of what computes."""
+
+
+def examples(workload: Workload) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Normal images and random labels, the same in every process."""
+    generator = np.random.default_rng(0)
+    return [
+        (
+            generator.standard_normal((workload.batch, *workload.shape), np.float32),
+            generator.integers(workload.classes, size=workload.batch, dtype=np.int32),
+        )
+        for _ in range(BATCHES)
+    ]
+
+
+def serve(make: Callable[[], Peer]) -> None:
+    """Answer requests: ``load``, ``gradients``, ``train``, ``forward``, ``versions``."""
+    # Only answers may go to the real standard output.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    peer = make()
+    for line in sys.stdin:
+        request = json.loads(line)
+        answers.write(json.dumps(_answer(peer, request)) + "\n")
+        answers.flush()
+
+
+def _answer(peer: Any, request: dict[str, Any]) -> Any:
+    if request["do"] == "load":
+        workload = WORKLOADS[request["workload"]]
+        weights = None
+        if request.get("weights"):
+            weights = dict(np.load(request["weights"]))
+        peer.load(workload, request["precision"], weights, examples(workload))
+        return {}
+    if request["do"] == "gradients":
+        loss, gradients = peer.gradients()
+        np.savez(request["file"], **gradients)
+        return {"loss": loss}
+    if request["do"] == "weights":
+        np.savez(request["file"], **peer.weights())
+        return {}
+    if request["do"] == "versions":
+        return {"versions": peer.versions()}
+    began = time.perf_counter()
+    (peer.train if request["do"] == "train" else peer.forward)(request["steps"])
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds / request["steps"], "peak_mib": peak}

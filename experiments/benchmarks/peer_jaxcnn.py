@@ -1,0 +1,96 @@
+"""jaxcnn as its users run it: the network by name, and the library's own training step."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+from peer import serve
+from workloads import Workload
+
+from jaxcnn import losses, models, train
+from jaxcnn.batch import Batch
+from jaxcnn.train.state import to_variables
+
+
+class JaxcnnPeer:
+    """See `peer.Peer`."""
+
+    def load(
+        self,
+        workload: Workload,
+        precision: str,
+        weights: dict[str, np.ndarray] | None,
+        data: list[tuple[np.ndarray, np.ndarray]],
+    ) -> None:
+        """Build the network, the state and both steps."""
+        options = workload.options | ({} if weights is None else workload.regularizers)
+        self.model = self.build(workload, options, jnp.dtype(precision))
+        optimizer = make_optimizer(workload.optimizer)
+        self.state = train.create_state(self.model, optimizer, data[0][0])
+        if weights is not None:
+            params = unflatten_dict(weights, sep="/")
+            self.state = dataclasses.replace(self.state, params=jax.tree.map(jnp.asarray, params))
+        self.step = train.make_train_step(self.model, optimizer)
+        self.predict = train.make_predict_step(self.model)
+        rows = np.arange(workload.batch, dtype=np.int32)
+        self.batches = itertools.cycle(
+            jax.device_put(
+                [Batch(*pair, np.ones(workload.batch, bool), rows, np.int32(0)) for pair in data]
+            )
+        )
+
+    def build(self, workload: Workload, options: dict[str, object], dtype: jnp.dtype) -> Any:
+        """The network."""
+        return models.create(workload.model, workload.classes, dtype=dtype, **options)
+
+    def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
+        """Loss and gradients of the first batch."""
+        batch = next(self.batches)
+
+        @jax.jit
+        def compute(state: train.TrainState) -> tuple[jax.Array, dict]:
+            def loss(params: dict) -> jax.Array:
+                logits, _ = self.model.apply(
+                    to_variables(params, state.batch_stats),
+                    batch.image,
+                    train=True,
+                    rngs={"dropout": state.key},
+                    mutable=["batch_stats"],
+                )
+                return losses.cross_entropy(logits, batch.label).mean()
+
+            return jax.value_and_grad(loss)(state.params)
+
+        value, gradients = compute(self.state)
+        return float(value), jax.tree.map(np.asarray, flatten_dict(gradients, sep="/"))
+
+    def train(self, steps: int) -> None:
+        """Steps of `jaxcnn.train.make_train_step`."""
+        for _ in range(steps):
+            self.state, _ = self.step(self.state, next(self.batches))
+        jax.block_until_ready(self.state)
+
+    def forward(self, steps: int) -> None:
+        """Calls of `jaxcnn.train.make_predict_step`."""
+        for _ in range(steps):
+            logits = self.predict(self.state, next(self.batches).image)
+        logits.block_until_ready()
+
+    def versions(self) -> str:
+        """Of jax."""
+        return f"jax {jax.__version__}, jaxlib {jaxlib.__version__}"
+
+
+def make_optimizer(name: str) -> optax.GradientTransformation:
+    """The workload's optimizer."""
+    return optax.adam(1e-3) if name == "adam" else optax.sgd(0.01, momentum=0.9)
+
+
+if __name__ == "__main__":
+    serve(JaxcnnPeer)

@@ -1,0 +1,52 @@
+"""What is timed: five networks with their batch, as every peer builds them. Plain Python only."""
+
+from typing import NamedTuple
+
+
+class Workload(NamedTuple):
+    """One network with its input.
+
+    Attributes:
+      title: what the tables call it.
+      model: the network's name in jaxcnn, which the peers' builders go by too.
+      options: options of that network.
+      shape: of one image.
+      classes: number of outputs.
+      batch: rows per step.
+      optimizer: ``"adam"`` (learning rate 0.001) or ``"momentum"`` (SGD 0.01 with momentum 0.9).
+      regularizers: options that switch its random regularizers off, for the comparison of values.
+    """
+
+    title: str
+    model: str
+    options: dict[str, object]
+    shape: tuple[int, int, int]
+    classes: int
+    batch: int
+    optimizer: str
+    regularizers: dict[str, float]
+
+
+WORKLOADS = {
+    "W1": Workload(
+        "the classical CNN, 28x28x1, batch 128",
+        "classic_cnn", {}, (28, 28, 1), 10, 128, "adam", {"dropout": 0.0},
+    ),
+    "W2": Workload(
+        "six-convolution VGG, 32x32x3, batch 128",
+        "small_vgg", {"norm": "none"}, (32, 32, 3), 10, 128, "adam", {"dropout": 0.0},
+    ),
+    "W3": Workload(
+        "ResNet-18, CIFAR stem, 32x32x3, batch 64",
+        "resnet18", {"stem": "cifar"}, (32, 32, 3), 10, 64, "momentum", {},
+    ),
+    "W4": Workload(
+        "ResNet-50, 224x224x3, batch 8",
+        "resnet50", {}, (224, 224, 3), 1000, 8, "momentum", {},
+    ),
+    "W5": Workload(
+        "EfficientNet-B0, 224x224x3, batch 8",
+        "efficientnet_b0", {}, (224, 224, 3), 1000, 8, "momentum",
+        {"dropout": 0.0, "drop_path": 0.0},
+    ),
+}  # fmt: skip

@@ -1,0 +1,212 @@
+"""EfficientNet: mobile inverted bottlenecks with squeeze and excitation, scaled in three ways.
+
+Padding and epsilon are torchvision's.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import ops
+from jaxcnn.models.layers import (
+    BatchNorm,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    conv_before_norm,
+    fan_out_normal,
+    float32_logits,
+)
+
+# A depthwise kernel's fan is its window alone, as in the authors' implementation.
+_depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+_classifier_uniform = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+
+
+class Stage(NamedTuple):
+    """A row of the paper's table 1: ``depth`` blocks, of which the first has the stride."""
+
+    expansion: int
+    window: int
+    strides: int
+    channels: int
+    depth: int
+
+
+_B0 = (
+    Stage(1, 3, 1, 16, 1),
+    Stage(6, 3, 2, 24, 2),
+    Stage(6, 5, 2, 40, 2),
+    Stage(6, 3, 2, 80, 3),
+    Stage(6, 5, 1, 112, 3),
+    Stage(6, 5, 2, 192, 4),
+    Stage(6, 3, 1, 320, 1),
+)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a factor in (0, 1) that a small network sees in the channels' means.
+
+    Attributes:
+      squeezed: channels in the middle.
+      dtype: type to compute in.
+
+    Reference:
+      Hu et al. 2017, "Squeeze-and-excitation networks".
+    """
+
+    squeezed: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """``[B, H, W, C]`` to the same shape."""
+        channels = images.shape[-1]
+        x = ops.global_avg_pool(images)
+        x = nn.silu(Dense(self.squeezed, dtype=self.dtype, kernel_init=fan_out_normal)(x))
+        x = nn.sigmoid(Dense(channels, dtype=self.dtype, kernel_init=fan_out_normal)(x))
+        return images * x[:, None, None, :]
+
+
+class InvertedBottleneck(nn.Module):
+    """Widen by a 1x1 convolution, convolve each channel, reweigh, and narrow again.
+
+    Attributes:
+      stage: the row of the table that the block belongs to.
+      strides: step of the depthwise convolution.
+      drop_path: rate at which an example skips the block in training.
+      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      dtype: type to compute in.
+
+    Reference:
+      Sandler et al. 2018, "MobileNetV2"; Tan et al. 2019, "MnasNet".
+    """
+
+    stage: Stage
+    strides: int
+    drop_path: float = 0.0
+    norm_momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """``[B, H, W, C]`` to ``[B, H / strides, W / strides, channels]``."""
+
+        def norm(x: jax.Array, name: str) -> jax.Array:
+            return BatchNorm(momentum=self.norm_momentum, name=name)(x, train=train)
+
+        inputs, window = images.shape[-1], self.stage.window
+        x = images
+        if self.stage.expansion != 1:
+            x = conv_before_norm(inputs * self.stage.expansion, 1, 1, self.dtype, name="expand")(x)
+            x = nn.silu(norm(x, "expand_bn"))
+        x = DepthwiseConv(
+            window,
+            strides=self.strides,
+            padding=window // 2,
+            use_bias=False,
+            kernel_init=_depthwise_normal,
+            dtype=self.dtype,
+            name="depthwise",
+        )(x)
+        x = nn.silu(norm(x, "depthwise_bn"))
+        x = SqueezeExcite(max(1, inputs // 4), dtype=self.dtype, name="excite")(x)
+        x = norm(
+            conv_before_norm(self.stage.channels, 1, 1, self.dtype, name="project")(x), "project_bn"
+        )
+        if self.strides == 1 and inputs == self.stage.channels:
+            x = images + Dropout(self.drop_path, unit="example")(x, train=train)
+        return x
+
+
+class EfficientNet(nn.Module):
+    """EfficientNet, by default B0.
+
+    Attributes:
+      num_classes: number of outputs.
+      width: factor on B0's channels, rounded to multiples of 8 and never below 90 %.
+      depth: factor on B0's blocks per stage, rounded up.
+      drop_path: rate at which an example skips the last block; earlier blocks less, linearly.
+      dropout: rate of the dropout in front of the classifier.
+      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      dtype: type to compute in.
+
+    Example:
+      >>> model = EfficientNet(num_classes=1000)
+      >>> images = jnp.zeros((1, 224, 224, 3))
+      >>> variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+      5288548
+
+    Reference:
+      Tan and Le 2019, "EfficientNet: rethinking model scaling for convolutional neural networks".
+    """
+
+    num_classes: int
+    width: float = 1.0
+    depth: float = 1.0
+    drop_path: float = 0.2
+    dropout: float = 0.2
+    norm_momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Name the layers."""
+        self.stem = conv_before_norm(round_channels(32 * self.width), 3, 2, self.dtype)
+        self.stem_bn = BatchNorm(momentum=self.norm_momentum)
+        stages = [
+            stage._replace(
+                channels=round_channels(stage.channels * self.width),
+                depth=math.ceil(stage.depth * self.depth),
+            )
+            for stage in _B0
+        ]
+        total = sum(stage.depth for stage in stages)
+        blocks: list[InvertedBottleneck] = []
+        for row, stage in enumerate(stages, start=1):
+            for number in range(stage.depth):
+                blocks.append(
+                    InvertedBottleneck(
+                        stage,
+                        strides=1 if number else stage.strides,
+                        drop_path=self.drop_path * len(blocks) / total,
+                        norm_momentum=self.norm_momentum,
+                        dtype=self.dtype,
+                        name=f"stage{row}_{number}",
+                    )
+                )
+        self.blocks = blocks
+        self.top = conv_before_norm(4 * stages[-1].channels, 1, 1, self.dtype)
+        self.top_bn = BatchNorm(momentum=self.norm_momentum)
+        self.drop = Dropout(self.dropout)
+        self.classifier = Dense(self.num_classes, kernel_init=_classifier_uniform, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train), train)
+
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """Images to the last feature maps, ``[B, H / 32, W / 32, 1280 * width]``."""
+        x = nn.silu(self.stem_bn(self.stem(images), train=train))
+        for block in self.blocks:
+            x = block(x, train=train)
+        return nn.silu(self.top_bn(self.top(x), train=train))
+
+    def head(self, features: jax.Array, train: bool) -> jax.Array:
+        """Feature maps to logits."""
+        x = self.drop(ops.global_avg_pool(features), train=train)
+        return float32_logits(self.classifier(x))
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8 that is not below 90 % of ``channels``.
+
+    Example:
+      >>> round_channels(32 * 1.1), round_channels(11)
+      (32, 16)
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded

@@ -1,0 +1,147 @@
+"""Residual networks, version 1.5: the stride of a bottleneck is in its 3x3 convolution.
+
+Layers bear torchvision's names, with ``_`` for ``.`` between a stage and the number of its block.
+"""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import ops
+from jaxcnn.models.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    check_choice,
+    conv_before_norm,
+    float32_logits,
+)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, or 1x1, 3x3 and 1x1, added to their input.
+
+    Attributes:
+      width: channels of the 3x3 convolutions.
+      strides: step of the block.
+      bottleneck: three convolutions, the last with four times as many channels.
+      drop_path: rate at which an example skips the convolutions in training.
+      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      dtype: type to compute in.
+
+    Reference:
+      He et al. 2015, "Deep residual learning for image recognition", figure 5.
+    """
+
+    width: int
+    strides: int = 1
+    bottleneck: bool = False
+    drop_path: float = 0.0
+    norm_momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """``[B, H, W, C]`` to ``[B, H / strides, W / strides, width]`` (times 4)."""
+
+        def conv_norm(
+            x: jax.Array, features: int, window: int, strides: int, names: tuple[str, str]
+        ) -> jax.Array:
+            x = conv_before_norm(features, window, strides, self.dtype, name=names[0])(x)
+            return BatchNorm(momentum=self.norm_momentum, name=names[1])(x, train=train)
+
+        outputs = self.width * (4 if self.bottleneck else 1)
+        if self.bottleneck:
+            plan = [(self.width, 1, 1), (self.width, 3, self.strides), (outputs, 1, 1)]
+        else:
+            plan = [(self.width, 3, self.strides), (outputs, 3, 1)]
+        x = images
+        for number, (features, window, strides) in enumerate(plan, start=1):
+            x = conv_norm(x, features, window, strides, (f"conv{number}", f"bn{number}"))
+            if number < len(plan):
+                x = nn.relu(x)
+        if self.strides != 1 or images.shape[-1] != outputs:
+            names = ("downsample_0", "downsample_1")
+            images = conv_norm(images, outputs, 1, self.strides, names)
+        return nn.relu(images + Dropout(self.drop_path, unit="example")(x, train=train))
+
+
+class ResNet(nn.Module):
+    """A residual network of four stages, by default ResNet-18.
+
+    Attributes:
+      num_classes: number of outputs.
+      depths: blocks in each stage; every stage but the first halves the sides.
+      bottleneck: blocks of three convolutions with four times the channels.
+      width: channels of the first stage's 3x3 convolutions, doubled from stage to stage.
+      stem: ``"imagenet"`` (7x7 of stride 2, then 3x3 max pooling of stride 2) or ``"cifar"`` (3x3).
+      drop_path: rate at which an example skips the last block; earlier blocks less, linearly.
+      dropout: rate of the dropout in front of the classifier.
+      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      dtype: type to compute in.
+
+    Example:
+      >>> model = ResNet(num_classes=10, stem="cifar")
+      >>> images = jnp.zeros((2, 32, 32, 3))
+      >>> variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+      11173962
+
+    Reference:
+      He et al. 2015, "Deep residual learning for image recognition"; the CIFAR stem as in
+      Kuang Liu's pytorch-cifar. Padding, epsilon and initialisation are torchvision's.
+    """
+
+    num_classes: int
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    bottleneck: bool = False
+    width: int = 64
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    drop_path: float = 0.0
+    dropout: float = 0.0
+    norm_momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Name the layers."""
+        check_choice("stem", self.stem, ("imagenet", "cifar"))
+        window, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
+        self.conv1 = conv_before_norm(self.width, window, strides, self.dtype)
+        self.bn1 = BatchNorm(momentum=self.norm_momentum)
+        blocks: list[ResidualBlock] = []
+        for stage, depth in enumerate(self.depths):
+            for number in range(depth):
+                blocks.append(
+                    ResidualBlock(
+                        width=self.width * 2**stage,
+                        strides=2 if stage and not number else 1,
+                        bottleneck=self.bottleneck,
+                        drop_path=self.drop_path * len(blocks) / max(sum(self.depths) - 1, 1),
+                        norm_momentum=self.norm_momentum,
+                        dtype=self.dtype,
+                        name=f"layer{stage + 1}_{number}",
+                    )
+                )
+        self.blocks = blocks
+        self.drop = Dropout(self.dropout)
+        self.fc = Dense(self.num_classes, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train), train)
+
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """Images to the last stage's feature maps, ``[B, H / 32, W / 32, C]`` (CIFAR: ``/ 8``)."""
+        x = nn.relu(self.bn1(self.conv1(images), train=train))
+        if self.stem == "imagenet":
+            x = ops.max_pool(x, 3, strides=2, padding=1)
+        for block in self.blocks:
+            x = block(x, train=train)
+        return x
+
+    def head(self, features: jax.Array, train: bool) -> jax.Array:
+        """Feature maps to logits."""
+        x = self.drop(ops.global_avg_pool(features), train=train)
+        return float32_logits(self.fc(x))

@@ -1,0 +1,100 @@
+"""Convolution and its two gradients in the forms that suit their shapes.
+
+What is not better here is left to `jax.lax`: the convolutions in the middle of a network, of many
+channels to many.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.ops import plain
+from jaxcnn.ops.cpu import depthwise
+from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
+
+_MOST_TAPS = 64  # of a window that is unrolled
+_FEW_CHANNELS = 4  # of images: grey, colour, colour with opacity
+
+
+def conv(images: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
+    """The convolution."""
+    if _is_depthwise(images.shape, windows, groups):
+        return depthwise.conv(images, kernel, windows)
+    if _is_pointwise(windows, groups):
+        (values,) = take(images, windows, filler=0)
+        return _product(values, kernel.reshape(kernel.shape[-2:]))
+    return plain.conv(images, kernel, windows, groups=groups)
+
+
+def input_gradient(
+    gradient: jax.Array, kernel: jax.Array, windows: Windows, groups: int, shape: Ints
+) -> jax.Array:
+    """Gradient for images of the given shape."""
+    if _is_depthwise(shape, windows, groups):
+        return depthwise.input_gradient(gradient, kernel, windows, shape)
+    if _is_pointwise(windows, groups):
+        values = _product(gradient, kernel.reshape(kernel.shape[-2:]).T)
+        return put_back([values], windows, shape[1:-1])
+    return plain.input_gradient(gradient, kernel, windows, groups, shape)
+
+
+def kernel_gradient(
+    images: jax.Array, gradient: jax.Array, windows: Windows, groups: int, shape: Ints
+) -> jax.Array:
+    """Gradient for a kernel of the given shape."""
+    if _is_depthwise(images.shape, windows, groups):
+        return depthwise.kernel_gradient(images, gradient, windows, shape)
+    if _is_pointwise(windows, groups):
+        (values,) = take(images, windows, filler=0)
+        return _summed_product(values, gradient).reshape(shape)
+    few = groups == 1 and images.shape[-1] <= _FEW_CHANNELS
+    if few and max(windows.strides) == 1 and _is_small(windows):
+        return _first_kernel_gradient(images, gradient, windows).reshape(shape)
+    return plain.kernel_gradient(images, gradient, windows, groups, shape)
+
+
+def _is_small(windows: Windows) -> bool:
+    return math.prod(windows.sizes) <= _MOST_TAPS
+
+
+def _is_depthwise(shape: Ints, windows: Windows, groups: int) -> bool:
+    return groups == shape[-1] > 1 and _is_small(windows)
+
+
+def _is_pointwise(windows: Windows, groups: int) -> bool:
+    return groups == 1 and max(windows.sizes) == 1
+
+
+def _product(values: jax.Array, matrix: jax.Array) -> jax.Array:
+    """``[..., in]`` times ``[in, out]``."""
+    flat = jnp.dot(values.reshape(-1, values.shape[-1]), matrix)
+    return flat.reshape(*values.shape[:-1], matrix.shape[-1])
+
+
+def _summed_product(values: jax.Array, gradient: jax.Array) -> jax.Array:
+    """``[N, ..., in]`` and ``[N, ..., out]`` to ``[in, out]``.
+
+    As matrices, because XLA transposes operands whose sum runs over several dimensions.
+    """
+    values = values.reshape(-1, values.shape[-1])
+    gradient = gradient.reshape(-1, gradient.shape[-1])
+    return lax.dot_general(values, gradient, (((0,), (0,)), ((), ())))
+
+
+def _first_kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
+    """``[taps * in, out]`` for a network's first layer, whose images have few channels.
+
+    XLA turns channels and examples round for it; here rows of pixels are copied tap by tap, and
+    groups of images make a batch of products that XLA shares out to cores.
+    """
+    taps = jnp.stack([jnp.moveaxis(tap, -1, 0) for tap in take(images, windows, filler=0)])
+    groups = math.gcd(len(images), 8)
+    products = lax.dot_general(
+        taps.reshape(taps.shape[0] * taps.shape[1], groups, -1),
+        gradient.reshape(groups, -1, gradient.shape[-1]),
+        (((2,), (1,)), ((1,), (0,))),
+        preferred_element_type=jnp.promote_types(gradient.dtype, jnp.float32),
+    )
+    return jnp.sum(products, 0).astype(gradient.dtype)

@@ -1,0 +1,79 @@
+"""Pooling position by position of the window.
+
+XLA walks the windows one by one instead, and its gradient of a maximum (select-and-scatter) costs
+tens of milliseconds for a batch whose forward pass takes one.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
+
+
+def max_pool(images: jax.Array, windows: Windows) -> jax.Array:
+    """Largest value of each window."""
+    return functools.reduce(jnp.maximum, take(images, windows, filler=-np.inf))
+
+
+def sum_pool(images: jax.Array, windows: Windows) -> jax.Array:
+    """Sum of each window."""
+    return functools.reduce(jnp.add, take(images, windows, filler=0))
+
+
+def sum_pool_gradient(gradient: jax.Array, windows: Windows, sizes: Ints) -> jax.Array:
+    """Send each window's gradient to all of its pixels."""
+    if windows.sizes == windows.strides:
+        return _put_back_tiles(gradient, windows, sizes, None)
+    return put_back([gradient] * np.prod(windows.sizes), windows, sizes)
+
+
+def max_pool_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
+    """Send each window's gradient to its first maximum.
+
+    The positions are compared with each other, never with the pooled output: inside a larger
+    program XLA may compute the images twice with different rounding, and a test for equality
+    would then lose the gradient of a window.
+    """
+    best, *others = take(images, windows, filler=-np.inf)
+    first = jnp.zeros(best.shape, jnp.int8)
+    for number, values in enumerate(others, start=1):
+        first = jnp.where(values > best, jnp.int8(number), first)
+        best = jnp.maximum(values, best)
+    sizes = images.shape[1:-1]
+    if windows.sizes == windows.strides:
+        return _put_back_tiles(gradient, windows, sizes, first)
+    zero = jnp.zeros((), gradient.dtype)
+    shares = [jnp.where(first == number, gradient, zero) for number in range(len(others) + 1)]
+    return put_back(shares, windows, sizes)
+
+
+def _put_back_tiles(
+    gradient: jax.Array, windows: Windows, sizes: Ints, first: jax.Array | None
+) -> jax.Array:
+    """`put_back` for windows that tile the image: each pixel asks whether it was the first."""
+    counts, tile = gradient.shape[1:-1], windows.sizes
+    axes = [2 * axis + 2 for axis in range(len(tile))]  # [B, H / h, h, W / w, w, C]
+    pixels = jnp.expand_dims(gradient, axes)
+    wide = [1] * (pixels.ndim)
+    for axis, size in zip(axes, tile, strict=True):
+        wide[axis] = size
+    if first is None:
+        pixels = jnp.broadcast_to(pixels, np.broadcast_shapes(pixels.shape, wide))
+    else:
+        place = jnp.zeros(wide, jnp.int8)
+        for axis, size in zip(axes, tile, strict=True):
+            place = place * jnp.int8(size) + lax.broadcasted_iota(jnp.int8, wide, axis)
+        zero = jnp.zeros((), gradient.dtype)
+        pixels = jnp.where(jnp.expand_dims(first, axes) == place, pixels, zero)
+    covered = [count * size for count, size in zip(counts, tile, strict=True)]
+    pixels = pixels.reshape(gradient.shape[0], *covered, gradient.shape[-1])
+    # Without the padding, and with the rest that no window covers.
+    edges = [
+        (-low, n + low - whole, 0)
+        for n, whole, (low, _) in zip(sizes, covered, windows.pairs, strict=True)
+    ]
+    return lax.pad(pixels, np.asarray(0, pixels.dtype), [(0, 0, 0), *edges, (0, 0, 0)])

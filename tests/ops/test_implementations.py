@@ -1,0 +1,280 @@
+"""The formulations for CPUs against plain `jax.lax`: values, gradients, and how they partition."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxcnn import ops
+from jaxcnn.ops import cpu, plain
+from jaxcnn.ops.cpu import conv as cpu_conv
+from jaxcnn.ops.cpu.positions import Windows, put_back, take
+
+
+def numbers(shape, seed=0, dtype=np.float32):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def batch_norm(x, *, implementation):
+    """The output with the running statistics, of the batch alone."""
+    channels = x.shape[-1]
+    scale, bias = jnp.linspace(0.5, 2, channels), jnp.linspace(-1, 1, channels)
+    mean, var = jnp.zeros(channels), jnp.ones(channels)
+    return ops.batch_norm(x, scale, bias, mean, var, train=True, implementation=implementation)
+
+
+def convolution(kernel, **options):
+    """A convolution with a fixed kernel and one that depends on the images, so both are derived."""
+
+    def function(x, *, implementation):
+        weights = numbers(kernel, 1, x.dtype) * (1 + jnp.mean(x))
+        return ops.conv(x, weights, implementation=implementation, **options)
+
+    return function
+
+
+# Each an operation of one array, in the shapes that have a formulation of their own.
+CASES = {
+    "max_pool tiles": (functools.partial(ops.max_pool, window=2), (3, 7, 6, 4)),
+    "max_pool tiles padded": (
+        functools.partial(ops.max_pool, window=3, padding="SAME"),
+        (3, 7, 5, 4),
+    ),
+    "max_pool overlapping": (
+        functools.partial(ops.max_pool, window=3, strides=2, padding=1),
+        (2, 9, 8, 3),
+    ),
+    "max_pool 1d": (functools.partial(ops.max_pool, window=2, strides=3), (2, 9, 3)),
+    "max_pool 3d": (functools.partial(ops.max_pool, window=2), (2, 4, 5, 4, 2)),
+    "sum_pool": (functools.partial(ops.sum_pool, window=(2, 3)), (2, 5, 7, 3)),
+    "avg_pool": (
+        functools.partial(ops.avg_pool, window=3, strides=2, padding="SAME"),
+        (2, 8, 7, 3),
+    ),
+    "batch_norm": (batch_norm, (4, 5, 6, 3)),
+    "batch_norm flat": (batch_norm, (16, 3)),
+    "depthwise": (convolution((3, 3, 1, 6), groups=6, padding=1), (2, 8, 7, 6)),
+    "depthwise strided": (convolution((5, 5, 1, 6), groups=6, strides=2, padding=2), (2, 9, 8, 6)),
+    "depthwise multiplied": (convolution((3, 3, 1, 8), groups=4, dilation=2), (2, 8, 7, 4)),
+    "depthwise 1d": (convolution((4, 1, 3), groups=3, strides=3), (2, 11, 3)),
+    "pointwise": (convolution((1, 1, 6, 5)), (3, 5, 4, 6)),
+    "pointwise strided": (convolution((1, 1, 6, 5), strides=2, padding=1), (3, 5, 4, 6)),
+    "strided": (convolution((3, 3, 4, 5), strides=2, padding=1), (3, 8, 9, 4)),
+    "strided over its window": (convolution((2, 1, 4, 5), strides=3), (3, 8, 9, 4)),
+    "strided 3d": (convolution((3, 2, 1, 3, 4), strides=(2, 1, 2)), (2, 5, 4, 6, 3)),
+    "first": (convolution((5, 5, 1, 4), padding=2), (8, 9, 9, 1)),
+    "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
+}
+by_case = pytest.mark.parametrize("case", CASES)
+
+
+def loss(op, implementation):
+    """A smooth function of the output, so that its second derivatives are not all zero."""
+
+    def function(x):
+        return sum(
+            jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(op(x, implementation=implementation))
+        )
+
+    return function
+
+
+@by_case
+def test_values_and_gradients_are_those_of_lax(case):
+    op, shape = CASES[case]
+    x = numbers(shape)
+    results = {
+        implementation: jax.jit(
+            lambda x, own=implementation: (op(x, implementation=own), jax.grad(loss(op, own))(x))
+        )(x)
+        for implementation in ("auto", "xla")
+    }
+    chex.assert_trees_all_equal_shapes_and_dtypes(results["auto"], results["xla"])
+    chex.assert_trees_all_close(results["auto"], results["xla"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@by_case
+def test_second_derivatives_are_those_of_lax(case):
+    op, shape = CASES[case]
+    x, direction = numbers(shape), numbers(shape, 7)
+
+    def second(implementation):
+        gradient = jax.grad(loss(op, implementation))
+        return jax.jit(jax.grad(lambda x: jnp.vdot(gradient(x), direction)))(x)
+
+    expected = second("xla")
+    scale = float(jnp.abs(expected).max()) or 1.0
+    chex.assert_trees_all_close(second("auto") / scale, expected / scale, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@by_case
+def test_vmap_is_a_loop(case):
+    op, shape = CASES[case]
+    gradient = jax.grad(loss(op, "auto"))
+    stack = numbers((2, *shape))
+    together = jax.jit(jax.vmap(gradient))(stack)
+    alone = jnp.stack([jax.jit(gradient)(x) for x in stack])
+    chex.assert_trees_all_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@by_case
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
+def test_other_precisions(case, dtype):
+    op, shape = CASES[case]
+    with jax.enable_x64(dtype == jnp.float64):
+        x = numbers(shape, dtype=dtype)
+        own, xla = (
+            jax.jit(lambda x, own=own: (op(x, implementation=own), jax.grad(loss(op, own))(x)))(x)
+            for own in ("auto", "xla")
+        )
+        chex.assert_trees_all_equal_shapes_and_dtypes(own, xla)
+        for found, expected in zip(*map(jax.tree.leaves, (own, xla)), strict=True):
+            scale = float(jnp.abs(expected).max())
+            limit = 1e-12 if dtype == jnp.float64 else 2**-5
+            assert float(jnp.abs(found - expected).max()) <= limit * scale
+
+
+@pytest.mark.slow
+@by_case
+def test_forward_mode_is_there_in_plain_xla(case):
+    op, shape = CASES[case]
+    x, direction = numbers(shape), numbers(shape, 7)
+    with ops.plain_xla():
+        assert not ops.implementation.is_own("auto")
+        _, slope = jax.jvp(loss(op, "auto"), [x], [direction])
+    gradient = jax.grad(loss(op, "auto"))(x)
+    np.testing.assert_allclose(slope, jnp.vdot(gradient, direction), rtol=1e-3, atol=1e-3)
+
+
+@st.composite
+def geometries(draw):
+    """A window, and images that it fits."""
+    rank = draw(st.integers(1, 3))
+
+    def each(low, high):
+        return tuple(draw(st.integers(low, high)) for _ in range(rank))
+
+    sizes, strides, dilation = each(1, 4), each(1, 3), each(1, 2)
+    extents = [(size - 1) * step + 1 for size, step in zip(sizes, dilation, strict=True)]
+    pairs = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(rank))
+    spatial = tuple(extent + draw(st.integers(0, 4)) for extent in extents)
+    return Windows(sizes, strides, pairs, dilation), spatial
+
+
+@settings(max_examples=40)
+@given(geometries())
+def test_put_back_is_the_adjoint_of_take(geometry):
+    windows, sizes = geometry
+    images = numbers((2, *sizes, 3))
+    taken = take(images, windows, filler=0)
+    values = [numbers(array.shape, seed) for seed, array in enumerate(taken)]
+    assert taken[0].shape[1:-1] == windows.output(sizes)
+    back = put_back(values, windows, sizes)
+    chex.assert_shape(back, images.shape)
+    forward = sum(jnp.vdot(a, b) for a, b in zip(taken, values, strict=True))
+    np.testing.assert_allclose(forward, jnp.vdot(images, back), rtol=1e-4, atol=1e-3)
+
+
+@settings(max_examples=40)
+@given(geometries(), st.integers(1, 5), st.sampled_from(["dense", "depthwise"]))
+def test_drawn_convolutions(geometry, channels, kind):
+    windows, sizes = geometry
+    groups = channels if kind == "depthwise" else 1
+    shape = (*windows.sizes, channels // groups, 2 * channels)
+    images, kernel = numbers((3, *sizes, channels)), numbers(shape, 1)
+    gradient = numbers((3, *windows.output(sizes), 2 * channels), 2)
+    for own, xla in (
+        (
+            cpu_conv.conv(images, kernel, windows, groups),
+            plain.conv(images, kernel, windows, groups=groups),
+        ),
+        (
+            cpu_conv.input_gradient(gradient, kernel, windows, groups, images.shape),
+            plain.input_gradient(gradient, kernel, windows, groups, images.shape),
+        ),
+        (
+            cpu_conv.kernel_gradient(images, gradient, windows, groups, shape),
+            plain.kernel_gradient(images, gradient, windows, groups, shape),
+        ),
+    ):
+        chex.assert_trees_all_close(own, xla, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 8, 12])
+def test_first_kernel_gradients_of_any_batch(batch):
+    windows = Windows((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    images, gradient = numbers((batch, 20, 20, 2)), numbers((batch, 20, 20, 3), 1)
+    arguments = (images, gradient, windows, 1, (3, 3, 2, 3))
+    own, xla = cpu_conv.kernel_gradient(*arguments), plain.kernel_gradient(*arguments)
+    chex.assert_trees_all_close(own, xla, rtol=1e-4, atol=1e-3)
+
+
+def test_the_context_is_part_of_the_cache():
+    traced = []
+
+    @jax.jit
+    def pool(x):
+        traced.append(ops.implementation.is_own("auto"))
+        return ops.max_pool(x, 2)
+
+    x = numbers((1, 4, 4, 1))
+    pool(x)
+    with ops.plain_xla():
+        pool(x)
+    pool(x)
+    assert traced == [True, False]
+
+
+def test_every_module_for_cpus_is_plain_jax():
+    assert "callback" not in str(cpu.__doc__)
+    op, shape = CASES["depthwise strided"]
+    text = jax.jit(jax.grad(loss(op, "auto"))).lower(numbers(shape)).as_text()
+    assert "custom_call" not in text or "callback" not in text
+
+
+SHARDED = r"""
+import re, sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+sys.path.insert(0, {folder!r})
+from test_implementations import CASES, loss, numbers
+
+mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+rows = NamedSharding(mesh, PartitionSpec("batch"))
+for name, (op, shape) in CASES.items():
+    shape = (8, *shape[1:])
+    x = numbers(shape)
+    gradient = jax.jit(jax.grad(loss(op, "auto")), in_shardings=rows, out_shardings=rows)
+    compiled = gradient.lower(x).compile()
+    gathered = [
+        line
+        for line in compiled.as_text().splitlines()
+        if (found := re.search(r"= \w+\[([\d,]*)\]\S* all-gather", line))
+        and np.prod([int(n) for n in found[1].split(",")]) > 16 * shape[-1]  # a kernel may be
+    ]
+    assert not gathered, (name, gathered)
+    alone = jax.jit(jax.grad(loss(op, "auto")))(x)
+    np.testing.assert_allclose(compiled(jax.device_put(x, rows)), alone, rtol=1e-3, atol=1e-4)
+print("sharded", len(CASES))
+"""
+
+
+def test_a_sharded_batch_is_not_gathered():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    script = SHARDED.format(folder=str(Path(__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"sharded {len(CASES)}\n", done.stdout + done.stderr
