@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 
@@ -140,8 +141,32 @@ def _flops(eqn: core.JaxprEqn) -> int:
         (contracted, _), _ = parameters["dimension_numbers"]
         return 2 * results[0].size * math.prod(operands[0].shape[axis] for axis in contracted)
     if name == "conv_general_dilated":
-        out_features = parameters["dimension_numbers"].rhs_spec[0]
-        taps = operands[1].size // operands[1].shape[out_features]
-        # Zeros between the pixels of a strided convolution's gradient need no product.
-        return 2 * results[0].size * taps // math.prod(parameters["lhs_dilation"])
+        return _convolution_flops(parameters, *(array.shape for array in (*operands, *results)))
     return operands[0].size if name.startswith(("reduce_", "argm", "select_and_")) else 0
+
+
+def _convolution_flops(
+    parameters: dict[str, Any],
+    images: tuple[int, ...],
+    kernel: tuple[int, ...],
+    result: tuple[int, ...],
+) -> int:
+    """Products with a pixel, and not with the zeros of padding or between spread-out pixels."""
+    layout = parameters["dimension_numbers"]
+    batch, features, *spatial = layout.out_spec
+    count = result[batch] * result[features] * kernel[layout.rhs_spec[1]]
+    for axis, pixels, taps, stride, (low, _), spread, dilation in zip(
+        spatial,
+        layout.lhs_spec[2:],
+        layout.rhs_spec[2:],
+        parameters["window_strides"],
+        parameters["padding"],
+        parameters["lhs_dilation"],
+        parameters["rhs_dilation"],
+        strict=True,
+    ):
+        places = np.add.outer(np.arange(result[axis]) * stride, np.arange(kernel[taps]) * dilation)
+        places -= low
+        inside = (places >= 0) & (places <= (images[pixels] - 1) * spread) & (places % spread == 0)
+        count *= int(inside.sum())
+    return 2 * count

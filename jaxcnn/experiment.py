@@ -21,7 +21,7 @@ class Experiment:
     """
 
     model: str = "classic_cnn"
-    """Network: a name (classic_cnn, lenet5, small_vgg), or file.py:function for one of your own."""
+    """Network: a name (classic_cnn, resnet18, ...), or file.py:function for one of your own."""
     model_options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     """Options of the network, as pairs: dropout 0.5 norm batch."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -173,7 +173,7 @@ def geometries(draw):
     return Windows(sizes, strides, pairs, dilation), spatial
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(geometries())
 def test_put_back_is_the_adjoint_of_take(geometry):
     windows, sizes = geometry
@@ -187,7 +187,8 @@ def test_put_back_is_the_adjoint_of_take(geometry):
     np.testing.assert_allclose(forward, jnp.vdot(images, back), rtol=1e-4, atol=1e-3)
 
 
-@settings(max_examples=40)
+@pytest.mark.slow
+@settings(max_examples=60)
 @given(geometries(), st.integers(1, 5), st.sampled_from(["dense", "depthwise"]))
 def test_drawn_convolutions(geometry, channels, kind):
     windows, sizes = geometry

@@ -1,5 +1,7 @@
 """The dropouts and `gaussian_noise`: keys, moments, distributions and gradients."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxcnn import ops
+from jaxcnn.ops.random_bits import random_words
 
 SHAPE = (3, 4, 2)
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
@@ -262,3 +265,29 @@ def test_gaussian_noise_gradients(key):
 def test_bad_input_is_refused_by_name(op, x, amount, message, key):
     with pytest.raises(ValueError, match=message):
         op(key, x, amount)
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
+def test_random_words_look_independent(implementation):
+    """Bits, neighbours and neighbouring keys, each within five standard deviations of chance."""
+    count = 1 << 16
+    keys = [jax.random.key(seed, impl=implementation) for seed in range(4)]
+    signs = []
+    for key in keys:
+        words = np.asarray(random_words(key, (count,)))
+        assert words.dtype == np.uint32
+        bits = (words[:, None] >> np.arange(32, dtype=np.uint32)) & 1
+        signs.append(2.0 * bits - 1)
+    for own, other in itertools.pairwise(signs):
+        assert np.abs(own.mean(0)).max() * count**0.5 < 5
+        for lag in (1, 2, 32, 1000):
+            assert np.abs((own[lag:] * own[:-lag]).mean(0)).max() * count**0.5 < 5
+        assert np.abs((own[:, 1:] * own[:, :-1]).mean(0)).max() * count**0.5 < 5
+        assert np.abs((own * other).mean(0)).max() * count**0.5 < 5
+
+
+def test_random_words_depend_on_the_key_and_the_place_alone(key):
+    words = random_words(key, (6, 4))
+    chex.assert_trees_all_equal(words.ravel()[:12], random_words(key, (12,)))
+    chex.assert_trees_all_equal(words, jax.jit(random_words, static_argnums=1)(key, (6, 4)))
+    chex.assert_shape(random_words(key, ()), ())
