@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import tyro
 
 from jaxcnn import runs, shapes, sweeps
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports what we report
-            _parse(argv)()
+            command = _parse(argv)
+            _keep_compiled_programs()
+            command()
     except runs.Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
@@ -48,6 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxcnn: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, training.DivergedError) else 2
     return 0
+
+
+def _keep_compiled_programs() -> None:
+    """Switch on JAX's compilation cache in the user's cache folder, unless it is set already.
+
+    The second run of a network starts without compiling it.
+    """
+    if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        return
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(caches) / "jaxcnn" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # no home, or none that may be written
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:

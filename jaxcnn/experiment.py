@@ -249,6 +249,16 @@ _RELATIONS: tuple[tuple[str, Callable[[Experiment], bool], str], ...] = (
         "after the warm-up and before the last epoch",
     ),
     (
+        "plateau_patience",
+        lambda e: e.plateau_patience == 3 or e.schedule == "plateau",
+        "left out unless the schedule is plateau",
+    ),
+    (
+        "schedule_factor",
+        lambda e: e.schedule_factor == 0.1 or e.schedule in ("step", "plateau"),
+        "left out unless the schedule is step or plateau",
+    ),
+    (
         "penalized",
         lambda e: e.l1 > 0 or e.l2 > 0 or e.penalized == ("*kernel",),
         "left out without l1 and l2",

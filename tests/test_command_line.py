@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -102,6 +103,8 @@ CASES = [
     ("train --schedule plateau --plateau-patience 0", "plateau_patience must be >= 1, got 0"),
     ("train --schedule step", "step_epochs must be given if the schedule is step"),
     ("train --schedule step --step-epochs 5 3", "step_epochs must be rising epochs >= 1"),
+    ("train --schedule-factor 0.5", "schedule_factor must be left out unless the schedule is step"),
+    ("train --plateau-patience 5", "plateau_patience must be left out unless the schedule is plat"),
     ("train --step-epochs 3", "step_epochs must be given if the schedule is step, and only then"),
     ("train --schedule-factor 1", "schedule_factor must be in (0, 1), got 1.0"),
     ("train --schedule step --step-epochs 10", "step_epochs must be after the warm-up and before"),
@@ -285,3 +288,23 @@ def test_a_config_survives_the_way_through_json(tmp_path):
     experiment = Experiment(model_options={"dropout": 0.5}, clip_norm=1.0, epochs=3)
     runs.write_json(tmp_path / "config.json", experiment.__dict__)
     assert runs.read_config(tmp_path) == experiment
+
+
+@pytest.mark.parametrize("kind", ["free", "taken", "set"])
+def test_compiled_programs_are_kept_in_the_users_cache(kind, tmp_path, monkeypatch):
+    before = {
+        name: getattr(jax.config, name)
+        for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    }
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if kind == "taken":
+        (tmp_path / "cache").write_text("a file, where a folder should be")
+    jax.config.update("jax_compilation_cache_dir", "elsewhere" if kind == "set" else None)
+    try:
+        command_line._keep_compiled_programs()
+        found = jax.config.jax_compilation_cache_dir
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    folder = str(tmp_path / "cache" / "jaxcnn" / "compiled")
+    assert found == {"free": folder, "taken": None, "set": "elsewhere"}[kind]

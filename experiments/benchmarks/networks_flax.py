@@ -35,7 +35,8 @@ class ClassicCNN(nn.Module):
         x = nn.max_pool(x, (2, 2), (2, 2), padding="SAME")
         x = nn.Dropout(self.dropout)(x, deterministic=not train)
         x = nn.relu(nn.Dense(128, dtype=self.dtype, name="hidden")(x.reshape(len(x), -1)))
-        return nn.Dense(self.classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
+        x = nn.Dense(self.classes, dtype=self.dtype, name="output")(x)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class SmallVGG(nn.Module):
@@ -56,7 +57,8 @@ class SmallVGG(nn.Module):
         x = nn.Dropout(self.dropout)(x.reshape(len(x), -1), deterministic=not train)
         x = nn.relu(nn.Dense(128, dtype=self.dtype, name="hidden")(x))
         x = nn.Dropout(self.dropout)(x, deterministic=not train)
-        return nn.Dense(self.classes, dtype=self.dtype, name="output")(x).astype(jnp.float32)
+        x = nn.Dense(self.classes, dtype=self.dtype, name="output")(x)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class Block(nn.Module):
@@ -112,7 +114,7 @@ class ResNet(nn.Module):
                 block = Block(64 * 2**stage, stride, self.bottleneck, self.dtype, name=name)
                 x = block(x, train=train)
         x = nn.Dense(self.classes, dtype=self.dtype, name="fc")(x.mean((1, 2)))
-        return x.astype(jnp.float32)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class InvertedBottleneck(nn.Module):
@@ -180,7 +182,7 @@ class EfficientNet(nn.Module):
         x = nn.silu(norm(train, self.dtype, "top_bn")(conv(1280, 1, 1, self.dtype, "top")(x)))
         x = nn.Dropout(self.dropout)(x.mean((1, 2)), deterministic=not train)
         x = nn.Dense(self.classes, dtype=self.dtype, name="classifier")(x)
-        return x.astype(jnp.float32)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def conv(

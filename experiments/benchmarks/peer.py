@@ -16,6 +16,7 @@ import numpy as np
 from workloads import WORKLOADS, Workload
 
 BATCHES = 4  # distinct batches, visited in turn
+COMPARED = 4  # rows of the batch on which values are compared
 
 
 class Peer(Protocol):
@@ -31,7 +32,8 @@ class Peer(Protocol):
         """Build network and optimizer, take the weights, and hold the batches ready.
 
         With ``weights`` it is to be compared, so its random regularizers are off; without, it is
-        to be timed, with its own initial weights and with the regularizers on.
+        to be timed, with its own initial weights and with the regularizers on. ``precision`` is
+        float32, bfloat16 (to compute in, with parameters in float32) or, to compare, float64.
         """
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
@@ -47,12 +49,12 @@ class Peer(Protocol):
         """Names and versions of what computes."""
 
 
-def examples(workload: Workload) -> list[tuple[np.ndarray, np.ndarray]]:
+def examples(workload: Workload, dtype: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Normal images and random labels, the same in every process."""
     generator = np.random.default_rng(0)
     return [
         (
-            generator.standard_normal((workload.batch, *workload.shape), np.float32),
+            generator.standard_normal((workload.batch, *workload.shape), np.float32).astype(dtype),
             generator.integers(workload.classes, size=workload.batch, dtype=np.int32),
         )
         for _ in range(BATCHES)
@@ -74,10 +76,14 @@ def serve(make: Callable[[], Peer]) -> None:
 def _answer(peer: Any, request: dict[str, Any]) -> Any:
     if request["do"] == "load":
         workload = WORKLOADS[request["workload"]]
-        weights = None
+        precision, weights = request["precision"], None
+        dtype = "float64" if precision == "float64" else "float32"
+        data = examples(workload, dtype)
         if request.get("weights"):
-            weights = dict(np.load(request["weights"]))
-        peer.load(workload, request["precision"], weights, examples(workload))
+            stored = dict(np.load(request["weights"]))
+            weights = {name: array.astype(dtype) for name, array in stored.items()}
+            data = [(images[:COMPARED], labels[:COMPARED]) for images, labels in data]
+        peer.load(workload, precision, weights, data)
         return {}
     if request["do"] == "gradients":
         loss, gradients = peer.gradients()

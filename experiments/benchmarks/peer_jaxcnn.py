@@ -38,11 +38,9 @@ class JaxcnnPeer:
             self.state = dataclasses.replace(self.state, params=jax.tree.map(jnp.asarray, params))
         self.step = train.make_train_step(self.model, optimizer)
         self.predict = train.make_predict_step(self.model)
-        rows = np.arange(workload.batch, dtype=np.int32)
+        rows = np.arange(len(data[0][0]), dtype=np.int32)
         self.batches = itertools.cycle(
-            jax.device_put(
-                [Batch(*pair, np.ones(workload.batch, bool), rows, np.int32(0)) for pair in data]
-            )
+            jax.device_put([Batch(*pair, rows >= 0, rows, np.int32(0)) for pair in data])
         )
 
     def build(self, workload: Workload, options: dict[str, object], dtype: jnp.dtype) -> Any:

@@ -144,7 +144,7 @@ def build(workload: Workload, options: dict[str, Any]) -> keras.Model:
         "efficientnet_b0": efficientnet,
     }[workload.model]
     outputs = make(inputs, workload.classes, **options)
-    return keras.Model(inputs, layers.Activation("linear", dtype="float32")(outputs))
+    return keras.Model(inputs, layers.Activation("linear", dtype=keras.config.floatx())(outputs))
 
 
 class KerasPeer:
@@ -158,8 +158,9 @@ class KerasPeer:
         data: list[tuple[np.ndarray, np.ndarray]],
     ) -> None:
         """Build and compile the model."""
+        keras.config.set_floatx("float64" if precision == "float64" else "float32")
         keras.mixed_precision.set_global_policy(
-            "float32" if precision == "float32" else "mixed_bfloat16"
+            "mixed_bfloat16" if precision == "bfloat16" else precision
         )
         options = workload.options | ({} if weights is None else workload.regularizers)
         self.model = build(workload, options)

@@ -128,6 +128,8 @@ class TorchPeer:
         options = workload.options | ({} if weights is None else workload.regularizers)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
         model = build(workload, options)
+        if precision == "float64":
+            model = model.double()
         if weights is not None:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
@@ -167,7 +169,9 @@ class TorchPeer:
         images, labels = next(self.batches)
         with self.autocast:
             logits = self.model(images)
-        return nn.functional.cross_entropy(logits.float(), labels)
+        return nn.functional.cross_entropy(
+            logits.float() if self.autocast._enabled else logits, labels
+        )
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients of the first batch."""

@@ -68,7 +68,15 @@ SMALL: dict = {
     "efficientnet_b0": {"width": 0.2, "depth": 0.3},
 }
 
-every_model = pytest.mark.parametrize("name", models.names())
+every_name = pytest.mark.parametrize("name", models.names())
+# ResNet-18 stands for the deep networks in the quick suite; the slow one has them all.
+every_model = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("resnet50", "efficientnet_b0")))
+        for name in models.names()
+    ],
+)
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 
 
@@ -127,7 +135,7 @@ def test_every_model_is_counted_here():
 
 
 @every_shape
-@every_model
+@every_name
 def test_parameter_counts(name, shape):
     model = models.create(name, CLASSES)
     init = functools.partial(model.init, train=False)
@@ -279,7 +287,7 @@ def test_a_model_is_its_head_on_its_features(name, train, key):
     chex.assert_trees_all_close((logits, updated), whole, rtol=1e-5, atol=1e-6)
 
 
-@every_model
+@every_name
 def test_features_and_head_take_train_in_the_same_way(name):
     model = type(small(name))
     for method in (model.features, model.head):
