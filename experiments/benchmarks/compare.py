@@ -69,7 +69,7 @@ class Limits(NamedTuple):
 
 LIMITS = {
     "float64": Limits(1e-10, 1e-7, 1 - 1e-12),
-    "float32": Limits(1e-5, 1e-2, 0.9999),
+    "float32": Limits(1e-5, 0.1, 0.9999),
     "bfloat16": Limits(1e-2, 1.0, 0.99),
 }
 

@@ -7,7 +7,8 @@ import sys
 import jax
 
 # Of <malloc.h>.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_LARGEST_HEAP = 64 << 20  # of a thread that is not the first
 
 
 def keep_freed_memory() -> bool:
@@ -30,5 +31,6 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):
         return False
-    # No piece is fetched by itself, and the heap is never trimmed.
-    return bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, -1))
+    # No piece is fetched by itself, heaps are never trimmed, nor given back when they are empty.
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _LARGEST_HEAP))
+    return all(library.mallopt(name, value) for name, value in settings)
