@@ -186,15 +186,17 @@ def _sum_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(images: jax.Array, windows: Windows) -> jax.Array:
-    return lax.platform_dependent(
+    # Without a gradient XLA may fuse it into the convolution before it.
+    return _max_pool_xla(images, windows)
+
+
+def _max_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    output = lax.platform_dependent(
         images,
         cpu=functools.partial(cpu.max_pool, windows=windows),
         default=functools.partial(_max_pool_xla, windows=windows),
     )
-
-
-def _max_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
-    return _max_pool(images, windows), images
+    return output, images
 
 
 def _max_pool_backward(
@@ -212,16 +214,17 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _sum_pool(images: jax.Array, windows: Windows) -> jax.Array:
-    return lax.platform_dependent(
-        images,
-        cpu=functools.partial(cpu.sum_pool, windows=windows),
-        default=functools.partial(_sum_pool_xla, windows=windows),
-    )
+    return _sum_pool_xla(images, windows)
 
 
 def _sum_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
     # Of the residual only the shape counts, so the compiler drops it.
-    return _sum_pool(images, windows), images
+    output = lax.platform_dependent(
+        images,
+        cpu=functools.partial(cpu.sum_pool, windows=windows),
+        default=functools.partial(_sum_pool_xla, windows=windows),
+    )
+    return output, images
 
 
 def _sum_pool_backward(
