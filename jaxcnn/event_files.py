@@ -9,7 +9,7 @@ _SPLITS = ("train", "validation")
 
 
 class EventFiles:
-    """Writes rows of a history.
+    """Writes rows of a history; closed, it has written all of them.
 
     Raises:
       ValueError: if tensorboardX is not installed.
@@ -28,7 +28,7 @@ class EventFiles:
     def open(self, folder: Path, history: Sequence[dict[str, float]]) -> None:
         """Start anew in a folder, with the rows so far: a resumed run has each epoch once."""
         shutil.rmtree(folder, ignore_errors=True)
-        self._writer = self._make_writer(str(folder))
+        self._writer = self._make_writer(str(folder), flush_secs=5)
         for row in history:
             self.write(row)
 
@@ -40,4 +40,7 @@ class EventFiles:
             part, _, metric = name.partition("_")
             tag = f"{metric}/{part}" if part in _SPLITS else name
             self._writer.add_scalar(tag, value, int(row["step"]))
-        self._writer.flush()
+
+    def close(self) -> None:
+        """Wait for what the writer's thread still holds: its own ``flush`` does not."""
+        self._writer.close()

@@ -295,7 +295,11 @@ def _train(
         if events:
             events.write(row)
 
-    with train.stop_signals() as should_stop, progress or contextlib.nullcontext():
+    with (
+        train.stop_signals() as should_stop,
+        contextlib.closing(events) if events else contextlib.nullcontext(),
+        progress or contextlib.nullcontext(),
+    ):
         state, history = train.fit(
             start,
             parts.train_step,
