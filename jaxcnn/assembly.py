@@ -86,7 +86,7 @@ def assemble(experiment: Experiment) -> Assembly:
     _check_test_split(experiment, training)
     batches = data.batches(training, experiment.batch_size, seed=experiment.seed)
     settings = _task_settings(experiment, training)
-    network = make_network(
+    network, state = make_network(
         experiment,
         make_preprocess(training, experiment.normalization),
         make_task(experiment, settings),
@@ -95,7 +95,6 @@ def assemble(experiment: Experiment) -> Assembly:
         settings=settings,
     )
     train_step = make_train_step(experiment, network)
-    state = jax.eval_shape(lambda: network.initial_state(0))
     with _model_errors(experiment):
         # A network may fail in training mode alone.
         jax.eval_shape(train_step, state, next(iter(batches)))
@@ -126,8 +125,8 @@ def make_network(
     optimizer: optax.GradientTransformation,
     *,
     settings: dict[str, Any],
-) -> Network:
-    """Make the experiment's model, and check it by its shapes.
+) -> tuple[Network, train.TrainState]:
+    """Make the experiment's model, and check it by its shapes: those of its state come with it.
 
     Raises:
       ValueError: if the model cannot be made, or does not turn images into outputs.
@@ -153,14 +152,14 @@ def make_network(
         raise ValueError(
             f"frozen must leave a parameter to train, got {' '.join(experiment.frozen)}"
         )
-    return network
+    return network, state
 
 
 def from_metadata(experiment: Experiment, metadata: dict[str, Any]) -> Network:
     """The network that `Network.metadata` describes."""
     settings = dict(metadata["task"])
     settings.pop("name")
-    return make_network(
+    network, _ = make_network(
         experiment,
         image.Preprocess(**metadata["preprocess"]),
         make_task(experiment, settings),
@@ -169,6 +168,7 @@ def from_metadata(experiment: Experiment, metadata: dict[str, Any]) -> Network:
         make_optimizer(experiment, 1, schedule=optax.constant_schedule(0.0)),
         settings=settings,
     )
+    return network
 
 
 def make_task(experiment: Experiment, settings: dict[str, Any]) -> train.Task:

@@ -61,21 +61,16 @@ def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[st
     """
     if not isinstance(model, nn.Module):
         return {}
-    maps: dict[str, jax.Array] = {}
+    names: list[str] = []
 
-    def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
-        output = call(*arguments, **options)
-        name = "/".join(context.module.path)
-        if context.method_name == "__call__" and name and getattr(output, "ndim", 0) == 4:
-            # A layer that does nothing here, as dropout does, only renames what it is given.
-            for earlier in [key for key, value in maps.items() if value is output]:
-                del maps[earlier]
-            maps[name] = output
-        return output
+    @jax.jit
+    def run(variables: Variables, images: jax.Array) -> list[jax.Array]:
+        maps = _watched(model, variables, images)
+        names.extend(maps)  # a dictionary would come back sorted by name
+        return list(maps.values())
 
-    with nn.intercept_methods(watch):
-        model.apply(variables, images, train=False)
-    return maps
+    values = run(variables, images)
+    return dict(zip(names, values, strict=True))
 
 
 def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int]) -> list[Layer]:
@@ -100,6 +95,7 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
       [('conv1', (5, 5)), ('conv2', (14, 14))]
     """
     positive = jax.tree_util.tree_map_with_path(_positive, variables)
+    shapes: dict[str, tuple[int, ...]] = {}  # in the order of computation
 
     # As an argument, because XLA for CPU (jaxlib 0.10) reads unwritten memory in a chain of
     # convolution, pooling and convolution whose kernels are constants.
@@ -107,6 +103,7 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
     def sees(positive: Variables, images: jax.Array) -> dict[str, jax.Array]:
         with nn.intercept_methods(_pass_over_group_norm):
             maps = feature_maps(model, positive, images)
+        shapes.update({name: m.shape[1:] for name, m in maps.items()})
         return {
             name: (m[:, m.shape[1] // 2, m.shape[2] // 2] > 0).any(-1) for name, m in maps.items()
         }
@@ -120,11 +117,8 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
         for name, seen in sees(positive, lines).items():
             # From the first to the last, because a dilated window skips some in between.
             extents.setdefault(name, []).append(int(np.ptp(np.flatnonzero(seen))) + 1)
-    # Once more on one image: what a jitted function returns is sorted by name.
-    maps = feature_maps(model, positive, jnp.zeros((1, *size)))
     return [
-        Layer(name, layer.shape[1:], (extents[name][0], extents[name][1]))
-        for name, layer in maps.items()
+        Layer(name, shape, (extents[name][0], extents[name][1])) for name, shape in shapes.items()
     ]
 
 
@@ -154,6 +148,24 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int
     confidence = probabilities.max(-1)
     wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
     return wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+
+
+def _watched(model: nn.Module, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    maps: dict[str, jax.Array] = {}
+
+    def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+        output = call(*arguments, **options)
+        name = "/".join(context.module.path)
+        if context.method_name == "__call__" and name and getattr(output, "ndim", 0) == 4:
+            # A layer that does nothing here, as dropout does, only renames what it is given.
+            for earlier in [key for key, value in maps.items() if value is output]:
+                del maps[earlier]
+            maps[name] = output
+        return output
+
+    with nn.intercept_methods(watch):
+        model.apply(variables, images, train=False)
+    return maps
 
 
 def _pass_over_group_norm(call: Any, arguments: Any, options: Any, context: Any) -> Any:

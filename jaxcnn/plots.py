@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
@@ -94,16 +93,12 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 
 def pictures(images: np.ndarray, titles: Sequence[str], heading: str) -> Figure:
     """Images ``[N, H, W, C]`` as in their source, six in a row, each with a title."""
-    rows = max(math.ceil(len(images) / 6), 1)
-    figure = Figure(figsize=(11, 2.05 * rows + 0.5), layout="constrained")
-    if not len(images):
-        figure.text(0.5, 0.5, "none", ha="center")
+    figure = Figure(layout="constrained")
+    if len(images):
+        _mosaic(figure, list(images), titles, columns=6, inches=1.8)
     else:
-        for number, axes in enumerate(figure.subplots(rows, 6, squeeze=False).flat):
-            axes.axis("off")
-            if number < len(images):
-                _show(axes, images[number])
-                axes.set_title(titles[number], fontsize=8)
+        figure.set_size_inches(11, 1)
+        figure.text(0.5, 0.3, "none", ha="center")
     figure.suptitle(heading)
     return figure
 
@@ -192,7 +187,8 @@ def kernels(kernel: np.ndarray) -> Figure:
     # Three input channels show as colour, any other number by their mean.
     color = kernel.shape[2] == 3
     tiles = (kernel / limit + 1) / 2 if color else kernel.mean(2, keepdims=True)
-    figure = _grid(np.moveaxis(tiles, -1, 0), None if color else limit)
+    figure = Figure(layout="constrained")
+    _mosaic(figure, list(np.moveaxis(tiles, -1, 0)), limit=None if color else limit)
     figure.suptitle("First layer's kernels: its feature detectors")
     return figure
 
@@ -202,33 +198,45 @@ def feature_maps(image: np.ndarray, maps: np.ndarray, title: str) -> Figure:
 
     Each map has a grey scale of its own, from its smallest value (black) to its largest.
     """
-    figure = _grid(np.moveaxis(maps[..., None, :31], -1, 0), None, first=image)
     shown = min(maps.shape[-1], 31)
+    figure = Figure(layout="constrained")
+    _mosaic(figure, [image, *np.moveaxis(maps[..., None, :shown], -1, 0)], ["input"])
     figure.suptitle(f"{title}: {shown} of {maps.shape[-1]} maps, {maps.shape[0]}x{maps.shape[1]}")
     return figure
 
 
-def _grid(tiles: np.ndarray, limit: float | None, first: np.ndarray | None = None) -> Figure:
-    columns = 8
-    pictures = ([] if first is None else [first]) + list(tiles)
-    rows = math.ceil(len(pictures) / columns)
-    figure = Figure(figsize=(columns * 1.1, rows * 1.1 + 0.6), layout="constrained")
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.axis("off")
-        if number >= len(pictures):
-            continue
-        if first is not None and number == 0:
-            _show(axes, pictures[0])
-            axes.set_title("input", fontsize=8)
+def _mosaic(
+    figure: Figure,
+    tiles: Sequence[np.ndarray],
+    titles: Sequence[str] = (),
+    *,
+    columns: int = 8,
+    inches: float = 1.1,
+    limit: float | None = None,
+) -> None:
+    """Tiles ``[h, w, C]`` in rows, grey or in colour; with a limit in red (+) and blue (-).
+
+    All are in one coordinate system, in which a tile is one unit wide: one for each would take ten
+    times as long to draw.
+    """
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    above = 0.14 * lines / inches  # for the title
+    rows = math.ceil(len(tiles) / columns)
+    height = rows * (1 + above)
+    figure.set_size_inches(columns * inches, height * inches + 0.5)
+    axes = figure.subplots()
+    axes.axis("off")
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        middle, top = column + 0.5, row * (1 + above) + above
+        down, across = np.array(tile.shape[:2]) / max(tile.shape[:2]) * 0.94
+        place = (middle - across / 2, middle + across / 2, top + down, top)
+        if tile.shape[-1] == 3:
+            axes.imshow(tile, extent=place)
         elif limit is None:
-            _show(axes, pictures[number])
+            axes.imshow(tile.mean(-1), cmap="gray", extent=place)
         else:
-            axes.imshow(pictures[number][..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
-    return figure
-
-
-def _show(axes: Axes, picture: np.ndarray) -> None:
-    if picture.shape[-1] == 3:
-        axes.imshow(picture)
-    else:
-        axes.imshow(picture.mean(-1), cmap="gray")
+            axes.imshow(tile[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=place)
+        if number < len(titles):
+            axes.text(middle, top - 0.02, titles[number], ha="center", va="bottom", fontsize=8)
+    axes.set(xlim=(0, columns), ylim=(height, 0), aspect="equal")

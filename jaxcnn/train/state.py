@@ -174,7 +174,11 @@ def create_state(
             step_scale=jnp.ones((), jnp.float32),
         )
 
-    return jax.jit(initialize)(jax.random.key(seed))
+    key = jax.random.key(seed)
+    if isinstance(key, jax.core.Tracer):  # for the shapes alone, or inside a user's own jit
+        return initialize(key)
+    # It runs once, so that its compilation is what takes time.
+    return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 1})(key)
 
 
 def decay_mask(params: chex.ArrayTree) -> chex.ArrayTree:
