@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,13 @@ CASES = {
     "strided": (convolution((3, 3, 4, 5), strides=2, padding=1), (3, 8, 9, 4)),
     "strided over its window": (convolution((2, 1, 4, 5), strides=3), (3, 8, 9, 4)),
     "strided 3d": (convolution((3, 2, 1, 3, 4), strides=(2, 1, 2)), (2, 5, 4, 6, 3)),
+    "dense in parts": (
+        convolution((3, 3, 3, 5), strides=2, padding=((2, 0), (0, 3))),
+        (16, 6, 7, 3),
+    ),
+    "dense padded by more than its window": (convolution((2, 2, 5, 3), padding=4), (3, 3, 4, 5)),
+    "grouped": (convolution((3, 3, 2, 6), groups=3, strides=2, padding=1), (16, 7, 6, 6)),
+    "grouped 1d": (convolution((3, 2, 4), groups=2, dilation=2), (2, 9, 4)),
     "first": (convolution((5, 5, 1, 4), padding=2), (8, 9, 9, 1)),
     "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
 }
@@ -220,6 +228,20 @@ def test_first_kernel_gradients_of_any_batch(batch):
     arguments = (images, gradient, windows, 1, (3, 3, 2, 3))
     own, xla = cpu_conv.kernel_gradient(*arguments), plain.kernel_gradient(*arguments)
     chex.assert_trees_all_close(own, xla, rtol=1e-4, atol=1e-3)
+
+
+def test_in_a_loop_gradients_keep_the_order_that_is_fast():
+    """XLA brings dimensions into that order outside of loops only."""
+    images, kernel = numbers((32, 9, 9, 8)), numbers((3, 3, 8, 16))
+
+    @jax.jit
+    def looped(images, kernel):
+        gradients = jax.grad(lambda *x: jnp.sum(ops.conv(*x, strides=2) ** 2), (0, 1))
+        return jax.lax.fori_loop(0, 3, lambda _, x: gradients(*x), (images, kernel))
+
+    text = looped.lower(images, kernel).compile().as_text()
+    orders = re.findall(r"convolution\(.*dim_labels=([^,\s]+)", text)
+    assert len(orders) >= 3 and set(orders) == {"b01f_01io->b01f"}
 
 
 def test_the_context_is_part_of_the_cache():

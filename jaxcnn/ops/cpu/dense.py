@@ -1,0 +1,87 @@
+"""The gradients of convolutions that mix channels.
+
+XLA for CPU runs a convolution fast when its dimensions have the order of its kernels, and brings
+them into that order in a program's outermost computation alone: in the body of a loop, as gradients
+are accumulated in, those of `jax.lax` take a hundred times as long. So they get the order here.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxcnn.ops import plain
+from jaxcnn.ops.cpu.positions import Ints, Windows
+
+_PART = 8  # examples
+_LARGEST_IN_PARTS = 128 * 128  # channels in times channels out
+
+
+def input_gradient(
+    gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
+) -> jax.Array:
+    """Gradient for images of the given shape: a convolution with the kernel turned round."""
+    turned = lax.rev(jnp.swapaxes(kernel, -1, -2), range(kernel.ndim - 2))
+    edges = []
+    for axis, n in enumerate(shape[1:-1]):
+        extent = (windows.sizes[axis] - 1) * windows.dilation[axis]
+        low = extent - windows.pairs[axis][0]
+        spread = (gradient.shape[axis + 1] - 1) * windows.strides[axis] + 1
+        edges.append((low, n + extent - spread - low))
+    strides = windows.strides
+    if min(min(pair) for pair in edges) < 0:
+        # Cropped here: XLA for CPU in jaxlib 0.10 misreads negative padding of a convolution.
+        widths = [(*pair, step - 1) for pair, step in zip(edges, strides, strict=True)]
+        zero = jnp.zeros((), gradient.dtype)
+        gradient = lax.pad(gradient, zero, [(0, 0, 0), *widths, (0, 0, 0)])
+        edges, strides = [(0, 0)] * len(edges), (1,) * len(edges)
+    back = Windows(windows.sizes, (1,) * len(edges), tuple(edges), windows.dilation)
+    return plain.conv(gradient, turned, back, spread=strides)
+
+
+def kernel_gradient(
+    images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
+) -> jax.Array:
+    """Gradient for a kernel of the given shape."""
+    if shape[-2] * shape[-1] <= _LARGEST_IN_PARTS:
+        return _in_parts(functools.partial(_kernel_gradient, windows=windows), images, gradient)
+    return _kernel_gradient(images, gradient, windows)
+
+
+def _in_parts(
+    function: Callable[[jax.Array, jax.Array], jax.Array], images: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    """The sum of a function over parts of the examples: what it turns round stays in the cache."""
+    size = math.gcd(len(images), _PART)
+    parts = len(images) // size if size else 0
+    if size < 4 or parts < 4:
+        return function(images, gradient)
+    # Each part has examples from everywhere, so of a batch that is sharded, from every device.
+    images, gradient = (x.reshape(size, parts, *x.shape[1:]) for x in (images, gradient))
+
+    def part(number: jax.Array | int) -> jax.Array:
+        chosen = (
+            lax.dynamic_index_in_dim(x, number, 1, keepdims=False) for x in (images, gradient)
+        )
+        return function(*chosen).astype(jnp.promote_types(gradient.dtype, jnp.float32))
+
+    total = lax.fori_loop(1, parts, lambda number, total: total + part(number), part(0))
+    return total.astype(gradient.dtype)
+
+
+def _kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
+    """A convolution of the images with the gradient, with channels for examples and back."""
+    sizes, pairs, kept = gradient.shape[1:-1], [], []
+    for axis, n in enumerate(images.shape[1:-1]):
+        low, _ = windows.pairs[axis]
+        seen = (windows.sizes[axis] - 1) * windows.dilation[axis] + 1
+        seen += (sizes[axis] - 1) * windows.strides[axis]
+        pairs.append((low, max(seen - n - low, 0)))
+        kept.append(slice(min(seen - low, n)))  # strides may leave pixels that no window sees
+    turned = Windows(sizes, windows.dilation, tuple(pairs), windows.strides)
+    images = jnp.swapaxes(images[(slice(None), *kept)], 0, -1)
+    output = plain.conv(images, jnp.moveaxis(gradient, 0, -2), turned)
+    return jnp.moveaxis(output, 0, -2)
