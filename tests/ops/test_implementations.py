@@ -37,7 +37,9 @@ def convolution(kernel, **options):
     """A convolution with a fixed kernel and one that depends on the images, so both are derived."""
 
     def function(x, *, implementation):
-        weights = numbers(kernel, 1, x.dtype) * (1 + jnp.mean(x))
+        # Of unit variance, as the loss is a sine.
+        scale = 1 / np.sqrt(np.prod(kernel[:-1]))
+        weights = numbers(kernel, 1, x.dtype) * (scale * (1 + jnp.mean(x))).astype(x.dtype)
         return ops.conv(x, weights, implementation=implementation, **options)
 
     return function
@@ -79,6 +81,8 @@ CASES = {
     "dense padded by more than its window": (convolution((2, 2, 5, 3), padding=4), (3, 3, 4, 5)),
     "grouped": (convolution((3, 3, 2, 6), groups=3, strides=2, padding=1), (16, 7, 6, 6)),
     "grouped 1d": (convolution((3, 2, 4), groups=2, dilation=2), (2, 9, 4)),
+    "3x3": (convolution((3, 3, 64, 64), padding=1), (2, 7, 10, 64)),
+    "3x3 in parts": (convolution((3, 3, 64, 65), padding=((0, 2), (3, 0))), (72, 7, 9, 64)),
     "first": (convolution((5, 5, 1, 4), padding=2), (8, 9, 9, 1)),
     "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
 }

@@ -1,7 +1,6 @@
 """Convolution and its two gradients in the forms that suit their shapes.
 
-Depthwise, 1x1 and first layers have forms of their own, and the kernel gradients of the others; the
-rest is what `jax.lax` runs.
+Depthwise, 1x1 and first layers have forms of their own; `dense` has the others.
 """
 
 import math
@@ -27,7 +26,9 @@ def conv(images: jax.Array, kernel: jax.Array, windows: Windows, groups: int) ->
     if _is_pointwise(windows, groups):
         (values,) = take(images, windows, filler=0)
         return _product(values, kernel.reshape(kernel.shape[-2:]))
-    if 1 < groups <= _MOST_GROUPS:
+    if groups == 1:
+        return dense.conv(images, kernel, windows)
+    if groups <= _MOST_GROUPS:
         parts = _split(groups, images, kernel)
         return jnp.concatenate([conv(x, k, windows, 1) for x, k in parts], -1)
     return plain.conv(images, kernel, windows, groups=groups)

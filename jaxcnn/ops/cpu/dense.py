@@ -1,23 +1,31 @@
-"""The gradients of convolutions that mix channels.
+"""Convolutions that mix channels: 3x3 by Winograd's method, the others by XLA.
 
 XLA for CPU runs a convolution fast when its dimensions have the order of its kernels, and brings
 them into that order in a program's outermost computation alone: in the body of a loop, as gradients
-are accumulated in, those of `jax.lax` take a hundred times as long. So they get the order here.
+are accumulated in, those of `jax.lax` take a hundred times as long. So they get it here.
 """
 
 import functools
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import plain
+from jaxcnn.ops.cpu import winograd
+from jaxcnn.ops.cpu.parts import sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows
 
 _PART = 8  # examples
 _LARGEST_IN_PARTS = 128 * 128  # channels in times channels out
+
+
+def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
+    """The convolution."""
+    if winograd.suits(images.shape, windows, kernel.shape[-1]):
+        return winograd.conv(images, kernel, windows)
+    return plain.conv(images, kernel, windows)
 
 
 def input_gradient(
@@ -39,6 +47,8 @@ def input_gradient(
         gradient = lax.pad(gradient, zero, [(0, 0, 0), *widths, (0, 0, 0)])
         edges, strides = [(0, 0)] * len(edges), (1,) * len(edges)
     back = Windows(windows.sizes, (1,) * len(edges), tuple(edges), windows.dilation)
+    if max(strides) == 1:
+        return conv(gradient, turned, back)
     return plain.conv(gradient, turned, back, spread=strides)
 
 
@@ -46,30 +56,14 @@ def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for a kernel of the given shape."""
-    if shape[-2] * shape[-1] <= _LARGEST_IN_PARTS:
-        return _in_parts(functools.partial(_kernel_gradient, windows=windows), images, gradient)
-    return _kernel_gradient(images, gradient, windows)
-
-
-def _in_parts(
-    function: Callable[[jax.Array, jax.Array], jax.Array], images: jax.Array, gradient: jax.Array
-) -> jax.Array:
-    """The sum of a function over parts of the examples: what it turns round stays in the cache."""
+    if winograd.suits(images.shape, windows, shape[-1]):
+        return winograd.kernel_gradient(images, gradient, windows)
     size = math.gcd(len(images), _PART)
-    parts = len(images) // size if size else 0
-    if size < 4 or parts < 4:
-        return function(images, gradient)
-    # Each part has examples from everywhere, so of a batch that is sharded, from every device.
-    images, gradient = (x.reshape(size, parts, *x.shape[1:]) for x in (images, gradient))
-
-    def part(number: jax.Array | int) -> jax.Array:
-        chosen = (
-            lax.dynamic_index_in_dim(x, number, 1, keepdims=False) for x in (images, gradient)
-        )
-        return function(*chosen).astype(jnp.promote_types(gradient.dtype, jnp.float32))
-
-    total = lax.fori_loop(1, parts, lambda number, total: total + part(number), part(0))
-    return total.astype(gradient.dtype)
+    if shape[-2] * shape[-1] > _LARGEST_IN_PARTS or size < 4:
+        size = len(images)
+    part = functools.partial(_kernel_gradient, windows=windows)
+    # What has to be turned round stays in the cache.
+    return sum_parts(part, images, gradient, size)
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
