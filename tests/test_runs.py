@@ -122,7 +122,12 @@ FLAGS = ("--model", "lenet5", "--epochs", "2", "--batch-size", "50")
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [
+        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number, code):
     """A real process, stopped in the middle of the first epoch or killed after it."""
@@ -189,7 +194,13 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("task", PICTURES)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=[pytest.mark.slow] * (task in ("binary", "multi_label")))
+        for task in PICTURES
+    ],
+)
 def test_each_task_from_data_to_answers(task, tmp_path, capsys):
     """Trained, stored, measured and asked through the command line alone."""
     picture = write_task_data(tmp_path / "data.npz", task)

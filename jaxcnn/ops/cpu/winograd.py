@@ -8,8 +8,8 @@ Reference:
   Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", F(4x4, 3x3).
 """
 
-import functools
-from collections.abc import Sequence
+import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,25 +20,25 @@ from jaxcnn.ops.cpu.parts import map_parts, part_size, sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows
 
 _OUT, _IN = 4, 6  # pixels of a tile along each side
-_OF_IMAGES = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
+_OF_IMAGES = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
 )
-_OF_KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / [
-    [24]
-]
-_OF_OUTPUT = (
-    (1, 1, 1, 1, 1, 0),
-    (0, 1, -1, 2, -2, 0),
-    (0, 1, 1, 4, 4, 0),
-    (0, 1, -1, 8, -8, 1),
+_OF_KERNEL = (
+    np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+)
+_OF_OUTPUT = np.array(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
 _LEAST_CHANNELS = 64  # with fewer the way to the other basis costs what it saves
-_LEAST_TILES = 256  # of a part: enough for a fast product, few enough for the cache
+_FEWEST_TILES = 64  # of a batch, for the four times larger kernel to be worth making
+_PART_TILES = 256  # enough for a fast product, few enough for the cache
 
 
 def suits(shape: Ints, windows: Windows, outputs: int) -> bool:
@@ -48,25 +48,21 @@ def suits(shape: Ints, windows: Windows, outputs: int) -> bool:
         and windows.strides == windows.dilation == (1, 1)
         and min(shape[-1], outputs) >= _LEAST_CHANNELS
         and min(windows.output(shape[1:-1])) >= _OUT
+        and shape[0] * math.prod(_tile_counts(shape, windows)) >= _FEWEST_TILES
     )
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The convolution."""
-    of_kernel = _square(_OF_KERNEL, kernel.dtype) @ _precise(kernel).reshape(9, -1)
-    of_kernel = of_kernel.reshape(_IN * _IN, *kernel.shape[2:])
+    of_kernel = _applied(_OF_KERNEL, kernel).reshape(_IN * _IN, *kernel.shape[2:])
     height, width = windows.output(images.shape[1:-1])
 
     def part(images: jax.Array) -> jax.Array:
-        tiles, counts = _image_tiles(images, windows)
+        tiles, (batch, down, across) = _image_tiles(images, windows)
         # [36, tiles, in] times [36, in, out].
         products = lax.dot_general(tiles, of_kernel, (((2,), (1,)), ((0,), (0,))))
-        products = products.reshape(_IN, _IN, *counts, -1)
-        rows = _combined(_OF_OUTPUT, list(products))
-        pixels = jnp.stack(
-            [jnp.stack(_combined(_OF_OUTPUT, list(row)), 3) for row in rows], 2
-        )  # [B, tiles down, 4, tiles across, 4, out]
-        batch, down, across = counts
+        pixels = _applied(_OF_OUTPUT, products).reshape(_OUT, _OUT, batch, down, across, -1)
+        pixels = pixels.transpose(2, 3, 0, 4, 1, 5)
         output = pixels.reshape(batch, down * _OUT, across * _OUT, -1)
         return output[:, :height, :width].astype(images.dtype)
 
@@ -82,31 +78,34 @@ def kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) ->
         return lax.dot_general(tiles, _gradient_tiles(gradient), (((1,), (1,)), ((0,), (0,))))
 
     total = sum_parts(part, images, gradient, _part_size(images, windows))
-    back = _square(_OF_KERNEL, gradient.dtype).T @ _precise(total).reshape(_IN * _IN, -1)
-    return back.reshape(3, 3, *total.shape[1:]).astype(gradient.dtype)
+    back = _applied(_OF_KERNEL.T, total).reshape(3, 3, *total.shape[1:])
+    return back.astype(gradient.dtype)
 
 
 def _part_size(images: jax.Array, windows: Windows) -> int:
-    down, across = (-(-n // _OUT) for n in windows.output(images.shape[1:-1]))
-    return part_size(len(images), -(-_LEAST_TILES // (down * across)))
+    each = math.prod(_tile_counts(images.shape, windows))
+    return part_size(len(images), -(-_PART_TILES // each))
+
+
+def _tile_counts(shape: Ints, windows: Windows) -> Ints:
+    return tuple(-(-n // _OUT) for n in windows.output(shape[1:-1]))
 
 
 def _image_tiles(images: jax.Array, windows: Windows) -> tuple[jax.Array, Ints]:
     """``[36, tiles, in]``, and how many tiles there are: (examples, down, across)."""
-    counts = [-(-n // _OUT) for n in windows.output(images.shape[1:-1])]
+    counts = _tile_counts(images.shape, windows)
     edges = [
         (low, count * _OUT + 2 - low - n)
         for n, count, (low, _) in zip(images.shape[1:-1], counts, windows.pairs, strict=True)
     ]
     padded = jnp.pad(_precise(images), ((0, 0), *edges, (0, 0)))
     down, across = counts
-    rows = [padded[:, i : i + (down - 1) * _OUT + 1 : _OUT] for i in range(_IN)]
-    tiles = []
-    for row in _combined(_OF_IMAGES, rows):
-        columns = [row[:, :, j : j + (across - 1) * _OUT + 1 : _OUT] for j in range(_IN)]
-        tiles += _combined(_OF_IMAGES, columns)
-    stacked = jnp.stack(tiles).reshape(_IN * _IN, -1, images.shape[-1])
-    return stacked, (len(images), down, across)
+    taps = [
+        padded[:, i : i + (down - 1) * _OUT + 1 : _OUT, j : j + (across - 1) * _OUT + 1 : _OUT]
+        for i, j in itertools.product(range(_IN), repeat=2)
+    ]
+    tiles = _applied(_OF_IMAGES, jnp.stack(taps))
+    return tiles.reshape(_IN * _IN, -1, images.shape[-1]), (len(images), down, across)
 
 
 def _gradient_tiles(gradient: jax.Array) -> jax.Array:
@@ -115,28 +114,18 @@ def _gradient_tiles(gradient: jax.Array) -> jax.Array:
     down, across = -(-height // _OUT), -(-width // _OUT)
     edges = ((0, 0), (0, down * _OUT - height), (0, across * _OUT - width), (0, 0))
     padded = jnp.pad(_precise(gradient), edges)
-    padded = padded.reshape(batch, down, _OUT, across, _OUT, channels)
-    back = np.transpose(_OF_OUTPUT).tolist()
-    tiles = []
-    for row in _combined(back, [padded[:, :, i] for i in range(_OUT)]):
-        tiles += _combined(back, [row[:, :, :, j] for j in range(_OUT)])
-    return jnp.stack(tiles).reshape(_IN * _IN, -1, channels)
+    pixels = padded.reshape(batch, down, _OUT, across, _OUT, channels).transpose(2, 4, 0, 1, 3, 5)
+    return _applied(_OF_OUTPUT.T, pixels).reshape(_IN * _IN, -1, channels)
 
 
-def _combined(matrix: Sequence[Sequence[float]], parts: Sequence[jax.Array]) -> list[jax.Array]:
-    """Each row of a matrix as weights of the parts; XLA drops the products with one and zero."""
-    return [
-        functools.reduce(
-            jnp.add,
-            (part * weight for weight, part in zip(row, parts, strict=True) if weight),
-        )
-        for row in matrix
-    ]
+def _applied(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+    """A matrix along both dimensions of the squares that come first in ``x``: ``[squares, rest]``.
 
-
-def _square(matrix: np.ndarray, dtype: jnp.dtype) -> jax.Array:
-    """What the matrix does along two dimensions at once."""
-    return jnp.asarray(np.kron(matrix, matrix), jnp.promote_types(dtype, jnp.float32))
+    As one product, because sums of the parts compile into a large program.
+    """
+    both = np.kron(matrix, matrix)
+    x = _precise(x)
+    return jnp.asarray(both, x.dtype) @ x.reshape(both.shape[1], -1)
 
 
 def _precise(x: jax.Array) -> jax.Array:
