@@ -16,7 +16,8 @@ def keep_freed_memory() -> bool:
 
     XLA takes the working memory of a compiled program in one piece, and glibc fetches a large
     piece from the system and gives it back when it is freed. So each step on a CPU would have the
-    system clear the same pages again, which can take a third of its time. Nothing is done on other
+    system clear the same pages again, which can take a third of its time. Pieces of over 64 MiB,
+    which no thread but the first can keep, are still given back. Nothing is done on other
     devices, without glibc, or where the environment already tunes the allocator (``MALLOC_*``,
     ``GLIBC_TUNABLES``, ``LD_PRELOAD``).
 

@@ -67,7 +67,8 @@ def make_train_step(
       aux_weight: weight of the objective at auxiliary heads, whose outputs the module sows as
         ``self.sow("intermediates", "aux_logits", outputs)``.
       accumulate: split the batch into this many parts, one after the other: the gradient of the
-        whole batch in the memory of a part. Batch norm sees the parts.
+        whole batch in the memory of a part. Batch norm sees the parts. They are a loop, in which
+        XLA for CPU takes many times as long for convolutions that are not those of `jaxcnn.ops`.
       ema_decay: share of the moving average kept at each step, in (0, 1); at step t no more than
         (1 + t) / (10 + t), so that it forgets the initial values. Needs a state with an average.
       frozen: patterns of parameters (see `jaxcnn.parameters.select`) without gradient. Modules
