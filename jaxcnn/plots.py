@@ -211,7 +211,7 @@ def _mosaic(
     titles: Sequence[str] = (),
     *,
     columns: int = 8,
-    inches: float = 1.1,
+    inches: float = 1.25,
     limit: float | None = None,
 ) -> None:
     """Tiles ``[h, w, C]`` in rows, grey or in colour; with a limit in red (+) and blue (-).
