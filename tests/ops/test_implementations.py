@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from jaxcnn import ops
 from jaxcnn.ops import cpu, plain
 from jaxcnn.ops.cpu import conv as cpu_conv
+from jaxcnn.ops.cpu import winograd
 from jaxcnn.ops.cpu.positions import Windows, put_back, take
 
 
@@ -81,8 +82,7 @@ CASES = {
     "dense padded by more than its window": (convolution((2, 2, 5, 3), padding=4), (3, 3, 4, 5)),
     "grouped": (convolution((3, 3, 2, 6), groups=3, strides=2, padding=1), (16, 7, 6, 6)),
     "grouped 1d": (convolution((3, 2, 4), groups=2, dilation=2), (2, 9, 4)),
-    "3x3": (convolution((3, 3, 64, 64), padding=1), (2, 7, 10, 64)),
-    "3x3 in parts": (convolution((3, 3, 64, 65), padding=((0, 2), (3, 0))), (72, 7, 9, 64)),
+    "3x3": (convolution((3, 3, 256, 256), padding=1), (16, 7, 7, 256)),
     "first": (convolution((5, 5, 1, 4), padding=2), (8, 9, 9, 1)),
     "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
 }
@@ -232,6 +232,21 @@ def test_first_kernel_gradients_of_any_batch(batch):
     arguments = (images, gradient, windows, 1, (3, 3, 2, 3))
     own, xla = cpu_conv.kernel_gradient(*arguments), plain.kernel_gradient(*arguments)
     chex.assert_trees_all_close(own, xla, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 96, 97])
+@pytest.mark.parametrize("pairs", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((0, 2), (3, 0))])
+def test_winograd_is_the_convolution(batch, pairs):
+    """Batches of one part and of several, outputs that fill their tiles and others."""
+    windows = Windows((3, 3), (1, 1), pairs, (1, 1))
+    images, kernel = numbers((batch, 7, 10, 3)), numbers((3, 3, 3, 5), 1)
+    expected = plain.conv(images, kernel, windows)
+    output = jax.jit(winograd.conv, static_argnums=2)(images, kernel, windows)
+    chex.assert_trees_all_close(output, expected, rtol=0, atol=3e-5 * jnp.abs(expected).max())
+    gradient = numbers(expected.shape, 2)
+    found = jax.jit(winograd.kernel_gradient, static_argnums=2)(images, gradient, windows)
+    expected = plain.kernel_gradient(images, gradient, windows, 1, kernel.shape)
+    chex.assert_trees_all_close(found, expected, rtol=0, atol=3e-5 * jnp.abs(expected).max())
 
 
 def test_in_a_loop_gradients_keep_the_order_that_is_fast():
