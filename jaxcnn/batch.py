@@ -2,9 +2,11 @@
 
 import collections
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+
+Arrays = TypeVar("Arrays")
 
 
 class Batch(NamedTuple):
@@ -28,8 +30,8 @@ class Batch(NamedTuple):
     epoch: Any
 
 
-def prefetch(batches: Iterable[Batch], *, depth: int = 2) -> Iterator[Batch]:
-    """Send batches to the device ``depth`` ahead of their use.
+def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Iterator[Arrays]:
+    """Send batches, or other trees of arrays, to the device ``depth`` ahead of their use.
 
     The transfer is asynchronous, so the next batch is gathered while the device works.
 
@@ -39,7 +41,7 @@ def prefetch(batches: Iterable[Batch], *, depth: int = 2) -> Iterator[Batch]:
       >>> next(data.prefetch(data.batches(source, 32))).image.shape
       (32, 28, 28, 1)
     """
-    waiting: collections.deque[Batch] = collections.deque()
+    waiting: collections.deque[Arrays] = collections.deque()
     for batch in batches:
         waiting.append(jax.device_put(batch))
         if len(waiting) > depth:

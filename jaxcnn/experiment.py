@@ -64,6 +64,8 @@ class Experiment:
     """Examples per step."""
     accumulate: int = 1
     """Parts that a batch is worked through in, to fit memory; the gradient is the whole batch's."""
+    steps_per_call: int = 1
+    """Steps in one call of a compiled loop, over examples kept on the device; for accelerators."""
     seed: int = 0
     """Decides initial parameters, order of examples, dropout and augmentation."""
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -187,6 +189,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda value: value >= 1, ">= 1"),
     "batch_size": (lambda value: value >= 1, ">= 1"),
     "accumulate": (lambda value: value >= 1, ">= 1"),
+    "steps_per_call": (lambda value: value >= 1, ">= 1"),
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to 2**32 - 1"),
     "learning_rate": (_is_positive, "finite and > 0"),
     "step_epochs": (

@@ -285,9 +285,8 @@ def _train(
     def validate(state: train.TrainState) -> dict[str, float]:
         return train.evaluate(parts.eval_step, state, validation or (), overall=task.overall)
 
-    progress = None
-    if console:
-        progress = Progress(experiment.epochs, len(parts.train), console, score=task.score)
+    size = experiment.epochs, len(parts.train)
+    progress = Progress(*size, console, score=task.score) if console else None
 
     def on_epoch(row: dict[str, float]) -> None:
         if progress:
@@ -309,6 +308,7 @@ def _train(
             early_stopping=early_stopping,
             plateau=_plateau(experiment),
             checkpoint=checkpoint,
+            steps_per_call=experiment.steps_per_call,
             on_step=progress.on_step if progress else None,
             on_epoch=on_epoch,
             should_stop=should_stop,

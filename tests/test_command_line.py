@@ -88,6 +88,7 @@ CASES = [
     ("train --class-weights balance", "invalid choice 'balance'"),
     ("train --accumulate 3", "accumulate must be a divisor of batch_size, got 3"),
     ("train --accumulate 0", "accumulate must be >= 1, got 0"),
+    ("train --steps-per-call 0", "steps_per_call must be >= 1, got 0"),
     ("train --ema-decay 1", "ema_decay must be in (0, 1), got 1.0"),
     ("train --l1 -1", "l1 must be finite and >= 0, got -1.0"),
     ("train --l2 1e-4 --penalized kernels", "pattern 'kernels' matches no parameter"),

@@ -26,18 +26,9 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch in NumPy, from batch number ``start`` on."""
-        for name, value in (("epoch", epoch), ("start", start)):
-            if value < 0:
-                raise ValueError(f"{name} must be >= 0, got {value!r}")
-        size = len(self.source)
-        if self.seed is None:
-            order = np.arange(size, dtype=np.int32)
-        else:
-            order = permutation(size, self.seed, epoch)
-        for first in range(start * self.batch_size, size, self.batch_size):
-            index = order[first : first + self.batch_size]
-            mask = np.arange(self.batch_size) < len(index)
-            index = np.resize(index, self.batch_size)
+        if start < 0:
+            raise ValueError(f"start must be >= 0, got {start!r}")
+        for index, mask in zip(*(rows[start:] for rows in self.rows(epoch)), strict=True):
             yield Batch(
                 image=self.source.images[index],
                 label=self.source.labels[index],
@@ -45,6 +36,21 @@ class Batches:
                 index=index,
                 epoch=np.int32(epoch),
             )
+
+    def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Index and mask ``[batches, batch_size]`` of the examples in each batch of an epoch."""
+        if epoch < 0:
+            raise ValueError(f"epoch must be >= 0, got {epoch!r}")
+        size = len(self.source)
+        if self.seed is None:
+            order = np.arange(size, dtype=np.int32)
+        else:
+            order = permutation(size, self.seed, epoch)
+        places = np.arange(len(self) * self.batch_size).reshape(len(self), self.batch_size)
+        # The last batch is filled up from its own first rows.
+        begin, rest = places[-1, 0], size - places[-1, 0]
+        filled = np.where(places < size, places, begin + (places - begin) % rest)
+        return order[filled], places < size
 
 
 def batches(source: ArraySource, batch_size: int, *, seed: int | None = None) -> Batches:

@@ -17,6 +17,7 @@ from jaxcnn.batch import Batch, prefetch
 from jaxcnn.metrics import Counts, add_counts, summarize
 from jaxcnn.train.checkpoint import History, Snapshot
 from jaxcnn.train.monitors import EarlyStopping, ReduceOnPlateau
+from jaxcnn.train.resident import Resident
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import EvalStep, TrainStep
 
@@ -48,6 +49,7 @@ def fit(
     plateau: ReduceOnPlateau | None = None,
     checkpoint: Callable[[Snapshot], None] | None = None,
     checkpoint_seconds: float = 300,
+    steps_per_call: int = 1,
     on_step: Callable[[int, Counts], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -70,10 +72,15 @@ def fit(
       checkpoint: keeps a snapshot, for example ``functools.partial(save, folder)``; called after
         each epoch, every ``checkpoint_seconds`` in between, and when stopped.
       checkpoint_seconds: the most time that a crash can cost.
+      steps_per_call: steps that one call of a compiled program takes, over examples that stay on
+        the device and must fit there; ``batches`` must be those of `jaxcnn.data.batches`. Small
+        networks gain on an accelerator, which then never waits for the host. On a CPU nothing is
+        gained, and convolutions that are not those of `jaxcnn.ops` take many times as long in a
+        loop. Snapshots are taken, and ``on_step`` and ``should_stop`` called, between calls.
       on_step: called with the step number and the counts so far in the epoch. They are on the
         device: reading them waits for the step.
       on_epoch: called with each row of the history.
-      should_stop: asked after each step; True saves a snapshot and returns early.
+      should_stop: asked after each call; True saves a snapshot and returns early.
 
     Returns:
       The last state, and the history: one row per finished epoch with ``epoch``, ``step``,
@@ -82,7 +89,8 @@ def fit(
       ``seconds``.
 
     Raises:
-      ValueError: if ``epochs`` is not positive, or what is monitored is not in the history.
+      ValueError: if ``epochs`` or ``steps_per_call`` is not positive, what is monitored is not in
+        the history, or the snapshot was taken with another ``steps_per_call``.
       DivergedError: if a number of an epoch's row is not finite; nothing is saved after that.
 
     Example:
@@ -97,11 +105,16 @@ def fit(
       >>> state.step.item(), history[0]["train_accuracy"] > 0.3
       (20, True)
     """
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"epochs must be an integer >= 1, got {epochs!r}")
+    for name, value in (("epochs", epochs), ("steps_per_call", steps_per_call)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
     snapshot = start if isinstance(start, Snapshot) else Snapshot(start)
     state, counts, best = snapshot.state, snapshot.counts, snapshot.best
     history = list(snapshot.history)
+    calls: Any = batches
+    if steps_per_call > 1:
+        calls = Resident(batches, train_step, steps_per_call)
+        train_step = calls.take
 
     def keep(counts: Counts | None) -> None:
         if checkpoint is not None:
@@ -116,10 +129,10 @@ def fit(
             break
         began = saved = time.monotonic()
         number = epoch * len(batches) + offset
-        for batch in prefetch(batches.epoch(epoch, offset)):
+        for batch in prefetch(calls.epoch(epoch, offset)):
             state, step_counts = train_step(state, batch)
             counts = add_counts(counts, step_counts)
-            number += 1
+            number = min(number + steps_per_call, (epoch + 1) * len(batches))
             if on_step is not None:
                 on_step(number, counts)
             if number == (epoch + 1) * len(batches):

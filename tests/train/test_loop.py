@@ -1,5 +1,6 @@
 """The loop: exact evaluation, resuming bit for bit, clean stops, divergence."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -244,6 +245,71 @@ def test_parameters_that_explode_in_the_last_step_are_seen(tmp_path):
     with pytest.raises(train.DivergedError, match="parameter_norm became inf in epoch 1"):
         train.fit(state, step, batches, epochs=1, checkpoint=lambda s: train.save(tmp_path, s))
     assert not list(tmp_path.iterdir())
+
+
+def in_calls_of_two(start, **options):
+    """Of 5 steps an epoch, so that the last call of each takes one."""
+    return train.fit(start, STEP, BATCHES, epochs=3, steps_per_call=2, **options)
+
+
+def test_several_steps_in_one_call_are_those_steps():
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    model = models.create("lenet5", 10)
+    step = train.make_train_step(model, optimizer, preprocess=PREPROCESS)
+    results = [
+        train.fit(
+            train.create_state(model, optimizer, PREPROCESS(SOURCE.images[:1])),
+            step,
+            BATCHES,
+            epochs=2,
+            steps_per_call=steps,
+        )
+        for steps in (1, 3, 5, 64)
+    ]
+    (expected, rows), *others = results
+    for state, history in others:
+        assert state.step == expected.step
+        chex.assert_trees_all_close(state.variables, expected.variables, atol=1e-5)
+        np.testing.assert_allclose(history[1]["train_loss"], rows[1]["train_loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 7])
+def test_stop_and_resume_between_calls_is_bit_for_bit(tmp_path, stop_after):
+    unbroken, history = in_calls_of_two(initial())
+    steps = []
+    stopped, _ = in_calls_of_two(
+        initial(),
+        checkpoint=functools.partial(train.save, tmp_path),
+        on_step=lambda step, counts: steps.append((step, int(counts["steps"]))),
+        should_stop=lambda: steps[-1][0] >= stop_after,
+    )
+    calls = [(2, 2), (4, 4), (5, 5), (7, 2)]
+    assert steps == calls[: 1 + [step for step, _ in calls].index(stop_after)]
+    assert stopped.step == stop_after
+    state, rows = in_calls_of_two(train.restore(tmp_path, jax.eval_shape(initial)))
+    assert train.fingerprint(state) == train.fingerprint(unbroken)
+    assert without_seconds(rows) == without_seconds(history)
+
+
+def test_calls_cannot_begin_in_the_middle_of_others():
+    snapshot = train.Snapshot(dataclasses.replace(initial(), step=jnp.int32(3)))
+    with pytest.raises(ValueError, match=r"steps_per_call must divide the step 3 .* got 2"):
+        in_calls_of_two(snapshot)
+
+
+def test_only_arrays_can_stay_on_the_device():
+    class Streamed:
+        def __len__(self):
+            return 5
+
+    with pytest.raises(ValueError, match=r"batches must be those of .* got Streamed"):
+        train.fit(initial(), STEP, Streamed(), epochs=1, steps_per_call=2)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True])
+def test_bad_steps_per_call(steps):
+    with pytest.raises(ValueError, match="steps_per_call must be an integer >= 1"):
+        train.fit(initial(), STEP, BATCHES, epochs=1, steps_per_call=steps)
 
 
 @pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
