@@ -43,29 +43,32 @@ def classical_cnn() -> keras.Model:
     return model
 
 
+def train_once(seed: int) -> dict[str, float]:
+    """Train ten epochs, and test."""
+    began = time.monotonic()
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    train, test = (data.load("fashion_mnist", split=split) for split in ("train", "test"))
+    model = classical_cnn()
+    pixels = train.images.astype(np.float32) / 255
+    history = model.fit(pixels, train.labels, batch_size=128, epochs=10, verbose=0)
+    loss, accuracy = model.evaluate(
+        test.images.astype(np.float32) / 255, test.labels, batch_size=128, verbose=0
+    )
+    return {
+        "seed": seed,
+        "test_accuracy": accuracy,
+        "test_loss": loss,
+        "train_accuracy": history.history["accuracy"][-1],
+        "wall_seconds": round(time.monotonic() - began, 2),
+    }
+
+
 def main() -> None:
     """Train once per seed and write the table."""
     rows = []
     for seed in SEEDS:
-        began = time.monotonic()
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(seed)
-        train, test = (data.load("fashion_mnist", split=split) for split in ("train", "test"))
-        model = classical_cnn()
-        pixels = train.images.astype(np.float32) / 255
-        history = model.fit(pixels, train.labels, batch_size=128, epochs=10, verbose=0)
-        loss, accuracy = model.evaluate(
-            test.images.astype(np.float32) / 255, test.labels, batch_size=128, verbose=0
-        )
-        rows.append(
-            {
-                "seed": seed,
-                "test_accuracy": accuracy,
-                "test_loss": loss,
-                "train_accuracy": history.history["accuracy"][-1],
-                "wall_seconds": round(time.monotonic() - began, 2),
-            }
-        )
+        rows.append(train_once(seed))
         print(rows[-1], flush=True)
     python = platform.python_version()
     versions = f"Keras {keras.__version__} on TensorFlow {tf.__version__}, Python {python}"

@@ -51,7 +51,7 @@ def write_results(
     records = json.loads(path.read_text()) if path.exists() else {}
     records[name] = {
         "versions": versions,
-        "machine": _machine(),
+        "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "rows": list(rows),
     }
@@ -86,15 +86,27 @@ def table(experiment: str) -> str:
 
 def update_readme() -> None:
     """Write each table anew between its markers in experiments/README.md."""
-    path = HERE / "README.md"
+    measured = [name for name in COLUMNS if (FOLDER / f"{name}.json").exists()]
+    write_tables(HERE / "README.md", {name: table(name) for name in measured})
+
+
+def write_tables(page: Path, tables: Mapping[str, str]) -> None:
+    """Write tables between the markers ``<!-- name -->`` and ``<!-- end -->`` of a page."""
 
     def renew(match: re.Match[str]) -> str:
-        if not (FOLDER / f"{match[1]}.json").exists():
+        if match[1] not in tables:
             return match[0]  # not measured yet
-        return f"<!-- {match[1]} -->\n{table(match[1])}\n<!-- end -->"
+        return f"<!-- {match[1]} -->\n{tables[match[1]]}\n<!-- end -->"
 
-    text = re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", renew, path.read_text(), flags=re.DOTALL)
-    path.write_text(text)
+    text = page.read_text()
+    page.write_text(re.sub(r"<!-- ([\w. ]+) -->\n.*?<!-- end -->", renew, text, flags=re.DOTALL))
+
+
+def machine() -> str:
+    """Number and name of the processors."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
 
 
 def _cell(values: Sequence[Any], digits: int) -> str:
@@ -103,12 +115,6 @@ def _cell(values: Sequence[Any], digits: int) -> str:
     mean = f"{statistics.mean(values):.{digits}f}"
     spread = statistics.stdev(values)
     return f"{mean} ± {spread:.{digits}f}" if digits and spread else mean
-
-
-def _machine() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -110,16 +110,12 @@ def benchmark(
 
     ceilings = costs.measure_ceilings()
     timings = []
-    for name, make, function in (
-        ("train step", make_step, _gradients),
-        ("forward pass", make_forward, _forward),
+    counted_passes = count_operations(model, size, batch_size=batch_size)
+    for (name, counted), make in zip(
+        counted_passes.items(), (make_step, make_forward), strict=True
     ):
         own, plain = _Contender(make, contextlib.nullcontext), _Contender(make, ops.plain_xla)
         _take_turns([own, plain], rounds, seconds)
-        with ops.plain_xla():
-            counted = costs.operations(
-                functools.partial(function, model), jax.eval_shape(start), batch
-            )
         timings.append(
             Timing(
                 name,
@@ -133,22 +129,45 @@ def benchmark(
     return timings
 
 
-def _gradients(model: Any, state: train.TrainState, batch: Batch) -> Any:
+def count_operations(
+    model: Any, size: tuple[int, int, int], *, batch_size: int
+) -> dict[str, list[costs.Operation]]:
+    """What a classifier's ``"train step"`` and ``"forward pass"`` compute, in plain `jax.lax`.
+
+    Args:
+      model: a Linen module called as ``model(images, train=...)``.
+      size: (height, width, channels) of an image.
+      batch_size: rows per step.
+    """
+    images = jax.ShapeDtypeStruct((batch_size, *size), np.float32)
+    labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
+    state = jax.eval_shape(
+        lambda images: train.create_state(model, optax.identity(), images), images
+    )
+    with ops.plain_xla():
+        return {
+            name: costs.operations(functools.partial(function, model), state, images, labels)
+            for name, function in (("train step", _gradients), ("forward pass", _logits))
+        }
+
+
+def _gradients(model: Any, state: train.TrainState, images: Any, labels: Any) -> Any:
     def loss(params: Any) -> jax.Array:
         logits, _ = model.apply(
             state.variables | {"params": params},
-            batch.image,
+            images,
             train=True,
             rngs={"dropout": state.key},
             mutable=["batch_stats"],
         )
-        return losses.cross_entropy(logits, batch.label).mean()
+        return losses.cross_entropy(logits, labels).mean()
 
     return jax.grad(loss)(state.params)
 
 
-def _forward(model: Any, state: train.TrainState, batch: Batch) -> jax.Array:
-    return model.apply(state.eval_variables, batch.image, train=False)
+def _logits(model: Any, state: train.TrainState, images: Any, labels: Any) -> jax.Array:
+    del labels
+    return model.apply(state.eval_variables, images, train=False)
 
 
 def _take_turns(contenders: list[_Contender], rounds: int, seconds: float) -> None:

@@ -8,12 +8,13 @@ Result: results.json beside this file, and the tables of RESULTS.md, which repor
 
 Each peer is a process of its own. First all of them compute loss and gradients from the same
 weights, and must agree. Then fresh processes take turns (A B C A B C ...), each for about a second
-at a time, and the medians over the rounds are compared.
+at a time, and the medians over the rounds are compared. At last each is started alone, to see how
+long it takes to its first step and how much memory to its fourth. With ``--precision bfloat16`` the
+peers also take part in float32, in case that is faster.
 """
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
 import statistics
@@ -26,10 +27,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from report import keep
 from workloads import WORKLOADS
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
 
 
 class Contender:
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--starts", type=int, default=3, help="of each peer, alone")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
     parser.add_argument("--python", nargs="*", default=[], help="jax=PATH torch=PATH keras=PATH")
     parser.add_argument("--dry-run", action="store_true", help="print, and write nothing")
@@ -122,11 +124,16 @@ def main() -> None:
     contenders = [CONTENDERS[name] for name in options.peers]
     for workload in options.workloads:
         check(workload, contenders, options.precision, pythons)
-        row = measure(workload, contenders, options, pythons)
+        row = {
+            "workload": workload,
+            "precision": options.precision,
+            **take_turns(workload, contenders, options, pythons),
+            **start_alone(workload, contenders, options, pythons),
+        }
         print_row(row)
         if not options.dry_run:
-            rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-            RESULTS.write_text(json.dumps([*rows, row], indent=1) + "\n")
+            release = row["versions"]["jaxcnn"].partition(",")[0]
+            keep(f"{workload} {options.precision} {release}", row)
 
 
 def check(
@@ -208,41 +215,55 @@ def running(
             process.close()
 
 
-def measure(
+def take_turns(
     workload: str, contenders: list[Contender], options: argparse.Namespace, pythons: dict[str, str]
 ) -> dict[str, Any]:
-    """Interleaved times of the training step and of the forward pass."""
-    with running(contenders, pythons) as processes:
-        turns, first = {}, {}
-        for process in processes:
-            name = process.contender.name
-            process.ask(do="load", workload=workload, precision=options.precision)
+    """Interleaved times of the training step and of the forward pass, and what they must cost."""
+    runners = [(contender, options.precision) for contender in contenders]
+    if options.precision != "float32":
+        runners += [(peer, "float32") for peer in contenders if peer.name != "jaxcnn"]
+    names = [label(contender, precision, options) for contender, precision in runners]
+    with running([contender for contender, _ in runners], pythons) as processes:
+        turns, costs = {}, {}
+        for name, (_, precision), process in zip(names, runners, processes, strict=True):
+            process.ask(do="load", workload=workload, precision=precision)
             for what in ("train", "forward"):
-                began = time.perf_counter()
-                process.ask(do=what, steps=1)
-                first[name, what] = time.perf_counter() - began
                 process.ask(do=what, steps=3)
                 seconds = process.ask(do=what, steps=3)["seconds"]
                 turns[name, what] = max(1, round(options.seconds / seconds))
+            if name == "jaxcnn":
+                costs = process.ask(do="costs")
         times: dict[str, dict[str, list[float]]] = {"train": {}, "forward": {}}
-        peak = {}
         for _ in range(options.rounds):
-            for process in processes:
-                name = process.contender.name
+            for name, process in zip(names, processes, strict=True):
                 for what, found in times.items():
                     answer = process.ask(do=what, steps=turns[name, what])
                     found.setdefault(name, []).append(answer["seconds"] * 1000)
-                    peak[name] = answer["peak_mib"]
         versions = {p.contender.name: p.ask(do="versions")["versions"] for p in processes}
-    return {
-        "workload": workload,
-        "precision": options.precision,
-        "date": datetime.date.today().isoformat(),
-        "versions": versions,
-        "milliseconds": times,
-        "first_step_seconds": {name: first[name, "train"] for name in versions},
-        "peak_mib": peak,
-    }
+    return {"versions": versions, "milliseconds": times, "costs": costs}
+
+
+def start_alone(
+    workload: str, contenders: list[Contender], options: argparse.Namespace, pythons: dict[str, str]
+) -> dict[str, Any]:
+    """Seconds from the start of a process to the end of its first training step, and its memory."""
+    seconds: dict[str, list[float]] = {}
+    peak: dict[str, list[float]] = {}
+    for _ in range(options.starts):
+        for contender in contenders:
+            began = time.perf_counter()
+            with running([contender], pythons) as (process,):
+                process.ask(do="load", workload=workload, precision=options.precision)
+                process.ask(do="train", steps=1)
+                seconds.setdefault(contender.name, []).append(time.perf_counter() - began)
+                answer = process.ask(do="train", steps=3)
+                peak.setdefault(contender.name, []).append(answer["peak_mib"])
+    return {"first_step_seconds": seconds, "peak_mib": peak}
+
+
+def label(contender: Contender, precision: str, options: argparse.Namespace) -> str:
+    """What a contender is called in the results."""
+    return contender.name if precision == options.precision else f"{contender.name} {precision}"
 
 
 def print_row(row: dict[str, Any]) -> None:
@@ -257,6 +278,12 @@ def print_row(row: dict[str, Any]) -> None:
                 f"(spread {spread:4.0%})  jaxcnn takes {own / median:5.2f} of it",
                 flush=True,
             )
+    for name, seconds in row["first_step_seconds"].items():
+        memory = statistics.median(row["peak_mib"][name])
+        print(
+            f"{row['workload']} {row['precision']} first step of {name:17} "
+            f"{statistics.median(seconds):6.1f} s, {memory:6.0f} MiB"
+        )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def examples(workload: Workload, dtype: str) -> list[tuple[np.ndarray, np.ndarra
 
 
 def serve(make: Callable[[], Peer]) -> None:
-    """Answer requests: ``load``, ``gradients``, ``train``, ``forward``, ``versions``."""
+    """Answer requests to load, to train, and whatever else `Peer` and some of them can do."""
     # Only answers may go to the real standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -92,6 +92,8 @@ def _answer(peer: Any, request: dict[str, Any]) -> Any:
     if request["do"] == "weights":
         np.savez(request["file"], **peer.weights())
         return {}
+    if request["do"] == "costs":
+        return peer.costs()
     if request["do"] == "versions":
         return {"versions": peer.versions()}
     began = time.perf_counter()

@@ -13,8 +13,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from peer import serve
 from workloads import Workload
 
-from jaxcnn import losses, models, train
+from jaxcnn import costs, losses, models, train
 from jaxcnn.batch import Batch
+from jaxcnn.benchmark import count_operations
 from jaxcnn.train.state import to_variables
 
 
@@ -30,6 +31,7 @@ class JaxcnnPeer:
     ) -> None:
         """Build the network, the state and both steps."""
         options = workload.options | ({} if weights is None else workload.regularizers)
+        self.workload = workload
         self.model = self.build(workload, options, jnp.dtype(precision))
         optimizer = make_optimizer(workload.optimizer)
         self.state = train.create_state(self.model, optimizer, data[0][0])
@@ -79,6 +81,20 @@ class JaxcnnPeer:
         for _ in range(steps):
             logits = self.predict(self.state, next(self.batches).image)
         logits.block_until_ready()
+
+    def costs(self) -> dict[str, Any]:
+        """What both passes must cost, and what this machine can do at most at the moment."""
+        ceilings = costs.measure_ceilings()
+        found = count_operations(self.model, self.workload.shape, batch_size=self.workload.batch)
+        passes = {
+            name: {
+                "flops": sum(operation.flops for operation in operations),
+                "bytes": sum(operation.bytes for operation in operations),
+                "floor_milliseconds": 1000 * costs.floor_seconds(operations, ceilings),
+            }
+            for name, operations in zip(("train", "forward"), found.values(), strict=True)
+        }
+        return {"passes": passes, "ceilings": ceilings._asdict()}
 
     def versions(self) -> str:
         """Of jax."""

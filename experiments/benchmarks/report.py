@@ -1,0 +1,145 @@
+"""Results of the benchmarks as one JSON file, and the tables of RESULTS.md that are made of it.
+
+Command: ``python experiments/benchmarks/report.py``
+"""
+
+import datetime
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from results import machine, write_tables  # noqa: E402 - of the folder above
+
+FILE = HERE / "results.json"
+PASSES = {"train": "training step", "forward": "forward pass"}
+
+
+def keep(name: str, row: dict[str, Any]) -> None:
+    """Write a result, with where and when, in the place of an older one of the same name."""
+    rows = json.loads(FILE.read_text()) if FILE.exists() else {}
+    rows[name] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        **row,
+    }
+    FILE.write_text(json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+
+
+def main() -> None:
+    """Write every table for which there are results."""
+    rows = json.loads(FILE.read_text())
+    tables = {}
+    for release in sorted({name.rpartition("jax ")[2] for name in rows}):
+        own = {name: row for name, row in rows.items() if name.endswith(f"jax {release}")}
+        compared = [row for row in own.values() if "workload" in row]
+        short = ".".join(release.split(".")[:2])
+        tables[f"steps {short}"] = _steps(compared)
+        tables[f"floors {short}"] = _floors(compared)
+        tables[f"starts {short}"] = _starts(compared)
+        jobs = [row for row in own.values() if "workload" not in row]
+        if jobs:
+            tables[f"job {short}"] = _job(jobs[0])
+    write_tables(HERE / "RESULTS.md", tables)
+
+
+def _steps(rows: list[dict[str, Any]]) -> str:
+    """Medians of every peer, and the ratios."""
+    names = list(dict.fromkeys(name for row in rows for name in row["milliseconds"]["train"]))
+    head = ["", *(_title(name) for name in names), "to the fastest peer", "to plain Flax"]
+    lines = [_line(head), "|---" * len(head) + "|"]
+    for what in PASSES:
+        for row in rows:
+            times = row["milliseconds"][what]
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            own, peers = medians["jaxcnn"], [v for n, v in medians.items() if n != "jaxcnn"]
+            cells = [_cell(times[name]) if name in times else "" for name in names]
+            flax = f"{own / medians['flax']:.2f}" if "flax" in medians else ""
+            ratio = f"**{own / min(peers):.2f}**"
+            lines.append(_line([_name(row, what), *cells, ratio, flax]))
+    return "\n".join([*lines, "", *_notes(rows)])
+
+
+def _floors(rows: list[dict[str, Any]]) -> str:
+    """What the operations must cost on the ceilings of the same minutes."""
+    head = ["", "GFLOP", "GB", "ceiling GFLOP/s", "GB/s", "floor ms", "median ms", "share reached"]
+    lines = [_line(head), "|---" * len(head) + "|"]
+    for what in PASSES:
+        for row in rows:
+            cost, ceilings = row["costs"]["passes"][what], row["costs"]["ceilings"]
+            median = statistics.median(row["milliseconds"][what]["jaxcnn"])
+            floor = cost["floor_milliseconds"]
+            values = (
+                f"{cost['flops'] / 1e9:.1f}",
+                f"{cost['bytes'] / 1e9:.2f}",
+                f"{ceilings['flops'][row['precision']] / 1e9:.0f}",
+                f"{ceilings['bytes'] / 1e9:.0f}",
+                f"{floor:.1f}",
+                f"{median:.1f}",
+                f"{floor / median:.0%}",
+            )
+            lines.append(_line([_name(row, what), *values]))
+    return "\n".join(lines)
+
+
+def _starts(rows: list[dict[str, Any]]) -> str:
+    """From the start of a process to the end of its first training step, and its memory."""
+    names = list(dict.fromkeys(name for row in rows for name in row["first_step_seconds"]))
+    lines = [_line(["", *map(_title, names)]), "|---" * (len(names) + 1) + "|"]
+    for row in rows:
+        cells = [
+            f"{statistics.median(row['first_step_seconds'][name]):.1f} s, "
+            f"{statistics.median(row['peak_mib'][name]):.0f} MiB"
+            if name in row["first_step_seconds"]
+            else ""
+            for name in names
+        ]
+        lines.append(_line([_name(row, "train"), *cells]))
+    return "\n".join(lines)
+
+
+def _job(row: dict[str, Any]) -> str:
+    """Seconds and test accuracy of the whole job."""
+    lines = ["| | seconds | test accuracy |", "|---|---|---|"]
+    for name, seconds in row["seconds"].items():
+        lines.append(_line([_title(name), _cell(seconds), f"{row['test_accuracy'][name]:.4f}"]))
+    own, peer = (statistics.median(seconds) for seconds in row["seconds"].values())
+    return "\n".join([*lines, "", f"jaxcnn takes **{own / peer:.2f}** of it.", *_notes([row])])
+
+
+def _name(row: dict[str, Any], what: str) -> str:
+    precision = "" if row["precision"] == "float32" else f", {row['precision']}"
+    return f"{row['workload']} {PASSES[what]}{precision}"
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _cell(values: list[float]) -> str:
+    """Median, and half of the way from the least to the most."""
+    median, spread = statistics.median(values), (max(values) - min(values)) / 2
+    digits = 1 if median < 100 else 0
+    return f"{median:.{digits}f} ± {spread:.{digits}f}"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
+    """Where and when, once."""
+    notes = {
+        f"- {row['machine']}; {row['date']}; "
+        + "; ".join(f"{_title(name)}: {text}" for name, text in row["versions"].items())
+        for row in rows
+    }
+    return sorted(notes)
+
+
+if __name__ == "__main__":
+    main()
