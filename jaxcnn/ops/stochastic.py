@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
-from jaxcnn.ops.random_bits import random_words
+from jaxcnn.ops.random_bits import random_normal, random_words
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
@@ -117,7 +117,7 @@ def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float) -> jax.Array:
     shapes.check_floating(x, "x")
     if not isinstance(stddev, jax.Array) and not 0 <= stddev < float("inf"):
         raise ValueError(f"stddev must be finite and >= 0, got {stddev!r}")
-    return x + jnp.asarray(stddev, x.dtype) * jax.random.normal(key, x.shape, x.dtype)
+    return x + jnp.asarray(stddev, x.dtype) * random_normal(key, x.shape).astype(x.dtype)
 
 
 def _dropped(key: jax.Array, x: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
