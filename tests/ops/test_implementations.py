@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import chex
 import jax
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from jaxcnn import ops
 from jaxcnn.ops import cpu, plain
 from jaxcnn.ops.cpu import conv as cpu_conv
-from jaxcnn.ops.cpu import winograd
+from jaxcnn.ops.cpu import patches, winograd
 from jaxcnn.ops.cpu.positions import Windows, put_back, take
 
 
@@ -85,6 +86,21 @@ CASES = {
     "3x3": (convolution((3, 3, 256, 256), padding=1), (16, 7, 7, 256)),
     "first": (convolution((5, 5, 1, 4), padding=2), (8, 9, 9, 1)),
     "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
+}
+
+
+def in_half(op):
+    """The operation in half precision."""
+
+    def function(x, *, implementation):
+        return op(x.astype(jnp.bfloat16), implementation=implementation).astype(x.dtype)
+
+    return function
+
+
+HALF_CASES = {
+    "patches": (in_half(convolution((3, 3, 6, 5), padding=1)), (2, 7, 6, 6)),
+    "patches strided": (in_half(convolution((3, 2, 6, 5), strides=2)), (2, 7, 6, 6)),
 }
 by_case = pytest.mark.parametrize("case", CASES)
 
@@ -186,6 +202,28 @@ def geometries(draw):
 
 
 @settings(max_examples=12)
+@given(geometries(), st.sampled_from([1, 6]), st.sampled_from([100, 2**20]))
+def test_patches_make_the_convolution(geometry, batch, part_bytes):
+    """In float32, where a mistake shows; in one part and in several."""
+    windows, sizes = geometry
+    shape = (*windows.sizes, 3, 4)
+    images, kernel = numbers((batch, *sizes, 3)), numbers(shape, 1)
+    gradient = numbers((batch, *windows.output(sizes), 4), 2)
+    with mock.patch.object(patches, "_PART_BYTES", part_bytes):
+        own = (
+            patches.conv(images, kernel, windows),
+            patches.input_gradient(gradient, kernel, windows, images.shape),
+            patches.kernel_gradient(images, gradient, windows, shape),
+        )
+    xla = (
+        plain.conv(images, kernel, windows),
+        plain.input_gradient(gradient, kernel, windows, 1, images.shape),
+        plain.kernel_gradient(images, gradient, windows, 1, shape),
+    )
+    chex.assert_trees_all_close(own, xla, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=12)
 @given(geometries())
 def test_put_back_is_the_adjoint_of_take(geometry):
     windows, sizes = geometry
@@ -244,6 +282,10 @@ def test_winograd_is_the_convolution(batch, pairs):
     output = jax.jit(winograd.conv, static_argnums=2)(images, kernel, windows)
     chex.assert_trees_all_close(output, expected, rtol=0, atol=3e-5 * jnp.abs(expected).max())
     gradient = numbers(expected.shape, 2)
+    turn = jax.jit(functools.partial(winograd.conv, turned=True), static_argnums=2)
+    turned = jax.lax.rev(jnp.swapaxes(kernel, -1, -2), (0, 1))
+    for found in (output, turn(images, turned, windows)):
+        chex.assert_trees_all_close(found, expected, rtol=0, atol=3e-5 * jnp.abs(expected).max())
     found = jax.jit(winograd.kernel_gradient, static_argnums=2)(images, gradient, windows)
     expected = plain.kernel_gradient(images, gradient, windows, 1, kernel.shape)
     chex.assert_trees_all_close(found, expected, rtol=0, atol=3e-5 * jnp.abs(expected).max())
@@ -291,11 +333,13 @@ import re, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 sys.path.insert(0, {folder!r})
-from test_implementations import CASES, loss, numbers
+from jaxcnn.ops.cpu import patches
+from test_implementations import CASES, HALF_CASES, loss, numbers
 
 mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
 rows = NamedSharding(mesh, PartitionSpec("batch"))
-for name, (op, shape) in CASES.items():
+patches._PART_BYTES = 1000  # so that there are several
+for number, (name, (op, shape)) in enumerate((CASES | HALF_CASES).items(), 1):
     shape = (8, *shape[1:])
     x = numbers(shape)
     gradient = jax.jit(jax.grad(loss(op, "auto")), in_shardings=rows, out_shardings=rows)
@@ -309,7 +353,7 @@ for name, (op, shape) in CASES.items():
     assert not gathered, (name, gathered)
     alone = jax.jit(jax.grad(loss(op, "auto")))(x)
     np.testing.assert_allclose(compiled(jax.device_put(x, rows)), alone, rtol=1e-3, atol=1e-4)
-print("sharded", len(CASES))
+print("sharded", number)
 """
 
 
@@ -319,4 +363,4 @@ def test_a_sharded_batch_is_not_gathered():
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True
     )
-    assert done.stdout == f"sharded {len(CASES)}\n", done.stdout + done.stderr
+    assert done.stdout == f"sharded {len(CASES | HALF_CASES)}\n", done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Convolutions that mix channels: 3x3 by Winograd's method, the others by XLA.
+"""Convolutions that mix channels: in half precision by patches, 3x3 by Winograd's method, or XLA's.
 
 XLA for CPU runs a convolution fast when its dimensions have the order of its kernels, and brings
 them into that order in a program's outermost computation alone: in the body of a loop, as gradients
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import plain
-from jaxcnn.ops.cpu import winograd
+from jaxcnn.ops.cpu import patches, winograd
 from jaxcnn.ops.cpu.parts import sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows
 
@@ -23,6 +23,8 @@ _LARGEST_IN_PARTS = 128 * 128  # channels in times channels out
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The convolution."""
+    if patches.suits(images):
+        return patches.conv(images, kernel, windows)
     if winograd.suits(images.shape, windows, kernel.shape[-1]):
         return winograd.conv(images, kernel, windows)
     return plain.conv(images, kernel, windows)
@@ -32,7 +34,8 @@ def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for images of the given shape: a convolution with the kernel turned round."""
-    turned = lax.rev(jnp.swapaxes(kernel, -1, -2), range(kernel.ndim - 2))
+    if patches.suits(gradient) and max(windows.strides) > 1:
+        return patches.input_gradient(gradient, kernel, windows, shape)
     edges = []
     for axis, n in enumerate(shape[1:-1]):
         extent = (windows.sizes[axis] - 1) * windows.dilation[axis]
@@ -47,6 +50,10 @@ def input_gradient(
         gradient = lax.pad(gradient, zero, [(0, 0, 0), *widths, (0, 0, 0)])
         edges, strides = [(0, 0)] * len(edges), (1,) * len(edges)
     back = Windows(windows.sizes, (1,) * len(edges), tuple(edges), windows.dilation)
+    direct = max(strides) > 1 or patches.suits(gradient)
+    if not direct and winograd.suits(gradient.shape, back, shape[-1]):
+        return winograd.conv(gradient, kernel, back, turned=True)
+    turned = lax.rev(jnp.swapaxes(kernel, -1, -2), range(kernel.ndim - 2))
     if max(strides) == 1:
         return conv(gradient, turned, back)
     return plain.conv(gradient, turned, back, spread=strides)
@@ -56,6 +63,8 @@ def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for a kernel of the given shape."""
+    if patches.suits(images):
+        return patches.kernel_gradient(images, gradient, windows, shape)
     if winograd.suits(images.shape, windows, shape[-1]):
         return winograd.kernel_gradient(images, gradient, windows)
     size = math.gcd(len(images), _PART)

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+_FEWEST = 4  # examples in a part, so that as many devices have a share of it
+
 
 def part_size(batch: int, least: int) -> int:
     """The smallest divisor of a batch that is not below ``least``, or all of it."""
-    sizes = (size for size in range(max(least, 1), batch) if batch % size == 0)
+    sizes = (size for size in range(max(least, _FEWEST), batch) if batch % size == 0)
     return next(sizes, batch)
 
 

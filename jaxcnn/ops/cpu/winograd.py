@@ -52,15 +52,28 @@ def suits(shape: Ints, windows: Windows, outputs: int) -> bool:
     )
 
 
-def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    """The convolution."""
-    of_kernel = _applied(_OF_KERNEL, kernel).reshape(_IN * _IN, *kernel.shape[2:])
+def conv(
+    images: jax.Array, kernel: jax.Array, windows: Windows, *, turned: bool = False
+) -> jax.Array:
+    """The convolution.
+
+    Args:
+      images: ``[B, H, W, in]``.
+      kernel: ``[3, 3, in, out]``.
+      windows: the geometry.
+      turned: turn the kernel round, which is ``[3, 3, out, in]`` then, as for the gradient of
+        another convolution's images.
+    """
+    images, kernel = lax.optimization_barrier((images, kernel))
+    basis = _OF_KERNEL[:, ::-1] if turned else _OF_KERNEL
+    of_kernel = _applied(basis, kernel).reshape(_IN * _IN, *kernel.shape[2:])
     height, width = windows.output(images.shape[1:-1])
 
     def part(images: jax.Array) -> jax.Array:
         tiles, (batch, down, across) = _image_tiles(images, windows)
-        # [36, tiles, in] times [36, in, out].
-        products = lax.dot_general(tiles, of_kernel, (((2,), (1,)), ((0,), (0,))))
+        # [36, tiles, in] times [36, in, out], or [36, out, in].
+        channels = 2 if turned else 1
+        products = lax.dot_general(tiles, of_kernel, (((2,), (channels,)), ((0,), (0,))))
         pixels = _applied(_OF_OUTPUT, products).reshape(_OUT, _OUT, batch, down, across, -1)
         pixels = pixels.transpose(2, 3, 0, 4, 1, 5)
         output = pixels.reshape(batch, down * _OUT, across * _OUT, -1)
