@@ -1,4 +1,4 @@
-"""Convolutions that mix channels: in half precision by patches, 3x3 by Winograd's method, or XLA's.
+"""Convolutions that mix channels, by patches, by Winograd's method, or XLA's own.
 
 XLA for CPU runs a convolution fast when its dimensions have the order of its kernels, and brings
 them into that order in a program's outermost computation alone: in the body of a loop, as gradients
@@ -34,36 +34,33 @@ def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for images of the given shape: a convolution with the kernel turned round."""
-    if patches.suits(gradient) and max(windows.strides) > 1:
+    if max(windows.strides) > 1:
         return patches.input_gradient(gradient, kernel, windows, shape)
     edges = []
-    for axis, n in enumerate(shape[1:-1]):
-        extent = (windows.sizes[axis] - 1) * windows.dilation[axis]
-        low = extent - windows.pairs[axis][0]
-        spread = (gradient.shape[axis + 1] - 1) * windows.strides[axis] + 1
-        edges.append((low, n + extent - spread - low))
-    strides = windows.strides
+    for (low, _), size, step, n, outputs in zip(
+        windows.pairs, windows.sizes, windows.dilation, shape[1:], gradient.shape[1:], strict=False
+    ):
+        extent = (size - 1) * step
+        edges.append((extent - low, n + low - outputs))
+    back = windows._replace(pairs=tuple(edges))
     if min(min(pair) for pair in edges) < 0:
         # Cropped here: XLA for CPU in jaxlib 0.10 misreads negative padding of a convolution.
-        widths = [(*pair, step - 1) for pair, step in zip(edges, strides, strict=True)]
         zero = jnp.zeros((), gradient.dtype)
+        widths = [(*pair, 0) for pair in edges]
         gradient = lax.pad(gradient, zero, [(0, 0, 0), *widths, (0, 0, 0)])
-        edges, strides = [(0, 0)] * len(edges), (1,) * len(edges)
-    back = Windows(windows.sizes, (1,) * len(edges), tuple(edges), windows.dilation)
-    direct = max(strides) > 1 or patches.suits(gradient)
-    if not direct and winograd.suits(gradient.shape, back, shape[-1]):
+        back = windows._replace(pairs=((0, 0),) * len(edges))
+    if not patches.suits(gradient) and winograd.suits(gradient.shape, back, shape[-1]):
         return winograd.conv(gradient, kernel, back, turned=True)
     turned = lax.rev(jnp.swapaxes(kernel, -1, -2), range(kernel.ndim - 2))
-    if max(strides) == 1:
-        return conv(gradient, turned, back)
-    return plain.conv(gradient, turned, back, spread=strides)
+    return conv(gradient, turned, back)
 
 
 def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for a kernel of the given shape."""
-    if patches.suits(images):
+    strided = max(windows.strides) > 1
+    if patches.suits(images) or (strided and patches.are_small(images, windows)):
         return patches.kernel_gradient(images, gradient, windows, shape)
     if winograd.suits(images.shape, windows, shape[-1]):
         return winograd.kernel_gradient(images, gradient, windows)

@@ -1,8 +1,9 @@
-"""Convolutions in half precision, as products of patches with the kernel.
+"""Convolutions as products of patches with the kernel: in half precision, and strided ones.
 
 A CPU that multiplies matrices of bfloat16 twice as fast as those of float32 does so in XLA's matrix
-product alone; its convolutions take longer in bfloat16 than in float32. So the pixels under the
-window are copied side by side, a few examples at a time, for the copies to stay in the cache.
+product alone; its convolutions take longer in bfloat16 than in float32. And gradients of strided
+convolutions, to XLA, are convolutions with mostly zeros. So the pixels under the window are copied
+side by side, a few examples at a time, for the copies to stay in the cache.
 """
 
 import math
@@ -15,11 +16,19 @@ from jaxcnn.ops.cpu.parts import map_parts, part_size, sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
 
 _PART_BYTES = 2**22  # of patches
+_FEWEST_CHANNELS = 16
 
 
 def suits(images: jax.Array) -> bool:
     """Whether products in the type of the images are faster than convolutions."""
     return images.dtype == jnp.bfloat16
+
+
+def are_small(images: jax.Array, windows: Windows) -> bool:
+    """Whether the patches of a part stay in the cache and are copied in long runs."""
+    return part_size(len(images), 1) * _bytes(images, windows) <= 2 * _PART_BYTES and (
+        images.shape[-1] >= _FEWEST_CHANNELS
+    )
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
@@ -54,18 +63,26 @@ def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for a kernel of the given shape."""
+    outputs = gradient.shape[-1]
 
-    def part(images: jax.Array, gradient: jax.Array) -> jax.Array:
-        return _product(_patches(images, windows), gradient.reshape(-1, gradient.shape[-1]), 0, 0)
+    def part(images: jax.Array, turned: jax.Array) -> jax.Array:
+        turned = turned.swapaxes(0, 1).reshape(outputs, -1)
+        return _product(turned, _patches(images, windows), 1, 0)
 
-    size = _part_size(images, windows)
-    return sum_parts(part, images, gradient, size).reshape(shape)
+    # The product is fast in this order alone, and XLA would undo a transpose in the same part.
+    turned = gradient.reshape(len(gradient), -1, outputs).swapaxes(1, 2)
+    size = min(_part_size(images, windows), part_size(len(images), len(images) // 3))
+    return sum_parts(part, images, turned, size).T.reshape(shape)
 
 
 def _part_size(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> int:
-    each = math.prod(windows.output(images.shape[1:-1])) * math.prod(windows.sizes)
-    each *= images.shape[-1] * images.dtype.itemsize
-    return part_size(images.shape[0], _PART_BYTES // each)
+    return part_size(images.shape[0], _PART_BYTES // _bytes(images, windows))
+
+
+def _bytes(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> int:
+    """Of the patches of an example."""
+    pixels = math.prod(windows.output(images.shape[1:-1])) * math.prod(windows.sizes)
+    return pixels * images.shape[-1] * images.dtype.itemsize
 
 
 def _patches(images: jax.Array, windows: Windows) -> jax.Array:
@@ -75,6 +92,7 @@ def _patches(images: jax.Array, windows: Windows) -> jax.Array:
 
 
 def _product(one: jax.Array, other: jax.Array, axis: int, other_axis: int) -> jax.Array:
-    """Sums of products over an axis of each, in float32."""
+    """Sums of products over an axis of each, in float32 at least."""
     dimensions = (((axis,), (other_axis,)), ((), ()))
-    return lax.dot_general(one, other, dimensions, preferred_element_type=jnp.float32)
+    precise = jnp.promote_types(one.dtype, jnp.float32)
+    return lax.dot_general(one, other, dimensions, preferred_element_type=precise)
