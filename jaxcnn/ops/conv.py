@@ -49,7 +49,7 @@ def conv(
         ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
 
     Returns:
-      ``[B, *output, out]`` in the dtype of ``images``. On a CPU 3x3 windows over 256 channels and
+      ``[B, *output, out]`` in the dtype of ``images``. On a CPU 3x3 windows over 128 channels and
       more are summed by Winograd's method, which rounds about ten times as coarsely as the direct
       sum: 1e-5 of the largest output in float32.
 

@@ -1,25 +1,31 @@
-"""Memory of the process: kept between steps instead of given back and fetched anew."""
+"""Memory of the process: kept between steps, and given back after compiling."""
 
 import ctypes
+import functools
 import os
 import sys
 
 import jax
+import jax.monitoring
 
 # Of <malloc.h>.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _LARGEST_HEAP = 64 << 20  # of a thread that is not the first
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of JAX
+_LONG = 0.5  # seconds of compiling that leave behind what is worth giving back
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what a step frees for the next step.
+    """Let the C library keep what a step frees for the next step, but not what a compiler frees.
 
     XLA takes the working memory of a compiled program in one piece, and glibc fetches a large
     piece from the system and gives it back when it is freed. So each step on a CPU would have the
     system clear the same pages again, which can take a third of its time. Pieces of over 64 MiB,
-    which no thread but the first can keep, are still given back. Nothing is done on other
-    devices, without glibc, or where the environment already tunes the allocator (``MALLOC_*``,
-    ``GLIBC_TUNABLES``, ``LD_PRELOAD``).
+    which no thread but the first can keep, are still given back. What the compiler of a large
+    network leaves behind, hundreds of MiB in many small pieces, is given back when it is done, so
+    that it does not add to the steps' memory. Nothing is done on other devices, without glibc, or
+    where the environment already tunes the allocator (``MALLOC_*``, ``GLIBC_TUNABLES``,
+    ``LD_PRELOAD``).
 
     Returns:
       Whether anything was changed.
@@ -34,4 +40,16 @@ def keep_freed_memory() -> bool:
         return False
     # No piece is fetched by itself, heaps are never trimmed, nor given back when they are empty.
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _LARGEST_HEAP))
+    _trim_after_compiling()
     return all(library.mallopt(name, value) for name, value in settings)
+
+
+@functools.cache  # once in a process
+def _trim_after_compiling() -> None:
+    library = ctypes.CDLL(None)
+
+    def listen(event: str, seconds: float, **_: object) -> None:
+        if event == _COMPILED and seconds > _LONG:
+            library.malloc_trim(0)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)

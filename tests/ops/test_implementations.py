@@ -83,7 +83,7 @@ CASES = {
     "dense padded by more than its window": (convolution((2, 2, 5, 3), padding=4), (3, 3, 4, 5)),
     "grouped": (convolution((3, 3, 2, 6), groups=3, strides=2, padding=1), (16, 7, 6, 6)),
     "grouped 1d": (convolution((3, 2, 4), groups=2, dilation=2), (2, 9, 4)),
-    "3x3": (convolution((3, 3, 256, 256), padding=1), (16, 7, 7, 256)),
+    "3x3": (convolution((3, 3, 128, 128), padding=1), (16, 7, 7, 128)),
     "first": (convolution((5, 5, 1, 4), padding=2), (8, 9, 9, 1)),
     "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
 }

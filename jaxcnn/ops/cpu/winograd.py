@@ -36,7 +36,7 @@ _OF_KERNEL = (
 _OF_OUTPUT = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
-_LEAST_CHANNELS = 256  # with fewer it saves less than its rounding is worth
+_LEAST_CHANNELS = 128  # with fewer it saves less than its rounding is worth
 _FEWEST_TILES = 64  # of a batch, for the four times larger kernel to be worth making
 _PART_TILES = 256  # enough for a fast product, few enough for the cache
 
