@@ -60,7 +60,7 @@ class Limits(NamedTuple):
     Attributes:
       loss: relative error.
       gradient: largest error of a leaf, as a share of its largest entry.
-      cosine: of a leaf with its reference, at least.
+      cosine: of all gradients with the reference, at least.
     """
 
     loss: float
@@ -183,17 +183,19 @@ def compare(
     if gradients.keys() != expected[1].keys():
         raise SystemExit(f"{name} has other parameters: {gradients.keys() ^ expected[1].keys()}")
     most = max(float(np.abs(reference).max()) for reference in expected[1].values())
-    apart = Limits(abs(loss - expected[0]) / abs(expected[0]), 0.0, 1.0)
+    farthest, product, squares = 0.0, 0.0, np.zeros(2)
     for leaf, reference in expected[1].items():
         value = gradients[leaf].astype(np.float64)
         if value.shape != reference.shape:
             raise SystemExit(f"{name}: {leaf} is {value.shape}, not {reference.shape}")
+        product += float((value * reference).sum())
+        squares += [(value**2).sum(), (reference**2).sum()]
         if np.abs(reference).max() < 1e-9 * most:
             continue  # a shift in front of a normalisation has no gradient but rounding
         error = float(np.abs(value - reference).max() / np.abs(reference).max())
-        norms = np.linalg.norm(value) * np.linalg.norm(reference)
-        cosine = float((value * reference).sum() / norms)
-        apart = Limits(apart.loss, max(apart.gradient, error), min(apart.cosine, cosine))
+        farthest = max(farthest, error)
+    cosine = float(product / np.sqrt(squares.prod()))
+    apart = Limits(abs(loss - expected[0]) / abs(expected[0]), farthest, cosine)
     print(
         f"{name}: loss within {apart.loss:.1e}, gradients within {apart.gradient:.1e}, "
         f"cosine at least {apart.cosine:.6f}"

@@ -48,8 +48,8 @@ def keep_freed_memory() -> bool:
 def _trim_after_compiling() -> None:
     library = ctypes.CDLL(None)
 
-    def listen(event: str, seconds: float, **_: object) -> None:
-        if event == _COMPILED and seconds > _LONG:
+    def listen(event: str, duration_secs: float, **_: object) -> None:
+        if event == _COMPILED and duration_secs > _LONG:
             library.malloc_trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
