@@ -119,6 +119,10 @@ def make_train_step(
         share, gradients, batch_stats, counts = _accumulated(
             jax.value_and_grad(of_part, has_aux=True), state, batch, dropout_key, accumulate
         )
+        # Else XLA for CPU copies parameters that it updates before the last gradient has read them.
+        gradients = lax.platform_dependent(
+            gradients, cpu=lax.optimization_barrier, default=lambda gradients: gradients
+        )
         if penalty is not None:
             extra, more = jax.value_and_grad(penalty)(state.params)
             more = _replace_where(is_frozen, jnp.zeros_like, more)

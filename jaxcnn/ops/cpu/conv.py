@@ -112,12 +112,13 @@ def _first_kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Wind
     XLA turns channels and examples round for it; here rows of pixels are copied tap by tap, and
     groups of images make a batch of products that XLA shares out to cores.
     """
-    taps = jnp.stack([jnp.moveaxis(tap, -1, 0) for tap in take(images, windows, filler=0)])
     groups = math.gcd(len(images), 8)
+    planes = jnp.moveaxis(images.reshape(groups, -1, *images.shape[1:]), -1, 1)
+    taps = take(planes.reshape(-1, *images.shape[1:-1], 1), windows, filler=0)
     products = lax.dot_general(
-        taps.reshape(taps.shape[0] * taps.shape[1], groups, -1),
+        jnp.concatenate([tap.reshape(groups, images.shape[-1], -1) for tap in taps], 1),
         gradient.reshape(groups, -1, gradient.shape[-1]),
-        (((2,), (1,)), ((1,), (0,))),
+        (((2,), (1,)), ((0,), (0,))),
         preferred_element_type=jnp.promote_types(gradient.dtype, jnp.float32),
     )
     return jnp.sum(products, 0).astype(gradient.dtype)
