@@ -1,0 +1,67 @@
+"""What lies outside an image, for filters and warps that look there."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import shapes
+
+Border = Literal["reflect101", "reflect", "replicate", "wrap", "constant"]
+_PAD_MODES = {
+    "reflect101": "reflect",
+    "reflect": "symmetric",
+    "replicate": "edge",
+    "wrap": "wrap",
+    "constant": "constant",
+}
+
+
+def check_images(images: jax.Array) -> None:
+    """Refuse what is not a batch of images.
+
+    Raises:
+      ValueError: if ``images`` is not ``[B, H, W, C]`` with pixels, floating point or uint8.
+    """
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        raise ValueError(f"images must be [B, H, W, C] with no empty image, got {images.shape}")
+    if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images must be floating point or uint8, got {images.dtype}")
+
+
+def extend(
+    images: jax.Array,
+    pairs: shapes.Pairs,
+    *,
+    border: Border = "reflect101",
+    value: float | jax.Array = 0.0,
+) -> jax.Array:
+    """Continue images beyond their borders.
+
+    The borders of ``abcd``, named as in OpenCV: ``dcb|abcd|cba`` is reflect101, ``cba|abcd|dcb``
+    reflect, ``aaa|abcd|ddd`` replicate, ``bcd|abcd|abc`` wrap, ``vvv|abcd|vvv`` constant.
+
+    Args:
+      images: ``[B, H, W, C]``.
+      pairs: pixels to add, (above, below) and (left, right); any number of them.
+      border: what to continue with.
+      value: what is outside for ``"constant"``.
+
+    Returns:
+      ``[B, above + H + below, left + W + right, C]``.
+
+    Raises:
+      ValueError: if ``border`` is unknown.
+
+    Example:
+      >>> row = jnp.arange(4).reshape(1, 1, 4, 1)
+      >>> extend(row, ((0, 0), (3, 3))).ravel().tolist()
+      [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+    """
+    if border not in _PAD_MODES:
+        hint = shapes.did_you_mean(str(border), _PAD_MODES)
+        raise ValueError(f"border must be known, got {border!r}. {hint}")
+    widths = ((0, 0), *pairs, (0, 0))
+    if border == "constant":
+        return jnp.pad(images, widths, constant_values=jnp.asarray(value, images.dtype))
+    return jnp.pad(images, widths, mode=_PAD_MODES[border])

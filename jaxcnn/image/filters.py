@@ -1,0 +1,361 @@
+"""Linear filters: each pixel becomes a weighted sum of its neighbourhood.
+
+As everywhere here, "convolution" slides the kernel without flipping it, as OpenCV's ``filter2D``
+does. uint8 images are filtered in float32, rounded to the nearest integer and clipped.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn import ops, shapes
+from jaxcnn.image.borders import Border, check_images, extend
+
+_LAPLACIANS = {4: ((0, 1, 0), (1, -4, 1), (0, 1, 0)), 8: ((1, 1, 1), (1, -8, 1), (1, 1, 1))}
+
+
+def filter2d(
+    images: jax.Array,
+    kernel: jax.Array | np.ndarray | Sequence[Sequence[float]],
+    *,
+    border: Border = "reflect101",
+    value: float = 0.0,
+) -> jax.Array:
+    """Filter every channel with a kernel.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      kernel: ``[height, width]``; may be traced. The middle of an even side is the pixel after it.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if ``images`` or ``kernel`` has another shape or dtype, or ``border`` is unknown.
+
+    Example:
+      >>> edges = filter2d(jnp.arange(4.0).reshape(1, 1, 4, 1) ** 2, [[-1, 0, 1]])
+      >>> edges.ravel().tolist()
+      [0.0, 4.0, 8.0, 0.0]
+
+    Reference:
+      OpenCV's ``filter2D``.
+    """
+    kernel = jnp.asarray(kernel)
+    if kernel.ndim != 2 or 0 in kernel.shape:
+        raise ValueError(f"kernel must be [height, width], got shape {kernel.shape}")
+    return _in_float(images, lambda x: _correlate(x, kernel, border, value))
+
+
+def box_blur(
+    images: jax.Array,
+    window: shapes.IntOrInts,
+    *,
+    border: Border = "reflect101",
+    value: float = 0.0,
+) -> jax.Array:
+    """The mean of each neighbourhood: the deck's ``cv2.blur``.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      window: its side, or (height, width).
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if the images, the window or the border are not as described.
+
+    Example:
+      >>> box_blur(jnp.arange(9.0).reshape(1, 3, 3, 1), 3)[0, 1, 1, 0].item()
+      4.0
+
+    Reference:
+      OpenCV's ``blur``.
+    """
+    sizes = shapes.ints(window, 2, "window")
+    rows, columns = (np.full(size, 1 / size) for size in sizes)
+    return _in_float(images, lambda x: _separable(x, rows, columns, border, value))
+
+
+def gaussian_blur(
+    images: jax.Array,
+    sigma: float | jax.Array,
+    *,
+    window: shapes.IntOrInts | None = None,
+    border: Border = "reflect101",
+    value: float = 0.0,
+) -> jax.Array:
+    """Blur with the weights of a normal distribution.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      sigma: standard deviation in pixels, >= 0; may be traced.
+      window: its side, or (height, width), odd; None reaches four standard deviations, for which
+        ``sigma`` must be a number.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> image = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
+      >>> round(gaussian_blur(image, 1.0)[0, 4, 4, 0].item(), 3)
+      0.159
+
+    Reference:
+      OpenCV's ``GaussianBlur`` with the same window; SciPy's ``gaussian_filter`` without one.
+    """
+    if isinstance(sigma, jax.Array):
+        if window is None:
+            raise ValueError("window must be given for a sigma that is a JAX array")
+    elif not 0 <= sigma < math.inf:
+        raise ValueError(f"sigma must be finite and >= 0, got {sigma!r}")
+    else:
+        window = 2 * round(4 * sigma) + 1 if window is None else window
+    sizes = _odd(window, "window")
+    rows, columns = (_normal_weights(sigma, size) for size in sizes)
+    return _in_float(images, lambda x: _separable(x, rows, columns, border, value))
+
+
+def sobel(
+    images: jax.Array,
+    *,
+    window: int = 3,
+    border: Border = "reflect101",
+    value: float = 0.0,
+) -> tuple[jax.Array, jax.Array]:
+    """How fast the values rise downwards and to the right.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      window: 3, 5 or 7.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      Two arrays of the shape of ``images``, floating point, in the scale of the integer kernels:
+      a slope of 1 per pixel gives 8 with a window of 3.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> down, right = sobel(jnp.arange(9.0).reshape(1, 3, 3, 1))
+      >>> down[0, 1, 1, 0].item(), right[0, 1, 1, 0].item()
+      (24.0, 8.0)
+
+    Reference:
+      OpenCV's ``Sobel``: (dx=0, dy=1) and (dx=1, dy=0).
+    """
+    if window not in (3, 5, 7):
+        raise ValueError(f"window must be 3, 5 or 7, got {window!r}")
+    smooth, slope = np.array([1.0]), np.array([-1.0, 0.0, 1.0])
+    for _ in range(window - 3):
+        smooth, slope = np.convolve(smooth, [1, 1]), np.convolve(slope, [1, 1])
+    smooth = np.convolve(smooth, [1, 2, 1])
+    return _slopes(images, smooth, slope, border, value)
+
+
+def scharr(
+    images: jax.Array, *, border: Border = "reflect101", value: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
+    """Slopes as `sobel` gives them, by the 3x3 kernels that are most alike in all directions.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      Two arrays, downwards and to the right; a slope of 1 per pixel gives 32.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> down, right = scharr(jnp.arange(9.0).reshape(1, 3, 3, 1))
+      >>> down[0, 1, 1, 0].item(), right[0, 1, 1, 0].item()
+      (96.0, 32.0)
+
+    Reference:
+      OpenCV's ``Scharr``.
+    """
+    smooth, slope = np.array([3.0, 10.0, 3.0]), np.array([-1.0, 0.0, 1.0])
+    return _slopes(images, smooth, slope, border, value)
+
+
+def laplacian(
+    images: jax.Array,
+    *,
+    neighbours: int = 4,
+    border: Border = "reflect101",
+    value: float = 0.0,
+) -> jax.Array:
+    """The sum of the neighbours less as many times the pixel itself: edges and spots.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      neighbours: 4, or 8 with the diagonal ones.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape of ``images``, floating point.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> image = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
+      >>> laplacian(image)[0, 2, :, 0].tolist()
+      [0.0, 1.0, -4.0, 1.0, 0.0]
+
+    Reference:
+      OpenCV's ``Laplacian`` with ``ksize=1``.
+    """
+    if neighbours not in _LAPLACIANS:
+        raise ValueError(f"neighbours must be 4 or 8, got {neighbours!r}")
+    kernel = jnp.array(_LAPLACIANS[neighbours], jnp.float32)
+    return _correlate(_as_float(images), kernel, border, value)
+
+
+def sharpen(
+    images: jax.Array,
+    *,
+    amount: float | jax.Array = 1.0,
+    border: Border = "reflect101",
+    value: float = 0.0,
+) -> jax.Array:
+    """Subtract the `laplacian`: with ``amount`` 1 the kernel ``[[0,-1,0],[-1,5,-1],[0,-1,0]]``.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
+      amount: how much of it; may be traced.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> image = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
+      >>> sharpen(image)[0, 2, :, 0].tolist()
+      [0.0, -1.0, 5.0, -1.0, 0.0]
+    """
+    kernel = jnp.array(_LAPLACIANS[4], jnp.float32)
+    return _in_float(images, lambda x: x - amount * _correlate(x, kernel, border, value))
+
+
+def unsharp_mask(
+    images: jax.Array,
+    sigma: float | jax.Array,
+    *,
+    amount: float | jax.Array = 1.0,
+    window: shapes.IntOrInts | None = None,
+    border: Border = "reflect101",
+    value: float = 0.0,
+) -> jax.Array:
+    """Add what a Gaussian blur takes away: ``images + amount * (images - blurred)``.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
+      sigma: as in `gaussian_blur`.
+      amount: how much of it; may be traced.
+      window: as in `gaussian_blur`.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> image = jnp.arange(5.0).reshape(1, 1, 5, 1) ** 2
+      >>> bool(unsharp_mask(image, 1.0)[0, 0, 2, 0] < image[0, 0, 2, 0])
+      True
+
+    Reference:
+      scikit-image's ``unsharp_mask`` without clipping.
+    """
+
+    def function(x: jax.Array) -> jax.Array:
+        blurred = gaussian_blur(x, sigma, window=window, border=border, value=value)
+        return x + amount * (x - blurred)
+
+    return _in_float(images, function)
+
+
+def _odd(window: shapes.IntOrInts | None, name: str) -> tuple[int, ...]:
+    sizes = shapes.ints(window, 2, name)  # type: ignore[arg-type]
+    if any(size % 2 == 0 for size in sizes):
+        raise ValueError(f"{name} must be odd, got {window!r}")
+    return sizes
+
+
+def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
+    places = jnp.arange(size, dtype=jnp.float32) - size // 2
+    # The middle alone where sigma is 0.
+    exponents = -0.5 * (places / jnp.maximum(sigma, 1e-3)) ** 2
+    return jax.nn.softmax(exponents)
+
+
+def _slopes(
+    images: jax.Array, smooth: np.ndarray, slope: np.ndarray, border: Border, value: float
+) -> tuple[jax.Array, jax.Array]:
+    x = _as_float(images)
+    down = _separable(x, slope, smooth, border, value)
+    return down, _separable(x, smooth, slope, border, value)
+
+
+def _separable(
+    x: jax.Array,
+    rows: jax.Array | np.ndarray,
+    columns: jax.Array | np.ndarray,
+    border: Border,
+    value: float,
+) -> jax.Array:
+    """Weights along the height, then along the width."""
+    x = _correlate(x, jnp.asarray(rows)[:, None], border, value)
+    # What lies outside a constant border has been through the first pass too.
+    outside = value * jnp.sum(jnp.asarray(rows))
+    return _correlate(x, jnp.asarray(columns)[None], border, outside)
+
+
+def _correlate(
+    x: jax.Array, kernel: jax.Array, border: Border, value: float | jax.Array
+) -> jax.Array:
+    pairs = tuple((size // 2, size - 1 - size // 2) for size in kernel.shape)
+    wide = jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, x.shape[-1]))
+    return ops.depthwise_conv(
+        extend(x, pairs, border=border, value=value), wide.astype(x.dtype), padding="VALID"
+    )
+
+
+def _in_float(images: jax.Array, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """A function of floating-point images, for images of any dtype that it may be asked for."""
+    result = function(_as_float(images))
+    if images.dtype == jnp.uint8:
+        result = jnp.clip(jnp.round(result), 0, 255)
+    return result.astype(images.dtype)
+
+
+def _as_float(images: jax.Array) -> jax.Array:
+    check_images(images)
+    return images.astype(jnp.promote_types(images.dtype, jnp.float32))

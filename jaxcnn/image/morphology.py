@@ -1,0 +1,270 @@
+"""Filters by rank: the smallest, the largest or the middle value of each neighbourhood.
+
+They take a value that is there and compute none, so they are exact in every dtype.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn import shapes
+from jaxcnn.image.borders import Border, check_images, extend
+
+Window = shapes.IntOrInts | np.ndarray
+_Choice = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def erode(
+    images: jax.Array, window: Window, *, border: Border | None = None, value: float = 0.0
+) -> jax.Array:
+    """The smallest value of each neighbourhood, which shrinks what is bright.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      window: its side, (height, width), or a boolean array ``[height, width]`` of the pixels that
+        belong to it. The middle of an even side is the pixel after it.
+      border: what lies outside (see `jaxcnn.image.extend`); None leaves it out of the comparison.
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> erode(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
+      [5.0, 2.0, 2.0, 2.0, 7.0]
+
+    Reference:
+      OpenCV's ``erode``; SciPy's ``minimum_filter``.
+    """
+    return _extreme(images, window, border, value, jnp.minimum, _highest(images.dtype))
+
+
+def dilate(
+    images: jax.Array, window: Window, *, border: Border | None = None, value: float = 0.0
+) -> jax.Array:
+    """The largest value of each neighbourhood, which grows what is bright.
+
+    Args:
+      images: as for `erode`.
+      window: as for `erode`; it is not turned round.
+      border: as for `erode`.
+      value: as for `erode`.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> dilate(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
+      [9.0, 9.0, 9.0, 8.0, 8.0]
+
+    Reference:
+      OpenCV's ``dilate``; SciPy's ``maximum_filter``.
+    """
+    return _extreme(images, window, border, value, jnp.maximum, _lowest(images.dtype))
+
+
+def opening(images: jax.Array, window: Window) -> jax.Array:
+    """`erode`, then `dilate`: bright spots smaller than the window are gone.
+
+    Args:
+      images: as for `erode`.
+      window: as for `erode`.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> opening(jnp.array([0.0, 9, 0, 7, 7, 7]).reshape(1, 1, 6, 1), 3).ravel().tolist()
+      [0.0, 0.0, 0.0, 7.0, 7.0, 7.0]
+
+    Reference:
+      OpenCV's ``morphologyEx`` with ``MORPH_OPEN``.
+    """
+    return dilate(erode(images, window), window)
+
+
+def closing(images: jax.Array, window: Window) -> jax.Array:
+    """`dilate`, then `erode`: dark spots smaller than the window are gone.
+
+    Args:
+      images: as for `erode`.
+      window: as for `erode`.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> closing(jnp.array([9.0, 0, 9, 2, 2, 2]).reshape(1, 1, 6, 1), 3).ravel().tolist()
+      [9.0, 9.0, 9.0, 2.0, 2.0, 2.0]
+
+    Reference:
+      OpenCV's ``morphologyEx`` with ``MORPH_CLOSE``.
+    """
+    return erode(dilate(images, window), window)
+
+
+def morphological_gradient(images: jax.Array, window: Window) -> jax.Array:
+    """`dilate` less `erode`: outlines.
+
+    Args:
+      images: as for `erode`.
+      window: as for `erode`.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> morphological_gradient(
+      ...     jnp.array([0.0, 0, 0, 7, 7]).reshape(1, 1, 5, 1), 3
+      ... ).ravel().tolist()
+      [0.0, 0.0, 7.0, 7.0, 0.0]
+
+    Reference:
+      OpenCV's ``morphologyEx`` with ``MORPH_GRADIENT``.
+    """
+    return dilate(images, window) - erode(images, window)
+
+
+def median_blur(
+    images: jax.Array,
+    window: shapes.IntOrInts,
+    *,
+    border: Border = "replicate",
+    value: float = 0.0,
+) -> jax.Array:
+    """The middle value of each neighbourhood: spots are gone, edges stay.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8, without NaN.
+      window: its side, or (height, width), odd.
+      border: what lies outside (see `jaxcnn.image.extend`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> median_blur(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
+      [5.0, 5.0, 7.0, 7.0, 8.0]
+
+    Reference:
+      OpenCV's ``medianBlur``; the values are sorted by Batcher's odd-even merge (Knuth, The Art of
+      Computer Programming, 5.3.4), down each column once and then across.
+    """
+    check_images(images)
+    height, width = shapes.ints(window, 2, "window")
+    if height % 2 == 0 or width % 2 == 0:
+        raise ValueError(f"window must be odd, got {window!r}")
+    pairs = ((height // 2, height // 2), (width // 2, width // 2))
+    padded = extend(images, pairs, border=border, value=value)
+    rows, columns = images.shape[1:3]
+    column = _sorted([padded[:, i : i + rows] for i in range(height)])
+    lists = [[values[:, :, j : j + columns] for values in column] for j in range(width)]
+    # What only the other ranks need is never computed: XLA drops it.
+    return _merged_all(lists)[height * width // 2]
+
+
+def _extreme(
+    images: jax.Array,
+    window: Window,
+    border: Border | None,
+    value: float,
+    choice: _Choice,
+    last: float,
+) -> jax.Array:
+    check_images(images)
+    mask = np.asarray(window)
+    if mask.dtype == bool:
+        if mask.ndim != 2 or not mask.any():
+            raise ValueError(f"window must be [height, width] with a pixel, got {window!r}")
+        sizes = mask.shape
+    else:
+        sizes = shapes.ints(window, 2, "window")  # type: ignore[arg-type]
+    pairs = tuple((size // 2, size - 1 - size // 2) for size in sizes)
+    if border is None:
+        border, value = "constant", last
+    padded = extend(images, pairs, border=border, value=value)
+    if mask.dtype != bool:
+        for axis, size in enumerate(sizes, start=1):
+            padded = _running(padded, size, axis, choice)
+        return padded
+    rows, columns = images.shape[1:3]
+    (first, *others) = np.argwhere(mask).tolist()
+
+    def seen(place: list[int]) -> jax.Array:
+        i, j = place
+        return padded[:, i : i + rows, j : j + columns]
+
+    result = seen(first)
+    for place in others:
+        result = choice(result, seen(place))
+    return result
+
+
+def _running(x: jax.Array, size: int, axis: int, choice: _Choice) -> jax.Array:
+    """The choice among ``size`` neighbours, of windows that double."""
+
+    def with_later(x: jax.Array, distance: int) -> jax.Array:
+        count = x.shape[axis] - distance
+        earlier = jax.lax.slice_in_dim(x, 0, count, axis=axis)
+        return choice(earlier, jax.lax.slice_in_dim(x, distance, distance + count, axis=axis))
+
+    reached = 1
+    while 2 * reached <= size:
+        x, reached = with_later(x, reached), 2 * reached
+    return x if reached == size else with_later(x, size - reached)
+
+
+def _highest(dtype: np.dtype) -> float:
+    return 255 if dtype == np.uint8 else np.inf
+
+
+def _lowest(dtype: np.dtype) -> float:
+    return 0 if dtype == np.uint8 else -np.inf
+
+
+def _sorted(values: list[jax.Array]) -> list[jax.Array]:
+    return _merged_all([[value] for value in values])
+
+
+def _merged_all(lists: list[list[jax.Array]]) -> list[jax.Array]:
+    """Sorted lists to one."""
+    while len(lists) > 1:
+        pairs = zip(lists[::2], lists[1::2], strict=False)
+        rest = lists[-1:] if len(lists) % 2 else []
+        lists = [_merged(*pair) for pair in pairs] + rest
+    return lists[0]
+
+
+def _merged(one: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
+    """Two sorted lists of any lengths to one, by comparisons that do not depend on the values."""
+    if not one or not other:
+        return one or other
+    if len(one) == len(other) == 1:
+        return [jnp.minimum(one[0], other[0]), jnp.maximum(one[0], other[0])]
+    first, *evens = _merged(one[::2], other[::2])
+    odds = _merged(one[1::2], other[1::2])
+    result = [first]
+    for even, odd in zip(evens, odds, strict=False):
+        result += [jnp.minimum(even, odd), jnp.maximum(even, odd)]
+    return result + evens[len(odds) :] + odds[len(evens) :]

@@ -1,0 +1,139 @@
+"""Filters by rank: equal to SciPy's, in every dtype; laws; bad input."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxcnn import image
+
+SCIPY_MODES = {
+    "reflect101": "mirror",
+    "reflect": "reflect",
+    "replicate": "nearest",
+    "wrap": "grid-wrap",
+    "constant": "grid-constant",
+}
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
+CORNER = np.array([[1, 1, 0], [1, 0, 0]], bool)
+
+
+def pictures(shape, dtype, seed=0):
+    """Few values, so that many tie."""
+    values = np.random.default_rng(seed).integers(0, 20, shape)
+    return values.astype(dtype) if dtype == np.uint8 else values.astype(dtype) / 4 - 2
+
+
+def each_plane(function, images):
+    planes = np.moveaxis(images, -1, 1)
+    found = [[function(plane) for plane in picture] for picture in planes]
+    return np.moveaxis(np.array(found, images.dtype), 1, -1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("window", [2, 3, (1, 6), (7, 4), CROSS, CORNER], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 6, 9, 3)], ids=str)
+def test_extremes_are_scipys(shape, window, dtype):
+    images = pictures(shape, dtype)
+    if isinstance(window, np.ndarray):
+        footprint = window
+    else:
+        footprint = np.ones(np.broadcast_to(window, 2), bool)
+    for own, theirs, last in (
+        (image.erode, scipy.ndimage.minimum_filter, np.inf if dtype == np.float32 else 255),
+        (image.dilate, scipy.ndimage.maximum_filter, -np.inf if dtype == np.float32 else 0),
+    ):
+        for border, mode, value in (
+            (None, "constant", last),
+            ("reflect", "reflect", 0),
+            ("constant", "constant", 1),
+        ):
+
+            def expected(plane, theirs=theirs, mode=mode, value=value):
+                return theirs(plane, footprint=footprint, mode=mode, cval=value)
+
+            found = jax.jit(
+                lambda x, own=own, b=border, v=value: own(x, window, border=b, value=v)
+            )(images)
+            chex.assert_trees_all_equal(found, each_plane(expected, images))
+
+
+@pytest.mark.parametrize("border", SCIPY_MODES)
+@pytest.mark.parametrize("window", [1, 3, 5, (3, 7), (1, 9)], ids=str)
+def test_medians_are_scipys(window, border):
+    for dtype, shape in ((np.float32, (2, 8, 9, 2)), (np.uint8, (1, 5, 1, 1))):
+        images = pictures(shape, dtype)
+
+        def expected(plane):
+            return scipy.ndimage.median_filter(
+                plane, np.broadcast_to(window, 2), mode=SCIPY_MODES[border], cval=1
+            )
+
+        found = jax.jit(lambda x: image.median_blur(x, window, border=border, value=1))(images)
+        chex.assert_trees_all_equal(found, each_plane(expected, images))
+
+
+@settings(max_examples=30)
+@given(st.sampled_from([(1, 5), (7, 6)]), st.sampled_from([2, 3, (3, 1)]), st.integers(0, 99))
+def test_laws(size, window, seed):
+    images = jnp.asarray(pictures((1, *size, 2), np.float32, seed))
+    opened, closed = image.opening(images, window), image.closing(images, window)
+    if window != 2:  # the middle of an even window moves what is opened
+        assert (opened <= images).all() and (closed >= images).all()
+        chex.assert_trees_all_equal(image.opening(opened, window), opened)
+        chex.assert_trees_all_equal(image.closing(closed, window), closed)
+    chex.assert_trees_all_equal(image.erode(-images, window), -image.dilate(images, window))
+    assert (image.morphological_gradient(images, window) >= 0).all()
+
+
+def test_gradients_go_to_the_value_that_was_taken():
+    images = jnp.asarray(np.random.default_rng(0).permutation(42).reshape(1, 6, 7, 1), jnp.float32)
+    for function in (image.erode, image.dilate, image.median_blur):
+        gradient = jax.grad(lambda x, function=function: jnp.sum(function(x, 3)))(images)
+        assert gradient.sum() == 42 and (gradient >= 0).all()
+        values, counts = np.unique(function(images, 3), return_counts=True)
+        chex.assert_trees_all_equal(
+            gradient.ravel()[np.argsort(images.ravel())][values.astype(int)],
+            counts.astype(np.float32),
+        )
+
+
+@pytest.mark.parametrize("function", [image.erode, image.dilate, image.median_blur])
+def test_vmap_and_half_precision(function):
+    images = jnp.asarray(pictures((3, 5, 6, 1), np.float32))
+    alone = jax.vmap(lambda x: function(x[None], 3)[0])(images)
+    chex.assert_trees_all_equal(alone, function(images, 3))
+    half = function(images.astype(jnp.bfloat16), 3)
+    chex.assert_trees_all_equal(half, function(images, 3).astype(jnp.bfloat16))
+
+
+GREY = np.zeros((1, 4, 4, 1), np.float32)
+BAD = {
+    "window must be odd, got 4": lambda: image.median_blur(GREY, 4),
+    "window must be odd, got (3, 2)": lambda: image.median_blur(GREY, (3, 2)),
+    "window must be a positive integer or 2 of them, got 0": lambda: image.erode(GREY, 0),
+    "window must be [height, width] with a pixel, got array([[False]])": (
+        lambda: image.dilate(GREY, np.zeros((1, 1), bool))
+    ),
+    "window must be [height, width] with a pixel, got array([ True])": (
+        lambda: image.opening(GREY, np.ones(1, bool))
+    ),
+    "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": (
+        lambda: image.median_blur(GREY[0], 3)
+    ),
+    "images must be floating point or uint8, got int32": (
+        lambda: image.closing(GREY.astype(np.int32), 3)
+    ),
+    "border must be known, got 'edge'": lambda: image.median_blur(GREY, 3, border="edge"),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message):
+    with pytest.raises(ValueError) as error:
+        BAD[message]()
+    assert str(error.value).startswith(message)
