@@ -358,9 +358,16 @@ def _task_settings(experiment: Experiment, training: data.ArraySource) -> dict[s
         }
     if experiment.class_weights == "none":
         return {}
-    if experiment.task == "binary":
-        labels = labels.reshape(len(labels), -1)
-    weights = train.balanced_weights(labels, len(training.classes))
+    count = 2 if experiment.task == "binary" else len(training.classes)
+    if isinstance(experiment.class_weights, tuple):
+        given = np.array(experiment.class_weights)
+        if len(given) != count:
+            raise ValueError(f"class_weights must be {count} numbers, got {given.tolist()}")
+        weights = given[:, None] if experiment.task == "binary" else given
+    else:
+        if experiment.task == "binary":
+            labels = labels.reshape(len(labels), -1)
+        weights = train.balanced_weights(labels, len(training.classes))
     return {"class_weights": weights.tolist()}
 
 

@@ -51,8 +51,8 @@ class Experiment:
     """Share of the target that is spread over all classes."""
     focal_gamma: float = 0.0
     """How much easy examples are played down: 0 not at all, usually 2."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """Let rare classes count as much as frequent ones."""
+    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
+    """Let rare classes count as much as frequent ones, or each class as much as its number says."""
     huber_delta: float | None = None
     """Regression: errors beyond this many standard deviations count linearly, not squared."""
     aux_weight: float = 0.3
@@ -184,6 +184,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "input_noise": (_is_size, "finite and >= 0"),
     "label_smoothing": (_is_probability, "in [0, 1)"),
     "focal_gamma": (lambda value: value == 0 or 1 <= value < math.inf, "0, or finite and >= 1"),
+    "class_weights": (
+        lambda value: isinstance(value, str) or (len(value) > 1 and all(map(_is_positive, value))),
+        "none, balanced, or finite numbers > 0, one per class",
+    ),
     "huber_delta": (_is_positive, "finite and > 0"),
     "aux_weight": (_is_size, "finite and >= 0"),
     "epochs": (lambda value: value >= 1, ">= 1"),
@@ -229,6 +233,11 @@ _RELATIONS: tuple[tuple[str, Callable[[Experiment], bool], str], ...] = (
         "class_weights",
         lambda e: e.class_weights == "none" or e.task != "regression",
         "none for regression",
+    ),
+    (
+        "class_weights",
+        lambda e: isinstance(e.class_weights, str) or e.task != "multi_label",
+        "none or balanced for multi_label",
     ),
     (
         "huber_delta",

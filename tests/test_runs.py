@@ -208,10 +208,12 @@ def test_each_task_from_data_to_answers(task, tmp_path, capsys):
     folder = tmp_path / "run"
     flags = ["--task", task, "--data", str(tmp_path / "data.npz"), "--workdir", str(folder)]
     flags += ["--epochs", "12", "--batch-size", "30", "--learning-rate", "0.003"]
-    if task in ("multi_class", "binary", "multi_label"):
-        flags += ["--class-weights", "balanced", "--label-smoothing", "0.05"]
-    else:
-        flags += ["--huber-delta", "1"]
+    flags += {
+        "multi_class": ["--class-weights", "1", "1", "2", "--label-smoothing", "0.05"],
+        "binary": ["--class-weights", "1", "1.5", "--label-smoothing", "0.05"],
+        "multi_label": ["--class-weights", "balanced", "--label-smoothing", "0.05"],
+        "regression": ["--huber-delta", "1"],
+    }[task]
     assert command_line.main(["train", *flags]) == 0
     result = json.loads((folder / "result.json").read_text())
     score = {"multi_label": "f1_macro", "regression": "r2"}.get(task, "accuracy")

@@ -75,6 +75,8 @@ CASES = {
     "pointwise strided": (convolution((1, 1, 6, 5), strides=2, padding=1), (3, 5, 4, 6)),
     "strided": (convolution((3, 3, 4, 5), strides=2, padding=1), (3, 8, 9, 4)),
     "strided over its window": (convolution((2, 1, 4, 5), strides=3), (3, 8, 9, 4)),
+    "strided with a large window": (convolution((9, 8, 2, 3), strides=4), (4, 17, 16, 2)),
+    "strided of many channels": (convolution((3, 3, 16, 5), strides=2, padding=1), (8, 7, 8, 16)),
     "strided 3d": (convolution((3, 2, 1, 3, 4), strides=(2, 1, 2)), (2, 5, 4, 6, 3)),
     "dense in parts": (
         convolution((3, 3, 3, 5), strides=2, padding=((2, 0), (0, 3))),

@@ -23,7 +23,7 @@ _LARGEST_IN_PARTS = 128 * 128  # channels in times channels out
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The convolution."""
-    if patches.suits(images):
+    if patches.suits(images, windows):
         return patches.conv(images, kernel, windows)
     if winograd.suits(images.shape, windows, kernel.shape[-1]):
         return winograd.conv(images, kernel, windows)
@@ -34,8 +34,10 @@ def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for images of the given shape: a convolution with the kernel turned round."""
-    if max(windows.strides) > 1:
+    if patches.suits_input_gradient(windows):
         return patches.input_gradient(gradient, kernel, windows, shape)
+    if max(windows.strides) > 1:
+        return plain.input_gradient(gradient, kernel, windows, 1, shape)
     edges = []
     for (low, _), size, step, n, outputs in zip(
         windows.pairs, windows.sizes, windows.dilation, shape[1:], gradient.shape[1:], strict=False
@@ -49,7 +51,7 @@ def input_gradient(
         widths = [(*pair, 0) for pair in edges]
         gradient = lax.pad(gradient, zero, [(0, 0, 0), *widths, (0, 0, 0)])
         back = windows._replace(pairs=((0, 0),) * len(edges))
-    if not patches.suits(gradient) and winograd.suits(gradient.shape, back, shape[-1]):
+    if not patches.suits(gradient, back) and winograd.suits(gradient.shape, back, shape[-1]):
         return winograd.conv(gradient, kernel, back, turned=True)
     turned = lax.rev(jnp.swapaxes(kernel, -1, -2), range(kernel.ndim - 2))
     return conv(gradient, turned, back)
@@ -59,8 +61,7 @@ def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for a kernel of the given shape."""
-    strided = max(windows.strides) > 1
-    if patches.suits(images) or (strided and patches.are_small(images, windows)):
+    if patches.suits(images, windows) or patches.suits_kernel_gradient(images, windows):
         return patches.kernel_gradient(images, gradient, windows, shape)
     if winograd.suits(images.shape, windows, shape[-1]):
         return winograd.kernel_gradient(images, gradient, windows)

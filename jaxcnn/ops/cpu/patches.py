@@ -16,19 +16,25 @@ from jaxcnn.ops.cpu.parts import map_parts, part_size, sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
 
 _PART_BYTES = 2**22  # of patches
-_FEWEST_CHANNELS = 16
+_FEWEST_CHANNELS = 16  # of an image, for its pixels to be copied in long runs
+_MOST_TAPS = 64  # of a window
 
 
-def suits(images: jax.Array) -> bool:
+def suits(images: jax.Array, windows: Windows) -> bool:
     """Whether products in the type of the images are faster than convolutions."""
-    return images.dtype == jnp.bfloat16
+    return images.dtype == jnp.bfloat16 and _are_few(windows)
 
 
-def are_small(images: jax.Array, windows: Windows) -> bool:
-    """Whether the patches of a part stay in the cache and are copied in long runs."""
-    return part_size(len(images), 1) * _bytes(images, windows) <= 2 * _PART_BYTES and (
-        images.shape[-1] >= _FEWEST_CHANNELS
-    )
+def suits_input_gradient(windows: Windows) -> bool:
+    """Whether it is faster than a convolution with zeros in between, in any type."""
+    return max(windows.strides) > 1 and _are_few(windows)
+
+
+def suits_kernel_gradient(images: jax.Array, windows: Windows) -> bool:
+    """Whether it is faster than a convolution with zeros in between, in any type."""
+    part = part_size(len(images), 1) * _bytes(images, windows)
+    copied_fast = images.shape[-1] >= _FEWEST_CHANNELS and part <= 2 * _PART_BYTES
+    return max(windows.strides) > 1 and _are_few(windows) and copied_fast
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
@@ -46,7 +52,7 @@ def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Gradient for images of the given shape, where the windows have strides."""
+    """Gradient for images of the given shape."""
     taps, matrix = math.prod(windows.sizes), kernel.reshape(-1, kernel.shape[-1])
 
     def part(gradient: jax.Array) -> jax.Array:
@@ -73,6 +79,10 @@ def kernel_gradient(
     turned = gradient.reshape(len(gradient), -1, outputs).swapaxes(1, 2)
     size = min(_part_size(images, windows), part_size(len(images), len(images) // 3))
     return sum_parts(part, images, turned, size).T.reshape(shape)
+
+
+def _are_few(windows: Windows) -> bool:
+    return math.prod(windows.sizes) <= _MOST_TAPS
 
 
 def _part_size(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> int:
