@@ -20,7 +20,7 @@ SCIPY_MODES = {
     "wrap": "grid-wrap",
     "constant": "grid-constant",
 }
-SHAPES = [(1, 1, 1, 1), (2, 1, 7, 3), (2, 9, 8, 4)]
+SHAPE, TINY = (2, 9, 8, 4), [(1, 1, 1, 1), (2, 1, 7, 3)]
 FILTERS = {
     "filter2d": functools.partial(image.filter2d, kernel=np.arange(6.0).reshape(2, 3) - 2),
     "box_blur": functools.partial(image.box_blur, window=(3, 2)),
@@ -56,8 +56,12 @@ def correlated(images, kernel, border, value=0.0):
     )
 
 
-@pytest.mark.parametrize("border", SCIPY_MODES)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "border"),
+    [(SHAPE, border) for border in SCIPY_MODES]
+    + [(shape, "reflect101") for shape in TINY]
+    + [pytest.param(shape, "reflect", marks=pytest.mark.slow) for shape in TINY],
+)
 def test_filters_are_correlations(shape, border):
     images, options = pictures(shape), {"border": border, "value": 0.3}
     kernel = np.random.default_rng(1).normal(size=(3, 4))

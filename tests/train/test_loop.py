@@ -264,7 +264,7 @@ def test_several_steps_in_one_call_are_those_steps():
             epochs=2,
             steps_per_call=steps,
         )
-        for steps in (1, 3, 5, 64)
+        for steps in (1, 3, 64)
     ]
     (expected, rows), *others = results
     for state, history in others:
@@ -273,7 +273,7 @@ def test_several_steps_in_one_call_are_those_steps():
         np.testing.assert_allclose(history[1]["train_loss"], rows[1]["train_loss"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("stop_after", [2, 4, 7])
+@pytest.mark.parametrize("stop_after", [4, 7])
 def test_stop_and_resume_between_calls_is_bit_for_bit(tmp_path, stop_after):
     unbroken, history = in_calls_of_two(initial())
     steps = []
