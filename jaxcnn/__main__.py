@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports what we report
             command = _parse(argv)
             _keep_compiled_programs()
+            training.keep_freed_memory()
             command()
     except runs.Interrupted as stop:
         print(stop, file=sys.stderr)

@@ -73,12 +73,12 @@ def run(
 
     Example:
       >>> import tempfile
-      >>> experiment = Experiment(model="lenet5", epochs=1, batch_size=500)
-      >>> result = run(experiment, tempfile.mkdtemp())
+      >>> result = run(Experiment(model="lenet5", epochs=1, batch_size=500), tempfile.mkdtemp())
       >>> result["steps"]
       18
     """
     began = time.monotonic()
+    train.keep_freed_memory()
     experiment = with_absolute_data(experiment)
     if resume:
         _check_resumable(experiment, workdir)

@@ -107,4 +107,5 @@ def make_optimizer(name: str) -> optax.GradientTransformation:
 
 
 if __name__ == "__main__":
+    train.keep_freed_memory()
     serve(JaxcnnPeer)

@@ -1,5 +1,6 @@
 """What lies outside an image, for filters and warps that look there."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -27,6 +28,28 @@ def check_images(images: jax.Array) -> None:
         raise ValueError(f"images must be [B, H, W, C] with no empty image, got {images.shape}")
     if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images must be floating point or uint8, got {images.dtype}")
+
+
+def odd_window(window: shapes.IntOrInts) -> tuple[int, ...]:
+    """The (height, width) of a window that has a middle pixel.
+
+    Raises:
+      ValueError: if ``window`` is not a positive odd integer or two of them.
+    """
+    sizes = shapes.ints(window, 2, "window")
+    if any(size % 2 == 0 for size in sizes):
+        raise ValueError(f"window must be odd, got {window!r}")
+    return sizes
+
+
+def reach(sizes: Sequence[int]) -> shapes.Pairs:
+    """How many pixels a window sees before and after its own, which is the middle one.
+
+    Example:
+      >>> reach((3, 4))
+      ((1, 1), (2, 1))
+    """
+    return tuple((size // 2, size - 1 - size // 2) for size in sizes)
 
 
 def extend(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import ops, shapes
-from jaxcnn.image.borders import Border, check_images, extend
+from jaxcnn.image.borders import Border, check_images, extend, odd_window, reach
 
 _LAPLACIANS = {4: ((0, 1, 0), (1, -4, 1), (0, 1, 0)), 8: ((1, 1, 1), (1, -8, 1), (1, 1, 1))}
 
@@ -117,15 +117,13 @@ def gaussian_blur(
     Reference:
       OpenCV's ``GaussianBlur`` with the same window; SciPy's ``gaussian_filter`` without one.
     """
-    if isinstance(sigma, jax.Array):
-        if window is None:
-            raise ValueError("window must be given for a sigma that is a JAX array")
-    elif not 0 <= sigma < math.inf:
+    if not isinstance(sigma, jax.Array) and not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and >= 0, got {sigma!r}")
-    else:
-        window = 2 * round(4 * sigma) + 1 if window is None else window
-    sizes = _odd(window, "window")
-    rows, columns = (_normal_weights(sigma, size) for size in sizes)
+    if window is None:
+        if isinstance(sigma, jax.Array):
+            raise ValueError("window must be given for a sigma that is a JAX array")
+        window = 2 * round(4 * sigma) + 1
+    rows, columns = (_normal_weights(sigma, size) for size in odd_window(window))
     return _in_float(images, lambda x: _separable(x, rows, columns, border, value))
 
 
@@ -302,13 +300,6 @@ def unsharp_mask(
     return _in_float(images, function)
 
 
-def _odd(window: shapes.IntOrInts | None, name: str) -> tuple[int, ...]:
-    sizes = shapes.ints(window, 2, name)  # type: ignore[arg-type]
-    if any(size % 2 == 0 for size in sizes):
-        raise ValueError(f"{name} must be odd, got {window!r}")
-    return sizes
-
-
 def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
     places = jnp.arange(size, dtype=jnp.float32) - size // 2
     # The middle alone where sigma is 0.
@@ -341,11 +332,9 @@ def _separable(
 def _correlate(
     x: jax.Array, kernel: jax.Array, border: Border, value: float | jax.Array
 ) -> jax.Array:
-    pairs = tuple((size // 2, size - 1 - size // 2) for size in kernel.shape)
     wide = jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, x.shape[-1]))
-    return ops.depthwise_conv(
-        extend(x, pairs, border=border, value=value), wide.astype(x.dtype), padding="VALID"
-    )
+    extended = extend(x, reach(kernel.shape), border=border, value=value)
+    return ops.depthwise_conv(extended, wide.astype(x.dtype), padding="VALID")
 
 
 def _in_float(images: jax.Array, function: Callable[[jax.Array], jax.Array]) -> jax.Array:

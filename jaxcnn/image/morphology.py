@@ -3,6 +3,7 @@
 They take a value that is there and compute none, so they are exact in every dtype.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import shapes
-from jaxcnn.image.borders import Border, check_images, extend
+from jaxcnn.image.borders import Border, check_images, extend, odd_window, reach
 
 Window = shapes.IntOrInts | np.ndarray
 _Choice = Callable[[jax.Array, jax.Array], jax.Array]
@@ -172,11 +173,8 @@ def median_blur(
       Computer Programming, 5.3.4), down each column once and then across.
     """
     check_images(images)
-    height, width = shapes.ints(window, 2, "window")
-    if height % 2 == 0 or width % 2 == 0:
-        raise ValueError(f"window must be odd, got {window!r}")
-    pairs = ((height // 2, height // 2), (width // 2, width // 2))
-    padded = extend(images, pairs, border=border, value=value)
+    height, width = odd_window(window)
+    padded = extend(images, reach((height, width)), border=border, value=value)
     rows, columns = images.shape[1:3]
     column = _sorted([padded[:, i : i + rows] for i in range(height)])
     lists = [[values[:, :, j : j + columns] for values in column] for j in range(width)]
@@ -193,32 +191,23 @@ def _extreme(
     last: float,
 ) -> jax.Array:
     check_images(images)
-    mask = np.asarray(window)
-    if mask.dtype == bool:
-        if mask.ndim != 2 or not mask.any():
-            raise ValueError(f"window must be [height, width] with a pixel, got {window!r}")
-        sizes = mask.shape
-    else:
-        sizes = shapes.ints(window, 2, "window")  # type: ignore[arg-type]
-    pairs = tuple((size // 2, size - 1 - size // 2) for size in sizes)
     if border is None:
         border, value = "constant", last
-    padded = extend(images, pairs, border=border, value=value)
-    if mask.dtype != bool:
+    if not isinstance(window, np.ndarray):
+        sizes = shapes.ints(window, 2, "window")
+        padded = extend(images, reach(sizes), border=border, value=value)
         for axis, size in enumerate(sizes, start=1):
             padded = _running(padded, size, axis, choice)
         return padded
+    if window.dtype != bool or window.ndim != 2 or not window.any():
+        raise ValueError(
+            "window must be a boolean array [height, width] with a pixel in it, "
+            f"got {window.dtype} of shape {window.shape} with {np.count_nonzero(window)}"
+        )
+    padded = extend(images, reach(window.shape), border=border, value=value)
     rows, columns = images.shape[1:3]
-    (first, *others) = np.argwhere(mask).tolist()
-
-    def seen(place: list[int]) -> jax.Array:
-        i, j = place
-        return padded[:, i : i + rows, j : j + columns]
-
-    result = seen(first)
-    for place in others:
-        result = choice(result, seen(place))
-    return result
+    places = np.argwhere(window).tolist()
+    return functools.reduce(choice, (padded[:, i : i + rows, j : j + columns] for i, j in places))
 
 
 def _running(x: jax.Array, size: int, axis: int, choice: _Choice) -> jax.Array:

@@ -7,9 +7,10 @@
 import jax
 import jax.numpy as jnp
 
-from jaxcnn import shapes
+from jaxcnn import ops, shapes
 from jaxcnn.image.augment import row_keys
-from jaxcnn.ops.random_bits import random_normal, random_words
+from jaxcnn.image.borders import check_images
+from jaxcnn.ops.random_bits import random_words
 
 
 def add_gaussian_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Array) -> jax.Array:
@@ -35,8 +36,8 @@ def add_gaussian_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Ar
       scikit-image's ``random_noise`` with ``mode="gaussian"``.
     """
     _check_images(images)
-    _check_stddev(stddev)
-    return images + jnp.asarray(stddev, images.dtype) * _normal(key, images)
+    add = jax.vmap(lambda key, image: ops.gaussian_noise(key, image, stddev))
+    return add(row_keys(key, len(images)), images)
 
 
 def add_speckle_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Array) -> jax.Array:
@@ -61,9 +62,7 @@ def add_speckle_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Arr
     Reference:
       scikit-image's ``random_noise`` with ``mode="speckle"``.
     """
-    _check_images(images)
-    _check_stddev(stddev)
-    return images * (1 + jnp.asarray(stddev, images.dtype) * _normal(key, images))
+    return images * add_gaussian_noise(key, jnp.ones_like(images), stddev)
 
 
 def add_salt_pepper(
@@ -103,17 +102,6 @@ def add_salt_pepper(
     return jnp.where(drawn < amount, spot, images)
 
 
-def _normal(key: jax.Array, images: jax.Array) -> jax.Array:
-    draw = jax.vmap(lambda k: random_normal(k, images.shape[1:]))
-    return draw(row_keys(key, len(images))).astype(images.dtype)
-
-
 def _check_images(images: jax.Array) -> None:
-    if images.ndim != 4:
-        raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+    check_images(images)
     shapes.check_floating(images, "images")
-
-
-def _check_stddev(stddev: float | jax.Array) -> None:
-    if not isinstance(stddev, jax.Array) and not 0 <= stddev < float("inf"):
-        raise ValueError(f"stddev must be finite and >= 0, got {stddev!r}")

@@ -92,13 +92,13 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     return _dropped(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 1)))
 
 
-def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float) -> jax.Array:
+def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float | jax.Array) -> jax.Array:
     """Add independent normal noise of standard deviation ``stddev``: the deck's noise injection.
 
     Args:
       key: a JAX random key.
       x: any shape, floating point.
-      stddev: standard deviation in the units of ``x``, >= 0.
+      stddev: standard deviation in the units of ``x``, >= 0; may be traced.
 
     Returns:
       The shape and dtype of ``x``.
