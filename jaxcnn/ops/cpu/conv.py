@@ -1,6 +1,6 @@
 """Convolution and its two gradients in the forms that suit their shapes.
 
-Depthwise, 1x1 and first layers have forms of their own; `dense` has the others.
+Depthwise and 1x1 convolutions have forms of their own; `dense` has the others.
 """
 
 import math
@@ -16,7 +16,6 @@ from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
 
 _MOST_TAPS = 64  # of a window that is unrolled
 _MOST_GROUPS = 64  # that become a convolution each
-_FEW_CHANNELS = 4  # of images: grey, colour, colour with opacity
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
@@ -62,9 +61,6 @@ def kernel_gradient(
         (values,) = take(images, windows, filler=0)
         return _summed_product(values, gradient).reshape(shape)
     if groups == 1:
-        few = images.shape[-1] <= _FEW_CHANNELS
-        if few and max(windows.strides) == 1 and _is_small(windows):
-            return _first_kernel_gradient(images, gradient, windows).reshape(shape)
         return dense.kernel_gradient(images, gradient, windows, shape)
     if groups <= _MOST_GROUPS:
         shape = (*shape[:-1], shape[-1] // groups)
@@ -104,21 +100,3 @@ def _summed_product(values: jax.Array, gradient: jax.Array) -> jax.Array:
     values = values.reshape(-1, values.shape[-1])
     gradient = gradient.reshape(-1, gradient.shape[-1])
     return lax.dot_general(values, gradient, (((0,), (0,)), ((), ())))
-
-
-def _first_kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
-    """``[taps * in, out]`` for a network's first layer, whose images have few channels.
-
-    XLA turns channels and examples round for it; here rows of pixels are copied tap by tap, and
-    groups of images make a batch of products that XLA shares out to cores.
-    """
-    groups = math.gcd(len(images), 8)
-    planes = jnp.moveaxis(images.reshape(groups, -1, *images.shape[1:]), -1, 1)
-    taps = take(planes.reshape(-1, *images.shape[1:-1], 1), windows, filler=0)
-    products = lax.dot_general(
-        jnp.concatenate([tap.reshape(groups, images.shape[-1], -1) for tap in taps], 1),
-        gradient.reshape(groups, -1, gradient.shape[-1]),
-        (((2,), (1,)), ((0,), (0,))),
-        preferred_element_type=jnp.promote_types(gradient.dtype, jnp.float32),
-    )
-    return jnp.sum(products, 0).astype(gradient.dtype)

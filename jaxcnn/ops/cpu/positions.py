@@ -57,6 +57,9 @@ def take(images: jax.Array, windows: Windows, *, filler: float) -> list[jax.Arra
     """The values at each position, ``[B, *output, C]`` each; padding has the value ``filler``."""
     edges = [(0, 0, 0), *((*pair, 0) for pair in windows.pairs), (0, 0, 0)]
     padded = lax.pad(images, np.asarray(filler, images.dtype), edges)
+    if padded.shape != images.shape:
+        # Else XLA takes positions without padding from what the images are made of, once more.
+        padded = lax.optimization_barrier(padded)
     counts = windows.output(images.shape[1:-1])
     return [
         lax.slice(
