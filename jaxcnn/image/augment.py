@@ -1,63 +1,20 @@
-"""Random transforms, drawn anew for each image of a batch ``[B, H, W, C]``.
+"""Random transforms put together, and parts of images taken out.
 
-``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``, as the training step's hook hands them out.
+A random transform is a function ``(key, images) -> images``. ``key`` is one JAX random key, which
+becomes ``fold_in(key, i)`` for row i, or one key per row ``[B]``.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from jaxcnn import shapes
-from jaxcnn.image.geometry import flip_left_right, translate
+from jaxcnn.image.draws import chances, interval, row_keys, uniform
+from jaxcnn.image.pixels import check_images
 
 RandomTransform = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def random_flip_left_right(
-    key: jax.Array, images: jax.Array, *, probability: float = 0.5
-) -> jax.Array:
-    """Mirror each image with a probability.
-
-    Args:
-      key: one key, or ``[B]`` keys.
-      images: ``[B, H, W, C]``.
-      probability: in [0, 1].
-
-    Returns:
-      The shape and dtype of ``images``.
-
-    Example:
-      >>> images = jnp.arange(6.0).reshape(2, 1, 3, 1)
-      >>> random_flip_left_right(jax.random.key(0), images, probability=1.0).ravel().tolist()
-      [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]
-    """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must be in [0, 1], got {probability!r}")
-    flipped = jax.vmap(lambda k: jax.random.bernoulli(k, probability))(row_keys(key, len(images)))
-    return jnp.where(flipped[:, None, None, None], flip_left_right(images), images)
-
-
-def random_translate(key: jax.Array, images: jax.Array, *, max_shift: int) -> jax.Array:
-    """Move each image by up to ``max_shift`` whole pixels up or down, and left or right.
-
-    Args:
-      key: one key, or ``[B]`` keys.
-      images: ``[B, H, W, C]``; what comes in from outside is 0.
-      max_shift: pixels, >= 1; every shift from -max_shift to max_shift is equally likely.
-
-    Returns:
-      The shape and dtype of ``images``.
-
-    Example:
-      >>> images = jnp.ones((1, 8, 8, 1))
-      >>> random_translate(jax.random.key(0), images, max_shift=2).shape
-      (1, 8, 8, 1)
-    """
-    (max_shift,) = shapes.ints(max_shift, 1, "max_shift")
-    draw = jax.vmap(lambda k: jax.random.randint(k, (2,), -max_shift, max_shift + 1))
-    return translate(images, draw(row_keys(key, len(images))))
 
 
 def compose(*transforms: RandomTransform) -> RandomTransform:
@@ -71,32 +28,148 @@ def compose(*transforms: RandomTransform) -> RandomTransform:
 
     Example:
       >>> import functools
-      >>> both = compose(random_flip_left_right, functools.partial(random_translate, max_shift=1))
+      >>> from jaxcnn import image
+      >>> shift = functools.partial(image.random_translate, max_shift=1)
+      >>> both = compose(image.random_flip_left_right, shift)
       >>> both(jax.random.key(0), jnp.ones((2, 4, 4, 1))).shape
       (2, 4, 4, 1)
     """
 
     def composed(key: jax.Array, images: jax.Array) -> jax.Array:
-        keys = row_keys(key, len(images))
         for number, transform in enumerate(transforms):
-            images = transform(jax.vmap(jax.random.fold_in, (0, None))(keys, number), images)
+            images = transform(_folded(key, len(images), number), images)
         return images
 
     return composed
 
 
-def row_keys(key: jax.Array, rows: int) -> jax.Array:
-    """One key per row: ``[rows]`` keys as they are, and one key folded with each row's number.
+def sometimes(transform: RandomTransform, probability: float) -> RandomTransform:
+    """A random transform of some images, the others as they are.
+
+    Args:
+      transform: a function ``(key, images) -> images`` that keeps their size.
+      probability: of each image, in [0, 1].
+
+    Returns:
+      A function of the same kind.
 
     Raises:
-      ValueError: if there is another number of keys.
+      ValueError: when it is called, if ``probability`` is out of range.
 
     Example:
-      >>> row_keys(jax.random.key(0), 3).shape
-      (3,)
+      >>> from jaxcnn import image
+      >>> flip = sometimes(image.random_flip_left_right, 0.5)
+      >>> flip(jax.random.key(0), jnp.ones((2, 4, 4, 1))).shape
+      (2, 4, 4, 1)
     """
-    if key.ndim == 0:
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
-    if key.shape != (rows,):
-        raise ValueError(f"key must be one key or {rows} keys, got shape {key.shape}")
-    return key
+
+    def applied(key: jax.Array, images: jax.Array) -> jax.Array:
+        rows = len(images)
+        changed = transform(_folded(key, rows, 0), images)
+        return jnp.where(chances(_folded(key, rows, 1), rows, probability), changed, images)
+
+    return applied
+
+
+def one_of(*transforms: RandomTransform) -> RandomTransform:
+    """One of several random transforms for each image, all equally likely.
+
+    All are computed, for a device has no branches; one image keeps what it drew.
+
+    Args:
+      *transforms: functions ``(key, images) -> images`` that keep the size.
+
+    Returns:
+      A function of the same kind.
+
+    Raises:
+      ValueError: if there is none.
+
+    Example:
+      >>> from jaxcnn import image
+      >>> flip = one_of(image.random_flip_left_right, image.random_flip_up_down)
+      >>> flip(jax.random.key(0), jnp.ones((2, 4, 4, 1))).shape
+      (2, 4, 4, 1)
+    """
+    if not transforms:
+        raise ValueError("transforms must be one or more, got none")
+
+    def applied(key: jax.Array, images: jax.Array) -> jax.Array:
+        rows = len(images)
+        draw = jax.vmap(lambda k: jax.random.randint(k, (), 0, len(transforms)))
+        chosen = draw(_folded(key, rows, len(transforms)))
+        results = [
+            transform(_folded(key, rows, number), images)
+            for number, transform in enumerate(transforms)
+        ]
+        which = jnp.broadcast_to(chosen[:, None, None, None], images.shape)
+        return lax.select_n(which, *results)
+
+    return applied
+
+
+def random_erasing(
+    key: jax.Array,
+    images: jax.Array,
+    *,
+    probability: float = 0.5,
+    area: tuple[float, float] = (0.02, 0.33),
+    ratio: tuple[float, float] = (0.3, 3.3),
+    value: float = 0.0,
+) -> jax.Array:
+    """Blank a rectangle of some images, so that no single detail decides.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, any dtype.
+      probability: of each image, in [0, 1].
+      area: smallest and largest share of the image; equal ones with ``ratio=(1, 1)`` and
+        ``probability=1`` are cutout.
+      ratio: smallest and largest height by width, equally likely on a logarithmic scale; what
+        would not fit is cut to the image's height or width.
+      value: of the blank pixels.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> images = jnp.ones((1, 10, 10, 1))
+      >>> erased = random_erasing(
+      ...     jax.random.key(0), images, probability=1.0, area=(0.25, 0.25), ratio=(1, 1)
+      ... )
+      >>> erased.sum().item()
+      75.0
+
+    Reference:
+      Zhong et al. 2020, "Random erasing data augmentation"; DeVries and Taylor 2017, "Improved
+      regularization of convolutional neural networks with cutout".
+    """
+    check_images(images, any_dtype=True)
+    least, most = interval(area, "area", least=0)
+    if most > 1:
+        raise ValueError(f"area must be at most 1, got {area!r}")
+    ratios = np.log(interval(ratio, "ratio", positive=True))
+    rows, (height, width) = len(images), images.shape[1:3]
+    lows, highs = np.array([least, ratios[0], 0, 0]), np.array([most, ratios[1], 1, 1])
+    drawn = uniform(_folded(key, rows, 0), rows, lows, highs)
+    share, log, down, right = jnp.moveaxis(drawn, 1, 0)
+    root = jnp.sqrt(share * height * width)
+    inside = jnp.ones((rows, height, width), bool)
+    for axis, (count, size, place) in enumerate(
+        ((height, root * jnp.exp(log / 2), down), (width, root * jnp.exp(-log / 2), right)), start=1
+    ):
+        length = jnp.clip(jnp.round(size), 0, count)
+        first = jnp.floor(place * (count - length + 1))
+        places = lax.broadcasted_iota(jnp.float32, (rows, height, width), axis)
+        bounds = (x[:, None, None] for x in (first, first + length))
+        inside &= (places >= next(bounds)) & (places < next(bounds))
+    inside = inside[..., None] & chances(_folded(key, rows, 1), rows, probability)
+    return jnp.where(inside, jnp.asarray(value, images.dtype), images)
+
+
+def _folded(key: jax.Array, rows: int, number: int) -> jax.Array:
+    """Another key for each row."""
+    return jax.vmap(jax.random.fold_in, (0, None))(row_keys(key, rows), number)

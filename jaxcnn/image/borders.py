@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
+from jaxcnn.image.pixels import check_images
 
 Border = Literal["reflect101", "reflect", "replicate", "wrap", "constant"]
 _PAD_MODES = {
@@ -16,18 +17,6 @@ _PAD_MODES = {
     "wrap": "wrap",
     "constant": "constant",
 }
-
-
-def check_images(images: jax.Array) -> None:
-    """Refuse what is not a batch of images.
-
-    Raises:
-      ValueError: if ``images`` is not ``[B, H, W, C]`` with pixels, floating point or uint8.
-    """
-    if images.ndim != 4 or 0 in images.shape[1:]:
-        raise ValueError(f"images must be [B, H, W, C] with no empty image, got {images.shape}")
-    if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images must be floating point or uint8, got {images.dtype}")
 
 
 def odd_window(window: shapes.IntOrInts) -> tuple[int, ...]:
@@ -52,11 +41,11 @@ def reach(sizes: Sequence[int]) -> shapes.Pairs:
     return tuple((size // 2, size - 1 - size // 2) for size in sizes)
 
 
-def extend(
+def pad(
     images: jax.Array,
-    pairs: shapes.Pairs,
+    padding: int | shapes.Pairs,
     *,
-    border: Border = "reflect101",
+    border: Border = "constant",
     value: float | jax.Array = 0.0,
 ) -> jax.Array:
     """Continue images beyond their borders.
@@ -65,8 +54,8 @@ def extend(
     reflect, ``aaa|abcd|ddd`` replicate, ``bcd|abcd|abc`` wrap, ``vvv|abcd|vvv`` constant.
 
     Args:
-      images: ``[B, H, W, C]``.
-      pairs: pixels to add, (above, below) and (left, right); any number of them.
+      images: ``[B, H, W, C]``, any dtype.
+      padding: pixels to add on all sides, or (above, below) and (left, right); any number of them.
       border: what to continue with.
       value: what is outside for ``"constant"``.
 
@@ -74,17 +63,21 @@ def extend(
       ``[B, above + H + below, left + W + right, C]``.
 
     Raises:
-      ValueError: if ``border`` is unknown.
+      ValueError: if an argument is not as described.
 
     Example:
       >>> row = jnp.arange(4).reshape(1, 1, 4, 1)
-      >>> extend(row, ((0, 0), (3, 3))).ravel().tolist()
+      >>> pad(row, ((0, 0), (3, 3)), border="reflect101").ravel().tolist()
       [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+
+    Reference:
+      OpenCV's ``copyMakeBorder``.
     """
+    check_images(images, any_dtype=True)
     if border not in _PAD_MODES:
         hint = shapes.did_you_mean(str(border), _PAD_MODES)
         raise ValueError(f"border must be known, got {border!r}. {hint}")
-    widths = ((0, 0), *pairs, (0, 0))
+    widths = ((0, 0), *shapes.explicit_pairs(padding, 2), (0, 0))
     if border == "constant":
         return jnp.pad(images, widths, constant_values=jnp.asarray(value, images.dtype))
     return jnp.pad(images, widths, mode=_PAD_MODES[border])

@@ -5,14 +5,15 @@ does. uint8 images are filtered in float32, rounded to the nearest integer and c
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import ops, shapes
-from jaxcnn.image.borders import Border, check_images, extend, odd_window, reach
+from jaxcnn.image.borders import Border, odd_window, pad, reach
+from jaxcnn.image.pixels import as_float, in_float
 
 _LAPLACIANS = {4: ((0, 1, 0), (1, -4, 1), (0, 1, 0)), 8: ((1, 1, 1), (1, -8, 1), (1, 1, 1))}
 
@@ -29,7 +30,7 @@ def filter2d(
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       kernel: ``[height, width]``; may be traced. The middle of an even side is the pixel after it.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -49,7 +50,7 @@ def filter2d(
     kernel = jnp.asarray(kernel)
     if kernel.ndim != 2 or 0 in kernel.shape:
         raise ValueError(f"kernel must be [height, width], got shape {kernel.shape}")
-    return _in_float(images, lambda x: _correlate(x, kernel, border, value))
+    return in_float(images, lambda x: _correlate(x, kernel, border, value))
 
 
 def box_blur(
@@ -64,7 +65,7 @@ def box_blur(
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       window: its side, or (height, width).
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -82,7 +83,7 @@ def box_blur(
     """
     sizes = shapes.ints(window, 2, "window")
     rows, columns = (np.full(size, 1 / size) for size in sizes)
-    return _in_float(images, lambda x: _separable(x, rows, columns, border, value))
+    return in_float(images, lambda x: _separable(x, rows, columns, border, value))
 
 
 def gaussian_blur(
@@ -100,7 +101,7 @@ def gaussian_blur(
       sigma: standard deviation in pixels, >= 0; may be traced.
       window: its side, or (height, width), odd; None reaches four standard deviations, for which
         ``sigma`` must be a number.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -124,7 +125,7 @@ def gaussian_blur(
             raise ValueError("window must be given for a sigma that is a JAX array")
         window = 2 * round(4 * sigma) + 1
     rows, columns = (_normal_weights(sigma, size) for size in odd_window(window))
-    return _in_float(images, lambda x: _separable(x, rows, columns, border, value))
+    return in_float(images, lambda x: _separable(x, rows, columns, border, value))
 
 
 def sobel(
@@ -139,7 +140,7 @@ def sobel(
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       window: 3, 5 or 7.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -173,7 +174,7 @@ def scharr(
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -206,7 +207,7 @@ def laplacian(
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       neighbours: 4, or 8 with the diagonal ones.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -226,7 +227,7 @@ def laplacian(
     if neighbours not in _LAPLACIANS:
         raise ValueError(f"neighbours must be 4 or 8, got {neighbours!r}")
     kernel = jnp.array(_LAPLACIANS[neighbours], jnp.float32)
-    return _correlate(_as_float(images), kernel, border, value)
+    return _correlate(as_float(images), kernel, border, value)
 
 
 def sharpen(
@@ -241,7 +242,7 @@ def sharpen(
     Args:
       images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
       amount: how much of it; may be traced.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -256,7 +257,7 @@ def sharpen(
       [0.0, -1.0, 5.0, -1.0, 0.0]
     """
     kernel = jnp.array(_LAPLACIANS[4], jnp.float32)
-    return _in_float(images, lambda x: x - amount * _correlate(x, kernel, border, value))
+    return in_float(images, lambda x: x - amount * _correlate(x, kernel, border, value))
 
 
 def unsharp_mask(
@@ -275,7 +276,7 @@ def unsharp_mask(
       sigma: as in `gaussian_blur`.
       amount: how much of it; may be traced.
       window: as in `gaussian_blur`.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -297,7 +298,7 @@ def unsharp_mask(
         blurred = gaussian_blur(x, sigma, window=window, border=border, value=value)
         return x + amount * (x - blurred)
 
-    return _in_float(images, function)
+    return in_float(images, function)
 
 
 def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
@@ -310,7 +311,7 @@ def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
 def _slopes(
     images: jax.Array, smooth: np.ndarray, slope: np.ndarray, border: Border, value: float
 ) -> tuple[jax.Array, jax.Array]:
-    x = _as_float(images)
+    x = as_float(images)
     down = _separable(x, slope, smooth, border, value)
     return down, _separable(x, smooth, slope, border, value)
 
@@ -333,18 +334,5 @@ def _correlate(
     x: jax.Array, kernel: jax.Array, border: Border, value: float | jax.Array
 ) -> jax.Array:
     wide = jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, x.shape[-1]))
-    extended = extend(x, reach(kernel.shape), border=border, value=value)
+    extended = pad(x, reach(kernel.shape), border=border, value=value)
     return ops.depthwise_conv(extended, wide.astype(x.dtype), padding="VALID")
-
-
-def _in_float(images: jax.Array, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """A function of floating-point images, for images of any dtype that it may be asked for."""
-    result = function(_as_float(images))
-    if images.dtype == jnp.uint8:
-        result = jnp.clip(jnp.round(result), 0, 255)
-    return result.astype(images.dtype)
-
-
-def _as_float(images: jax.Array) -> jax.Array:
-    check_images(images)
-    return images.astype(jnp.promote_types(images.dtype, jnp.float32))

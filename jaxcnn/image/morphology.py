@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import shapes
-from jaxcnn.image.borders import Border, check_images, extend, odd_window, reach
+from jaxcnn.image.borders import Border, odd_window, pad, reach
+from jaxcnn.image.pixels import check_images
 
 Window = shapes.IntOrInts | np.ndarray
 _Choice = Callable[[jax.Array, jax.Array], jax.Array]
@@ -26,7 +27,7 @@ def erode(
       images: ``[B, H, W, C]``, floating point or uint8.
       window: its side, (height, width), or a boolean array ``[height, width]`` of the pixels that
         belong to it. The middle of an even side is the pixel after it.
-      border: what lies outside (see `jaxcnn.image.extend`); None leaves it out of the comparison.
+      border: what lies outside (see `jaxcnn.image.pad`); None leaves it out of the comparison.
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -155,7 +156,7 @@ def median_blur(
     Args:
       images: ``[B, H, W, C]``, floating point or uint8, without NaN.
       window: its side, or (height, width), odd.
-      border: what lies outside (see `jaxcnn.image.extend`).
+      border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
     Returns:
@@ -174,7 +175,7 @@ def median_blur(
     """
     check_images(images)
     height, width = odd_window(window)
-    padded = extend(images, reach((height, width)), border=border, value=value)
+    padded = pad(images, reach((height, width)), border=border, value=value)
     rows, columns = images.shape[1:3]
     column = _sorted([padded[:, i : i + rows] for i in range(height)])
     lists = [[values[:, :, j : j + columns] for values in column] for j in range(width)]
@@ -195,7 +196,7 @@ def _extreme(
         border, value = "constant", last
     if not isinstance(window, np.ndarray):
         sizes = shapes.ints(window, 2, "window")
-        padded = extend(images, reach(sizes), border=border, value=value)
+        padded = pad(images, reach(sizes), border=border, value=value)
         for axis, size in enumerate(sizes, start=1):
             padded = _running(padded, size, axis, choice)
         return padded
@@ -204,7 +205,7 @@ def _extreme(
             "window must be a boolean array [height, width] with a pixel in it, "
             f"got {window.dtype} of shape {window.shape} with {np.count_nonzero(window)}"
         )
-    padded = extend(images, reach(window.shape), border=border, value=value)
+    padded = pad(images, reach(window.shape), border=border, value=value)
     rows, columns = images.shape[1:3]
     places = np.argwhere(window).tolist()
     return functools.reduce(choice, (padded[:, i : i + rows, j : j + columns] for i, j in places))

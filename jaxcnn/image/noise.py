@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops, shapes
-from jaxcnn.image.augment import row_keys
-from jaxcnn.image.borders import check_images
+from jaxcnn.image.draws import row_keys
+from jaxcnn.image.pixels import check_images
 from jaxcnn.ops.random_bits import random_words
 
 

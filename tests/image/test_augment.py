@@ -1,4 +1,4 @@
-"""Flips and shifts: exact, drawn per image, the same for the same key in any batch."""
+"""Compositions and erasing: each part draws for itself, each image for itself; bad input."""
 
 import functools
 
@@ -6,71 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jaxcnn import image
-
-
-def pictures(count, height=5, width=7, channels=2):
-    values = np.random.default_rng(0).integers(1, 256, (count, height, width, channels))
-    return values.astype(np.uint8)
-
-
-@given(st.integers(-6, 6), st.integers(-8, 8))
-def test_translate_moves_whole_pixels(down, right):
-    images = pictures(2)
-    expected = np.zeros_like(images)
-    for row in range(5):
-        for column in range(7):
-            if 0 <= row - down < 5 and 0 <= column - right < 7:
-                expected[1, row, column] = images[1, row - down, column - right]
-    moved = image.translate(images, jnp.array([[0, 0], [down, right]]))
-    np.testing.assert_array_equal(moved[0], images[0])
-    np.testing.assert_array_equal(moved[1], expected[1])
-    assert moved.dtype == np.uint8
-
-
-def test_flip():
-    images = pictures(3)
-    np.testing.assert_array_equal(image.flip_left_right(images), images[:, :, ::-1])
-    np.testing.assert_array_equal(image.flip_left_right(image.flip_left_right(images)), images)
-
-
-TRANSFORMS = {
-    "flip": image.random_flip_left_right,
-    "shift": functools.partial(image.random_translate, max_shift=2),
-    "both": image.compose(
-        image.random_flip_left_right, functools.partial(image.random_translate, max_shift=2)
-    ),
-}
-
-
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_a_row_depends_on_its_own_key_alone(name, key):
-    images, transform = jnp.asarray(pictures(6)), TRANSFORMS[name]
-    whole = transform(key, images)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(6))
-    np.testing.assert_array_equal(transform(keys, images), whole)
-    np.testing.assert_array_equal(transform(keys[2:4], images[2:4]), whole[2:4])
-    np.testing.assert_array_equal(jax.jit(transform)(key, images), whole)
-
-
-def test_every_shift_is_drawn_about_as_often(key):
-    images = jnp.zeros((2000, 5, 5, 1)).at[:, 2, 2].set(1)
-    moved = np.asarray(image.random_translate(key, images, max_shift=2)).sum(0)[..., 0]
-    # 80 expected in each of 25 cells, with a deviation of 9.
-    assert moved.sum() == 2000
-    assert (np.abs(moved - 80) < 45).all()
-
-
-def test_flips_follow_their_probability(key):
-    images = jnp.zeros((2000, 1, 2, 1)).at[:, 0, 0].set(1)
-    flipped = image.random_flip_left_right(key, images, probability=0.3)[:, 0, 1].mean()
-    assert abs(flipped - 0.3) < 0.05
-    np.testing.assert_array_equal(
-        image.random_flip_left_right(key, images, probability=0.0), images
-    )
 
 
 def test_parts_of_a_composition_draw_apart(key):
@@ -81,23 +18,83 @@ def test_parts_of_a_composition_draw_apart(key):
     assert (moved % 2 == 1).any(), "both parts drew the same"
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda k, x: image.random_translate(k, x, max_shift=0), "max_shift must be a positive"),
-        (lambda k, x: image.random_flip_left_right(k, x, probability=2), "probability must be"),
-        (
-            lambda k, x: image.random_flip_left_right(jax.random.split(k, 3), x),
-            "key must be one key or 2",
-        ),
-        (lambda k, x: image.translate(x, jnp.zeros((2, 2))), "shifts must be integers"),
-        (lambda k, x: image.translate(x, jnp.zeros((1, 2), int)), r"of shape \(2, 2\)"),
-        (
-            lambda k, x: image.translate(x[0], jnp.zeros((5, 2), int)),
-            r"images must be \[B, H, W, C\]",
-        ),
-    ],
-)
-def test_bad_arguments(call, message, key):
-    with pytest.raises(ValueError, match=message):
-        call(key, jnp.zeros((2, 5, 7, 1)))
+def test_sometimes_is_as_often_as_it_says(key):
+    invert = image.sometimes(lambda _, images: 1 - images, 0.3)
+    changed = invert(key, jnp.zeros((2000, 1, 1, 1))).mean()
+    assert abs(changed - 0.3) < 0.05
+    never = image.sometimes(lambda _, images: 1 - images, 0.0)
+    assert never(key, jnp.zeros((50, 1, 1, 1))).max() == 0
+
+
+def test_one_of_several_each_as_often(key):
+    parts = [lambda _, images, n=n: images + n for n in range(4)]
+    drawn = image.one_of(*parts)(key, jnp.zeros((2000, 2, 1, 1)))
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])  # one choice for an image
+    counts = np.bincount(np.asarray(drawn[:, 0, 0, 0], int))
+    # 500 expected of each, with a deviation of 19.
+    assert len(counts) == 4 and (np.abs(counts - 500) < 100).all()
+
+
+def test_erased_rectangles(key):
+    images = jnp.ones((500, 20, 30, 2))
+    found = np.asarray(
+        image.random_erasing(key, images, probability=0.7, area=(0.1, 0.3), value=0.25)
+    )
+    blank = (found == 0.25).all(-1)
+    assert ((found == 1) | (found == 0.25)).all() and (blank == (found == 0.25).any(-1)).all()
+    hit = blank.any((1, 2))
+    assert abs(hit.mean() - 0.7) < 0.1
+    ratios = []
+    for one in blank[hit]:
+        rows, columns = one.any(1), one.any(0)
+        assert one.sum() == rows.sum() * columns.sum()  # a full rectangle
+        height, width = (np.ptp(np.nonzero(line)) + 1 for line in (rows, columns))
+        assert height * width == one.sum()
+        ratios.append(height / width)
+        assert 0.07 < one.mean() < 0.34
+    assert 0.25 < min(ratios) < 0.6 and 1.7 < max(ratios) < 4
+
+
+def test_no_place_is_spared(key):
+    erased = image.random_erasing(key, jnp.ones((2000, 8, 9, 1)), probability=1.0)
+    assert (erased.min(0) == 0).all()
+
+
+def test_cutout_and_erasing_everything(key):
+    images = jnp.ones((40, 12, 12, 1), jnp.uint8)
+    cut = image.random_erasing(key, images, probability=1.0, area=(0.25, 0.25), ratio=(1, 1))
+    np.testing.assert_array_equal(cut.sum((1, 2, 3)), 144 - 36)
+    assert cut.dtype == np.uint8
+    everything = image.random_erasing(key, images, probability=1.0, area=(1, 1), ratio=(1, 1))
+    assert everything.max() == 0
+
+
+IMAGES = np.zeros((2, 4, 4, 3), np.float32)
+BAD = {
+    "transforms must be one or more, got none": lambda k: image.one_of(),
+    "probability must be in [0, 1], got 2": (
+        lambda k: image.sometimes(image.random_flip_left_right, 2)(k, IMAGES)
+    ),
+    "probability must be in [0, 1], got -1": (
+        lambda k: image.random_erasing(k, IMAGES, probability=-1)
+    ),
+    "area must be (low, high) >= 0, got (0.5, 0.1)": (
+        lambda k: image.random_erasing(k, IMAGES, area=(0.5, 0.1))
+    ),
+    "area must be at most 1, got (0.5, 2)": (
+        lambda k: image.random_erasing(k, IMAGES, area=(0.5, 2))
+    ),
+    "ratio must be (low, high) > 0, got (0, 1)": (
+        lambda k: image.random_erasing(k, IMAGES, ratio=(0, 1))
+    ),
+    "key must be one key or 2 keys, got shape (3,)": (
+        lambda k: image.random_flip_left_right(jax.random.split(k, 3), IMAGES)
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message, key):
+    with pytest.raises(ValueError) as error:
+        BAD[message](key)
+    assert str(error.value).startswith(message)

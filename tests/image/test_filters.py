@@ -101,7 +101,7 @@ def test_images_go_on_as_in_numpy_however_far(size, widths, border):
     images = pictures((1, *size, 2))
     pairs = (widths[:2], widths[2:])
     expected = np.pad(images, ((0, 0), *pairs, (0, 0)), mode=modes[border])
-    chex.assert_trees_all_equal(image.extend(images, pairs, border=border), expected)
+    chex.assert_trees_all_equal(image.pad(images, pairs, border=border), expected)
 
 
 def test_a_gaussian_without_window_is_scipys():
@@ -183,7 +183,7 @@ BAD = {
     ),
     "border must be known, got 'mirror'. Accepted": lambda: image.sobel(GREY, border="mirror"),
     "border must be known, got 'reflect110'. Did you mean 'reflect101'?": (
-        lambda: image.extend(GREY, ((1, 1), (1, 1)), border="reflect110")
+        lambda: image.pad(GREY, ((1, 1), (1, 1)), border="reflect110")
     ),
     "window must be a positive integer or 2 of them, got 0": lambda: image.box_blur(GREY, 0),
     "window must be odd, got 4": lambda: image.gaussian_blur(GREY, 1.0, window=4),

@@ -65,7 +65,7 @@ def test_medians_are_numpys(window, border):
     pairs = ((height // 2,) * 2, (width // 2,) * 2)
     for dtype, shape in ((np.float32, (2, 8, 9, 2)), (np.uint8, (1, 5, 1, 1))):
         images = pictures(shape, dtype)
-        extended = image.extend(images, pairs, border=border, value=1)
+        extended = image.pad(images, pairs, border=border, value=1)
         windows = np.lib.stride_tricks.sliding_window_view(extended, (height, width), (1, 2))
         expected = np.median(windows, (-2, -1)).astype(dtype)
         found = jax.jit(lambda x: image.median_blur(x, window, border=border, value=1))(images)

@@ -1,0 +1,208 @@
+"""Light and colour of images in [0, 1], by one amount for all or one for each; results are clipped.
+
+dm-pix's formulas, for whole batches.
+"""
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn import shapes
+from jaxcnn.image.pixels import check_images
+from jaxcnn.image.warp import Numbers
+
+
+def adjust_brightness(images: jax.Array, deltas: Numbers) -> jax.Array:
+    """Add an amount to every value.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      deltas: a number or ``[B]``; may be traced.
+
+    Returns:
+      The shape and dtype of ``images``, clipped to [0, 1].
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> adjust_brightness(jnp.full((1, 1, 1, 1), 0.5), 0.25).item()
+      0.75
+
+    Reference:
+      TensorFlow's ``adjust_brightness``.
+    """
+    amounts = _amounts(images, deltas, "deltas")
+    return _clipped(dm_pix.adjust_brightness(images, amounts))
+
+
+def adjust_contrast(images: jax.Array, factors: Numbers) -> jax.Array:
+    """Move every value away from the mean of its channel, or towards it.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      factors: a number or ``[B]``: 0 leaves the mean alone, 1 changes nothing; may be traced.
+
+    Returns:
+      The shape and dtype of ``images``, clipped to [0, 1].
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> adjust_contrast(jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1), 2.0).ravel().tolist()
+      [0.0, 1.0]
+
+    Reference:
+      TensorFlow's ``adjust_contrast``.
+    """
+    amounts = _amounts(images, factors, "factors")
+    return _clipped(dm_pix.adjust_contrast(images, amounts))
+
+
+def adjust_gamma(images: jax.Array, gammas: Numbers) -> jax.Array:
+    """Raise every value to a power: above 1 the middle tones get darker.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      gammas: a number or ``[B]``, > 0; may be traced.
+
+    Returns:
+      The shape and dtype of ``images``, in [0, 1].
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> adjust_gamma(jnp.full((1, 1, 1, 1), 0.5), 2.0).item()
+      0.25
+
+    Reference:
+      TensorFlow's ``adjust_gamma``.
+    """
+    amounts = _amounts(images, gammas, "gammas")
+    return dm_pix.adjust_gamma(images, amounts)
+
+
+def adjust_hue(images: jax.Array, deltas: Numbers) -> jax.Array:
+    """Turn the circle of colours.
+
+    Args:
+      images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
+      deltas: turns, a number or ``[B]``: a third takes red to green; may be traced.
+
+    Returns:
+      The shape and dtype of ``images``, clipped to [0, 1].
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> red = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+      >>> (adjust_hue(red, 1 / 3).ravel().round(4) + 0.0).tolist()
+      [0.0, 1.0, 0.0]
+
+    Reference:
+      TensorFlow's ``adjust_hue``.
+    """
+    _check_rgb(images)
+    amounts = _amounts(images, deltas, "deltas")[..., 0]
+    return _clipped(dm_pix.adjust_hue(images, amounts).astype(images.dtype))
+
+
+def adjust_saturation(images: jax.Array, factors: Numbers) -> jax.Array:
+    """Make colours stronger or paler.
+
+    Args:
+      images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
+      factors: a number or ``[B]``: 0 leaves no colour, 1 changes nothing; may be traced.
+
+    Returns:
+      The shape and dtype of ``images``, clipped to [0, 1].
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> pink = jnp.array([1.0, 0.5, 0.5]).reshape(1, 1, 1, 3)
+      >>> adjust_saturation(pink, 2.0).ravel().round(4).tolist()
+      [1.0, 0.0, 0.0]
+
+    Reference:
+      TensorFlow's ``adjust_saturation``.
+    """
+    _check_rgb(images)
+    amounts = _amounts(images, factors, "factors")[..., 0]
+    return _clipped(dm_pix.adjust_saturation(images, amounts).astype(images.dtype))
+
+
+def solarize(images: jax.Array, thresholds: Numbers) -> jax.Array:
+    """Invert the values that reach a threshold.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      thresholds: a number or ``[B]``; may be traced.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> solarize(jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1), 0.5).ravel().tolist()
+      [0.25, 0.25]
+
+    Reference:
+      Pillow's ``ImageOps.solarize``.
+    """
+    return dm_pix.solarize(images, _amounts(images, thresholds, "thresholds"))
+
+
+def posterize(images: jax.Array, bits: Numbers) -> jax.Array:
+    """Keep the highest bits of every value, of the 8 that it has as a byte.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      bits: 0 to 8, a number or ``[B]`` (rounded); may be traced.
+
+    Returns:
+      The shape and dtype of ``images``; its gradient is 0.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> (posterize(jnp.array([0.3, 0.7]).reshape(1, 1, 2, 1), 1) * 255).ravel().tolist()
+      [0.0, 128.0]
+
+    Reference:
+      Pillow's ``ImageOps.posterize``.
+    """
+    amounts = _amounts(images, bits, "bits")
+    step = 2.0 ** (8 - jnp.clip(jnp.round(amounts), 0, 8))
+    levels = jnp.round(jnp.clip(images, 0, 1) * 255)
+    return (jnp.floor(levels / step) * step / 255).astype(images.dtype)
+
+
+def _amounts(images: jax.Array, numbers: Numbers, name: str) -> jax.Array:
+    """``[B or 1, 1, 1, 1]``, of the dtype of the images."""
+    check_images(images)
+    shapes.check_floating(images, "images")
+    array = jnp.asarray(numbers, images.dtype)
+    if array.shape not in ((), (len(images),)):
+        raise ValueError(f"{name} must be a number or [{len(images)}], got shape {array.shape}")
+    if not isinstance(numbers, jax.Array) and not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got {numbers!r}")
+    return array.reshape(-1, 1, 1, 1)
+
+
+def _check_rgb(images: jax.Array) -> None:
+    check_images(images)
+    if images.shape[-1] != 3:
+        raise ValueError(f"images must have 3 channels, got shape {images.shape}")
+
+
+def _clipped(images: jax.Array) -> jax.Array:
+    return jnp.clip(images, 0, 1)

@@ -1,0 +1,80 @@
+"""Numbers that random transforms draw, one for each image.
+
+``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
+``[B]``, as the training step's hook hands them out. The same key draws the same numbers, so what
+was done to images is done to their masks by calling with it again.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def row_keys(key: jax.Array, rows: int) -> jax.Array:
+    """One key per row: ``[rows]`` keys as they are, and one key folded with each row's number.
+
+    Raises:
+      ValueError: if there is another number of keys.
+
+    Example:
+      >>> row_keys(jax.random.key(0), 3).shape
+      (3,)
+    """
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+    if key.shape != (rows,):
+        raise ValueError(f"key must be one key or {rows} keys, got shape {key.shape}")
+    return key
+
+
+def uniform(
+    key: jax.Array, rows: int, low: float | np.ndarray, high: float | np.ndarray
+) -> jax.Array:
+    """Numbers from ``low`` up to ``high``, ``[rows]``, or ``[rows, K]`` for bounds ``[K]``."""
+    shape = np.broadcast_shapes(np.shape(low), np.shape(high))
+    low, high = (np.asarray(bound, np.float32) for bound in (low, high))
+    return jax.vmap(lambda k: jax.random.uniform(k, shape, minval=low, maxval=high))(
+        row_keys(key, rows)
+    )
+
+
+def chances(key: jax.Array, rows: int, probability: float | jax.Array) -> jax.Array:
+    """Whether it happens, ``[rows, 1, 1, 1]`` bool.
+
+    Raises:
+      ValueError: if ``probability`` is a number outside [0, 1].
+    """
+    if not isinstance(probability, jax.Array) and not 0 <= probability <= 1:
+        raise ValueError(f"probability must be in [0, 1], got {probability!r}")
+    drawn = jax.vmap(lambda k: jax.random.bernoulli(k, probability))(row_keys(key, rows))
+    return drawn[:, None, None, None]
+
+
+def interval(
+    value: tuple[float, float], name: str, *, least: float = -np.inf, positive: bool = False
+) -> tuple[float, ...]:
+    """A pair (low, high) of finite numbers in order.
+
+    Raises:
+      ValueError: if it is none, or ``low`` is below ``least``, or 0 where it must be positive.
+    """
+    try:
+        low, high = (float(number) for number in value)
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if not least <= low <= high < np.inf or low == -np.inf or (positive and low <= 0):
+        floor = " > 0" if positive else "" if least == -np.inf else f" >= {least:g}"
+        raise ValueError(f"{name} must be (low, high){floor}, got {value!r}")
+    return low, high
+
+
+def extent(value: float, name: str, *, most: float = np.inf) -> float:
+    """A finite number >= 0, the largest of either sign.
+
+    Raises:
+      ValueError: if it is none, or above ``most``.
+    """
+    if not 0 <= value <= most or value == np.inf:
+        ceiling = "" if most == np.inf else f" and <= {most:g}"
+        raise ValueError(f"{name} must be finite, >= 0{ceiling}, got {value!r}")
+    return float(value)

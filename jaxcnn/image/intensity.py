@@ -1,0 +1,148 @@
+"""The range of the values of each image by itself, and the line between dark and bright."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import shapes
+from jaxcnn.image.pixels import check_images
+
+_BINS = 256
+
+
+def min_max_scale(images: jax.Array, *, low: float = 0.0, high: float = 1.0) -> jax.Array:
+    """Bring the values of each image to a range: its smallest to ``low``, its largest to ``high``.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point; an image of one value becomes ``low``.
+      low: the smallest value of the result.
+      high: the largest, above ``low``.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> min_max_scale(jnp.array([3.0, 4.0, 5.0]).reshape(1, 1, 3, 1)).ravel().tolist()
+      [0.0, 0.5, 1.0]
+
+    Reference:
+      OpenCV's ``normalize`` with ``NORM_MINMAX``.
+    """
+    _check(images)
+    if not low < high:
+        raise ValueError(f"high must be above low, got {low!r} and {high!r}")
+    axes = (1, 2, 3)
+    least, most = (f(images, axes, keepdims=True) for f in (jnp.min, jnp.max))
+    extent = jnp.where(most > least, most - least, 1)
+    return (images - least) / extent * (high - low) + low
+
+
+def standardize(images: jax.Array) -> jax.Array:
+    """Subtract the mean of each image and divide by its standard deviation.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point. A deviation below that of one value of 1 among
+        zeros, ``1 / sqrt(H * W * C)``, counts as this.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if ``images`` is not as described.
+
+    Example:
+      >>> standardize(jnp.array([0.0, 2.0]).reshape(1, 1, 2, 1)).ravel().tolist()
+      [-1.0, 1.0]
+
+    Reference:
+      TensorFlow's ``per_image_standardization``.
+    """
+    _check(images)
+    axes = (1, 2, 3)
+    centred = images - jnp.mean(images, axes, keepdims=True)
+    deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axes, keepdims=True))
+    least = (images.size // max(len(images), 1)) ** -0.5
+    return centred / jnp.maximum(deviation, jnp.asarray(least, images.dtype))
+
+
+def threshold(images: jax.Array, value: float | jax.Array) -> jax.Array:
+    """Where images are brighter than a value.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      value: a number, or one per image and channel, ``[B, 1, 1, C]``, as `otsu` gives it; may be
+        traced.
+
+    Returns:
+      ``[B, H, W, C]`` bool.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> threshold(jnp.array([3, 4, 5], jnp.uint8).reshape(1, 1, 3, 1), 4).ravel().tolist()
+      [False, False, True]
+
+    Reference:
+      OpenCV's ``threshold`` with ``THRESH_BINARY``.
+    """
+    check_images(images)
+    value = jnp.asarray(value)
+    if value.ndim not in (0, 4):
+        raise ValueError(f"value must be a number or [B, 1, 1, C], got shape {value.shape}")
+    return images > value
+
+
+def otsu(images: jax.Array) -> jax.Array:
+    """The value that parts the pixels of each channel best into dark and bright ones.
+
+    It makes the variance between the two classes as large as possible.
+
+    Args:
+      images: ``[B, H, W, C]``, uint8, or floating point, in 256 bins from the smallest to the
+        largest value of each channel of each image.
+
+    Returns:
+      ``[B, 1, 1, C]`` of the dtype of ``images``: the largest value that is dark (uint8), or the
+      upper end of its bin.
+
+    Raises:
+      ValueError: if ``images`` is not as described.
+
+    Example:
+      >>> pixels = jnp.array([10, 12, 200, 202], jnp.uint8).reshape(1, 2, 2, 1)
+      >>> otsu(pixels).item()
+      12
+
+    Reference:
+      Otsu 1979, "A threshold selection method from gray-level histograms"; OpenCV's
+      ``THRESH_OTSU``, scikit-image's ``threshold_otsu``.
+    """
+    check_images(images)
+    planes = jnp.moveaxis(images, -1, 1).reshape(-1, images.shape[1] * images.shape[2])
+    if images.dtype == jnp.uint8:
+        found = jax.vmap(_otsu_bin)(planes.astype(jnp.int32)).astype(images.dtype)
+    else:
+        values = planes.astype(jnp.promote_types(images.dtype, jnp.float32))
+        least, most = values.min(1, keepdims=True), values.max(1, keepdims=True)
+        width = jnp.where(most > least, most - least, 1) / _BINS
+        bins = jnp.clip(jnp.floor((values - least) / width), 0, _BINS - 1).astype(jnp.int32)
+        found = least[:, 0] + (jax.vmap(_otsu_bin)(bins) + 1) * width[:, 0]
+    return found.reshape(len(images), 1, 1, -1).astype(images.dtype)
+
+
+def _otsu_bin(bins: jax.Array) -> jax.Array:
+    """The last bin of the dark class."""
+    counts = jnp.zeros(_BINS, jnp.float32).at[bins].add(1)
+    dark = jnp.cumsum(counts)
+    bright = dark[-1] - dark
+    sums = jnp.cumsum(counts * jnp.arange(_BINS, dtype=jnp.float32))
+    means = sums / jnp.maximum(dark, 1), (sums[-1] - sums) / jnp.maximum(bright, 1)
+    return jnp.argmax(dark * bright * (means[1] - means[0]) ** 2)
+
+
+def _check(images: jax.Array) -> None:
+    check_images(images)
+    shapes.check_floating(images, "images")

@@ -1,0 +1,274 @@
+"""Random light, colour and sharpness, drawn anew for each image ``[B, H, W, C]`` in [0, 1].
+
+``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
+``[B]``. Results are clipped to [0, 1].
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import shapes
+from jaxcnn.image.adjust import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_gamma,
+    adjust_hue,
+    adjust_saturation,
+    posterize,
+    solarize,
+)
+from jaxcnn.image.color import to_grayscale
+from jaxcnn.image.draws import chances, extent, interval, row_keys, uniform
+from jaxcnn.image.filters import gaussian_blur, laplacian
+
+
+def random_brightness(key: jax.Array, images: jax.Array, *, max_delta: float) -> jax.Array:
+    """Add up to an amount either way to each image.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      max_delta: >= 0.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> random_brightness(jax.random.key(0), jnp.full((2, 4, 4, 3), 0.5), max_delta=0.2).shape
+      (2, 4, 4, 3)
+    """
+    most = extent(max_delta, "max_delta")
+    return adjust_brightness(images, uniform(key, len(images), -most, most))
+
+
+def random_contrast(
+    key: jax.Array, images: jax.Array, *, factors: tuple[float, float]
+) -> jax.Array:
+    """Strengthen or weaken the contrast of each image.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      factors: smallest and largest, >= 0 (see `jaxcnn.image.adjust_contrast`).
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> images = jnp.full((2, 4, 4, 3), 0.5)
+      >>> random_contrast(jax.random.key(0), images, factors=(0.8, 1.2)).max().item()
+      0.5
+    """
+    bounds = interval(factors, "factors", least=0)
+    return adjust_contrast(images, uniform(key, len(images), *bounds))
+
+
+def random_gamma(key: jax.Array, images: jax.Array, *, gammas: tuple[float, float]) -> jax.Array:
+    """Raise each image to a power.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      gammas: smallest and largest, > 0.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> random_gamma(jax.random.key(0), jnp.ones((2, 4, 4, 3)), gammas=(0.8, 1.2)).min().item()
+      1.0
+    """
+    bounds = interval(gammas, "gammas", positive=True)
+    return adjust_gamma(images, uniform(key, len(images), *bounds))
+
+
+def random_hue(key: jax.Array, images: jax.Array, *, max_delta: float) -> jax.Array:
+    """Turn the circle of colours of each image, by up to a share of a turn either way.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
+      max_delta: in [0, 0.5].
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> random_hue(jax.random.key(0), jnp.ones((2, 4, 4, 3)), max_delta=0.1).min().item()
+      1.0
+    """
+    most = extent(max_delta, "max_delta", most=0.5)
+    return adjust_hue(images, uniform(key, len(images), -most, most))
+
+
+def random_saturation(
+    key: jax.Array, images: jax.Array, *, factors: tuple[float, float]
+) -> jax.Array:
+    """Make the colours of each image stronger or paler.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
+      factors: smallest and largest, >= 0 (see `jaxcnn.image.adjust_saturation`).
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> images = jnp.ones((2, 4, 4, 3))
+      >>> random_saturation(jax.random.key(0), images, factors=(0.8, 1.2)).min().item()
+      1.0
+    """
+    bounds = interval(factors, "factors", least=0)
+    return adjust_saturation(images, uniform(key, len(images), *bounds))
+
+
+def random_grayscale(key: jax.Array, images: jax.Array, *, probability: float = 0.1) -> jax.Array:
+    """Take the colour from some images.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, 3]``, RGB, floating point or uint8.
+      probability: of each image, in [0, 1].
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> red = jnp.zeros((1, 1, 1, 3)).at[..., 0].set(1.0)
+      >>> random_grayscale(jax.random.key(0), red, probability=1.0).ravel().round(3).tolist()
+      [0.29899999499320984, 0.29899999499320984, 0.29899999499320984]
+    """
+    gray = to_grayscale(images, channels=3)
+    return jnp.where(chances(key, len(images), probability), gray, images)
+
+
+def random_blur(
+    key: jax.Array,
+    images: jax.Array,
+    *,
+    sigmas: tuple[float, float],
+    window: shapes.IntOrInts = 5,
+) -> jax.Array:
+    """Blur each image by a Gaussian.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, floating point or uint8.
+      sigmas: smallest and largest standard deviation in pixels, >= 0.
+      window: its side, or (height, width), odd.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> random_blur(jax.random.key(0), jnp.ones((2, 8, 8, 3)), sigmas=(0.1, 2)).shape
+      (2, 8, 8, 3)
+
+    Reference:
+      torchvision's ``GaussianBlur``.
+    """
+    drawn = uniform(key, len(images), *interval(sigmas, "sigmas", least=0))
+    blur = jax.vmap(lambda x, sigma: gaussian_blur(x[None], sigma, window=window)[0])
+    return blur(images, drawn)
+
+
+def random_sharpness(
+    key: jax.Array, images: jax.Array, *, amounts: tuple[float, float]
+) -> jax.Array:
+    """Sharpen each image, or soften it: subtract an amount of its `jaxcnn.image.laplacian`.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      amounts: smallest and largest; -0.125 softens as much as it can without inverting, 1 is
+        `jaxcnn.image.sharpen`.
+
+    Returns:
+      The shape and dtype of ``images``, clipped to [0, 1].
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> random_sharpness(jax.random.key(0), jnp.ones((2, 8, 8, 3)), amounts=(0, 1)).min().item()
+      1.0
+    """
+    shapes.check_floating(images, "images")
+    drawn = uniform(key, len(images), *interval(amounts, "amounts")).astype(images.dtype)
+    edges = laplacian(images).astype(images.dtype)
+    return jnp.clip(images - drawn[:, None, None, None] * edges, 0, 1)
+
+
+def random_solarize(
+    key: jax.Array, images: jax.Array, *, thresholds: tuple[float, float] = (0.0, 1.0)
+) -> jax.Array:
+    """Invert what is brighter than a threshold of each image.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      thresholds: smallest and largest.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> images = jnp.ones((2, 4, 4, 3))
+      >>> random_solarize(jax.random.key(0), images, thresholds=(0.5, 0.9)).max().item()
+      0.0
+    """
+    bounds = interval(thresholds, "thresholds")
+    return solarize(images, uniform(key, len(images), *bounds))
+
+
+def random_posterize(
+    key: jax.Array, images: jax.Array, *, bits: tuple[int, int] = (4, 8)
+) -> jax.Array:
+    """Keep the highest bits of each image's values.
+
+    Args:
+      key: one key, or ``[B]`` keys.
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+      bits: fewest and most, 0 to 8; each number of them is equally likely.
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> images = jnp.full((2, 4, 4, 3), 0.4)
+      >>> random_posterize(jax.random.key(0), images, bits=(1, 1)).max().item()
+      0.0
+    """
+    low, high = interval(bits, "bits", least=0)
+    if high > 8 or low != int(low) or high != int(high):
+        raise ValueError(f"bits must be integers from 0 to 8, got {bits!r}")
+    draw = jax.vmap(lambda k: jax.random.randint(k, (), int(low), int(high) + 1))
+    return posterize(images, draw(row_keys(key, len(images))))

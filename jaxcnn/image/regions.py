@@ -1,0 +1,287 @@
+"""What is known of each connected component: where it is, how large, how bright, of what shape."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn import shapes
+from jaxcnn.image.borders import Border
+from jaxcnn.image.components import Components, Connectivity, connected_components
+from jaxcnn.image.pixels import check_images
+from jaxcnn.image.warp import Interpolation, warp
+
+
+class Regions(NamedTuple):
+    """The first ``K`` components of each image, in the order of their labels.
+
+    Where ``mask`` is False there are fewer, and everything else is 0.
+
+    Attributes:
+      mask: ``[B, K]`` bool, which exist.
+      area: ``[B, K]`` int32, pixels.
+      box: ``[B, K, 4]`` int32, (top, left, bottom, right), the last two exclusive.
+      centroid: ``[B, K, 2]`` float32, mean (row, column).
+      mean_intensity: ``[B, K, C]`` float32, of the images; ``C`` is 0 without images.
+      perimeter: ``[B, K]`` float32, the length of a line through the centres of border pixels.
+      eccentricity: ``[B, K]`` float32 in [0, 1): 0 for a circle, of the ellipse with the same
+        second moments.
+    """
+
+    mask: jax.Array
+    area: jax.Array
+    box: jax.Array
+    centroid: jax.Array
+    mean_intensity: jax.Array
+    perimeter: jax.Array
+    eccentricity: jax.Array
+
+
+def region_properties(
+    components: Components, images: jax.Array | None = None, *, max_count: int
+) -> Regions:
+    """Measure the components of each image.
+
+    Args:
+      components: from `connected_components` or `similar_components`.
+      images: ``[B, H, W, C]`` whose intensity is measured; None measures none.
+      max_count: ``K``, so that shapes are known: components with larger labels are left out.
+
+    Returns:
+      `Regions` of ``K`` entries per image.
+
+    Raises:
+      ValueError: if the shapes do not agree or ``max_count`` is not positive.
+
+    Example:
+      >>> mask = jnp.zeros((1, 5, 5), bool).at[0, 1:3, 1:4].set(True)
+      >>> regions = region_properties(connected_components(mask), max_count=2)
+      >>> regions.mask[0].tolist(), regions.area[0].tolist(), regions.box[0, 0].tolist()
+      ([True, False], [6, 0], [1, 1, 3, 4])
+
+    Reference:
+      scikit-image's ``regionprops``.
+    """
+    (max_count,) = shapes.ints(max_count, 1, "max_count")
+    labels = components.labels
+    if images is not None:
+        check_images(images)
+        if images.shape[:3] != labels.shape:
+            raise ValueError(
+                f"images must be [{', '.join(map(str, labels.shape))}, C], got {images.shape}"
+            )
+        images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    else:
+        images = jnp.zeros((*labels.shape, 0))
+    measure = jax.vmap(lambda labels, image: _measured(labels, image, max_count))
+    return measure(labels, images)
+
+
+def remove_small_components(
+    mask: jax.Array, least: int | jax.Array, *, connectivity: Connectivity = 8
+) -> jax.Array:
+    """A mask without its components of fewer than ``least`` pixels.
+
+    Args:
+      mask: as for `connected_components`.
+      least: pixels of the smallest component that stays; may be traced.
+      connectivity: as for `connected_components`.
+
+    Returns:
+      ``[B, H, W]`` bool.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> remove_small_components(jnp.array([[[1, 0, 1, 1]]]), 2)[0, 0].tolist()
+      [False, False, True, True]
+
+    Reference:
+      scikit-image's ``remove_small_objects``.
+    """
+    labels = connected_components(mask, connectivity=connectivity).labels
+    return (labels > 0) & (_own(_areas(labels), labels) >= least)
+
+
+def largest_component(mask: jax.Array, *, connectivity: Connectivity = 8) -> jax.Array:
+    """The largest component of each mask; of equal ones the first.
+
+    Args:
+      mask: as for `connected_components`.
+      connectivity: as for `connected_components`.
+
+    Returns:
+      ``[B, H, W]`` bool; all False where there is none.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> largest_component(jnp.array([[[1, 0, 1, 1]]]))[0, 0].tolist()
+      [False, False, True, True]
+    """
+    labels = connected_components(mask, connectivity=connectivity).labels
+    largest = jnp.argmax(_areas(labels), 1)
+    return (labels > 0) & (labels == largest[:, None, None])
+
+
+def crop_components(
+    images: jax.Array,
+    regions: Regions,
+    size: shapes.IntOrInts,
+    *,
+    interpolation: Interpolation = "bilinear",
+    border: Border = "replicate",
+    value: float = 0.0,
+) -> jax.Array:
+    """Each component's box, resized to one size: detections for a classifier.
+
+    Args:
+      images: ``[B, H, W, C]``.
+      regions: from `region_properties`.
+      size: (height, width), or one number for both.
+      interpolation: as for `jaxcnn.image.warp`.
+      border: what lies outside of an image (see `jaxcnn.image.pad`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      ``[B, K, *size, C]`` of the dtype of ``images``; 0 where there is no component.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+      >>> regions = region_properties(connected_components(image[..., 0] > 13), max_count=1)
+      >>> crop_components(image, regions, (1, 2))[0, 0, 0, :, 0].tolist()
+      [14.0, 15.0]
+    """
+    height, width = shapes.ints(size, 2, "size")
+    top, left, bottom, right = jnp.moveaxis(regions.box.astype(jnp.float32), -1, 0)
+    # Boxes that do not exist must be invertible too.
+    factors = height / jnp.maximum(bottom - top, 1), width / jnp.maximum(right - left, 1)
+    middles = (top + bottom - images.shape[1]) / 2, (left + right - images.shape[2]) / 2
+    one, zero = jnp.ones_like(top), jnp.zeros_like(top)
+    rows = (
+        (factors[1], zero, -middles[1] * factors[1]),
+        (zero, factors[0], -middles[0] * factors[0]),
+        (zero, zero, one),
+    )
+    matrices = jnp.stack([jnp.stack(row, -1) for row in rows], -2)
+
+    def crop(matrices: jax.Array) -> jax.Array:
+        return warp(
+            images,
+            matrices,
+            size=(height, width),
+            interpolation=interpolation,
+            border=border,
+            value=value,
+        )
+
+    crops = jax.vmap(crop, 1, 1)(matrices)
+    exists = regions.mask[..., None, None, None]
+    return jnp.where(exists, crops, jnp.zeros_like(crops))
+
+
+def _areas(labels: jax.Array) -> jax.Array:
+    """``[B, H * W + 1]``: of each label; 0 of the background."""
+    bins = math.prod(labels.shape[1:]) + 1
+    flat = labels.reshape(len(labels), -1)
+    counts = jax.vmap(lambda one: jnp.zeros(bins, jnp.int32).at[one].add(1))(flat)
+    return counts.at[:, 0].set(0)
+
+
+def _own(values: jax.Array, labels: jax.Array) -> jax.Array:
+    """For each pixel the value of its label."""
+    flat = labels.reshape(len(labels), -1)
+    return jnp.take_along_axis(values, flat, 1).reshape(labels.shape)
+
+
+def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
+    """Of one image: ``labels`` ``[H, W]``, ``image`` ``[H, W, C]``."""
+    height, width = labels.shape
+    # Bin 0 is the background, and what comes after the last bin is dropped.
+    bins = jnp.where(labels <= count, labels, count + 1).ravel()
+    rows = jnp.repeat(jnp.arange(height), width)
+    columns = jnp.tile(jnp.arange(width), height)
+
+    def total(values: jax.Array) -> jax.Array:
+        empty = jnp.zeros((count + 1, *values.shape[1:]), values.dtype)
+        return empty.at[bins].add(values, mode="drop")
+
+    def ends(values: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        first = jnp.full(count + 1, size).at[bins].min(values, mode="drop")
+        last = jnp.full(count + 1, -1).at[bins].max(values, mode="drop")
+        return first, last + 1
+
+    area = total(jnp.ones_like(bins))
+    pixels = jnp.maximum(area, 1).astype(jnp.float32)[:, None]
+    places = jnp.stack([rows, columns], -1).astype(jnp.float32)
+    centroid = total(places) / pixels
+    # Second moments about the centroid itself, for their digits.
+    offsets = places - centroid.at[bins].get(mode="clip")
+    products = jnp.stack([offsets[:, 0] ** 2, offsets[:, 1] ** 2, offsets[:, 0] * offsets[:, 1]], 1)
+    (top, bottom), (left, right) = ends(rows, height), ends(columns, width)
+    exists = area > 0
+    found = Regions(
+        mask=exists,
+        area=area,
+        box=jnp.stack([top, left, bottom, right], -1),
+        centroid=centroid,
+        mean_intensity=total(image.reshape(labels.size, image.shape[-1])) / pixels,
+        perimeter=total(_border_lengths(labels).ravel()),
+        eccentricity=_eccentricity(total(products) / pixels),
+    )
+    # Without the background, and 0 for what does not exist.
+    exists = exists[1:]
+    return Regions(
+        *(
+            jnp.where(exists.reshape(-1, *(1,) * (value.ndim - 1)), value[1:], 0).astype(
+                value.dtype
+            )
+            for value in found
+        )
+    )
+
+
+def _border_lengths(labels: jax.Array) -> jax.Array:
+    """What each border pixel adds to the perimeter of its component, ``[H, W]``.
+
+    By which of its neighbours are border pixels too: 1 along a side, the square root of 2 along a
+    diagonal, the mean of both between them.
+    """
+    padded = jnp.pad(labels, 1)
+    height, width = labels.shape
+
+    def seen(x: jax.Array, down: int, right: int) -> jax.Array:
+        return x[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+
+    sides, corners = ((-1, 0), (1, 0), (0, -1), (0, 1)), ((-1, -1), (-1, 1), (1, -1), (1, 1))
+    inside = jnp.stack([seen(padded, *step) == labels for step in sides]).all(0)
+    border = ~inside & (labels > 0)
+    marked = jnp.pad(jnp.where(border, labels, 0), 1)
+
+    def number(steps: tuple[tuple[int, int], ...]) -> jax.Array:
+        joined = [seen(marked, *step) == labels for step in steps]
+        return jnp.sum(jnp.stack(joined), 0, dtype=jnp.int32)
+
+    code = 2 * number(sides) + 10 * number(corners) + 1
+    weights = np.zeros(50, np.float32)
+    weights[[5, 7, 15, 17, 25, 27]] = 1
+    weights[[21, 33]] = math.sqrt(2)
+    weights[[13, 23]] = (1 + math.sqrt(2)) / 2
+    return jnp.where(border, jnp.asarray(weights)[code], 0)
+
+
+def _eccentricity(moments: jax.Array) -> jax.Array:
+    """From the mean squares of rows and columns and their mean product, ``[K, 3]``."""
+    rows, columns, product = jnp.moveaxis(moments, -1, 0)
+    middle = (rows + columns) / 2
+    spread = jnp.sqrt(((rows - columns) / 2) ** 2 + product**2)
+    large, small = middle + spread, jnp.maximum(middle - spread, 0)
+    safe = jnp.where(large > 0, large, 1)
+    return jnp.where(large > 0, jnp.sqrt(jnp.maximum(1 - small / safe, 0)), 0)

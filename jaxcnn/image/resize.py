@@ -1,0 +1,193 @@
+"""Images of another size: resized, cropped, or brought to a square."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn import shapes
+from jaxcnn.image.borders import Border, pad
+from jaxcnn.image.pixels import check_images, in_float
+
+Method = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
+_JAX_METHODS = {
+    "nearest": "nearest",
+    "bilinear": "linear",
+    "bicubic": "cubic",
+    "lanczos": "lanczos3",
+}
+
+
+def resize(
+    images: jax.Array,
+    size: shapes.IntOrInts | None = None,
+    *,
+    fx: float | None = None,
+    fy: float | None = None,
+    method: Method = "bilinear",
+    antialias: bool = True,
+) -> jax.Array:
+    """Resize images to a size, or by factors as in the deck's ``cv2.resize(img, (0, 0), fx=0.1)``.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      size: (height, width), or one number for both.
+      fx: factor of the width in place of ``size``; the result is rounded and at least a pixel.
+      fy: factor of the height in place of ``size``; each is the other where it is missing.
+      method: ``"nearest"``; ``"bilinear"``, ``"bicubic"`` (Keys's kernel with -0.5) or
+        ``"lanczos"`` (of three lobes); or ``"area"``, the mean of what each new pixel covers.
+      antialias: widen the kernel to the new pixel where images get smaller.
+
+    Returns:
+      ``[B, *size, C]`` of the dtype of ``images``; floating-point values are not clipped.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), fx=0.5, fy=1, method="area").ravel().tolist()
+      [0.5, 2.5]
+
+    Reference:
+      Pillow's ``Image.resize``, which always widens the kernel; OpenCV's ``INTER_AREA``.
+    """
+    height, width = _size(images, size, fx, fy)
+    if method == "area":
+        rows, columns = _overlaps(images.shape[1], height), _overlaps(images.shape[2], width)
+
+        def function(x: jax.Array) -> jax.Array:
+            weights = jnp.asarray(rows, x.dtype), jnp.asarray(columns, x.dtype)
+            return jnp.einsum("bhwc,Hh,Ww->bHWc", x, *weights, precision="highest")
+
+        return in_float(images, function)
+    if method not in _JAX_METHODS:
+        hint = shapes.did_you_mean(str(method), [*_JAX_METHODS, "area"])
+        raise ValueError(f"method must be known, got {method!r}. {hint}")
+    shape = (len(images), height, width, images.shape[-1])
+    kind = _JAX_METHODS[method]
+    if method == "nearest":
+        return jax.image.resize(images, shape, kind)
+    return in_float(
+        images,
+        lambda x: jax.image.resize(x, shape, kind, antialias=antialias, precision="highest"),
+    )
+
+
+def resize_with_pad(
+    images: jax.Array,
+    size: shapes.IntOrInts,
+    *,
+    method: Method = "bilinear",
+    antialias: bool = True,
+    border: Border = "constant",
+    value: float = 0.0,
+) -> jax.Array:
+    """Resize images so that they fit into a size as they are, and pad what is missing equally.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8.
+      size: (height, width), or one number for both.
+      method: as for `resize`.
+      antialias: as for `resize`.
+      border: what to pad with (see `jaxcnn.image.pad`).
+      value: what to pad with for ``"constant"``.
+
+    Returns:
+      ``[B, *size, C]`` of the dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> resize_with_pad(jnp.ones((1, 2, 4, 1)), 4)[0, :, 0, 0].tolist()
+      [0.0, 1.0, 1.0, 0.0]
+
+    Reference:
+      TensorFlow's ``resize_with_pad``.
+    """
+    check_images(images)
+    sizes = shapes.ints(size, 2, "size")
+    factor = min(new / old for new, old in zip(sizes, images.shape[1:3], strict=True))
+    inner = [max(1, round(old * factor)) for old in images.shape[1:3]]
+    resized = resize(images, inner, method=method, antialias=antialias)
+    missing = [new - old for new, old in zip(sizes, inner, strict=True)]
+    widths = tuple((count // 2, count - count // 2) for count in missing)
+    return pad(resized, widths, border=border, value=value)
+
+
+def center_crop(images: jax.Array, size: shapes.IntOrInts) -> jax.Array:
+    """The middle of each image; of an odd remainder the larger part is lost below and right.
+
+    Args:
+      images: ``[B, H, W, C]``, any dtype.
+      size: (height, width), or one number for both, at most that of the images.
+
+    Returns:
+      ``[B, *size, C]`` of the dtype of ``images``.
+
+    Raises:
+      ValueError: if the size is larger than the images.
+
+    Example:
+      >>> center_crop(jnp.arange(5).reshape(1, 1, 5, 1), (1, 2)).ravel().tolist()
+      [1, 2]
+    """
+    check_images(images, any_dtype=True)
+    height, width = shapes.ints(size, 2, "size")
+    if height > images.shape[1] or width > images.shape[2]:
+        raise ValueError(f"size must be at most {images.shape[1:3]}, got {size!r}")
+    top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+    return images[:, top : top + height, left : left + width]
+
+
+def is_square(images: jax.Array) -> bool:
+    """Whether images ``[..., H, W, C]`` are as high as they are wide.
+
+    Example:
+      >>> is_square(jnp.zeros((1, 4, 5, 3)))
+      False
+    """
+    return images.shape[-3] == images.shape[-2]
+
+
+def crop_to_square(images: jax.Array) -> jax.Array:
+    """The largest square in the middle of each image.
+
+    Args:
+      images: ``[B, H, W, C]``, any dtype.
+
+    Returns:
+      ``[B, S, S, C]`` with the smaller of H and W.
+
+    Example:
+      >>> crop_to_square(jnp.zeros((1, 4, 6, 3))).shape
+      (1, 4, 4, 3)
+    """
+    check_images(images, any_dtype=True)
+    return center_crop(images, min(images.shape[1:3]))
+
+
+def _size(
+    images: jax.Array, size: shapes.IntOrInts | None, fx: float | None, fy: float | None
+) -> tuple[int, ...]:
+    check_images(images)
+    if (size is None) == (fx is None and fy is None):
+        raise ValueError(f"either size or fx and fy must be given, got {size!r}, {fx!r}, {fy!r}")
+    if size is not None:
+        return shapes.ints(size, 2, "size")
+    factors = (fx if fy is None else fy, fy if fx is None else fx)
+    for name, factor in zip(("fy", "fx"), factors, strict=True):
+        if factor is None or not 0 < factor < np.inf:
+            raise ValueError(f"{name} must be > 0, got {factor!r}")
+    pairs = zip(images.shape[1:3], factors, strict=True)
+    return tuple(max(1, round(count * float(factor or 0))) for count, factor in pairs)
+
+
+def _overlaps(old: int, new: int) -> np.ndarray:
+    """Which share of each new pixel each old one covers, ``[new, old]``."""
+    edges = np.arange(new + 1) * (old / new)
+    left, right = edges[:-1, None], edges[1:, None]
+    places = np.arange(old)
+    shared = np.minimum(right, places + 1) - np.maximum(left, places)
+    return np.maximum(shared, 0) * (new / old)

@@ -1,0 +1,244 @@
+"""Geometric transforms of any kind: one sampling of the images under a matrix.
+
+Coordinates are (right, down, 1) in pixels from the middle of an image, so that a matrix knows no
+size, ``second @ first`` is the one after the other, and a chain of them samples the images once.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn import shapes
+from jaxcnn.image.borders import Border, pad
+from jaxcnn.image.pixels import back, check_images
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Numbers = float | jax.Array | np.ndarray
+
+_TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}  # along each axis
+_KEYS = -0.75  # of the cubic kernel: OpenCV's and PyTorch's
+
+
+def affine_matrix(
+    *,
+    angles: Numbers = 0.0,
+    shears: Numbers = 0.0,
+    scales: Numbers = 1.0,
+    shifts: Numbers = 0.0,
+) -> jax.Array:
+    """The matrices that scale, then shear, then rotate, then shift.
+
+    Each argument is a number for all images, ``[B]`` with one per image, or (but for ``angles``)
+    ``[B, 2]``, (down, right); all may be traced.
+
+    Args:
+      angles: degrees counter-clockwise; multiples of 90 are exact.
+      shears: degrees, within -90 and 90: each row moves right by their tangent per pixel down; the
+        first of two moves columns down. A single number moves rows.
+      scales: factors, not 0; a single number enlarges both axes.
+      shifts: pixels; a single number moves down and right.
+
+    Returns:
+      ``[B, 3, 3]``, or ``[3, 3]`` of numbers alone.
+
+    Raises:
+      ValueError: if the shapes do not fit or a factor is 0.
+
+    Example:
+      A quarter turn takes the pixel on the right to the top:
+
+      >>> affine_matrix(angles=90.0)[:2, 0].tolist()
+      [0.0, -1.0]
+
+    Reference:
+      torchvision's ``affine``, in which shears have the opposite sign.
+    """
+    angle = jnp.asarray(angles, jnp.float32)
+    if angle.ndim > 1:
+        raise ValueError(f"angles must be a number or [B], got shape {angle.shape}")
+    if not isinstance(scales, jax.Array) and not np.all(scales):
+        raise ValueError(f"scales must not be 0, got {scales!r}")
+    right_alone = jnp.ndim(shears) < 2
+    tangents = jnp.tan(jnp.deg2rad(_pairs(shears, "shears")))
+    down = jnp.zeros_like(tangents[..., 0]) if right_alone else tangents[..., 0]
+    right, factors, moves = tangents[..., 1], _pairs(scales, "scales"), _pairs(shifts, "shifts")
+    try:
+        batch = np.broadcast_shapes(angle.shape, right.shape, factors.shape[:-1], moves.shape[:-1])
+    except ValueError:
+        given = (angle.shape, right.shape, factors.shape[:-1], moves.shape[:-1])
+        raise ValueError(
+            f"angles, shears, scales and shifts must be of one batch, got {given}"
+        ) from None
+    cosine, sine = _cos_sin(angle)
+    one, zero = jnp.ones_like(angle), jnp.zeros_like(angle)
+    rotation = _matrix((cosine, sine), (-sine, cosine), batch)
+    slant = _matrix((one, right), (down, one), batch)
+    size = _matrix((factors[..., 1], zero), (zero, factors[..., 0]), batch)
+    linear = jnp.matmul(jnp.matmul(rotation, slant, precision="highest"), size, precision="highest")
+    moves = jnp.broadcast_to(moves[..., ::-1], (*batch, 2))
+    upper = jnp.concatenate([linear, moves[..., None]], -1)
+    last = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), (*batch, 1, 3))
+    return jnp.concatenate([upper, last], -2)
+
+
+def warp(
+    images: jax.Array,
+    matrices: jax.Array | np.ndarray,
+    *,
+    size: shapes.IntOrInts | None = None,
+    interpolation: Interpolation = "bilinear",
+    border: Border = "constant",
+    value: float = 0.0,
+) -> jax.Array:
+    """Move the pixels of each image to where its matrix takes them.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point or uint8 (which is rounded and clipped); of any
+        dtype for ``"nearest"``, so that a mask can go along.
+      matrices: ``[B, 3, 3]`` or ``[3, 3]``, invertible, from (right, down, 1) of the images to
+        that of the result (see `affine_matrix`); the last row is taken to be (0, 0, 1).
+      size: (height, width) of the result, whose middle is that of the images; None keeps theirs.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+      border: what lies outside (see `jaxcnn.image.pad`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      ``[B, *size, C]`` of the dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> turned = warp(images, affine_matrix(angles=90.0))
+      >>> turned[0, :, :, 0].tolist()
+      [[2.0, 5.0, 8.0], [1.0, 4.0, 7.0], [0.0, 3.0, 6.0]]
+
+    Reference:
+      OpenCV's ``warpAffine``, whose coordinates begin at the top left and whose positions are
+      rounded to 1/32 pixel; PyTorch's ``grid_sample``.
+    """
+    if interpolation not in _TAPS:
+        hint = shapes.did_you_mean(str(interpolation), _TAPS)
+        raise ValueError(f"interpolation must be known, got {interpolation!r}. {hint}")
+    check_images(images, any_dtype=interpolation == "nearest")
+    matrices = jnp.asarray(matrices)
+    if matrices.shape not in ((3, 3), (len(images), 3, 3)):
+        raise ValueError(
+            f"matrices must be [3, 3] or [{len(images)}, 3, 3], got shape {matrices.shape}"
+        )
+    precise = jnp.promote_types(matrices.dtype, jnp.float32)
+    matrices = jnp.broadcast_to(matrices.astype(precise), (len(images), 3, 3))
+    sizes = images.shape[1:3] if size is None else shapes.ints(size, 2, "size")
+    rows, columns = _sources(matrices, sizes, images.shape[1:3])
+    taps = _TAPS[interpolation]
+    reach = max(taps // 2, 1)  # pixels outside that differ from those still farther outside
+    edges = (reach + taps // 2, reach + taps // 2)
+    padded = pad(images, (edges, edges), border=border, value=value)
+    places = [
+        _fold(position, count, border, reach)
+        for position, count in zip((rows, columns), images.shape[1:3], strict=True)
+    ]
+    offset = 0.5 if taps == 1 else 0.0
+    firsts = [jnp.floor(place + offset) for place in places]
+    starts = [first.astype(jnp.int32) + edges[0] - max(taps // 2 - 1, 0) for first in firsts]
+    windows = _windows(padded, jnp.stack(starts, -1), taps)
+    if taps == 1:
+        return windows[..., 0, 0, :]
+    wide = windows.astype(jnp.promote_types(images.dtype, jnp.float32))
+    down, right = (
+        _weights(place - first, taps).astype(wide.dtype)
+        for place, first in zip(places, firsts, strict=True)
+    )
+    result = jnp.sum(jnp.sum(wide * right[..., None, :, None], -2) * down[..., None], -2)
+    return back(result, images.dtype)
+
+
+def _pairs(numbers: Numbers, name: str) -> jax.Array:
+    """``[..., 2]``: (down, right)."""
+    array = jnp.asarray(numbers, jnp.float32)
+    if array.ndim < 2:
+        return jnp.stack([array, array], -1)
+    if array.ndim > 2 or array.shape[-1] != 2:
+        raise ValueError(f"{name} must be a number, [B] or [B, 2], got shape {array.shape}")
+    return array
+
+
+def _cos_sin(degrees: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Exact where the angle is a multiple of 90."""
+    turns = jnp.round(degrees / 90)
+    rest = jnp.deg2rad(degrees - 90 * turns)
+    cosine, sine = jnp.cos(rest), jnp.sin(rest)
+    turn = turns % 4
+    return (
+        jnp.select([turn == 0, turn == 1, turn == 2], [cosine, -sine, -cosine], sine),
+        jnp.select([turn == 0, turn == 1, turn == 2], [sine, cosine, -sine], -cosine),
+    )
+
+
+def _matrix(
+    first: tuple[jax.Array, jax.Array], second: tuple[jax.Array, jax.Array], batch: tuple[int, ...]
+) -> jax.Array:
+    rows = [jnp.stack([jnp.broadcast_to(x, batch) for x in row], -1) for row in (first, second)]
+    return jnp.stack(rows, -2)
+
+
+def _sources(
+    matrices: jax.Array, sizes: tuple[int, ...], source_sizes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Where each pixel of the result comes from: rows and columns, ``[B, *sizes]`` each."""
+    (a, b, right), (c, d, down) = (
+        [matrices[:, i, j, None, None] for j in range(3)] for i in range(2)
+    )
+    determinant = a * d - b * c
+    height, width = sizes
+    y = jnp.arange(height)[None, :, None] - (height - 1) / 2 - down
+    x = jnp.arange(width)[None, None, :] - (width - 1) / 2 - right
+    columns = (d * x - b * y) / determinant + (source_sizes[1] - 1) / 2
+    rows = (a * y - c * x) / determinant + (source_sizes[0] - 1) / 2
+    return rows, columns
+
+
+def _fold(place: jax.Array, count: int, border: Border, reach: int) -> jax.Array:
+    """The position among ``count`` pixels, or close to them, where the same is seen."""
+    if border == "wrap":
+        return place % count
+    if border == "reflect":
+        place = (place + 0.5) % (2 * count)
+        return jnp.minimum(place, 2 * count - place) - 0.5
+    if border == "reflect101":
+        period = max(2 * (count - 1), 1)
+        place = place % period
+        return jnp.minimum(place, period - place) if count > 1 else jnp.zeros_like(place)
+    return jnp.clip(place, -reach, count - 1 + reach)
+
+
+def _windows(images: jax.Array, starts: jax.Array, taps: int) -> jax.Array:
+    """The ``taps`` x ``taps`` pixels from each start on, ``[B, H, W, taps, taps, C]``."""
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(3, 4, 5),
+        collapsed_slice_dims=(),
+        start_index_map=(1, 2),
+        operand_batching_dims=(0,),
+        start_indices_batching_dims=(0,),
+    )
+    return lax.gather(
+        images,
+        starts,
+        numbers,
+        (1, taps, taps, images.shape[-1]),
+        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+
+
+def _weights(fraction: jax.Array, taps: int) -> jax.Array:
+    """Of the pixels round a place, ``[..., taps]``."""
+    if taps == 2:
+        return jnp.stack([1 - fraction, fraction], -1)
+    distances = jnp.abs(jnp.stack([1 + fraction, fraction, 1 - fraction, 2 - fraction], -1))
+    near = ((_KEYS + 2) * distances - (_KEYS + 3)) * distances**2 + 1
+    far = _KEYS * (((distances - 5) * distances + 8) * distances - 4)
+    return jnp.where(distances <= 1, near, far)

@@ -1,0 +1,117 @@
+"""Statistics of a data set, and images without what its values have in common."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcnn.image.preprocess import to_float
+
+
+class Whitening(NamedTuple):
+    """What `whiten` does to an image of ``D`` values.
+
+    Attributes:
+      mean: ``[H, W, C]``, subtracted.
+      matrix: ``[D, D]``, symmetric, multiplied with.
+    """
+
+    mean: jax.Array
+    matrix: jax.Array
+
+
+def channel_statistics(images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over a data set, for `normalize` or `Preprocess`.
+
+    Args:
+      images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
+
+    Returns:
+      Two arrays ``[C]`` in the scale of [0, 1], float64.
+
+    Raises:
+      ValueError: if ``images`` is not as described or empty.
+
+    Example:
+      >>> mean, std = channel_statistics(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
+      >>> mean.tolist(), std.tolist()
+      ([0.5], [0.5])
+    """
+    flat = _flat(images).reshape(-1, images.shape[-1])
+    return flat.mean(0), flat.std(0)
+
+
+def fit_whitening(images: np.ndarray | jax.Array, *, epsilon: float = 1e-6) -> Whitening:
+    """The ZCA whitening of a data set: no two values of its images correlate any more.
+
+    Of all such transforms it leaves the images most like they were. Computed in float64.
+
+    Args:
+      images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
+      epsilon: added to the variances, so that directions without any are not blown up; > 0.
+
+    Returns:
+      The transform for `whiten`, float32.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> pixels = np.random.default_rng(0).random((100, 2, 2, 1))
+      >>> white = whiten(pixels, fit_whitening(pixels))
+      >>> bool(np.allclose(np.cov(white.reshape(100, 4).T, bias=True), np.eye(4), atol=1e-3))
+      True
+
+    Reference:
+      Krizhevsky 2009, "Learning multiple layers of features from tiny images"; Keras's
+      ``zca_whitening``.
+    """
+    if not 0 < epsilon < np.inf:
+        raise ValueError(f"epsilon must be > 0, got {epsilon!r}")
+    flat = _flat(images).reshape(len(images), -1)
+    mean = flat.mean(0)
+    flat = flat - mean
+    variances, directions = np.linalg.eigh(flat.T @ flat / len(flat))
+    factors = (np.maximum(variances, 0) + epsilon) ** -0.5
+    matrix = (directions * factors) @ directions.T
+    mean = mean.reshape(images.shape[1:])
+    return Whitening(jnp.asarray(mean, jnp.float32), jnp.asarray(matrix, jnp.float32))
+
+
+def whiten(images: jax.Array | np.ndarray, whitening: Whitening) -> jax.Array:
+    """Apply what `fit_whitening` found.
+
+    Args:
+      images: ``[B, H, W, C]``, uint8 or floating point in [0, 1], of the size that was fitted.
+      whitening: from `fit_whitening`.
+
+    Returns:
+      The shape of ``images``, float32.
+
+    Raises:
+      ValueError: if the images are of another size.
+
+    Example:
+      >>> pixels = np.ones((4, 2, 2, 1), np.float32)
+      >>> float(whiten(pixels, fit_whitening(pixels)).max())
+      0.0
+    """
+    if images.shape[1:] != whitening.mean.shape:
+        shape = ", ".join(map(str, whitening.mean.shape))
+        raise ValueError(f"images must be [B, {shape}], got shape {images.shape}")
+    centred = to_float(images) - whitening.mean[None]
+    flat = centred.reshape(len(images), -1)
+    return jnp.dot(flat, whitening.matrix, precision="highest").reshape(images.shape)
+
+
+def _flat(images: np.ndarray | jax.Array) -> np.ndarray:
+    """Checked, in [0, 1], float64."""
+    values = np.asarray(images)
+    if values.ndim != 4 or 0 in values.shape:
+        raise ValueError(f"images must be [N, H, W, C], not empty, got shape {values.shape}")
+    if values.dtype == np.uint8:
+        return values / 255
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"images must be uint8 or floating point, got {values.dtype}")
+    return values.astype(np.float64)

@@ -1,0 +1,251 @@
+"""Warps: exact where they can be, SciPy's values elsewhere; matrices compose; laws; bad input."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxcnn import image
+
+SCIPY_MODES = {
+    "reflect101": "mirror",
+    "reflect": "reflect",
+    "replicate": "nearest",
+    "wrap": "grid-wrap",
+    "constant": "grid-constant",
+}
+SHAPES = [(2, 9, 8, 3), (1, 1, 1, 1), (2, 1, 6, 2), (1, 7, 1, 1)]
+
+
+def pictures(shape, dtype=np.float32, seed=0):
+    values = np.random.default_rng(seed).random(shape)
+    return (values * 255).astype(np.uint8) if dtype == np.uint8 else values.astype(dtype)
+
+
+def some_matrices(count, seed=1):
+    rng = np.random.default_rng(seed)
+    return image.affine_matrix(
+        angles=rng.uniform(-180, 180, count),
+        shears=rng.uniform(-30, 30, (count, 2)),
+        scales=rng.uniform(0.5, 2, (count, 2)),
+        shifts=rng.uniform(-3, 3, (count, 2)),
+    )
+
+
+def warped_by_scipy(images, matrices, order, border, size):
+    """Plane by plane in float64, from the inverse of each matrix."""
+    result = np.empty((*images.shape[:1], *size, images.shape[-1]))
+    swap = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])  # (right, down) to (row, column)
+    for row, matrix in enumerate(np.asarray(matrices, np.float64)):
+        inverse = swap @ np.linalg.inv(matrix) @ swap
+        middle, old = (np.array(size) - 1) / 2, (np.array(images.shape[1:3]) - 1) / 2
+        offset = inverse[:2, 2] + old - inverse[:2, :2] @ middle
+        for channel in range(images.shape[-1]):
+            result[row, ..., channel] = scipy.ndimage.affine_transform(
+                images[row, ..., channel].astype(np.float64),
+                inverse[:2, :2],
+                offset,
+                size,
+                order=order,
+                mode=SCIPY_MODES[border],
+                cval=0.3,
+                prefilter=False,
+            )
+    return result
+
+
+@pytest.mark.parametrize("border", SCIPY_MODES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_warps_are_scipys(shape, border):
+    images, matrices = pictures(shape), some_matrices(shape[0])
+    for interpolation, order in (("nearest", 0), ("bilinear", 1)):
+        for size in (shape[1:3], (5, 12)):
+            found = image.warp(
+                images,
+                matrices,
+                size=size,
+                interpolation=interpolation,
+                border=border,
+                value=0.3,
+            )
+            expected = warped_by_scipy(images, matrices, order, border, size)
+            np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("border", SCIPY_MODES)
+def test_bicubic_is_the_sum_of_its_kernel(border):
+    images, angle = pictures((1, 6, 5, 1)), 23.0
+    found = image.rotate(images, angle, interpolation="bicubic", border=border, value=0.3)
+    wide = np.asarray(image.pad(images, 8, border=border, value=0.3))[0, :, :, 0]
+    cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+
+    def kernel(x, a=-0.75):
+        x = abs(x)
+        if x <= 1:
+            return (a + 2) * x**3 - (a + 3) * x**2 + 1
+        return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+    for row in range(6):
+        for column in range(5):
+            x, y = column - 2, row - 2.5
+            source = -(-sine * x - cosine * y) + 2.5 + 8, cosine * x - sine * y + 2 + 8
+            expected = sum(
+                wide[i, j] * kernel(source[0] - i) * kernel(source[1] - j)
+                for i in range(int(source[0]) - 1, int(source[0]) + 3)
+                for j in range(int(source[1]) - 1, int(source[1]) + 3)
+            )
+            np.testing.assert_allclose(found[0, row, column, 0], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, jnp.bfloat16])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_quarter_turns_are_exact(interpolation, dtype):
+    images = jnp.asarray(pictures((4, 7, 7, 2), dtype))
+    turned = image.rotate(images, jnp.array([0, 90, -180, 630]), interpolation=interpolation)
+    for row, times in enumerate((0, 1, 2, 3)):
+        chex.assert_trees_all_equal(turned[row], image.rot90(images[row], times=times))
+
+
+def test_integer_shifts_are_exact_in_every_dtype():
+    labels = np.random.default_rng(0).integers(-5, 5, (3, 4, 6, 1))
+    shifts = np.array([[0, 0], [1, -2], [-3, 4]])
+    for dtype in (np.int32, bool, np.uint8, np.float32):
+        images = labels.astype(dtype)
+        found = image.translate(images, shifts, border="wrap")
+        expected = [np.roll(one, shift, (0, 1)) for one, shift in zip(images, shifts, strict=True)]
+        chex.assert_trees_all_equal(np.asarray(found), np.array(expected))
+
+
+def test_flips_and_quarter_turns_are_numpys():
+    images = pictures((2, 3, 4, 2))
+    chex.assert_trees_all_equal(image.flip_up_down(images), jnp.asarray(images[:, ::-1]))
+    for times in range(-3, 5):
+        expected = np.rot90(images, times, (1, 2))
+        chex.assert_trees_all_equal(image.rot90(images, times=times), jnp.asarray(expected))
+
+
+@settings(max_examples=50)
+@given(*[st.floats(-180, 180, width=32)] * 2, st.floats(0.25, 4, width=32))
+def test_matrices_compose(first, second, factor):
+    turn = functools.partial(image.affine_matrix, scales=1.0)
+    both = turn(angles=second) @ turn(angles=first)
+    np.testing.assert_allclose(both, turn(angles=first + second), atol=1e-5)
+    larger, smaller = (image.affine_matrix(scales=f) for f in (factor, 1 / factor))
+    np.testing.assert_allclose(smaller @ larger, np.eye(3), atol=1e-6)
+    whole = image.affine_matrix(angles=first, shears=10.0, scales=factor, shifts=second)
+    parts = (
+        image.affine_matrix(shifts=second)
+        @ image.affine_matrix(angles=first)
+        @ image.affine_matrix(shears=10.0)
+        @ image.affine_matrix(scales=factor)
+    )
+    np.testing.assert_allclose(whole, parts, atol=1e-4)
+
+
+def test_a_mask_goes_along():
+    images = pictures((2, 8, 8, 1))
+    mask = images > 0.5
+    matrices = some_matrices(2)
+    moved = image.warp(mask, matrices, interpolation="nearest")
+    assert moved.dtype == bool
+    kept = image.warp(images, matrices, interpolation="nearest")
+    chex.assert_trees_all_equal(moved, kept > 0.5)
+
+
+def test_functions_are_warps():
+    images = pictures((3, 6, 7, 2))
+    numbers = np.array([5.0, -20.0, 33.0])
+    options = {"border": "reflect", "interpolation": "bicubic"}
+    for found, matrices in (
+        (image.rotate(images, numbers, **options), image.affine_matrix(angles=numbers)),
+        (image.shear(images, numbers, **options), image.affine_matrix(shears=numbers)),
+        (image.scale(images, numbers, **options), image.affine_matrix(scales=numbers)),
+        (image.translate(images, numbers, **options), image.affine_matrix(shifts=numbers)),
+        (
+            image.affine(images, angles=numbers, scales=2.0, **options),
+            image.affine_matrix(angles=numbers, scales=2.0),
+        ),
+    ):
+        chex.assert_trees_all_equal(found, image.warp(images, matrices, **options))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_gradients(interpolation):
+    images = jnp.asarray(pictures((2, 6, 5, 1)))
+
+    def total(images, angles, factors):
+        moved = image.affine(
+            images, angles=angles, scales=factors, interpolation=interpolation, border="reflect"
+        )
+        return jnp.sum(moved * jnp.arange(60.0).reshape(moved.shape) / 60)
+
+    arguments = images, jnp.array([11.0, -37.0]), jnp.array([1.3, 0.8])
+    chex.assert_numerical_grads(total, arguments, order=1, atol=2e-2, rtol=2e-2)
+    with jax.numpy_dtype_promotion("standard"):
+        chex.assert_tree_all_finite(jax.grad(total, (0, 1, 2))(*arguments))
+
+
+def test_one_compilation_and_one_image_at_a_time():
+    images = jnp.asarray(pictures((3, 6, 5, 2)))
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def turned(images, angle):
+        return image.rotate(images, angle)
+
+    angles = jnp.array([10.0, 80.0, -33.0])
+    whole = turned(images, angles)
+    chex.assert_trees_all_close(whole, turned(images, angles + 360), atol=1e-4)
+    alone = jax.vmap(lambda x, angle: image.rotate(x[None], angle)[0])(images, angles)
+    chex.assert_trees_all_close(alone, whole, atol=1e-6)
+    half = image.rotate(images.astype(jnp.bfloat16), angles)
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(np.float32), whole, atol=1e-2)
+
+
+GREY = np.zeros((2, 4, 4, 1), np.float32)
+BAD = {
+    "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": (
+        lambda: image.rotate(GREY[0], 3)
+    ),
+    "images must be [B, H, W, C] with no empty image, got (2, 0, 4, 1)": (
+        lambda: image.scale(GREY[:, :0], 3)
+    ),
+    "images must be floating point or uint8, got int32": (
+        lambda: image.rotate(GREY.astype(np.int32), 3)
+    ),
+    "matrices must be [3, 3] or [2, 3, 3], got shape (2, 3)": (
+        lambda: image.warp(GREY, np.ones((2, 3)))
+    ),
+    "matrices must be [3, 3] or [2, 3, 3], got shape (3, 3, 3)": (
+        lambda: image.rotate(GREY, np.arange(3.0))
+    ),
+    "interpolation must be known, got 'linear'. Did you mean 'bilinear'?": (
+        lambda: image.rotate(GREY, 3, interpolation="linear")
+    ),
+    "border must be known, got 'edge'": lambda: image.rotate(GREY, 3, border="edge"),
+    "size must be a positive integer or 2 of them, got 0": (
+        lambda: image.warp(GREY, np.eye(3), size=0)
+    ),
+    "angles must be a number or [B], got shape (2, 2)": lambda: image.rotate(GREY, np.eye(2)),
+    "shifts must be a number, [B] or [B, 2], got shape (2, 3)": (
+        lambda: image.translate(GREY, np.zeros((2, 3)))
+    ),
+    "scales must not be 0, got 0": lambda: image.scale(GREY, 0),
+    "angles, shears, scales and shifts must be of one batch, got ((2,), (), (3,), ())": (
+        lambda: image.affine(GREY, angles=np.ones(2), scales=np.ones(3))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message):
+    with pytest.raises(ValueError) as error:
+        BAD[message]()
+    assert str(error.value).startswith(message)

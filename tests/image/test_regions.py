@@ -1,0 +1,149 @@
+"""Properties of components: by hand, by NumPy one component at a time; crops; bad input."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from jaxcnn import image
+
+
+def disc(size, radius, stretch=1.0):
+    rows, columns = np.indices((size, size)) - (size - 1) / 2
+    return (rows / stretch) ** 2 + columns**2 <= radius**2
+
+
+def blobs(count, size, seed=0):
+    values = np.random.default_rng(seed).normal(size=(count, size, size))
+    return scipy.ndimage.gaussian_filter(values, (0, 1.5, 1.5)) > 0.1
+
+
+def test_numbers_are_those_of_each_component_alone():
+    mask = blobs(3, 24)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 24, 24, 2), np.uint8)
+    components = image.connected_components(mask)
+    found = image.region_properties(components, pixels, max_count=30)
+    assert components.count.min() > 3 and components.count.max() <= 30
+    for row in range(3):
+        for number in range(30):
+            inside = np.asarray(components.labels[row]) == number + 1
+            values = jax.tree.map(lambda x, i=row, j=number: np.asarray(x[i, j]), found)
+            assert values.mask == inside.any()
+            if not inside.any():
+                assert all(not np.any(value) for value in values)
+                continue
+            rows, columns = np.nonzero(inside)
+            assert values.area == inside.sum()
+            expected = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+            assert values.box.tolist() == expected
+            np.testing.assert_allclose(values.centroid, [rows.mean(), columns.mean()], rtol=1e-5)
+            mean = pixels[row][inside].mean(0)
+            np.testing.assert_allclose(values.mean_intensity, mean, rtol=1e-5)
+
+
+def test_shapes_that_are_known():
+    masks = np.zeros((4, 41, 41), bool)
+    masks[0, 5:15, 7:27] = True  # a rectangle of 10 x 20
+    masks[1, 20, 10:31] = True  # a line
+    masks[2] = disc(41, 15)
+    masks[3] = disc(41, 7, stretch=2)  # twice as high as wide
+    found = image.region_properties(image.connected_components(masks), max_count=1)
+    perimeters, eccentricities = found.perimeter[:, 0], found.eccentricity[:, 0]
+    # Through the centres of border pixels: 9 + 19 + 9 + 19.
+    assert perimeters[0] == 56
+    np.testing.assert_allclose(perimeters[2], 2 * np.pi * 15, rtol=0.05)
+    squares = (10**2 - 1) / 12, (20**2 - 1) / 12  # of the distances of 10 and of 20 pixels
+    np.testing.assert_allclose(eccentricities[0], np.sqrt(1 - squares[0] / squares[1]), rtol=1e-5)
+    assert eccentricities[1] == 1
+    assert eccentricities[2] < 1e-3
+    np.testing.assert_allclose(eccentricities[3], np.sqrt(1 - 0.25), rtol=0.01)
+
+
+def test_a_component_is_measured_by_itself():
+    """What touches it, as regions of an image do, changes nothing."""
+    pixels = np.zeros((1, 12, 12, 1), np.float32)
+    pixels[0, 3:9, 2:10] = 1
+    touching = image.similar_components(pixels, tolerance=0.5)
+    alone = image.connected_components(pixels[..., 0] > 0)
+    inner = image.region_properties(touching, max_count=2)
+    outer = image.region_properties(alone, max_count=1)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[:, 1:], inner), outer)
+
+
+def test_labels_beyond_the_most_are_left_out():
+    mask = np.zeros((1, 3, 9), bool)
+    mask[0, 1, ::2] = True
+    found = image.region_properties(image.connected_components(mask), max_count=3)
+    assert found.area[0].tolist() == [1, 1, 1]
+    assert found.box[0, :, 1].tolist() == [0, 2, 4]
+
+
+def test_small_ones_go_and_the_largest_stays():
+    mask = blobs(2, 24)
+    labels = np.asarray(image.connected_components(mask).labels)
+    areas = [np.bincount(one.ravel())[1:] for one in labels]
+    kept = image.remove_small_components(mask, 10)
+    assert min(area.min() for area in areas) < 10
+    for row in range(2):
+        stay = 1 + np.nonzero(areas[row] >= 10)[0]
+        np.testing.assert_array_equal(kept[row], np.isin(labels[row], stay))
+    largest = image.largest_component(mask)
+    np.testing.assert_array_equal(largest[0], labels[0] == 1 + areas[0].argmax())
+    assert not image.largest_component(mask & False).any()
+
+
+def test_crops_are_resized_boxes():
+    pixels = np.random.default_rng(0).random((2, 12, 14, 3)).astype(np.float32)
+    mask = np.zeros((2, 12, 14), bool)
+    mask[0, 1:5, 2:8] = mask[0, 7:11, 9:13] = mask[1, :, 3:7] = True
+    regions = image.region_properties(image.connected_components(mask), max_count=2)
+    same = image.crop_components(pixels, regions, (4, 6))
+    np.testing.assert_allclose(same[0, 0], pixels[0, 1:5, 2:8], atol=1e-5)
+    larger = image.crop_components(pixels, regions, (8, 8), interpolation="nearest")
+    chex.assert_shape(larger, (2, 2, 8, 8, 3))
+    expected = np.repeat(np.repeat(pixels[0, 7:11, 9:13], 2, 0), 2, 1)
+    np.testing.assert_array_equal(larger[0, 1], expected)
+    assert not larger[1, 1].any()
+
+
+def test_under_jit_and_vmap():
+    components = image.connected_components(blobs(3, 16))
+    pixels = jnp.ones((3, 16, 16, 1))
+
+    def measure(components, pixels):
+        return image.region_properties(components, pixels, max_count=5)
+
+    whole = jax.jit(measure)(components, pixels)
+    one_each = jax.tree.map(lambda x: x[:, None], (components, pixels))
+    alone = jax.vmap(measure)(*one_each)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[:, 0], alone), whole)
+
+
+COMPONENTS = image.connected_components(np.ones((1, 3, 3), bool))
+BAD = {
+    "max_count must be a positive integer": (
+        lambda: image.region_properties(COMPONENTS, max_count=0)
+    ),
+    "images must be [1, 3, 3, C], got (1, 3, 4, 1)": (
+        lambda: image.region_properties(COMPONENTS, np.zeros((1, 3, 4, 1), np.float32), max_count=1)
+    ),
+    "mask must be bool or integers, got float32": (
+        lambda: image.largest_component(np.zeros((1, 3, 3), np.float32))
+    ),
+    "size must be a positive integer or 2 of them, got (0, 2)": (
+        lambda: image.crop_components(
+            np.zeros((1, 3, 3, 1), np.float32),
+            image.region_properties(COMPONENTS, max_count=1),
+            (0, 2),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input(message):
+    with pytest.raises(ValueError) as error:
+        BAD[message]()
+    assert str(error.value).startswith(message)
