@@ -5,6 +5,7 @@ written once. Elementwise work is taken to be free, since a compiler can fuse it
 neighbours; so the time is a floor, not a forecast.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -87,18 +88,26 @@ def measure_ceilings(*, seconds: float = 0.5) -> Ceilings:
         def product(x: jax.Array) -> jax.Array:
             return jnp.dot(x, x, preferred_element_type=jnp.float32)
 
-        flops[dtype] = 2 * size**3 / _best_seconds(jax.jit(product), matrix, seconds)
+        step = functools.partial(jax.jit(product), matrix)
+        flops[dtype] = 2 * size**3 / _best_seconds(step, seconds)
     values = jnp.zeros(1 << 26, jnp.float32)
-    taken = _best_seconds(jax.jit(lambda x: x + 1), values, seconds)
-    return Ceilings(flops, 2 * values.nbytes / taken)
+    # In place, for the system not to be asked for memory in between.
+    add_one = jax.jit(lambda x: x + 1, donate_argnums=0)
+
+    def pass_over() -> jax.Array:
+        nonlocal values
+        values = add_one(values)
+        return values
+
+    return Ceilings(flops, 2 * values.nbytes / _best_seconds(pass_over, seconds))
 
 
-def _best_seconds(function: Callable[..., jax.Array], argument: jax.Array, seconds: float) -> float:
-    function(argument).block_until_ready()
+def _best_seconds(step: Callable[[], jax.Array], seconds: float) -> float:
+    step().block_until_ready()
     best, end = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
-        function(argument).block_until_ready()
+        step().block_until_ready()
         best = min(best, time.perf_counter() - began)
     return best
 

@@ -131,9 +131,10 @@ def main() -> None:
             "workload": workload,
             "precision": options.precision,
             **take_turns(workload, contenders, options, pythons),
-            **start_alone(workload, contenders, options, pythons),
         }
-        print_row(row)
+        print_times(row)
+        row |= start_alone(workload, contenders, options, pythons)
+        print_starts(row)
         if not options.dry_run:
             release = row["versions"]["jaxcnn"].partition(",")[0]
             keep(f"{workload} {options.precision} {release}", row)
@@ -273,8 +274,8 @@ def label(contender: Contender, precision: str, options: argparse.Namespace) -> 
     return contender.name if precision == options.precision else f"{contender.name} {precision}"
 
 
-def print_row(row: dict[str, Any]) -> None:
-    """A result for the eye."""
+def print_times(row: dict[str, Any]) -> None:
+    """Medians and ratios for the eye."""
     for what, times in row["milliseconds"].items():
         own = statistics.median(times["jaxcnn"]) if "jaxcnn" in times else float("nan")
         for name, values in times.items():
@@ -285,6 +286,10 @@ def print_row(row: dict[str, Any]) -> None:
                 f"(spread {spread:4.0%})  jaxcnn takes {own / median:5.2f} of it",
                 flush=True,
             )
+
+
+def print_starts(row: dict[str, Any]) -> None:
+    """First steps and memory for the eye."""
     for name, seconds in row["first_step_seconds"].items():
         memory = statistics.median(row["peak_mib"][name])
         print(
