@@ -154,8 +154,9 @@ def random_grayscale(key: jax.Array, images: jax.Array, *, probability: float = 
 
     Example:
       >>> red = jnp.zeros((1, 1, 1, 3)).at[..., 0].set(1.0)
-      >>> random_grayscale(jax.random.key(0), red, probability=1.0).ravel().round(3).tolist()
-      [0.29899999499320984, 0.29899999499320984, 0.29899999499320984]
+      >>> gray = random_grayscale(jax.random.key(0), red, probability=1.0)
+      >>> [round(value, 3) for value in gray.ravel().tolist()]
+      [0.299, 0.299, 0.299]
     """
     gray = to_grayscale(images, channels=3)
     return jnp.where(chances(key, len(images), probability), gray, images)

@@ -1,5 +1,6 @@
 """What is known of each connected component: where it is, how large, how bright, of what shape."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -75,8 +76,7 @@ def region_properties(
         images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     else:
         images = jnp.zeros((*labels.shape, 0))
-    measure = jax.vmap(lambda labels, image: _measured(labels, image, max_count))
-    return measure(labels, images)
+    return _measure(labels, images, max_count)
 
 
 def remove_small_components(
@@ -199,6 +199,11 @@ def _own(values: jax.Array, labels: jax.Array) -> jax.Array:
     """For each pixel the value of its label."""
     flat = labels.reshape(len(labels), -1)
     return jnp.take_along_axis(values, flat, 1).reshape(labels.shape)
+
+
+@functools.partial(jax.jit, static_argnums=2)  # a hundred small operations
+def _measure(labels: jax.Array, images: jax.Array, count: int) -> Regions:
+    return jax.vmap(lambda labels, image: _measured(labels, image, count))(labels, images)
 
 
 def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:

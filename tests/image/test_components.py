@@ -88,23 +88,26 @@ def mazes(size):
     )
 
 
+SLOW = pytest.mark.slow
+QUICK_SIZES = [(100, 1, 17), (500, 7, 9), (300, 16, 16)]
+OTHER_SIZES = [(40, 1, 1), (100, 13, 1), (40, 28, 28)]
+
+
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize(
-    ("count", "height", "width"),
-    [(40, 1, 1), (100, 1, 17), (100, 13, 1), (500, 7, 9), (300, 16, 16), (40, 28, 28)],
-    ids=str,
+    "sizes", QUICK_SIZES + [pytest.param(size, marks=SLOW) for size in OTHER_SIZES], ids=str
 )
-def test_labels_of_noise_are_scipys(count, height, width, connectivity):
-    check(noise(count, height, width), connectivity)
+def test_labels_of_noise_are_scipys(sizes, connectivity):
+    check(noise(*sizes), connectivity)
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
-@pytest.mark.parametrize("size", [1, 2, 9, 64])
+@pytest.mark.parametrize("size", [9, *(pytest.param(size, marks=SLOW) for size in (1, 2, 64))])
 def test_labels_of_mazes_are_scipys(size, connectivity):
     check(mazes(size), connectivity)
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize("connectivity", [4, 8])
 def test_labels_of_large_masks_are_scipys(connectivity):
     check(mazes(512), connectivity)

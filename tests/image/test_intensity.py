@@ -48,8 +48,8 @@ def test_each_image_is_standardized():
     chex.assert_tree_all_finite(gradient)
 
 
-@settings(max_examples=60)
-@given(st.integers(0, 10**6), st.integers(1, 256), st.integers(1, 9))
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 256), st.sampled_from([1, 2, 7]))
 def test_otsu_parts_bytes_best(seed, levels, size):
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 256, levels)

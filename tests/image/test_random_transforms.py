@@ -65,6 +65,7 @@ def test_a_row_depends_on_its_own_key_alone(name, key):
     chex.assert_tree_all_finite(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_half_precision_stays_half(name, key):
     changed = TRANSFORMS[name](key, pictures(2).astype(jnp.bfloat16))
