@@ -108,7 +108,7 @@ def adjust_hue(images: jax.Array, deltas: Numbers) -> jax.Array:
     """
     _check_rgb(images)
     amounts = _amounts(images, deltas, "deltas")[..., 0]
-    return _clipped(dm_pix.adjust_hue(images, amounts).astype(images.dtype))
+    return _clipped(_turn_hue(images, amounts).astype(images.dtype))
 
 
 def adjust_saturation(images: jax.Array, factors: Numbers) -> jax.Array:
@@ -134,7 +134,7 @@ def adjust_saturation(images: jax.Array, factors: Numbers) -> jax.Array:
     """
     _check_rgb(images)
     amounts = _amounts(images, factors, "factors")[..., 0]
-    return _clipped(dm_pix.adjust_saturation(images, amounts).astype(images.dtype))
+    return _clipped(_saturate(images, amounts).astype(images.dtype))
 
 
 def solarize(images: jax.Array, thresholds: Numbers) -> jax.Array:
@@ -184,6 +184,11 @@ def posterize(images: jax.Array, bits: Numbers) -> jax.Array:
     step = 2.0 ** (8 - jnp.clip(jnp.round(amounts), 0, 8))
     levels = jnp.round(jnp.clip(images, 0, 1) * 255)
     return (jnp.floor(levels / step) * step / 255).astype(images.dtype)
+
+
+# Each is one program where it is called outside of one.
+_turn_hue = jax.jit(dm_pix.adjust_hue, inline=True)
+_saturate = jax.jit(dm_pix.adjust_saturation, inline=True)
 
 
 def _amounts(images: jax.Array, numbers: Numbers, name: str) -> jax.Array:

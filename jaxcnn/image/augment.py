@@ -4,6 +4,7 @@ A random transform is a function ``(key, images) -> images``. ``key`` is one JAX
 becomes ``fold_in(key, i)`` for row i, or one key per row ``[B]``.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -152,9 +153,17 @@ def random_erasing(
     if most > 1:
         raise ValueError(f"area must be at most 1, got {area!r}")
     ratios = np.log(interval(ratio, "ratio", positive=True))
-    rows, (height, width) = len(images), images.shape[1:3]
+    rows = len(images)
     lows, highs = np.array([least, ratios[0], 0, 0]), np.array([most, ratios[1], 1, 1])
     drawn = uniform(_folded(key, rows, 0), rows, lows, highs)
+    return _blanked(images, drawn, chances(_folded(key, rows, 1), rows, probability), value)
+
+
+@functools.partial(jax.jit, inline=True)
+def _blanked(
+    images: jax.Array, drawn: jax.Array, chosen: jax.Array, value: float | jax.Array
+) -> jax.Array:
+    rows, height, width, _ = images.shape
     share, log, down, right = jnp.moveaxis(drawn, 1, 0)
     root = jnp.sqrt(share * height * width)
     inside = jnp.ones((rows, height, width), bool)
@@ -166,8 +175,7 @@ def random_erasing(
         places = lax.broadcasted_iota(jnp.float32, (rows, height, width), axis)
         bounds = (x[:, None, None] for x in (first, first + length))
         inside &= (places >= next(bounds)) & (places < next(bounds))
-    inside = inside[..., None] & chances(_folded(key, rows, 1), rows, probability)
-    return jnp.where(inside, jnp.asarray(value, images.dtype), images)
+    return jnp.where(inside[..., None] & chosen, jnp.asarray(value, images.dtype), images)
 
 
 def _folded(key: jax.Array, rows: int, number: int) -> jax.Array:

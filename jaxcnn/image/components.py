@@ -7,6 +7,7 @@ rounds more than blobs: the number grows with the logarithm of the pixels.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Literal
 
@@ -69,11 +70,7 @@ def connected_components(mask: jax.Array, *, connectivity: Connectivity = 8) -> 
         raise ValueError(f"mask must be [B, H, W] with no empty image, got shape {mask.shape}")
     if not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.integer)):
         raise ValueError(f"mask must be bool or integers, got {mask.dtype}")
-    mask = mask != 0
-    if connectivity == 4:
-        edges = [mask & _ahead(mask, *step) for step in _AHEAD[:2]]
-        return _numbered(_smallest(edges), mask)
-    return _components_of_blocks(mask)
+    return _of_mask(mask != 0, connectivity)
 
 
 def similar_components(
@@ -105,6 +102,21 @@ def similar_components(
     check_images(images)
     if not isinstance(tolerance, jax.Array) and not 0 <= tolerance < np.inf:
         raise ValueError(f"tolerance must be finite and >= 0, got {tolerance!r}")
+    return _of_images(images, tolerance, connectivity)
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _of_mask(mask: jax.Array, connectivity: Connectivity) -> Components:
+    if connectivity == 4:
+        edges = [mask & _ahead(mask, *step) for step in _AHEAD[:2]]
+        return _numbered(_smallest(edges), mask)
+    return _components_of_blocks(mask)
+
+
+@functools.partial(jax.jit, static_argnums=2, inline=True)
+def _of_images(
+    images: jax.Array, tolerance: float | jax.Array, connectivity: Connectivity
+) -> Components:
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     inside = jnp.ones(images.shape[:3], bool)
     edges = []

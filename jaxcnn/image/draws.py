@@ -5,6 +5,8 @@
 was done to images is done to their masks by calling with it again.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,9 +35,12 @@ def uniform(
     """Numbers from ``low`` up to ``high``, ``[rows]``, or ``[rows, K]`` for bounds ``[K]``."""
     shape = np.broadcast_shapes(np.shape(low), np.shape(high))
     low, high = (np.asarray(bound, np.float32) for bound in (low, high))
-    return jax.vmap(lambda k: jax.random.uniform(k, shape, minval=low, maxval=high))(
-        row_keys(key, rows)
-    )
+    return _uniform(row_keys(key, rows), shape, low, high)
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _uniform(keys: jax.Array, shape: tuple[int, ...], low: jax.Array, high: jax.Array) -> jax.Array:
+    return jax.vmap(lambda k: jax.random.uniform(k, shape, minval=low, maxval=high))(keys)
 
 
 def chances(key: jax.Array, rows: int, probability: float | jax.Array) -> jax.Array:

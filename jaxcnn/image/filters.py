@@ -4,6 +4,7 @@ As everywhere here, "convolution" slides the kernel without flipping it, as Open
 does. uint8 images are filtered in float32, rounded to the nearest integer and clipped.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -301,6 +302,7 @@ def unsharp_mask(
     return in_float(images, function)
 
 
+@functools.partial(jax.jit, static_argnums=1, inline=True)
 def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
     places = jnp.arange(size, dtype=jnp.float32) - size // 2
     # The middle alone where sigma is 0.
@@ -316,6 +318,7 @@ def _slopes(
     return down, _separable(x, smooth, slope, border, value)
 
 
+@functools.partial(jax.jit, static_argnums=3, inline=True)
 def _separable(
     x: jax.Array,
     rows: jax.Array | np.ndarray,
@@ -330,6 +333,7 @@ def _separable(
     return _correlate(x, jnp.asarray(columns)[None], border, outside)
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def _correlate(
     x: jax.Array, kernel: jax.Array, border: Border, value: float | jax.Array
 ) -> jax.Array:

@@ -1,5 +1,7 @@
 """The range of the values of each image by itself, and the line between dark and bright."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -121,6 +123,11 @@ def otsu(images: jax.Array) -> jax.Array:
       ``THRESH_OTSU``, scikit-image's ``threshold_otsu``.
     """
     check_images(images)
+    return _otsu(images)
+
+
+@functools.partial(jax.jit, inline=True)
+def _otsu(images: jax.Array) -> jax.Array:
     planes = jnp.moveaxis(images, -1, 1).reshape(-1, images.shape[1] * images.shape[2])
     if images.dtype == jnp.uint8:
         found = jax.vmap(_otsu_bin)(planes.astype(jnp.int32)).astype(images.dtype)

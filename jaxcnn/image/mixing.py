@@ -4,6 +4,8 @@ Partners come from the whole batch, so results are equal for equal batches only.
 key for the batch, or one per row ``[B]``, of which the first decides who is whose partner.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -40,7 +42,13 @@ def mixup(
       Zhang et al. 2018, "mixup: beyond empirical risk minimization".
     """
     _check(images, labels, alpha)
-    keys = row_keys(key, len(images))
+    return _mixup(row_keys(key, len(images)), images, labels, alpha)
+
+
+@functools.partial(jax.jit, inline=True)
+def _mixup(
+    keys: jax.Array, images: jax.Array, labels: jax.Array, alpha: float | jax.Array
+) -> tuple[jax.Array, jax.Array]:
     partners = _partners(keys)
     share = jax.vmap(lambda k: jax.random.beta(jax.random.fold_in(k, 1), alpha, alpha))(keys)
     share = jnp.maximum(share, 1 - share)
@@ -76,7 +84,13 @@ def cutmix(
       features".
     """
     _check(images, labels, alpha)
-    keys = row_keys(key, len(images))
+    return _cutmix(row_keys(key, len(images)), images, labels, alpha)
+
+
+@functools.partial(jax.jit, inline=True)
+def _cutmix(
+    keys: jax.Array, images: jax.Array, labels: jax.Array, alpha: float | jax.Array
+) -> tuple[jax.Array, jax.Array]:
     partners = _partners(keys)
     rows, (height, width) = len(images), images.shape[1:3]
 

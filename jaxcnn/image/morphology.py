@@ -175,6 +175,13 @@ def median_blur(
     """
     check_images(images)
     height, width = odd_window(window)
+    return _median(images, height, width, border, value)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
+def _median(
+    images: jax.Array, height: int, width: int, border: Border, value: float | jax.Array
+) -> jax.Array:
     padded = pad(images, reach((height, width)), border=border, value=value)
     rows, columns = images.shape[1:3]
     column = _sorted([padded[:, i : i + rows] for i in range(height)])
@@ -211,6 +218,7 @@ def _extreme(
     return functools.reduce(choice, (padded[:, i : i + rows, j : j + columns] for i, j in places))
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
 def _running(x: jax.Array, size: int, axis: int, choice: _Choice) -> jax.Array:
     """The choice among ``size`` neighbours, of windows that double."""
 

@@ -4,6 +4,7 @@ Coordinates are (right, down, 1) in pixels from the middle of an image, so that 
 size, ``second @ first`` is the one after the other, and a chain of them samples the images once.
 """
 
+import functools
 from typing import Literal
 
 import jax
@@ -71,6 +72,18 @@ def affine_matrix(
         raise ValueError(
             f"angles, shears, scales and shifts must be of one batch, got {given}"
         ) from None
+    return _composed(angle, right, down, factors, moves, batch)
+
+
+@functools.partial(jax.jit, static_argnums=5, inline=True)
+def _composed(
+    angle: jax.Array,
+    right: jax.Array,
+    down: jax.Array,
+    factors: jax.Array,
+    moves: jax.Array,
+    batch: tuple[int, ...],
+) -> jax.Array:
     cosine, sine = _cos_sin(angle)
     one, zero = jnp.ones_like(angle), jnp.zeros_like(angle)
     rotation = _matrix((cosine, sine), (-sine, cosine), batch)
@@ -132,8 +145,19 @@ def warp(
     precise = jnp.promote_types(matrices.dtype, jnp.float32)
     matrices = jnp.broadcast_to(matrices.astype(precise), (len(images), 3, 3))
     sizes = images.shape[1:3] if size is None else shapes.ints(size, 2, "size")
+    return _sampled(images, matrices, sizes, _TAPS[interpolation], border, value)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
+def _sampled(
+    images: jax.Array,
+    matrices: jax.Array,
+    sizes: tuple[int, ...],
+    taps: int,
+    border: Border,
+    value: float | jax.Array,
+) -> jax.Array:
     rows, columns = _sources(matrices, sizes, images.shape[1:3])
-    taps = _TAPS[interpolation]
     reach = max(taps // 2, 1)  # pixels outside that differ from those still farther outside
     edges = (reach + taps // 2, reach + taps // 2)
     padded = pad(images, (edges, edges), border=border, value=value)
