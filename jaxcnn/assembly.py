@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcnn import data, image, models, ops, regularizers, train
-from jaxcnn.batch import Batch
+from jaxcnn import data, image, models, regularizers, train
+from jaxcnn.augmentations import make_augment, make_views
 from jaxcnn.experiment import Experiment
 from jaxcnn.model_files import model_from_file
 from jaxcnn.parameters import select
-
-SHIFT = 2  # pixels, of the augmentation
 
 
 class Network(NamedTuple):
@@ -191,7 +189,7 @@ def make_train_step(experiment: Experiment, network: Network) -> train.TrainStep
         network.optimizer,
         task=network.task,
         preprocess=network.preprocess,
-        augment=_make_augment(experiment),
+        augment=make_augment(experiment, len(network.classes)),
         penalty=penalty if experiment.l1 or experiment.l2 else None,
         aux_weight=experiment.aux_weight,
         accumulate=experiment.accumulate,
@@ -206,7 +204,7 @@ def make_eval_step(experiment: Experiment, network: Network) -> train.EvalStep:
         network.model,
         task=network.task,
         preprocess=network.preprocess,
-        views=_make_views(experiment),
+        views=make_views(experiment),
     )
 
 
@@ -215,7 +213,7 @@ def make_predict_step(
 ) -> Callable[[train.TrainState, Any], jax.Array]:
     """The experiment's prediction step, test-time augmentation included."""
     return train.make_predict_step(
-        network.model, preprocess=network.preprocess, views=_make_views(experiment)
+        network.model, preprocess=network.preprocess, views=make_views(experiment)
     )
 
 
@@ -296,39 +294,6 @@ def _make_schedule(experiment: Experiment, steps_per_epoch: int) -> optax.Schedu
     if not warmup:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
-
-
-def _make_augment(experiment: Experiment) -> Any:
-    transforms: list[Any] = []
-    if "flip" in experiment.augment:
-        transforms.append(image.random_flip_left_right)
-    if "shift" in experiment.augment:
-        transforms.append(functools.partial(image.random_translate, max_shift=SHIFT))
-    if experiment.input_noise:
-        noise = functools.partial(ops.gaussian_noise, stddev=experiment.input_noise)
-        transforms.append(jax.vmap(noise))
-    if not transforms:
-        return None
-    transform = image.compose(*transforms)
-
-    def augment(keys: jax.Array, batch: Batch) -> Batch:
-        return batch._replace(image=transform(keys, batch.image))
-
-    return augment
-
-
-def _make_views(experiment: Experiment) -> list[Callable[[jax.Array], jax.Array]]:
-    views: list[Callable[[jax.Array], jax.Array]] = []
-    if "flip" in experiment.test_views:
-        views.append(image.flip_left_right)
-    if "shift" in experiment.test_views:
-        shifts = ((-1, 0), (1, 0), (0, -1), (0, 1))
-        views += [functools.partial(_moved, shift=shift) for shift in shifts]
-    return views
-
-
-def _moved(images: jax.Array, shift: tuple[int, int]) -> jax.Array:
-    return image.translate(images, jnp.broadcast_to(jnp.array(shift), (len(images), 2)))
 
 
 def _check_test_split(experiment: Experiment, training: data.ArraySource) -> None:

@@ -13,6 +13,7 @@ import tyro
 
 from jaxcnn import assembly, data, inspection, models, plots, reports, runs, sweeps
 from jaxcnn import train as training
+from jaxcnn.augmentations import make_augment
 from jaxcnn.benchmark import benchmark
 from jaxcnn.experiment import RECIPES, Experiment
 
@@ -198,7 +199,7 @@ class Predict:
 
 @dataclasses.dataclass(frozen=True)
 class Inspect:
-    """Look into a trained network: parameters, receptive fields, kernels, feature maps."""
+    """Look into a trained network: parameters, receptive fields, kernels, maps, augmentation."""
 
     run: _Run
     """Folder of the run; pictures go to its folder pictures/."""
@@ -212,10 +213,16 @@ class Inspect:
         trained = runs.open_run(self.run, model=self.model)
         network = trained.network
         size, channels = network.preprocess.size, network.preprocess.channels
+        figures: dict[str, Any] = {}
+        augment = make_augment(trained.experiment, len(network.classes))
+        if self.image is None or augment is not None:
+            examples = runs.load_split(trained.experiment, "train")
+            picture = examples.images[0]
+            figures |= reports.augmentation_figures(
+                augment, examples, network.preprocess, trained.state.key
+            )
         if self.image is not None:
             picture = data.decode_image(self.image, size=size, channels=channels)
-        else:
-            picture = runs.load_split(trained.experiment, "train").images[0]
         variables = trained.state.eval_variables
         parameters = inspection.parameter_table(variables)
         _print_table(
@@ -236,7 +243,7 @@ class Inspect:
             ],
         )
         folder = self.run / "pictures"
-        figures = reports.network_figures(network.model, variables, network.preprocess, picture)
+        figures |= reports.network_figures(network.model, variables, network.preprocess, picture)
         for name, figure in figures.items():
             plots.save_figure(figure, folder / f"{name}.png")
         print(f"\npictures: {folder}")

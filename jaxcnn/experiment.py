@@ -10,6 +10,9 @@ from typing import Any, Literal
 from jaxcnn import shapes
 
 Option = int | float | bool | str
+Augmentation = Literal[
+    "crop", "flip", "shift", "affine", "color", "rand", "trivial", "erase", "mixup", "cutmix"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +41,11 @@ class Experiment:
     """Cross-validation: split the training examples in this many parts ..."""
     fold: int | None = None
     """... and hold this one out, from 0; by default each in turn, a run for each."""
-    augment: tuple[Literal["flip", "shift"], ...] = ()
-    """Random changes of the training images: mirrored, moved by up to 2 pixels."""
+    augment: tuple[Augmentation, ...] = ()
+    """Random changes of the training images: parts of them (crop), mirrored (flip), moved by up to
+    2 pixels (shift), turned, slanted and scaled too (affine), other light and colours (color),
+    RandAugment (rand), TrivialAugment (trivial), a rectangle blank (erase), and two examples made
+    into one (mixup, cutmix); applied in this order."""
     input_noise: float = 0.0
     """Standard deviation of the normal noise on training images in [0, 1]."""
     test_views: tuple[Literal["flip", "shift"], ...] = ()
@@ -238,6 +244,11 @@ _RELATIONS: tuple[tuple[str, Callable[[Experiment], bool], str], ...] = (
         "class_weights",
         lambda e: isinstance(e.class_weights, str) or e.task != "multi_label",
         "none or balanced for multi_label",
+    ),
+    (
+        "augment",
+        lambda e: not {"mixup", "cutmix"} & {*e.augment} or e.task == "multi_class",
+        "without mixup and cutmix unless the task is multi_class",
     ),
     (
         "huber_delta",

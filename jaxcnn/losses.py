@@ -25,7 +25,8 @@ def cross_entropy(
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices.
+      labels: ``[B]`` class indices, or ``[B, K]`` shares of the classes, as `jaxcnn.image.mixup`
+        makes them; the class weights then have the same shares.
       label_smoothing: ``s`` in [0, 1).
       focal_gamma: 0 for plain cross-entropy, or >= 1 to play down what is easy.
       class_weights: ``[K]``, how much an example of each class counts. The mean is still over
@@ -48,15 +49,19 @@ def cross_entropy(
     """
     shapes.check_probability(label_smoothing, "label_smoothing")
     _check_gamma(focal_gamma)
-    if label_smoothing or focal_gamma:
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    is_share = labels.ndim == logits.ndim
+    if label_smoothing or focal_gamma or is_share:
+        targets = labels if is_share else jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(targets, label_smoothing)
         log_p = jax.nn.log_softmax(logits)
         # -expm1 keeps what 1 - exp would round away for a probability near one.
         easiness = (-jnp.expm1(log_p)) ** focal_gamma if focal_gamma else 1.0
         losses = -jnp.sum(targets * easiness * log_p, axis=-1)
     else:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses if class_weights is None else losses * class_weights[labels]
+    if class_weights is None:
+        return losses
+    return losses * (labels @ class_weights if is_share else class_weights[labels])
 
 
 def binary_cross_entropy(

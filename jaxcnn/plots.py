@@ -103,6 +103,19 @@ def pictures(images: np.ndarray, titles: Sequence[str], heading: str) -> Figure:
     return figure
 
 
+def augmentations(images: np.ndarray) -> Figure:
+    """Images ``[N, 1 + epochs, H, W, C]`` in [0, 1], each row one and what epochs saw of it."""
+    count, columns = images.shape[:2]
+    figure = Figure(layout="constrained")
+    if images.shape[-1] != 3:  # as grey, from the same black to the same white
+        images = images.mean(-1, keepdims=True).repeat(3, -1)
+    tiles = list(images.reshape(count * columns, *images.shape[2:]))
+    titles = ["image", *(f"epoch {epoch}" for epoch in range(1, columns))]
+    _mosaic(figure, tiles, titles, columns=columns)
+    figure.suptitle("What the augmentation makes of training images")
+    return figure
+
+
 def curves(
     lines: Mapping[str, tuple[np.ndarray, np.ndarray]], *, xlabel: str, ylabel: str, title: str
 ) -> Figure:

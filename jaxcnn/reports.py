@@ -7,12 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxcnn import image, inspection, metrics, plots
+from jaxcnn.batch import Batch
 from jaxcnn.data import ArraySource
-from jaxcnn.train import Task
+from jaxcnn.train import Augment, Task, augment_keys
 
 Figures = dict[str, Figure]
 SHOWN = 18
 CURVES = 10
+EPOCHS = 8
 
 
 def history_figures(history: list[dict[str, float]], score: str) -> Figures:
@@ -59,6 +61,34 @@ def network_figures(
             picture, np.asarray(layer[0], np.float32), f"What layer {name!r} gives"
         )
     return figures
+
+
+def augmentation_figures(
+    augment: Augment | None, source: ArraySource, preprocess: image.Preprocess, key: jax.Array
+) -> Figures:
+    """The first eight training images, and what eight epochs made of them: 64 in all.
+
+    Exactly those that were trained with, but for mixup and cutmix, which find partners in a batch.
+
+    Args:
+      augment: of the training step; for None there is nothing to see.
+      source: the training examples.
+      preprocess: from their pixels to [0, 1].
+      key: the run's root key, ``state.key``.
+    """
+    if augment is None:
+        return {}
+    rows = np.arange(min(EPOCHS, len(source)), dtype=np.int32)
+    images = preprocess.to_float(source.images[rows])
+
+    @jax.jit
+    def seen(epoch: int) -> jax.Array:
+        batch = Batch(images, source.labels[rows], np.ones(len(rows), bool), rows, epoch)
+        return augment(augment_keys(key, batch), batch).image
+
+    columns = [images, *(seen(epoch) for epoch in range(EPOCHS))]
+    shown = np.clip(np.stack([np.asarray(column) for column in columns], 1), 0, 1)
+    return {"augmentation": plots.augmentations(shown)}
 
 
 def _class_figures(probabilities: np.ndarray, source: ArraySource) -> Figures:

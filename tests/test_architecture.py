@@ -40,6 +40,7 @@ FLOORS = (
     ("inspection", "plots", "reports", "progress", "event_files"),
     (
         "experiment",
+        "augmentations",
         "model_files",
         "assembly",
         "runs",
@@ -53,7 +54,7 @@ FLOORS = (
 FORBIDDEN = (
     ("train", ("models", "image", "data")),
     ("image", ("data",)),
-    ("data", ("image", "models")),
+    ("data", ("models",)),
     ("ops", ("image", "data", "metrics", "batch")),
 )
 

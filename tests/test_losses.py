@@ -68,6 +68,21 @@ def test_gradients_are_finite_for_certain_predictions(gamma):
         assert np.isfinite(gradient(logits)).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"focal_gamma": 2.0}])
+def test_the_loss_of_shares_is_the_average(options):
+    other = (LABELS + 1) % 3
+    shares = 0.7 * np.eye(3)[LABELS] + 0.3 * np.eye(3)[other]
+    parts = [losses.cross_entropy(LOGITS, labels, **options) for labels in (LABELS, other)]
+    value = losses.cross_entropy(LOGITS, jnp.asarray(shares, jnp.float32), **options)
+    np.testing.assert_allclose(value, 0.7 * parts[0] + 0.3 * parts[1], rtol=1e-5)
+
+
+def test_shares_weigh_as_their_classes_do():
+    weights, shares = jnp.array([0.5, 2.0, 0.0]), jnp.array([[0.5, 0.5, 0.0]] * 3)
+    value = losses.cross_entropy(LOGITS, shares, class_weights=weights)
+    np.testing.assert_allclose(value, 1.25 * losses.cross_entropy(LOGITS, shares), rtol=1e-6)
+
+
 @given(st.floats(-4, 4), st.floats(0.5, 3))
 def test_huber(error, delta):
     value = losses.huber(jnp.array([[error]]), jnp.zeros((1, 1)), delta=delta)

@@ -5,6 +5,7 @@ from jaxcnn.batch import prefetch as prefetch
 from jaxcnn.data.batches import Batches as Batches
 from jaxcnn.data.batches import batches as batches
 from jaxcnn.data.decode import decode_image as decode_image
+from jaxcnn.data.generator import ImageDataGenerator as ImageDataGenerator
 from jaxcnn.data.prepare import prepare as prepare
 from jaxcnn.data.sources import SPLITS as SPLITS
 from jaxcnn.data.sources import ArraySource as ArraySource

@@ -7,6 +7,7 @@ from jaxcnn.image.adjust import adjust_hue as adjust_hue
 from jaxcnn.image.adjust import adjust_saturation as adjust_saturation
 from jaxcnn.image.adjust import posterize as posterize
 from jaxcnn.image.adjust import solarize as solarize
+from jaxcnn.image.augment import RandomTransform as RandomTransform
 from jaxcnn.image.augment import compose as compose
 from jaxcnn.image.augment import one_of as one_of
 from jaxcnn.image.augment import random_erasing as random_erasing
@@ -34,6 +35,8 @@ from jaxcnn.image.geometry import rotate as rotate
 from jaxcnn.image.geometry import scale as scale
 from jaxcnn.image.geometry import shear as shear
 from jaxcnn.image.geometry import translate as translate
+from jaxcnn.image.intensity import autocontrast as autocontrast
+from jaxcnn.image.intensity import equalize as equalize
 from jaxcnn.image.intensity import min_max_scale as min_max_scale
 from jaxcnn.image.intensity import otsu as otsu
 from jaxcnn.image.intensity import standardize as standardize
@@ -49,6 +52,8 @@ from jaxcnn.image.morphology import opening as opening
 from jaxcnn.image.noise import add_gaussian_noise as add_gaussian_noise
 from jaxcnn.image.noise import add_salt_pepper as add_salt_pepper
 from jaxcnn.image.noise import add_speckle_noise as add_speckle_noise
+from jaxcnn.image.policies import rand_augment as rand_augment
+from jaxcnn.image.policies import trivial_augment as trivial_augment
 from jaxcnn.image.preprocess import Preprocess as Preprocess
 from jaxcnn.image.preprocess import normalize as normalize
 from jaxcnn.image.preprocess import to_float as to_float
@@ -81,6 +86,7 @@ from jaxcnn.image.resize import is_square as is_square
 from jaxcnn.image.resize import resize as resize
 from jaxcnn.image.resize import resize_with_pad as resize_with_pad
 from jaxcnn.image.warp import affine_matrix as affine_matrix
+from jaxcnn.image.warp import remap as remap
 from jaxcnn.image.warp import warp as warp
 from jaxcnn.image.whitening import Whitening as Whitening
 from jaxcnn.image.whitening import channel_statistics as channel_statistics

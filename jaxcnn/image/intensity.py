@@ -150,6 +150,74 @@ def _otsu_bin(bins: jax.Array) -> jax.Array:
     return jnp.argmax(dark * bright * (means[1] - means[0]) ** 2)
 
 
+def autocontrast(images: jax.Array) -> jax.Array:
+    """Stretch each channel of each image to [0, 1]; one of a single value stays as it is.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point in [0, 1].
+
+    Returns:
+      The shape and dtype of ``images``.
+
+    Raises:
+      ValueError: if ``images`` is not as described.
+
+    Example:
+      >>> autocontrast(jnp.array([0.25, 0.375, 0.5]).reshape(1, 1, 3, 1)).ravel().tolist()
+      [0.0, 0.5, 1.0]
+
+    Reference:
+      Pillow's ``ImageOps.autocontrast``; `min_max_scale` does it to all channels at once.
+    """
+    _check(images)
+    least, most = (f(images, (1, 2), keepdims=True) for f in (jnp.min, jnp.max))
+    varied = most > least
+    return jnp.where(varied, (images - least) / jnp.where(varied, most - least, 1), images)
+
+
+def equalize(images: jax.Array) -> jax.Array:
+    """Spread the values of each channel of each image so that all are about equally frequent.
+
+    Args:
+      images: ``[B, H, W, C]``, floating point in [0, 1], which are rounded to 256 levels.
+
+    Returns:
+      The shape and dtype of ``images``; its gradient is 0.
+
+    Raises:
+      ValueError: if ``images`` is not as described.
+
+    Example:
+      >>> pixels = jnp.array([0.0, 0.1, 0.1, 0.2]).reshape(1, 1, 4, 1).repeat(128, 1)
+      >>> equalize(pixels)[0, 0].ravel().round(2).tolist()
+      [0.0, 0.5, 0.5, 1.0]
+
+    Reference:
+      Pillow's ``ImageOps.equalize``.
+    """
+    _check(images)
+    return _equalized(images)
+
+
+@functools.partial(jax.jit, inline=True)
+def _equalized(images: jax.Array) -> jax.Array:
+    levels = jnp.round(jnp.clip(images, 0, 1) * (_BINS - 1)).astype(jnp.int32)
+    planes = jnp.moveaxis(levels, -1, 1).reshape(-1, images.shape[1] * images.shape[2])
+
+    def spread(plane: jax.Array) -> jax.Array:
+        counts = jnp.zeros(_BINS, jnp.int32).at[plane].add(1)
+        # Pillow's arithmetic in integers; the brightest level keeps out of it.
+        step = (plane.size - counts[plane.max()]) // (_BINS - 1)
+        below = jnp.cumsum(counts) - counts
+        table = jnp.minimum((below + step // 2) // jnp.maximum(step, 1), _BINS - 1)
+        return jnp.where(step > 0, table, jnp.arange(_BINS))[plane]
+
+    spread_planes = jax.vmap(spread)(planes) / (_BINS - 1)
+    batch, height, width, channels = images.shape
+    result = jnp.moveaxis(spread_planes.reshape(batch, channels, height, width), 1, -1)
+    return result.astype(images.dtype)
+
+
 def _check(images: jax.Array) -> None:
     check_images(images)
     shapes.check_floating(images, "images")

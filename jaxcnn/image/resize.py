@@ -12,7 +12,6 @@ from jaxcnn.image.pixels import check_images, in_float
 
 Method = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 _JAX_METHODS = {
-    "nearest": "nearest",
     "bilinear": "linear",
     "bicubic": "cubic",
     "lanczos": "lanczos3",
@@ -61,13 +60,14 @@ def resize(
             return jnp.einsum("bhwc,Hh,Ww->bHWc", x, *weights, precision="highest")
 
         return in_float(images, function)
+    if method == "nearest":
+        rows, columns = _nearest(images.shape[1], height), _nearest(images.shape[2], width)
+        return jnp.take(jnp.take(images, rows, 1), columns, 2)
     if method not in _JAX_METHODS:
-        hint = shapes.did_you_mean(str(method), [*_JAX_METHODS, "area"])
+        hint = shapes.did_you_mean(str(method), [*_JAX_METHODS, "area", "nearest"])
         raise ValueError(f"method must be known, got {method!r}. {hint}")
     shape = (len(images), height, width, images.shape[-1])
     kind = _JAX_METHODS[method]
-    if method == "nearest":
-        return jax.image.resize(images, shape, kind)
     return in_float(
         images,
         lambda x: jax.image.resize(x, shape, kind, antialias=antialias, precision="highest"),
@@ -182,6 +182,11 @@ def _size(
             raise ValueError(f"{name} must be > 0, got {factor!r}")
     pairs = zip(images.shape[1:3], factors, strict=True)
     return tuple(max(1, round(count * float(factor or 0))) for count, factor in pairs)
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Which old pixel the middle of each new one is in; of two, the later."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def _overlaps(old: int, new: int) -> np.ndarray:

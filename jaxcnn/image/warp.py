@@ -103,7 +103,7 @@ def warp(
     size: shapes.IntOrInts | None = None,
     interpolation: Interpolation = "bilinear",
     border: Border = "constant",
-    value: float = 0.0,
+    value: float | jax.Array = 0.0,
 ) -> jax.Array:
     """Move the pixels of each image to where its matrix takes them.
 
@@ -133,10 +133,7 @@ def warp(
       OpenCV's ``warpAffine``, whose coordinates begin at the top left and whose positions are
       rounded to 1/32 pixel; PyTorch's ``grid_sample``.
     """
-    if interpolation not in _TAPS:
-        hint = shapes.did_you_mean(str(interpolation), _TAPS)
-        raise ValueError(f"interpolation must be known, got {interpolation!r}. {hint}")
-    check_images(images, any_dtype=interpolation == "nearest")
+    _check_samples(images, interpolation)
     matrices = jnp.asarray(matrices)
     if matrices.shape not in ((3, 3), (len(images), 3, 3)):
         raise ValueError(
@@ -145,19 +142,75 @@ def warp(
     precise = jnp.promote_types(matrices.dtype, jnp.float32)
     matrices = jnp.broadcast_to(matrices.astype(precise), (len(images), 3, 3))
     sizes = images.shape[1:3] if size is None else shapes.ints(size, 2, "size")
-    return _sampled(images, matrices, sizes, _TAPS[interpolation], border, value)
+    rows, columns = _sources(matrices, sizes, images.shape[1:3])
+    return _sampled(images, rows, columns, _TAPS[interpolation], border, value)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
+def remap(
+    images: jax.Array,
+    rows: jax.Array,
+    columns: jax.Array,
+    *,
+    interpolation: Interpolation = "bilinear",
+    border: Border = "constant",
+    value: float | jax.Array = 0.0,
+) -> jax.Array:
+    """Sample each image at places of its own, for transforms that no matrix describes.
+
+    Args:
+      images: ``[B, H, W, C]`` (see `warp`).
+      rows: ``[B, H', W']``, where each pixel of the result comes from, in pixels from the middle of
+        the first row down.
+      columns: ``[B, H', W']``, the same from the middle of the first column to the right.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+      border: what lies outside (see `jaxcnn.image.pad`).
+      value: what lies outside for ``"constant"``.
+
+    Returns:
+      ``[B, H', W', C]`` of the dtype of ``images``.
+
+    Raises:
+      ValueError: if an argument is not as described.
+
+    Example:
+      >>> images = jnp.arange(4.0).reshape(1, 2, 2, 1)
+      >>> remap(images, jnp.array([[[0.5]]]), jnp.array([[[1.0]]])).item()
+      2.0
+
+    Reference:
+      OpenCV's ``remap``; SciPy's ``map_coordinates``.
+    """
+    _check_samples(images, interpolation)
+    for name, places in (("rows", rows), ("columns", columns)):
+        is_float = jnp.issubdtype(places.dtype, jnp.floating)
+        if places.ndim != 3 or len(places) != len(images) or not is_float:
+            raise ValueError(
+                f"{name} must be [{len(images)}, H, W], floating point, got {places.dtype} of "
+                f"shape {places.shape}"
+            )
+    if rows.shape != columns.shape:
+        raise ValueError(
+            f"rows and columns must have one shape, got {rows.shape} and {columns.shape}"
+        )
+    return _sampled(images, rows, columns, _TAPS[interpolation], border, value)
+
+
+def _check_samples(images: jax.Array, interpolation: str) -> None:
+    if interpolation not in _TAPS:
+        hint = shapes.did_you_mean(str(interpolation), _TAPS)
+        raise ValueError(f"interpolation must be known, got {interpolation!r}. {hint}")
+    check_images(images, any_dtype=interpolation == "nearest")
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4), inline=True)
 def _sampled(
     images: jax.Array,
-    matrices: jax.Array,
-    sizes: tuple[int, ...],
+    rows: jax.Array,
+    columns: jax.Array,
     taps: int,
     border: Border,
     value: float | jax.Array,
 ) -> jax.Array:
-    rows, columns = _sources(matrices, sizes, images.shape[1:3])
     reach = max(taps // 2, 1)  # pixels outside that differ from those still farther outside
     edges = (reach + taps // 2, reach + taps // 2)
     padded = pad(images, (edges, edges), border=border, value=value)
@@ -211,6 +264,7 @@ def _matrix(
     return jnp.stack(rows, -2)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
 def _sources(
     matrices: jax.Array, sizes: tuple[int, ...], source_sizes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:

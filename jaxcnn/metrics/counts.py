@@ -22,7 +22,8 @@ def classification_counts(
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices.
+      labels: ``[B]`` class indices, or ``[B, K]`` shares of the classes, of which the largest
+        counts.
       losses: ``[B]``, the loss of each example.
       mask: ``[B]`` bool, the rows that count.
 
@@ -36,6 +37,8 @@ def classification_counts(
       >>> {name: round(value.item(), 3) for name, value in counts.items()}
       {'loss': 1.6, 'examples': 2, 'correct': 1}
     """
+    if labels.ndim == logits.ndim:
+        labels = jnp.argmax(labels, axis=-1)
     correct = (jnp.argmax(logits, axis=-1) == labels) & mask
     return _loss(losses, mask) | {"correct": jnp.sum(correct, dtype=jnp.int32)}
 

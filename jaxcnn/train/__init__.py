@@ -18,8 +18,10 @@ from jaxcnn.train.state import TrainState as TrainState
 from jaxcnn.train.state import create_state as create_state
 from jaxcnn.train.state import decay_mask as decay_mask
 from jaxcnn.train.state import from_functions as from_functions
+from jaxcnn.train.step import Augment as Augment
 from jaxcnn.train.step import EvalStep as EvalStep
 from jaxcnn.train.step import TrainStep as TrainStep
+from jaxcnn.train.step import augment_keys as augment_keys
 from jaxcnn.train.step import make_eval_step as make_eval_step
 from jaxcnn.train.step import make_predict_step as make_predict_step
 from jaxcnn.train.step import make_train_step as make_train_step

@@ -214,12 +214,27 @@ def _prepare(
 ) -> Batch:
     batch = batch._replace(image=_to_float(batch.image, preprocess))
     if augment is not None:
-        epoch_key = jax.random.fold_in(jax.random.fold_in(root, AUGMENT), batch.epoch)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, batch.index)
-        batch = augment(keys, batch)
+        batch = augment(augment_keys(root, batch), batch)
     if preprocess is not None:
         batch = batch._replace(image=preprocess.normalize(batch.image))
     return batch
+
+
+def augment_keys(root: jax.Array, batch: Batch) -> jax.Array:
+    """The keys ``[B]`` that a training step hands to ``augment``, one for each example and epoch.
+
+    Args:
+      root: the run's root key, ``state.key``.
+      batch: examples, addressed by ``epoch`` and ``index``.
+
+    Example:
+      >>> from jaxcnn import data
+      >>> batch = next(iter(data.batches(data.load("fashion_mnist_slice", split="test"), 32)))
+      >>> augment_keys(jax.random.key(0), batch).shape
+      (32,)
+    """
+    epoch_key = jax.random.fold_in(jax.random.fold_in(root, AUGMENT), batch.epoch)
+    return jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, batch.index)
 
 
 def _to_float(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:

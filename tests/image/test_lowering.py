@@ -22,6 +22,7 @@ CASES = {
     "adjust_saturation": lambda x: image.adjust_saturation(x, 0.1),
     "affine": functools.partial(image.affine, angles=10.0),
     "affine_matrix": lambda x: image.affine_matrix(angles=x[:, 0, 0, 0]),
+    "autocontrast": image.autocontrast,
     "box_blur": functools.partial(image.box_blur, window=3),
     "center_crop": functools.partial(image.center_crop, size=3),
     "closing": functools.partial(image.closing, window=3),
@@ -31,6 +32,7 @@ CASES = {
     "cutmix": lambda x: image.cutmix(KEY, x, x[:, 0, 0]),
     "dilate": functools.partial(image.dilate, window=3),
     "draw_affine": lambda x: image.draw_affine(KEY, len(x), (9, 8), max_angle=3),
+    "equalize": image.equalize,
     "erode": functools.partial(image.erode, window=3),
     "filter2d": functools.partial(image.filter2d, kernel=jnp.ones((2, 3))),
     "flip_left_right": image.flip_left_right,
@@ -48,6 +50,7 @@ CASES = {
     "otsu": image.otsu,
     "pad": functools.partial(image.pad, padding=((1, 2), (3, 4))),
     "posterize": lambda x: image.posterize(x, 3),
+    "rand_augment": lambda x: image.rand_augment(KEY, x),
     "random_affine": lambda x: image.random_affine(KEY, x, max_angle=3),
     "random_blur": lambda x: image.random_blur(KEY, x, sigmas=PAIR),
     "random_brightness": lambda x: image.random_brightness(KEY, x, max_delta=0.1),
@@ -67,6 +70,7 @@ CASES = {
     "random_solarize": lambda x: image.random_solarize(KEY, x),
     "random_translate": lambda x: image.random_translate(KEY, x, max_shift=1),
     "region_properties": lambda x: _regions(x),
+    "remap": lambda x: image.remap(x, x[..., 0], x[..., 1]),
     "remove_small_components": lambda x: image.remove_small_components(_mask(x), 2),
     "resize": functools.partial(image.resize, size=5),
     "resize_with_pad": functools.partial(image.resize_with_pad, size=5),
@@ -86,13 +90,14 @@ CASES = {
     "to_float": image.to_float,
     "to_grayscale": image.to_grayscale,
     "translate": functools.partial(image.translate, shifts=jnp.zeros((2, 2), int)),
+    "trivial_augment": lambda x: image.trivial_augment(KEY, x),
     "unsharp_mask": functools.partial(image.unsharp_mask, sigma=1.0),
     "warp": lambda x: image.warp(x, jnp.eye(3)),
     "whiten": lambda x: image.whiten(x, WHITENING),
 }
 WHITENING = image.Whitening(jnp.zeros((9, 8, 3)), jnp.eye(216))
 ON_THE_HOST = {"channel_statistics", "fit_whitening"}
-NO_FUNCTIONS = {"Components", "Preprocess", "Regions", "Whitening"}
+NO_FUNCTIONS = {"Components", "Preprocess", "RandomTransform", "Regions", "Whitening"}
 
 
 def _mask(x):

@@ -14,6 +14,7 @@ TRANSFORMS = {
     "add_gaussian_noise": functools.partial(image.add_gaussian_noise, stddev=0.1),
     "add_salt_pepper": functools.partial(image.add_salt_pepper, amount=0.1),
     "add_speckle_noise": functools.partial(image.add_speckle_noise, stddev=0.1),
+    "rand_augment": image.rand_augment,
     "random_affine": functools.partial(
         image.random_affine, max_angle=20, max_shear=10, scale=(0.8, 1.2), max_shift=0.1
     ),
@@ -34,6 +35,7 @@ TRANSFORMS = {
     "random_sharpness": functools.partial(image.random_sharpness, amounts=(-0.1, 1.0)),
     "random_solarize": image.random_solarize,
     "random_translate": functools.partial(image.random_translate, max_shift=2),
+    "trivial_augment": image.trivial_augment,
     "compose": image.compose(
         image.random_flip_left_right, functools.partial(image.random_brightness, max_delta=0.2)
     ),
@@ -48,7 +50,7 @@ def pictures(count):
 
 def test_the_table_holds_every_random_transform():
     names = {name for name, value in vars(image).items() if callable(value)}
-    assert {name for name in names if name.startswith(("random_", "add_"))} <= set(TRANSFORMS)
+    assert {name for name in names if name.startswith(("rand", "add_"))} <= set(TRANSFORMS)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

@@ -1,0 +1,94 @@
+"""`ImageDataGenerator` against Keras's: the same parameters, the same images and statistics."""
+
+import importlib
+import os
+
+import numpy as np
+import pytest
+
+from jaxcnn.data import ImageDataGenerator
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.filterwarnings("ignore:.*scipy.ndimage.*:DeprecationWarning"),
+]
+
+OPTIONS = {
+    "rotation_range": 40,
+    "width_shift_range": 0.3,
+    "height_shift_range": 0.3,
+    "shear_range": 30.0,
+    "zoom_range": 0.4,
+    "channel_shift_range": 60.0,
+    "brightness_range": (0.4, 1.6),
+    "horizontal_flip": True,
+    "vertical_flip": True,
+}
+
+
+@pytest.fixture(scope="module")
+def keras_generator():
+    os.environ["KERAS_BACKEND"] = "torch"
+    return importlib.import_module("keras.src.legacy.preprocessing.image").ImageDataGenerator
+
+
+def pictures(*shape):
+    """Values from 0 to 255 that no rounding is near."""
+    return (np.random.default_rng(0).integers(0, 255, shape) + 0.3).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("fill_mode", ["nearest", "reflect", "wrap", "constant"])
+@pytest.mark.parametrize("size", [1, 7, 16])
+def test_a_transform_of_given_parameters(keras_generator, size, fill_mode, order, channels):
+    options = {"fill_mode": fill_mode, "cval": 9.0, "interpolation_order": order}
+    theirs = keras_generator(**OPTIONS, **options)
+    ours = ImageDataGenerator(**OPTIONS, **options)
+    x = pictures(size, size, channels)
+    for seed in range(20):
+        parameters = theirs.get_random_transform(x.shape, seed)
+        if seed % 2:
+            parameters["brightness"] = None  # whose whole numbers would hide what is between them
+        expected = theirs.apply_transform(x.copy(), parameters)
+        found = np.asarray(ours.apply_transform(x, parameters))
+        alike = np.abs(found - expected) < 0.02
+        # Bytes, and the nearest of two pixels, can fall on the other side of a limit.
+        assert alike.mean() > (0.97 if order == 0 or not seed % 2 else 1 - 1e-9), parameters
+        assert order == 0 or np.abs(found - expected).max() < 2.7
+
+
+def test_brightness_of_what_bytes_cannot_hold(keras_generator):
+    x = pictures(6, 6, 3) * 3 - 200
+    for factor in (0.5, 1.0, 1.7):
+        expected = keras_generator().apply_transform(x.copy(), {"brightness": factor})
+        found = ImageDataGenerator().apply_transform(x, {"brightness": factor})
+        step = (x.max() - x.min()) / 255
+        assert np.abs(found - expected).max() < 1.01 * step * max(factor, 1)
+        assert np.isclose(found, expected, atol=1e-2).mean() > 0.9
+
+
+@pytest.mark.filterwarnings("ignore:This ImageDataGenerator specifies")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rescale": 1 / 255},
+        {"samplewise_center": True},
+        {"samplewise_std_normalization": True},
+        {"featurewise_center": True, "rescale": 1 / 255},
+        {"featurewise_std_normalization": True},
+        {"zca_whitening": True, "zca_epsilon": 1e-2},
+        {"preprocessing_function": lambda x: x**2 / 100, "rescale": 0.5},
+    ],
+)
+def test_normalisation(keras_generator, options):
+    x = pictures(300, 6, 5, 3)
+    ours, theirs = ImageDataGenerator(**options), keras_generator(**options)
+    ours.fit(x)
+    theirs.fit(x.copy())
+    for name in ("mean", "std"):
+        if getattr(theirs, name) is not None:
+            np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-4)
+    expected = np.stack([theirs.standardize(image.copy()) for image in x[:10]])
+    found = ours.standardize(x[:10])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
