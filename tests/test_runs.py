@@ -153,6 +153,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number
     assert len(rows) == 2
 
 
+@pytest.mark.slow
 def test_resume_with_more_epochs(finished, tmp_path):
     runs.run(dataclasses.replace(SMALL, epochs=1), tmp_path / "run")
     resumed = runs.run(SMALL, tmp_path / "run", resume=True)
@@ -196,10 +197,7 @@ PICTURES = {
 
 @pytest.mark.parametrize(
     "task",
-    [
-        pytest.param(task, marks=[pytest.mark.slow] * (task in ("binary", "multi_label")))
-        for task in PICTURES
-    ],
+    [pytest.param(task, marks=[pytest.mark.slow] * (task != "multi_class")) for task in PICTURES],
 )
 def test_each_task_from_data_to_answers(task, tmp_path, capsys):
     """Trained, stored, measured and asked through the command line alone."""

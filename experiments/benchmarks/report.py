@@ -15,32 +15,44 @@ sys.path.insert(0, str(HERE.parent))
 
 from results import machine, write_tables  # noqa: E402 - of the folder above
 
-FILE = HERE / "results.json"
+FILE, IMAGES = HERE / "results.json", HERE / "image_results.json"
 PASSES = {"train": "training step", "forward": "forward pass"}
 
 
-def keep(name: str, row: dict[str, Any]) -> None:
+def keep(name: str, row: dict[str, Any], *, file: Path = FILE) -> None:
     """Write a result, with where and when, in the place of an older one of the same name."""
-    rows = json.loads(FILE.read_text()) if FILE.exists() else {}
+    rows = read(file)
     rows[name] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         **row,
     }
-    FILE.write_text(json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+    file.write_text(json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What was kept."""
+    rows: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return rows
 
 
 def main() -> None:
     """Write every table for which there are results."""
-    rows = json.loads(FILE.read_text())
+    rows, images = read(FILE), read(IMAGES)
     tables = {}
-    for release in sorted({name.rpartition("jax ")[2] for name in rows}):
+    for release in sorted({name.rpartition("jax ")[2] for name in (*rows, *images)}):
+        of_images = {
+            name.rpartition(", jax")[0]: row
+            for name, row in images.items()
+            if name.endswith(f"jax {release}")
+        }
         own = {name: row for name, row in rows.items() if name.endswith(f"jax {release}")}
         compared = [row for row in own.values() if "workload" in row]
         short = ".".join(release.split(".")[:2])
         tables[f"steps {short}"] = _steps(compared)
         tables[f"floors {short}"] = _floors(compared)
         tables[f"starts {short}"] = _starts(compared)
+        tables[f"images {short}"] = _images(of_images)
         jobs = [row for row in own.values() if "workload" not in row]
         if jobs:
             tables[f"job {short}"] = _job(jobs[0])
@@ -100,6 +112,21 @@ def _starts(rows: list[dict[str, Any]]) -> str:
         ]
         lines.append(_line([_name(row, "train"), *cells]))
     return "\n".join(lines)
+
+
+def _images(rows: dict[str, dict[str, Any]]) -> str:
+    """Milliseconds of a batch, and the ratios to the fastest library and to OpenCV's loop."""
+    names = list(dict.fromkeys(peer for row in rows.values() for peer in row["milliseconds"]))
+    head = ["", *map(_title, names), "times as fast as the fastest library", "as OpenCV's loop"]
+    lines = [_line(head), "|---" * len(head) + "|"]
+    for task, row in rows.items():
+        times = row["milliseconds"]
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        own, loop = medians.pop("jaxcnn"), medians.pop("opencv", None)
+        fastest = f"**{min(medians.values()) / own:.1f}**" if medians else ""
+        cells = [_cell(times[name]) if name in times else "" for name in names]
+        lines.append(_line([task, *cells, fastest, f"{loop / own:.2f}" if loop else ""]))
+    return "\n".join([*lines, "", *_notes(list(rows.values()))])
 
 
 def _job(row: dict[str, Any]) -> str:

@@ -15,12 +15,20 @@ import numpy as np
 
 from jaxcnn import shapes
 from jaxcnn.data.batches import batches
-from jaxcnn.data.keras_transforms import UNCHANGED, FillMode, Ranges, Shift, change, draw
+from jaxcnn.data.keras_transforms import (
+    UNCHANGED,
+    FillMode,
+    Ranges,
+    Shift,
+    augment,
+    change,
+    draw,
+    normalize,
+)
 from jaxcnn.data.sources import ArraySource
 from jaxcnn.image.draws import extent, interval
 
 _CHUNK = 256  # images that are augmented at once to fit statistics
-_EPSILON = 1e-6  # of Keras's divisions
 
 Shifts = float | Sequence[float]
 
@@ -240,7 +248,8 @@ class ImageDataGenerator:
             for name, value in transform_parameters.items()
             if value is not None
         }
-        return self._change(jnp.asarray(_checked(np.asarray(x)[None], "x")), given)[0]
+        image = _checked(np.asarray(x)[None], "x")
+        return change(image, given, self.fill_mode, self.interpolation_order, self.cval)[0]
 
     def random_transform(self, x: np.ndarray | jax.Array, seed: int | None = None) -> jax.Array:
         """One image ``[H, W, C]``, transformed at random, float32."""
@@ -297,12 +306,8 @@ class ImageDataGenerator:
 
     def _transformed(self, key: jax.Array, images: np.ndarray, rows: np.ndarray) -> jax.Array:
         """Images by their numbers in the data, transformed under the key of an epoch."""
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(rows))
-        height, width = images.shape[1:3]
-        return self._change(jnp.asarray(images), draw(keys, self._ranges, (height, width)))
-
-    def _change(self, images: jax.Array, parameters: dict[str, jax.Array]) -> jax.Array:
-        return change(images, parameters, self.fill_mode, self.interpolation_order, self.cval)
+        options = self.fill_mode, self.interpolation_order, self.cval
+        return augment(key, images, rows, self._ranges, *options)
 
     def _check_fitted(self) -> None:
         for option, found in (
@@ -317,22 +322,15 @@ class ImageDataGenerator:
         if self.preprocessing_function is not None:
             results = [self.preprocessing_function(image) for image in np.array(images)]
             images = jnp.asarray(np.stack(results), jnp.float32)
-        if self.rescale is not None:
-            images = images * self.rescale
-        axes = (1, 2, 3)
-        if self.samplewise_center:
-            images = images - images.mean(axes, keepdims=True)
-        if self.samplewise_std_normalization:
-            images = images / (images.std(axes, keepdims=True) + _EPSILON)
-        if self.featurewise_center:
-            images = images - jnp.asarray(self.mean)[None]
-        if self.featurewise_std_normalization:
-            images = images / (jnp.asarray(self.std)[None] + _EPSILON)
-        if self.zca_whitening:
-            flat = images.reshape(len(images), -1)
-            white = jnp.dot(flat, jnp.asarray(self.zca_whitening_matrix), precision="highest")
-            images = white.reshape(images.shape)
-        return images
+        return normalize(
+            images,
+            self.samplewise_center,
+            self.samplewise_std_normalization,
+            self.rescale,
+            self.mean if self.featurewise_center else None,
+            self.std if self.featurewise_std_normalization else None,
+            self.zca_whitening_matrix if self.zca_whitening else None,
+        )
 
 
 class Flow:
@@ -369,8 +367,9 @@ class Flow:
         key = jax.random.fold_in(self._root, number)
         for rows, mask in zip(*self._batches.rows(number), strict=True):
             transformed = self._generator._transformed(key, self._images[rows], rows)
-            real = rows[mask]
-            images = self._generator.standardize(transformed)[: len(real)]
+            images, real = self._generator.standardize(transformed), rows[mask]
+            if len(real) < len(rows):
+                images = images[: len(real)]
             yield (images, *(array[real] for array in self._arrays)) if self._arrays else images
 
 

@@ -35,6 +35,7 @@ UNCHANGED = {
 """The values that change nothing."""
 
 _MOVES = ("theta", "tx", "ty", "shear", "zx", "zy")
+_EPSILON = 1e-6  # of Keras's divisions
 _ROUNDING = 1e-4  # pixels by which a place at the border may miss it
 
 
@@ -82,6 +83,22 @@ class Ranges(NamedTuple):
     flip_vertical: bool
     channel_shift_intensity: float
     brightness: tuple[float, ...] | None
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    rows: jax.Array,
+    ranges: Ranges,
+    fill_mode: FillMode,
+    order: int,
+    cval: float,
+) -> jax.Array:
+    """Images ``[B, H, W, C]`` float32 by their numbers ``[B]``, changed under an epoch's key."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    height, width = images.shape[1:3]
+    return change(images, draw(keys, ranges, (height, width)), fill_mode, order, cval)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -134,6 +151,34 @@ def change(
             images = jnp.where(_column(parameters[name]), flip(images), images)
     if "brightness" in parameters:
         images = _lit(images, _column(parameters["brightness"]))
+    return images
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def normalize(
+    images: jax.Array,
+    samplewise_center: bool,
+    samplewise_std: bool,
+    rescale: float | None,
+    mean: np.ndarray | None,
+    std: np.ndarray | None,
+    matrix: np.ndarray | None,
+) -> jax.Array:
+    """Images ``[B, H, W, C]`` by the options of Keras's ``standardize``, in its order."""
+    axes = (1, 2, 3)
+    if rescale is not None:
+        images = images * rescale
+    if samplewise_center:
+        images = images - images.mean(axes, keepdims=True)
+    if samplewise_std:
+        images = images / (images.std(axes, keepdims=True) + _EPSILON)
+    if mean is not None:
+        images = images - mean[None]
+    if std is not None:
+        images = images / (std[None] + _EPSILON)
+    if matrix is not None:
+        flat = images.reshape(len(images), -1)
+        images = jnp.dot(flat, matrix, precision="highest").reshape(images.shape)
     return images
 
 

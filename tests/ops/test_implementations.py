@@ -203,7 +203,8 @@ def geometries(draw):
     return Windows(sizes, strides, pairs, dilation), spatial
 
 
-@settings(max_examples=12)
+@pytest.mark.slow
+@settings(max_examples=20)
 @given(geometries(), st.sampled_from([1, 6]), st.sampled_from([100, 2**20]))
 def test_patches_make_the_convolution(geometry, batch, part_bytes):
     """In float32, where a mistake shows; in one part and in several."""
@@ -225,7 +226,8 @@ def test_patches_make_the_convolution(geometry, batch, part_bytes):
     chex.assert_trees_all_close(own, xla, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=12)
+@pytest.mark.slow
+@settings(max_examples=20)
 @given(geometries())
 def test_put_back_is_the_adjoint_of_take(geometry):
     windows, sizes = geometry
@@ -359,6 +361,7 @@ print("sharded", number)
 """
 
 
+@pytest.mark.slow
 def test_a_sharded_batch_is_not_gathered():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     script = SHARDED.format(folder=str(Path(__file__).parent))

@@ -119,7 +119,7 @@ def test_dropped_values_leave_nothing_behind(key):
 
 
 @every_unit
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=3, max_size=5).map(tuple),
     rate=st.sampled_from([0.25, 0.5, 0.75]),

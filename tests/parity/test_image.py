@@ -5,6 +5,7 @@ guide on references (experiments/guides/image_references.md) says so.
 """
 
 import importlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from jaxcnn import image
 pytestmark = pytest.mark.parity
 
 SIZES = ((1, 1), (1, 7), (6, 1), (5, 4), (33, 48), (121, 160))
-CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)  # of photographs; noise takes turns at them
 BORDERS = {
     "reflect101": "BORDER_REFLECT_101",
     "reflect": "BORDER_REFLECT",
@@ -57,11 +58,16 @@ def photograph(name, height, width, channels):
 def pictures(dtype, channels=CHANNELS):
     """Noise of every size, and photographs, as ``[H, W, C]``; floats are in [0, 1]."""
     rng = np.random.default_rng(0)
-    for number in channels:
-        several = [rng.integers(0, 256, (*size, number), np.uint8) for size in SIZES]
-        several += [photograph(name, 150, 131, number) for name in ("astronaut", "coffee")]
-        for pixels in several:
-            yield pixels if dtype == np.uint8 else (pixels / 255).astype(np.float32)
+    several = [
+        rng.integers(0, 256, (*size, number), np.uint8)
+        for size, number in zip(SIZES, itertools.cycle(channels), strict=False)
+    ]
+    for name, number in zip(
+        ("astronaut", "coffee", "chelsea"), itertools.cycle(channels), strict=False
+    ):
+        several.append(photograph(name, 150, 131, number))
+    for pixels in several:
+        yield pixels if dtype == np.uint8 else (pixels / 255).astype(np.float32)
 
 
 def as_image(array, like):

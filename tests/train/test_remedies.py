@@ -26,7 +26,10 @@ def one_step(model, optimizer, batch=BATCH, steps=1, average=False, **options):
     return state, counts
 
 
-@pytest.mark.parametrize(("parts", "rows"), [(4, 128), (4, 101), (2, 60)])
+@pytest.mark.parametrize(
+    ("parts", "rows"),
+    [(4, 101), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((4, 128), (2, 60)))],
+)
 def test_accumulation_equals_the_large_batch(rows, parts):
     """For a full batch, and for one whose last part is partly or wholly masked.
 
