@@ -316,6 +316,7 @@ def test_a_run_goes_on_with_its_own_data_only(tmp_path):
         runs.run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_an_extended_run_can_be_stopped_while_it_is_measured(few_images, tmp_path, monkeypatch):
     tiny = Experiment(data=few_images, epochs=1, batch_size=100)
     runs.run(tiny, tmp_path / "run")

@@ -43,6 +43,7 @@ def test_a_run_for_each_seed_and_their_summary(swept):
     assert stored == {name: value for name, value in summary.items() if name != "workdir"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on(few_images, tmp_path, monkeypatch, capsys):
     """The second run is stopped in the middle: the first one stays, the second one goes on."""
     folder, saved = tmp_path / "sweep", []

@@ -184,7 +184,9 @@ def test_functions_are_warps():
         chex.assert_trees_all_equal(found, image.warp(images, matrices, **options))
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    "interpolation", ["bilinear", pytest.param("bicubic", marks=pytest.mark.slow)]
+)
 def test_gradients(interpolation):
     images = jnp.asarray(pictures((2, 6, 5, 1)))
 

@@ -53,7 +53,13 @@ def test_the_table_holds_every_random_transform():
     assert {name for name in names if name.startswith(("rand", "add_"))} <= set(TRANSFORMS)
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.endswith("_augment"))
+        for name in TRANSFORMS
+    ],
+)
 def test_a_row_depends_on_its_own_key_alone(name, key):
     images = pictures(6)
     transform = jax.jit(TRANSFORMS[name])

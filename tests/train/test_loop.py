@@ -252,6 +252,7 @@ def in_calls_of_two(start, **options):
     return train.fit(start, STEP, BATCHES, epochs=3, steps_per_call=2, **options)
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_call_are_those_steps():
     optimizer = optax.sgd(0.1, momentum=0.9)
     model = models.create("lenet5", 10)
@@ -273,7 +274,7 @@ def test_several_steps_in_one_call_are_those_steps():
         np.testing.assert_allclose(history[1]["train_loss"], rows[1]["train_loss"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("stop_after", [4, 7])
+@pytest.mark.parametrize("stop_after", [pytest.param(4, marks=pytest.mark.slow), 7])
 def test_stop_and_resume_between_calls_is_bit_for_bit(tmp_path, stop_after):
     unbroken, history = in_calls_of_two(initial())
     steps = []

@@ -215,6 +215,7 @@ def test_views_are_averaged():
     np.testing.assert_allclose(both(state, mirrored), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_half_and_keeps_float32():
     model = models.create("small_vgg", 10, widths=(4,), dtype="bfloat16")
     state, counts = one_step(model, optax.adam(1e-3))
