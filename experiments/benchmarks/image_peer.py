@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from image_tasks import ANGLE, FACTOR, MEAN, SHEAR, SHIFT, STD, TASKS, ZOOM
 
+BATCHES = 4  # of an epoch of a generator
+
 Work = Callable[[], Any]
 
 
@@ -72,7 +74,8 @@ class Jaxcnn:
 
     def generator(self, x: np.ndarray) -> Work:
         """Batches of Keras's knobs."""
-        flow = self.data.ImageDataGenerator(**knobs()).flow(x, batch_size=len(x))
+        images = x.repeat(BATCHES, 0)
+        flow = self.data.ImageDataGenerator(**knobs()).flow(images, batch_size=len(x))
         return lambda: next(flow).block_until_ready()
 
     def median3(self, x: np.ndarray) -> Work:
@@ -213,11 +216,6 @@ class Kornia(Torch):
         images = self.planes(x)
         return lambda: np.moveaxis(transform(images).numpy(), 1, -1)
 
-    def median3(self, x: np.ndarray) -> Work:
-        """3x3."""
-        images = self.planes(x)
-        return lambda: np.moveaxis(self.kornia.filters.median_blur(images, 3).numpy(), 1, -1)
-
     def gaussian(self, x: np.ndarray) -> Work:
         """5x5, reflected at the border."""
         images = self.planes(x)
@@ -318,7 +316,8 @@ class Keras:
         """Batches of its own knobs."""
         from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-        flow = ImageDataGenerator(**knobs()).flow(x, batch_size=len(x))
+        images = x.repeat(BATCHES, 0)
+        flow = ImageDataGenerator(**knobs()).flow(images, batch_size=len(x))
         return lambda: next(flow)
 
 

@@ -20,7 +20,6 @@ from jaxcnn.data.keras_transforms import (
     FillMode,
     Ranges,
     Shift,
-    augment,
     change,
     draw,
     normalize,
@@ -125,7 +124,6 @@ class ImageDataGenerator:
         self.featurewise_std_normalization &= not self.zca_whitening
         self.featurewise_center |= self.zca_whitening or self.featurewise_std_normalization
         self.samplewise_center |= self.samplewise_std_normalization
-        self._key = jax.random.key(0)
         self._calls = 0
         zoom, light = self.zoom_range, self.brightness_range
         if not isinstance(zoom, Sequence):
@@ -208,11 +206,10 @@ class ImageDataGenerator:
           >>> abs(generator.get_random_transform((8, 8, 1))["theta"]) <= 20
           True
         """
+        key, number = jax.random.key(seed or 0), 0
         if seed is None:
-            key, self._calls = jax.random.fold_in(self._key, self._calls), self._calls + 1
-        else:
-            key = jax.random.key(seed)
-        drawn = draw(key[None], self._ranges, tuple(img_shape[:2]))
+            number, self._calls = self._calls, self._calls + 1
+        drawn = draw(key, number, jnp.arange(1), self._ranges, tuple(img_shape[:2]))
         return UNCHANGED | {name: value.item() for name, value in drawn.items()}
 
     def apply_transform(
@@ -286,7 +283,7 @@ class ImageDataGenerator:
             (rounds,) = shapes.ints(rounds, 1, "rounds")
             root = jax.random.key(seed or 0)
             parts = [
-                self._transformed(jax.random.fold_in(root, turn), images[rows], rows)
+                self._transformed(root, turn, images[rows], rows)
                 for turn in range(rounds)
                 for rows in np.split(np.arange(len(images)), range(_CHUNK, len(images), _CHUNK))
             ]
@@ -304,10 +301,13 @@ class ImageDataGenerator:
             matrix = (directions * factors) @ directions.T
             self.zca_whitening_matrix = matrix.astype(np.float32)
 
-    def _transformed(self, key: jax.Array, images: np.ndarray, rows: np.ndarray) -> jax.Array:
-        """Images by their numbers in the data, transformed under the key of an epoch."""
-        options = self.fill_mode, self.interpolation_order, self.cval
-        return augment(key, images, rows, self._ranges, *options)
+    def _transformed(
+        self, key: jax.Array, epoch: int, images: np.ndarray, rows: np.ndarray
+    ) -> jax.Array:
+        """Images by their numbers in the data, transformed as in an epoch under a key."""
+        parameters = draw(key, epoch, jnp.asarray(rows), self._ranges, images.shape[1:3])
+        # Not in one program with it: XLA for CPU would draw anew for each pixel.
+        return change(images, parameters, self.fill_mode, self.interpolation_order, self.cval)
 
     def _check_fitted(self) -> None:
         for option, found in (
@@ -364,10 +364,9 @@ class Flow:
 
     def epoch(self, number: int) -> Iterator[Any]:
         """The batches of one epoch: always the same ones for a number and the flow's seed."""
-        key = jax.random.fold_in(self._root, number)
         for rows, mask in zip(*self._batches.rows(number), strict=True):
-            transformed = self._generator._transformed(key, self._images[rows], rows)
-            images, real = self._generator.standardize(transformed), rows[mask]
+            transformed = self._generator._transformed(self._root, number, self._images[rows], rows)
+            images, real = self._generator._standardized(transformed), rows[mask]
             if len(real) < len(rows):
                 images = images[: len(real)]
             yield (images, *(array[real] for array in self._arrays)) if self._arrays else images

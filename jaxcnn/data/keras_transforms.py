@@ -85,31 +85,20 @@ class Ranges(NamedTuple):
     brightness: tuple[float, ...] | None
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def augment(
-    key: jax.Array,
-    images: jax.Array,
-    rows: jax.Array,
-    ranges: Ranges,
-    fill_mode: FillMode,
-    order: int,
-    cval: float,
-) -> jax.Array:
-    """Images ``[B, H, W, C]`` float32 by their numbers ``[B]``, changed under an epoch's key."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
-    height, width = images.shape[1:3]
-    return change(images, draw(keys, ranges, (height, width)), fill_mode, order, cval)
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def draw(
+    key: jax.Array, epoch: int, rows: jax.Array, ranges: Ranges, size: tuple[int, int]
+) -> Parameters:
+    """Parameters of the images of these numbers ``[B]``, of a (height, width), in an epoch."""
+    key = jax.random.fold_in(key, epoch)
 
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def draw(keys: jax.Array, ranges: Ranges, size: tuple[int, int]) -> Parameters:
-    """Parameters of ``[B]`` images of a (height, width), from a key for each."""
-
-    def of_one(key: jax.Array) -> Parameters:
-        streams = {name: jax.random.fold_in(key, n) for n, name in enumerate(UNCHANGED)}
+    def of_one(row: jax.Array) -> Parameters:
+        # Each has numbers of its own in [0, 1), so that no option changes what another one draws.
+        numbers = jax.random.uniform(jax.random.fold_in(key, row), (len(UNCHANGED), 2))
+        uniform = dict(zip(UNCHANGED, numbers, strict=True))
 
         def within(name: str, low: float, high: float) -> jax.Array:
-            return jax.random.uniform(streams[name], minval=low, maxval=high)
+            return low + (high - low) * uniform[name][0]
 
         drawn = {}
         for name in ("theta", "shear", "channel_shift_intensity"):
@@ -117,17 +106,17 @@ def draw(keys: jax.Array, ranges: Ranges, size: tuple[int, int]) -> Parameters:
                 drawn[name] = within(name, -most, most)
         for name, count in (("tx", size[1]), ("ty", size[0])):
             if shift := getattr(ranges, name):
-                drawn[name] = _distance(streams[name], shift) * (count if shift.is_share else 1)
+                drawn[name] = _distance(uniform[name], shift) * (count if shift.is_share else 1)
         if ranges.zoom != (1, 1):
             drawn |= {name: within(name, *ranges.zoom) for name in ("zx", "zy")}
         for name in ("flip_horizontal", "flip_vertical"):
             if getattr(ranges, name):
-                drawn[name] = jax.random.bernoulli(streams[name])
+                drawn[name] = uniform[name][0] < 0.5
         if ranges.brightness is not None:
             drawn["brightness"] = within("brightness", *ranges.brightness)
         return drawn
 
-    return jax.vmap(of_one)(keys)
+    return jax.vmap(of_one)(rows)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -139,7 +128,8 @@ def change(
     Reference:
       Keras's ``apply_transform``, with ``scipy.ndimage.affine_transform``.
     """
-    if any(name in parameters for name in _MOVES):
+    is_moved = any(name in parameters for name in _MOVES)
+    if is_moved:
         images = _moved(images, parameters, fill_mode, order, cval)
     if "channel_shift_intensity" in parameters:
         axes = (1, 2, 3)
@@ -147,7 +137,7 @@ def change(
         shifted = images + _column(parameters["channel_shift_intensity"])
         images = jnp.clip(shifted, least, most)
     for name, flip in (("flip_horizontal", flip_left_right), ("flip_vertical", flip_up_down)):
-        if name in parameters:
+        if name in parameters and not is_moved:  # else it was mirrored as it moved
             images = jnp.where(_column(parameters[name]), flip(images), images)
     if "brightness" in parameters:
         images = _lit(images, _column(parameters["brightness"]))
@@ -182,12 +172,13 @@ def normalize(
     return images
 
 
-def _distance(key: jax.Array, shift: Shift) -> jax.Array:
+def _distance(uniform: jax.Array, shift: Shift) -> jax.Array:
+    """From two numbers in [0, 1)."""
+    which, way = uniform
     if not shift.choices:
-        return jax.random.uniform(key, minval=-shift.most, maxval=shift.most)
-    which, way = jax.random.split(key)
-    distance = jax.random.choice(which, jnp.array(shift.choices))
-    return jnp.where(jax.random.bernoulli(way), distance, -distance)
+        return (2 * which - 1) * shift.most
+    distance = jnp.array(shift.choices)[(which * len(shift.choices)).astype(jnp.int32)]
+    return jnp.where(way < 0.5, distance, -distance)
 
 
 def _moved(
@@ -205,6 +196,10 @@ def _moved(
         (jnp.arange(count) - (count - 1) / 2).reshape(1, *shape)
         for count, shape in ((height, (-1, 1)), (width, (1, -1)))
     )
+    if "flip_vertical" in parameters:
+        down = jnp.where(parameters["flip_vertical"].reshape(-1, 1, 1), -down, down)
+    if "flip_horizontal" in parameters:
+        right = jnp.where(parameters["flip_horizontal"].reshape(-1, 1, 1), -right, right)
     x, y = number("zx") * right, number("zy") * down
     x, y = x - jnp.sin(shear) * y, jnp.cos(shear) * y
     x, y = x + number("tx"), y + number("ty")

@@ -11,6 +11,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.image.pixels import check_images
 from jaxcnn.image.warp import Numbers
+from jaxcnn.ops.implementation import computed_once
 
 
 def adjust_brightness(images: jax.Array, deltas: Numbers) -> jax.Array:
@@ -58,6 +59,7 @@ def adjust_contrast(images: jax.Array, factors: Numbers) -> jax.Array:
       TensorFlow's ``adjust_contrast``.
     """
     amounts = _amounts(images, factors, "factors")
+    images = computed_once(images)  # for the mean, and for the result
     return _clipped(dm_pix.adjust_contrast(images, amounts))
 
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn.ops.implementation import computed_once
+
 
 def row_keys(key: jax.Array, rows: int) -> jax.Array:
     """One key per row: ``[rows]`` keys as they are, and one key folded with each row's number.
@@ -40,7 +42,8 @@ def uniform(
 
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _uniform(keys: jax.Array, shape: tuple[int, ...], low: jax.Array, high: jax.Array) -> jax.Array:
-    return jax.vmap(lambda k: jax.random.uniform(k, shape, minval=low, maxval=high))(keys)
+    draw = jax.vmap(lambda k: jax.random.uniform(k, shape, minval=low, maxval=high))
+    return computed_once(draw(keys))
 
 
 def chances(key: jax.Array, rows: int, probability: float | jax.Array) -> jax.Array:
@@ -51,7 +54,8 @@ def chances(key: jax.Array, rows: int, probability: float | jax.Array) -> jax.Ar
     """
     if not isinstance(probability, jax.Array) and not 0 <= probability <= 1:
         raise ValueError(f"probability must be in [0, 1], got {probability!r}")
-    drawn = jax.vmap(lambda k: jax.random.bernoulli(k, probability))(row_keys(key, rows))
+    draw = jax.vmap(lambda k: jax.random.bernoulli(k, probability))
+    drawn = computed_once(draw(row_keys(key, rows)))
     return drawn[:, None, None, None]
 
 

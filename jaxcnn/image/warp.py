@@ -14,6 +14,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, pad
 from jaxcnn.image.pixels import back, check_images
+from jaxcnn.ops.implementation import computed_once
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Numbers = float | jax.Array | np.ndarray
@@ -232,7 +233,7 @@ def _sampled(
         for i, down in enumerate(weights[0])
         for j, right in enumerate(weights[1])
     )
-    return back(jnp.asarray(result), images.dtype)
+    return computed_once(back(jnp.asarray(result), images.dtype))
 
 
 def _pairs(numbers: Numbers, name: str) -> jax.Array:

@@ -6,11 +6,13 @@ traced function; on other platforms plain `jax.lax` runs.
 """
 
 import contextlib
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
+from jax import lax
 
 Implementation = Literal["auto", "xla"]
+Values = TypeVar("Values")
 
 _meaning_of_auto = jax.make_user_context("auto")
 
@@ -41,3 +43,18 @@ def is_own(implementation: Implementation) -> bool:
     if implementation not in ("auto", "xla"):
         raise ValueError(f"implementation must be 'auto' or 'xla', got {implementation!r}")
     return implementation == "auto" and _meaning_of_auto.value == "auto"
+
+
+def computed_once(values: Values) -> Values:
+    """Values, any tree of arrays, that are stored before anything uses them, on a CPU.
+
+    XLA's fusion there would compute them again for each use. jaxlib 0.10 fuses all the same.
+
+    Example:
+      >>> computed_once(jax.numpy.arange(3)).tolist()
+      [0, 1, 2]
+    """
+    stored: Values = lax.platform_dependent(
+        values, cpu=lax.optimization_barrier, default=lambda values: values
+    )
+    return stored

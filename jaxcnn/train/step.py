@@ -19,6 +19,7 @@ from jax import lax
 
 from jaxcnn.batch import Batch
 from jaxcnn.metrics import Counts
+from jaxcnn.ops.implementation import computed_once
 from jaxcnn.parameters import matches, select
 from jaxcnn.train.memory import keep_freed_memory
 from jaxcnn.train.state import AUGMENT, DROPOUT, TrainState, to_variables
@@ -120,9 +121,7 @@ def make_train_step(
             jax.value_and_grad(of_part, has_aux=True), state, batch, dropout_key, accumulate
         )
         # Else XLA for CPU copies parameters that it updates before the last gradient has read them.
-        gradients = lax.platform_dependent(
-            gradients, cpu=lax.optimization_barrier, default=lambda gradients: gradients
-        )
+        gradients = computed_once(gradients)
         if penalty is not None:
             extra, more = jax.value_and_grad(penalty)(state.params)
             more = _replace_where(is_frozen, jnp.zeros_like, more)
