@@ -209,7 +209,7 @@ class ImageDataGenerator:
         key, number = jax.random.key(seed or 0), 0
         if seed is None:
             number, self._calls = self._calls, self._calls + 1
-        drawn = draw(key, number, jnp.arange(1), self._ranges, tuple(img_shape[:2]))
+        drawn = draw(key, number, np.arange(1), self._ranges, tuple(img_shape[:2]))
         return UNCHANGED | {name: value.item() for name, value in drawn.items()}
 
     def apply_transform(
@@ -305,7 +305,7 @@ class ImageDataGenerator:
         self, key: jax.Array, epoch: int, images: np.ndarray, rows: np.ndarray
     ) -> jax.Array:
         """Images by their numbers in the data, transformed as in an epoch under a key."""
-        parameters = draw(key, epoch, jnp.asarray(rows), self._ranges, images.shape[1:3])
+        parameters = draw(key, epoch, rows, self._ranges, images.shape[1:3])
         # Not in one program with it: XLA for CPU would draw anew for each pixel.
         return change(images, parameters, self.fill_mode, self.interpolation_order, self.cval)
 

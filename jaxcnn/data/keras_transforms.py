@@ -87,7 +87,7 @@ class Ranges(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def draw(
-    key: jax.Array, epoch: int, rows: jax.Array, ranges: Ranges, size: tuple[int, int]
+    key: jax.Array, epoch: int, rows: jax.typing.ArrayLike, ranges: Ranges, size: tuple[int, int]
 ) -> Parameters:
     """Parameters of the images of these numbers ``[B]``, of a (height, width), in an epoch."""
     key = jax.random.fold_in(key, epoch)
@@ -116,7 +116,7 @@ def draw(
             drawn["brightness"] = within("brightness", *ranges.brightness)
         return drawn
 
-    return jax.vmap(of_one)(rows)
+    return jax.vmap(of_one)(jnp.asarray(rows))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))

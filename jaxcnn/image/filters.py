@@ -6,15 +6,18 @@ does. uint8 images are filtered in float32, rounded to the nearest integer and c
 
 import functools
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxcnn import ops, shapes
 from jaxcnn.image.borders import Border, odd_window, pad, reach
-from jaxcnn.image.pixels import as_float, in_float
+from jaxcnn.image.pixels import as_float, back, check_images, in_float
+from jaxcnn.ops.implementation import computed_once
 
 _LAPLACIANS = {4: ((0, 1, 0), (1, -4, 1), (0, 1, 0)), 8: ((1, 1, 1), (1, -8, 1), (1, 1, 1))}
 
@@ -84,7 +87,7 @@ def box_blur(
     """
     sizes = shapes.ints(window, 2, "window")
     rows, columns = (np.full(size, 1 / size) for size in sizes)
-    return in_float(images, lambda x: _separable(x, rows, columns, border, value))
+    return _separable(images, rows, columns, border, value, images.dtype)
 
 
 def gaussian_blur(
@@ -126,7 +129,7 @@ def gaussian_blur(
             raise ValueError("window must be given for a sigma that is a JAX array")
         window = 2 * round(4 * sigma) + 1
     rows, columns = (_normal_weights(sigma, size) for size in odd_window(window))
-    return in_float(images, lambda x: _separable(x, rows, columns, border, value))
+    return _separable(images, rows, columns, border, value, images.dtype)
 
 
 def sobel(
@@ -313,24 +316,41 @@ def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
 def _slopes(
     images: jax.Array, smooth: np.ndarray, slope: np.ndarray, border: Border, value: float
 ) -> tuple[jax.Array, jax.Array]:
-    x = as_float(images)
-    down = _separable(x, slope, smooth, border, value)
-    return down, _separable(x, smooth, slope, border, value)
+    wide = as_float(images).dtype
+    down = _separable(images, slope, smooth, border, value, wide)
+    return down, _separable(images, smooth, slope, border, value, wide)
 
 
-@functools.partial(jax.jit, static_argnums=3, inline=True)
+@functools.partial(jax.jit, static_argnums=(3, 5), inline=True)
 def _separable(
-    x: jax.Array,
+    images: jax.Array,
     rows: jax.Array | np.ndarray,
     columns: jax.Array | np.ndarray,
     border: Border,
-    value: float,
+    value: float | jax.Array,
+    dtype: jnp.dtype,
 ) -> jax.Array:
     """Weights along the height, then along the width."""
-    x = _correlate(x, jnp.asarray(rows)[:, None], border, value)
-    # What lies outside a constant border has been through the first pass too.
-    outside = value * jnp.sum(jnp.asarray(rows))
-    return _correlate(x, jnp.asarray(columns)[None], border, outside)
+    check_images(images)
+    if border == "constant":
+        images = as_float(images)  # not every value is a byte
+    padded = pad(images, reach((len(rows), len(columns))), border=border, value=value)
+    # XLA for CPU makes loops over vectors of rows of plain numbers, from memory and to it.
+    flat = computed_once(padded.reshape(*padded.shape[:2], -1))
+    flat = computed_once(_along(flat, jnp.asarray(rows), 1, 1))
+    flat = back(_along(flat, jnp.asarray(columns), 2, images.shape[3]), dtype)
+    return computed_once(flat).reshape(images.shape)
+
+
+def _along(x: jax.Array, weights: jax.Array, axis: int, step: int) -> jax.Array:
+    """Sums of places that are ``step`` apart, in float32 at least."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    count = x.shape[axis] - (len(weights) - 1) * step
+    parts = (
+        lax.slice_in_dim(x, i * step, i * step + count, axis=axis).astype(wide) * weight
+        for i, weight in enumerate(weights.astype(wide))
+    )
+    return functools.reduce(operator.add, parts)
 
 
 @functools.partial(jax.jit, static_argnums=2, inline=True)
