@@ -29,6 +29,13 @@ COLUMNS = {
         ("gap", "gap", 4),
         ("seconds a run", "wall_seconds", 0),
     ),
+    "augmentation": (
+        ("train accuracy", "train_accuracy", 4),
+        ("validation accuracy", "validation_accuracy", 4),
+        ("test accuracy", "test_accuracy", 4),
+        ("gap", "gap", 4),
+        ("seconds an epoch", "epoch_seconds", 2),
+    ),
     "precision": (
         ("train accuracy", "train_accuracy", 4),
         ("test accuracy", "test_accuracy", 4),

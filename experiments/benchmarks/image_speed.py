@@ -37,7 +37,7 @@ CONTENDERS = {
 }
 # Largest difference of a value, as a share of the largest one; bytes may be a level apart.
 LIMITS = {"median3": 0.0, "median5": 0.0, "gaussian": 1e-5, "sobel": 1e-5}
-SHOWN = 8  # results of a random task, of which means are compared
+SHOWN = 1024  # random images, of which means are compared
 ALIKE = 0.1  # of means and deviations, in deviations: chains differ in the order of parts
 
 
@@ -97,10 +97,11 @@ def check(name: str, task: Task, peers: dict[str, Any]) -> None:
       SystemExit: if one does not.
     """
     results = {}
+    steps = SHOWN // task.shape[0] if task.kind in RANDOM else 1
     with tempfile.TemporaryDirectory() as folder:
         for peer, process in peers.items():
             file = str(Path(folder) / f"{peer}.npy")
-            process.ask(do="show", task=name, file=file, steps=SHOWN if task.kind in RANDOM else 1)
+            process.ask(do="show", task=name, file=file, steps=steps)
             results[peer] = np.load(file).astype(np.float64)
     own = results.pop("jaxcnn")
     for peer, other in results.items():

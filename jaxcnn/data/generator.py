@@ -351,6 +351,7 @@ class Flow:
         self._batches = batches(source, batch_size, seed=seed if shuffle else None)
         self._root = jax.random.key(seed)
         self._endless = itertools.chain.from_iterable(map(self.epoch, itertools.count()))
+        self._ahead: Any = None
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -360,7 +361,11 @@ class Flow:
         return self
 
     def __next__(self) -> Any:
-        return next(self._endless)
+        if self._ahead is None:
+            self._ahead = next(self._endless)
+        # The device works on the next one while this one is used.
+        batch, self._ahead = self._ahead, next(self._endless)
+        return batch
 
     def epoch(self, number: int) -> Iterator[Any]:
         """The batches of one epoch: always the same ones for a number and the flow's seed."""
