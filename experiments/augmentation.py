@@ -24,10 +24,10 @@ from matplotlib.figure import Figure
 from results import FOLDER, read_results, update_readme, write_results
 
 from jaxcnn import plots, runs
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment import Augmentation, Experiment
 
 SEEDS = range(2)
-CONTENDERS: dict[str, tuple[str, ...]] = {
+CONTENDERS: dict[str, tuple[Augmentation, ...]] = {
     "none": (),
     "flip, affine": ("flip", "affine"),
     "flip, affine, erase": ("flip", "affine", "erase"),
@@ -36,7 +36,7 @@ EXPERIMENT = Experiment(data="fashion_mnist", epochs=10)
 KEPT = ("train_accuracy", "validation_accuracy", "test_accuracy", "gap")
 
 
-def measure(augment: tuple[str, ...], seed: int) -> dict[str, Any]:
+def measure(augment: tuple[Augmentation, ...], seed: int) -> dict[str, Any]:
     """Train once."""
     experiment = dataclasses.replace(EXPERIMENT, augment=augment, seed=seed)
     with tempfile.TemporaryDirectory() as folder:

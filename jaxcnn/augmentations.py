@@ -72,6 +72,8 @@ def make_augment(experiment: Experiment, num_classes: int) -> Any:
         if not mixes:
             return batch
         labels = jax.nn.one_hot(batch.label, num_classes)
+        # The transforms drew from the numbers before this one.
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, len(transforms))
         results = [mix(keys, batch.image, labels) for mix in mixes]
         # One of them for the whole batch.
         chosen = jax.random.randint(jax.random.fold_in(keys[0], 3), (), 0, len(mixes))

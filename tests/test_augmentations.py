@@ -127,3 +127,13 @@ def test_the_picture_shows_what_training_sees():
     assert list(figures) == ["augmentation"]
     assert len(figures["augmentation"].axes[0].images) == 8 * 9
     assert not reports.augmentation_figures(None, source, preprocess, ROOT)
+
+
+def test_mixing_draws_from_numbers_of_its_own():
+    batch = batch_of(range(32))
+    found = augmented(("flip", "shift", "affine", "cutmix"), batch)
+    before = augmented(("flip", "shift", "affine"), batch)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(augment_keys(ROOT, batch), 3)
+    expected = image.cutmix(keys, before.image, jax.nn.one_hot(batch.label, 5))
+    np.testing.assert_allclose(found.image, expected[0], atol=1e-6)
+    np.testing.assert_allclose(found.label, expected[1], atol=1e-6)

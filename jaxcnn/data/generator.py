@@ -6,6 +6,7 @@ own, so that a seed gives the same images whatever the batch size.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -256,12 +257,18 @@ class ImageDataGenerator:
         """Normalise images ``[H, W, C]`` or ``[B, H, W, C]`` as the options say, float32.
 
         Raises:
-          ValueError: if statistics are needed and not fitted.
+          ValueError: if statistics are needed and not fitted, or were fitted to other shapes.
         """
         self._check_fitted()
-        images = jnp.asarray(x, jnp.float32)
-        if images.ndim == 3:
-            return self._standardized(images[None])[0]
+        if x.ndim == 3:
+            return self.standardize(x[None])[0]
+        images = jnp.asarray(_checked(np.asarray(x), "x"))
+        for found in (self.mean, self.std):
+            if found is not None and found.size != images.shape[-1]:
+                raise ValueError(f"x must have {found.size} channels, got shape {x.shape}")
+        matrix, size = self.zca_whitening_matrix, math.prod(images.shape[1:])
+        if matrix is not None and len(matrix) != size:
+            raise ValueError(f"x must have {len(matrix)} values an image, got shape {x.shape}")
         return self._standardized(images)
 
     def fit(
@@ -371,9 +378,10 @@ class Flow:
         """The batches of one epoch: always the same ones for a number and the flow's seed."""
         for rows, mask in zip(*self._batches.rows(number), strict=True):
             transformed = self._generator._transformed(self._root, number, self._images[rows], rows)
-            images, real = self._generator._standardized(transformed), rows[mask]
+            real = rows[mask]
             if len(real) < len(rows):
-                images = images[: len(real)]
+                transformed = transformed[: len(real)]
+            images = self._generator._standardized(transformed)
             yield (images, *(array[real] for array in self._arrays)) if self._arrays else images
 
 
@@ -386,4 +394,6 @@ def _checked(images: np.ndarray, name: str) -> np.ndarray:
             f"{name} must be images [N, H, W, C] of numbers, not empty, got {values.dtype} of "
             f"shape {values.shape}"
         )
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite, got {np.sum(~np.isfinite(values))} that are not")
     return values.astype(np.float32)

@@ -61,7 +61,7 @@ class Shift(NamedTuple):
         """
         choices: tuple[float, ...] = ()
         if isinstance(value, Sequence | np.ndarray):
-            choices = tuple(extent(number, name) for number in value) or (0.0,)
+            choices = tuple(extent(abs(number), name) for number in value) or (0.0,)
             most = max(choices)
         else:
             most = extent(value, name)

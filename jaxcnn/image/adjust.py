@@ -68,7 +68,7 @@ def adjust_gamma(images: jax.Array, gammas: Numbers) -> jax.Array:
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      gammas: a number or ``[B]``, > 0; may be traced.
+      gammas: a number or ``[B]``, > 0; may be traced. Below 1 the slope at black is infinite.
 
     Returns:
       The shape and dtype of ``images``, in [0, 1].

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxcnn.image.draws import chances, interval, row_keys, uniform
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.pixels import back, check_images
 
 RandomTransform = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -175,7 +175,7 @@ def _blanked(
         places = lax.broadcasted_iota(jnp.float32, (rows, height, width), axis)
         bounds = (x[:, None, None] for x in (first, first + length))
         inside &= (places >= next(bounds)) & (places < next(bounds))
-    return jnp.where(inside[..., None] & chosen, jnp.asarray(value, images.dtype), images)
+    return jnp.where(inside[..., None] & chosen, back(jnp.asarray(value), images.dtype), images)
 
 
 def _folded(key: jax.Array, rows: int, number: int) -> jax.Array:

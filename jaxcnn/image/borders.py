@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.pixels import back, check_images
 
 Border = Literal["reflect101", "reflect", "replicate", "wrap", "constant"]
 _PAD_MODES = {
@@ -79,5 +79,6 @@ def pad(
         raise ValueError(f"border must be known, got {border!r}. {hint}")
     widths = ((0, 0), *shapes.explicit_pairs(padding, 2), (0, 0))
     if border == "constant":
-        return jnp.pad(images, widths, constant_values=jnp.asarray(value, images.dtype))
+        filling = back(jnp.asarray(value), images.dtype)
+        return jnp.pad(images, widths, constant_values=filling)
     return jnp.pad(images, widths, mode=_PAD_MODES[border])

@@ -18,12 +18,14 @@ def row_keys(key: jax.Array, rows: int) -> jax.Array:
     """One key per row: ``[rows]`` keys as they are, and one key folded with each row's number.
 
     Raises:
-      ValueError: if there is another number of keys.
+      ValueError: if there is another number of keys, or they are no typed keys.
 
     Example:
       >>> row_keys(jax.random.key(0), 3).shape
       (3,)
     """
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"key must be of jax.random.key, got {key.dtype} of shape {key.shape}")
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
     if key.shape != (rows,):

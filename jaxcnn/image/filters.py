@@ -336,7 +336,7 @@ def _separable(
         images = as_float(images)  # not every value is a byte
     padded = pad(images, reach((len(rows), len(columns))), border=border, value=value)
     # XLA for CPU makes loops over vectors of rows of plain numbers, from memory and to it.
-    flat = computed_once(padded.reshape(*padded.shape[:2], -1))
+    flat = computed_once(padded.reshape(*padded.shape[:2], padded.shape[2] * padded.shape[3]))
     flat = computed_once(_along(flat, jnp.asarray(rows), 1, 1))
     flat = back(_along(flat, jnp.asarray(columns), 2, images.shape[3]), dtype)
     return computed_once(flat).reshape(images.shape)

@@ -33,7 +33,7 @@ def min_max_scale(images: jax.Array, *, low: float = 0.0, high: float = 1.0) -> 
       OpenCV's ``normalize`` with ``NORM_MINMAX``.
     """
     _check(images)
-    if not low < high:
+    if not isinstance(low, jax.Array) and not isinstance(high, jax.Array) and not low < high:
         raise ValueError(f"high must be above low, got {low!r} and {high!r}")
     axes = (1, 2, 3)
     least, most = (f(images, axes, keepdims=True) for f in (jnp.min, jnp.max))
@@ -64,9 +64,10 @@ def standardize(images: jax.Array) -> jax.Array:
     _check(images)
     axes = (1, 2, 3)
     centred = images - jnp.mean(images, axes, keepdims=True)
-    deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axes, keepdims=True))
-    least = (images.size // max(len(images), 1)) ** -0.5
-    return centred / jnp.maximum(deviation, jnp.asarray(least, images.dtype))
+    variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
+    least = 1 / (images.shape[1] * images.shape[2] * images.shape[3])
+    # The larger one before the root, whose slope at 0 is infinite.
+    return centred / jnp.sqrt(jnp.maximum(variance, jnp.asarray(least, images.dtype)))
 
 
 def threshold(images: jax.Array, value: float | jax.Array) -> jax.Array:
@@ -137,7 +138,7 @@ def _otsu(images: jax.Array) -> jax.Array:
         width = jnp.where(most > least, most - least, 1) / _BINS
         bins = jnp.clip(jnp.floor((values - least) / width), 0, _BINS - 1).astype(jnp.int32)
         found = least[:, 0] + (jax.vmap(_otsu_bin)(bins) + 1) * width[:, 0]
-    return found.reshape(len(images), 1, 1, -1).astype(images.dtype)
+    return found.reshape(len(images), 1, 1, images.shape[-1]).astype(images.dtype)
 
 
 def _otsu_bin(bins: jax.Array) -> jax.Array:

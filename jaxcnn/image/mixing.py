@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxcnn import shapes
 from jaxcnn.image.draws import row_keys
 from jaxcnn.image.pixels import check_images
 
@@ -42,6 +43,7 @@ def mixup(
       Zhang et al. 2018, "mixup: beyond empirical risk minimization".
     """
     _check(images, labels, alpha)
+    shapes.check_floating(images, "images")
     return _mixup(row_keys(key, len(images)), images, labels, alpha)
 
 
@@ -118,7 +120,7 @@ def _check(images: jax.Array, labels: jax.Array, alpha: float) -> None:
         raise ValueError(
             f"labels must be floating point, got {labels.dtype}; jax.nn.one_hot makes them"
         )
-    if not 0 < alpha < float("inf"):
+    if not isinstance(alpha, jax.Array) and not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be > 0, got {alpha!r}")
 
 

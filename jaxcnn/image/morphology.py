@@ -156,7 +156,8 @@ def median_blur(
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8, without NaN.
-      window: its side, or (height, width), odd.
+      window: its side, or (height, width), odd. The compiled program compares each neighbour, so
+        it is meant for up to some 100 of them.
       border: what lies outside (see `jaxcnn.image.pad`).
       value: what lies outside for ``"constant"``.
 
@@ -189,7 +190,7 @@ def _median(
         padded = padded.astype(jnp.float32)  # exact, and a processor compares it faster
     # XLA for CPU makes one loop over vectors of this: rows of plain numbers, from memory and to it,
     # and all neighbours are cut out at the start. In any other form it takes five times as long.
-    flat = computed_once(padded.reshape(len(padded), rows + height - 1, -1))
+    flat = computed_once(padded.reshape(*padded.shape[:2], padded.shape[2] * channels))
     places = [slice(j * channels, (j + columns) * channels) for j in range(width)]
     lists = [_sorted([flat[:, i : i + rows, place] for i in range(height)]) for place in places]
     # What only the other ranks need is never computed: XLA drops it.

@@ -81,7 +81,7 @@ def rand_augment(
     """
     _check(images)
     (operations,) = shapes.ints(operations, 1, "operations")
-    if not 0 <= magnitude <= 1:
+    if not isinstance(magnitude, jax.Array) and not 0 <= magnitude <= 1:
         raise ValueError(f"magnitude must be in [0, 1], got {magnitude!r}")
     keys = row_keys(key, len(images))
     for number in range(operations):

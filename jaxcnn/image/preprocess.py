@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import shapes
+from jaxcnn.image.color import to_grayscale
+from jaxcnn.image.resize import center_crop, resize
 
 
 def to_float(images: jax.Array | np.ndarray) -> jax.Array:
@@ -69,7 +71,8 @@ class Preprocess:
     """What a network expects of its images.
 
     Called on raw images it does all of it: ``preprocess(images)`` is
-    ``preprocess.normalize(preprocess.to_float(images))``. Training puts augmentation in between.
+    ``preprocess.normalize(preprocess.to_float(images))``. Training puts augmentation in between,
+    and images of another size come after ``preprocess.fit(images)``.
 
     Attributes:
       size: (height, width) in pixels; files are cropped and resized to it.
@@ -113,6 +116,26 @@ class Preprocess:
     def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
         """Raw images ``[B, *size, C]`` as the network sees them, float32."""
         return self.normalize(self.to_float(images))
+
+    def fit(self, images: jax.Array) -> jax.Array:
+        """Raw images ``[B, H, W, 1 or 3]`` of any size, brought to this one as files are.
+
+        The largest part in the middle with the target's shape is resized with an antialiased
+        bilinear filter and made grey or RGB. The part is of whole pixels, and nothing outside of it
+        is looked at, where Pillow's filter reaches beyond it.
+
+        Raises:
+          ValueError: if the channels cannot be had.
+        """
+        wanted = self.channels
+        if images.shape[-1] != wanted and (images.shape[-1], wanted) not in ((1, 3), (3, 1)):
+            raise ValueError(f"images must have 1 or 3 channels for {wanted}, got {images.shape}")
+        scale = min(have / want for have, want in zip(images.shape[1:3], self.size, strict=True))
+        part = tuple(max(1, round(count * scale)) for count in self.size)
+        images = resize(center_crop(images, part), self.size)
+        if images.shape[-1] > wanted:
+            return to_grayscale(images)
+        return jnp.broadcast_to(images, (*images.shape[:3], wanted))
 
     def to_float(self, images: jax.Array | np.ndarray) -> jax.Array:
         """Raw images as float32 in [0, 1], after a check of their shape."""

@@ -35,13 +35,14 @@ def random_flip_left_right(
       The shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``probability`` is out of range.
+      ValueError: if an argument is not as described.
 
     Example:
       >>> images = jnp.arange(6.0).reshape(2, 1, 3, 1)
       >>> random_flip_left_right(jax.random.key(0), images, probability=1.0).ravel().tolist()
       [2.0, 1.0, 0.0, 5.0, 4.0, 3.0]
     """
+    check_images(images, any_dtype=True)
     flipped = chances(key, len(images), probability)
     return jnp.where(flipped, flip_left_right(images), images)
 
@@ -60,13 +61,14 @@ def random_flip_up_down(
       The shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``probability`` is out of range.
+      ValueError: if an argument is not as described.
 
     Example:
       >>> images = jnp.arange(3.0).reshape(1, 3, 1, 1)
       >>> random_flip_up_down(jax.random.key(0), images, probability=1.0).ravel().tolist()
       [2.0, 1.0, 0.0]
     """
+    check_images(images, any_dtype=True)
     flipped = chances(key, len(images), probability)
     return jnp.where(flipped, flip_up_down(images), images)
 
@@ -122,7 +124,7 @@ def draw_affine(
       rows: number of matrices.
       size: (height, width) of the images.
       max_angle: degrees either way.
-      max_shear: degrees either way.
+      max_shear: degrees either way, at most 89.
       scale: smallest and largest factor, > 0, equally likely on a logarithmic scale.
       max_shift: share of the height and width either way: a number, or (down, right).
 
@@ -141,7 +143,9 @@ def draw_affine(
     down, right = (
         extent(share, "max_shift") * count for share, count in zip(shares, size, strict=True)
     )
-    most = np.array([extent(max_angle, "max_angle"), extent(max_shear, "max_shear"), down, right])
+    most = np.array(
+        [extent(max_angle, "max_angle"), extent(max_shear, "max_shear", most=89), down, right]
+    )
     bounds = np.append(-most, math.log(low)), np.append(most, math.log(high))
     angles, shears, down, right, logs = jnp.moveaxis(uniform(key, rows, *bounds), 1, 0)
     return affine_matrix(
@@ -167,7 +171,7 @@ def random_affine(
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
       max_angle: degrees either way.
-      max_shear: degrees either way.
+      max_shear: degrees either way, at most 89.
       scale: smallest and largest factor, > 0, equally likely on a logarithmic scale.
       max_shift: share of the height and width either way: a number, or (down, right).
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.

@@ -218,6 +218,11 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
         empty = jnp.zeros((count + 1, *values.shape[1:]), values.dtype)
         return empty.at[bins].add(values, mode="drop")
 
+    def mean(values: jax.Array) -> jax.Array:
+        """Measured from a first one, for the digits that a long sum loses."""
+        first = total(values) / pixels
+        return first + total(values - first.at[bins].get(mode="clip")) / pixels
+
     def ends(values: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
         first = jnp.full(count + 1, size).at[bins].min(values, mode="drop")
         last = jnp.full(count + 1, -1).at[bins].max(values, mode="drop")
@@ -226,7 +231,7 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
     area = total(jnp.ones_like(bins))
     pixels = jnp.maximum(area, 1).astype(jnp.float32)[:, None]
     places = jnp.stack([rows, columns], -1).astype(jnp.float32)
-    centroid = total(places) / pixels
+    centroid = mean(places)
     # Second moments about the centroid itself, for their digits.
     offsets = places - centroid.at[bins].get(mode="clip")
     products = jnp.stack([offsets[:, 0] ** 2, offsets[:, 1] ** 2, offsets[:, 0] * offsets[:, 1]], 1)
@@ -237,7 +242,7 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
         area=area,
         box=jnp.stack([top, left, bottom, right], -1),
         centroid=centroid,
-        mean_intensity=total(image.reshape(labels.size, image.shape[-1])) / pixels,
+        mean_intensity=mean(image.reshape(labels.size, image.shape[-1])),
         perimeter=total(_border_lengths(labels).ravel()),
         eccentricity=_eccentricity(total(products) / pixels),
     )

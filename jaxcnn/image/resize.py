@@ -30,7 +30,7 @@ def resize(
     """Resize images to a size, or by factors as in the deck's ``cv2.resize(img, (0, 0), fx=0.1)``.
 
     Args:
-      images: ``[B, H, W, C]``, floating point or uint8.
+      images: ``[B, H, W, C]``, floating point or uint8; of any dtype for ``"nearest"``.
       size: (height, width), or one number for both.
       fx: factor of the width in place of ``size``; the result is rounded and at least a pixel.
       fy: factor of the height in place of ``size``; each is the other where it is missing.
@@ -51,6 +51,7 @@ def resize(
     Reference:
       Pillow's ``Image.resize``, which always widens the kernel; OpenCV's ``INTER_AREA``.
     """
+    check_images(images, any_dtype=method == "nearest")
     height, width = _size(images, size, fx, fy)
     if method == "area":
         rows, columns = _overlaps(images.shape[1], height), _overlaps(images.shape[2], width)
@@ -106,7 +107,7 @@ def resize_with_pad(
     Reference:
       TensorFlow's ``resize_with_pad``.
     """
-    check_images(images)
+    check_images(images, any_dtype=method == "nearest")
     sizes = shapes.ints(size, 2, "size")
     factor = min(new / old for new, old in zip(sizes, images.shape[1:3], strict=True))
     inner = [max(1, round(old * factor)) for old in images.shape[1:3]]
@@ -171,17 +172,15 @@ def crop_to_square(images: jax.Array) -> jax.Array:
 def _size(
     images: jax.Array, size: shapes.IntOrInts | None, fx: float | None, fy: float | None
 ) -> tuple[int, ...]:
-    check_images(images)
     if (size is None) == (fx is None and fy is None):
         raise ValueError(f"either size or fx and fy must be given, got {size!r}, {fx!r}, {fy!r}")
     if size is not None:
         return shapes.ints(size, 2, "size")
-    factors = (fx if fy is None else fy, fy if fx is None else fx)
-    for name, factor in zip(("fy", "fx"), factors, strict=True):
-        if factor is None or not 0 < factor < np.inf:
+    for name, factor in (("fx", fx), ("fy", fy)):
+        if factor is not None and not 0 < factor < np.inf:
             raise ValueError(f"{name} must be > 0, got {factor!r}")
-    pairs = zip(images.shape[1:3], factors, strict=True)
-    return tuple(max(1, round(count * float(factor or 0))) for count, factor in pairs)
+    pairs = zip(images.shape[1:3], (fy or fx, fx or fy), strict=True)
+    return tuple(max(1, round(count * float(factor or 1))) for count, factor in pairs)
 
 
 def _nearest(old: int, new: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def whiten(images: jax.Array | np.ndarray, whitening: Whitening) -> jax.Array:
         shape = ", ".join(map(str, whitening.mean.shape))
         raise ValueError(f"images must be [B, {shape}], got shape {images.shape}")
     centred = to_float(images) - whitening.mean[None]
-    flat = centred.reshape(len(images), -1)
+    flat = centred.reshape(len(images), len(whitening.matrix))
     return jnp.dot(flat, whitening.matrix, precision="highest").reshape(images.shape)
 
 
@@ -114,4 +114,6 @@ def _flat(images: np.ndarray | jax.Array) -> np.ndarray:
         return values / 255
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"images must be uint8 or floating point, got {values.dtype}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"images must be finite, got {np.sum(~np.isfinite(values))} that are not")
     return values.astype(np.float64)

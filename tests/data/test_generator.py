@@ -181,6 +181,7 @@ def test_a_function_of_ones_own_sees_each_image():
 
     generator = ImageDataGenerator(preprocessing_function=invert, rescale=1 / 255)
     (images,) = generator.flow(IMAGES[:4], shuffle=False).epoch(0)
+    assert len(shapes) == 4, "what fills the batch up is no image"
     np.testing.assert_allclose(images, (255 - IMAGES[:4]) / 255, rtol=1e-5)
     assert set(shapes) == {(np.ndarray, (9, 9, 3))}
 
@@ -204,7 +205,10 @@ def test_transforms_compile_once():
     [
         ({"rotation_range": -1}, "rotation_range must be finite, >= 0, got -1"),
         ({"rotation_range": float("nan")}, "rotation_range must be finite, >= 0, got nan"),
-        ({"width_shift_range": [1, -2]}, "width_shift_range must be finite, >= 0, got -2"),
+        (
+            {"width_shift_range": [1, float("nan")]},
+            "width_shift_range must be finite, >= 0, got nan",
+        ),
         ({"height_shift_range": -0.5}, "height_shift_range must be finite, >= 0, got -0.5"),
         ({"shear_range": float("inf")}, "shear_range must be finite"),
         ({"zoom_range": (2.0, 1.0)}, r"zoom_range must be \(low, high\) > 0, got \(2.0, 1.0\)"),
@@ -228,6 +232,8 @@ def test_bad_options(options, message):
         (lambda g: g.flow(IMAGES[0]), r"x must be images \[N, H, W, C\] of numbers"),
         (lambda g: g.flow(np.zeros((0, 3, 3, 1))), r"x must be images .* not empty"),
         (lambda g: g.flow(np.full((2, 2, 2, 1), "a")), "x must be images .* of numbers"),
+        (lambda g: g.flow(IMAGES * np.nan), "x must be finite, got"),
+        (lambda g: g.standardize(IMAGES[0, 0]), r"x must be images \[N, H, W, C\]"),
         (lambda g: g.flow(IMAGES, LABELS[:-1]), "y must be as long as x, 23, got 22"),
         (lambda g: g.flow(IMAGES, sample_weight=LABELS), "sample_weight needs y"),
         (lambda g: g.flow(IMAGES, subset="test"), "subset must be training, validation or None"),
@@ -253,3 +259,22 @@ def test_statistics_that_were_not_fitted(option):
     for call in (generator.standardize, generator.flow):
         with pytest.raises(ValueError, match=r"needs the data's statistics: call fit\(x\) first"):
             call(jnp.asarray(IMAGES))
+
+
+def test_other_shapes_than_the_fitted_ones():
+    generator = ImageDataGenerator(featurewise_center=True)
+    generator.fit(IMAGES)
+    with pytest.raises(ValueError, match="x must have 3 channels, got shape"):
+        generator.standardize(IMAGES[..., :1])
+    generator = ImageDataGenerator(zca_whitening=True)
+    generator.fit(IMAGES)
+    with pytest.raises(ValueError, match="x must have 243 values an image, got shape"):
+        generator.standardize(IMAGES[:, 1:])
+
+
+def test_signs_in_a_list_of_shifts_do_not_matter():
+    one, other = (ImageDataGenerator(width_shift_range=list_) for list_ in ([-3, 3, 1], [3, 3, 1]))
+    for seed in range(5):
+        assert one.get_random_transform((9, 9, 1), seed) == other.get_random_transform(
+            (9, 9, 1), seed
+        )

@@ -87,6 +87,18 @@ BAD = {
     "ratio must be (low, high) > 0, got (0, 1)": (
         lambda k: image.random_erasing(k, IMAGES, ratio=(0, 1))
     ),
+    "images must be [B, H, W, C] with no empty image": (
+        lambda k: image.random_flip_up_down(k, IMAGES[0])
+    ),
+    "images must be [B, H, W, C] with no empty image, got": (
+        lambda k: image.random_flip_left_right(k, IMAGES[0])
+    ),
+    "key must be of jax.random.key, got uint32 of shape (2,)": (
+        lambda k: image.random_flip_left_right(jax.random.key_data(k), IMAGES)
+    ),
+    "max_shear must be finite, >= 0 and <= 89, got 90": (
+        lambda k: image.random_affine(k, IMAGES, max_shear=90)
+    ),
     "key must be one key or 2 keys, got shape (3,)": (
         lambda k: image.random_flip_left_right(jax.random.split(k, 3), IMAGES)
     ),
@@ -98,3 +110,11 @@ def test_bad_input(message, key):
     with pytest.raises(ValueError) as error:
         BAD[message](key)
     assert str(error.value).startswith(message)
+
+
+def test_values_that_are_no_bytes_are_rounded(key):
+    bytes_ = jnp.zeros((1, 3, 3, 1), jnp.uint8)
+    blank = image.random_erasing(key, bytes_, probability=1.0, area=(1, 1), value=127.6)
+    assert blank.max() == 128
+    edges = [image.pad(bytes_, 1, border="constant", value=v)[0, 0, 0, 0] for v in (300, -1, 9.6)]
+    assert list(map(int, edges)) == [255, 0, 10]

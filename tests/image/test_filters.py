@@ -202,3 +202,17 @@ def test_bad_input(message):
     with pytest.raises(ValueError) as error:
         BAD[message]()
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: image.gaussian_blur(x, 1.0),
+        lambda x: image.sobel(x)[0],
+        lambda x: image.median_blur(x, 3),
+        lambda x: image.filter2d(x, np.ones((3, 3))),
+        lambda x: image.threshold(x, image.otsu(x)),
+    ],
+)
+def test_no_images(function):
+    assert function(jnp.zeros((0, 5, 4, 3))).shape == (0, 5, 4, 3)

@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,3 +97,8 @@ def test_bad_input(message):
     with pytest.raises(ValueError) as error:
         BAD[message]()
     assert str(error.value).startswith(message)
+
+
+def test_the_slope_of_an_even_image_is_finite():
+    slope = jax.grad(lambda x: jnp.sum(image.standardize(x) ** 2))(jnp.full((1, 4, 4, 1), 0.3))
+    assert np.isfinite(slope).all()

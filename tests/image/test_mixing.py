@@ -65,6 +65,9 @@ BAD = {
     "labels must be floating point, got int32": (
         lambda k: image.mixup(k, IMAGES, LABELS.astype(np.int32))
     ),
+    "images must be floating point, got uint8": (
+        lambda k: image.mixup(k, IMAGES.astype(np.uint8), LABELS)
+    ),
     "alpha must be > 0, got 0": lambda k: image.cutmix(k, IMAGES, LABELS, alpha=0),
     "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": (
         lambda k: image.mixup(k, IMAGES[0], LABELS)
@@ -77,3 +80,11 @@ def test_bad_input(message, key):
     with pytest.raises(ValueError) as error:
         BAD[message](key)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("mix", [image.mixup, image.cutmix])
+def test_one_program_for_every_alpha(mix, key):
+    function = jax.jit(lambda alpha: mix(key, IMAGES, LABELS, alpha=alpha)[1])
+    targets = [function(alpha) for alpha in (0.1, 5.0)]
+    assert function._cache_size() == 1
+    assert not np.array_equal(*targets)

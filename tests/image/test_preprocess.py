@@ -7,11 +7,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxcnn import image
+from jaxcnn import data, image
 
 BYTES = np.arange(256, dtype=np.uint8)
 WAYS = {"eager": lambda function: function, "jit": jax.jit}
@@ -187,3 +188,28 @@ def test_the_way_through_json(preprocess):
     again = image.Preprocess(**json.loads(text))
     assert again == preprocess
     assert json.dumps(dataclasses.asdict(again)) == text
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(40, 61, 3), (90, 33, 3), (20, 20, 3)])
+def test_fit_is_what_files_go_through(shape, channels, tmp_path):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, shape, np.uint8)
+    path = tmp_path / "picture.png"
+    PIL.Image.fromarray(coarse).save(path)
+    preprocess = image.Preprocess(size=(20, 20), channels=channels)
+    found = preprocess.fit(jnp.asarray(coarse)[None])
+    assert found.shape == (1, 20, 20, channels) and found.dtype == jnp.uint8
+    if (shape[0] - shape[1]) % 2 == 0:  # else Pillow cuts through a pixel
+        expected = data.decode_image(path, size=(20, 20), channels=channels)
+        assert np.abs(np.asarray(found[0], int) - expected).max() <= 2
+
+
+def test_fit_repeats_grey_and_refuses_other_channels():
+    preprocess = image.Preprocess(size=(4, 4), channels=3)
+    grey = jnp.arange(16, dtype=jnp.uint8).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(preprocess.fit(grey), jnp.broadcast_to(grey, (1, 4, 4, 3)))
+    with pytest.raises(
+        ValueError, match=r"images must have 1 or 3 channels for 3, got \(1, 4, 4, 2"
+    ):
+        preprocess.fit(grey.repeat(2, -1))

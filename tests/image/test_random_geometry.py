@@ -97,7 +97,7 @@ BAD = {
     "max_angle must be finite, >= 0, got -5": (
         lambda k: image.random_rotation(k, IMAGES, max_angle=-5)
     ),
-    "max_shear must be finite, >= 0, got inf": (
+    "max_shear must be finite, >= 0 and <= 89, got inf": (
         lambda k: image.random_affine(k, IMAGES, max_shear=float("inf"))
     ),
     "scale must be (low, high) > 0, got (0, 1)": (
