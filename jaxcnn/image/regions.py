@@ -219,9 +219,11 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
         return empty.at[bins].add(values, mode="drop")
 
     def mean(values: jax.Array) -> jax.Array:
-        """Measured from a first one, for the digits that a long sum loses."""
-        first = total(values) / pixels
-        return first + total(values - first.at[bins].get(mode="clip")) / pixels
+        """Each time measured from the last one, for the digits that a long sum loses."""
+        found = total(values) / pixels
+        for _ in range(2):
+            found += total(values - found.at[bins].get(mode="clip")) / pixels
+        return found
 
     def ends(values: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
         first = jnp.full(count + 1, size).at[bins].min(values, mode="drop")
