@@ -152,5 +152,5 @@ def test_bad_input(message):
 def test_large_components_keep_their_digits():
     components = image.connected_components(jnp.ones((1, 1024, 1024), bool))
     found = image.region_properties(components, jnp.full((1, 1024, 1024, 1), 0.1), max_count=1)
-    np.testing.assert_allclose(found.mean_intensity, 0.1, rtol=1e-5)
-    np.testing.assert_allclose(found.centroid, 511.5, rtol=1e-5)
+    np.testing.assert_allclose(found.mean_intensity, 0.1, rtol=1e-4)
+    np.testing.assert_allclose(found.centroid, 511.5, rtol=1e-6)
