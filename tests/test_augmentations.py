@@ -129,6 +129,7 @@ def test_the_picture_shows_what_training_sees():
     assert not reports.augmentation_figures(None, source, preprocess, ROOT)
 
 
+@pytest.mark.slow
 def test_mixing_draws_from_numbers_of_its_own():
     batch = batch_of(range(32))
     found = augmented(("flip", "shift", "affine", "cutmix"), batch)

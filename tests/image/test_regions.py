@@ -149,6 +149,7 @@ def test_bad_input(message):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_large_components_keep_their_digits():
     components = image.connected_components(jnp.ones((1, 1024, 1024), bool))
     found = image.region_properties(components, jnp.full((1, 1024, 1024, 1), 0.1), max_count=1)
