@@ -43,6 +43,16 @@ def test_the_first_two_commands_are_those_that_ci_calls():
 
 @pytest.mark.parametrize("path", ["README.md", "experiments/README.md"])
 def test_links_lead_somewhere(path):
-    folder = (ROOT / path).parent
     for target in re.findall(r"\]\(([^)]+)\)", (ROOT / path).read_text()):
-        assert target.startswith("http") or (folder / target).exists(), target
+        if target.startswith("http"):
+            continue
+        file, _, section = target.partition("#")
+        page = (ROOT / path).parent / file if file else ROOT / path
+        assert page.exists(), target
+        assert not section or section in _sections(page), target
+
+
+def _sections(page: Path) -> set[str]:
+    """The names by which a Markdown page's headings are linked to."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
