@@ -155,7 +155,7 @@ def _garments() -> tuple[Arrays, np.ndarray]:
     arrays: Arrays = {}
     for split in data.SPLITS:
         source = data.load("fashion_mnist_slice", split=split)
-        arrays |= {f"{split}_images": source.images.copy(), f"{split}_labels": source.labels}
+        arrays |= {f"{split}_images": source.images[:].copy(), f"{split}_labels": source.labels}
     return arrays, np.array(source.classes)
 
 

@@ -21,8 +21,8 @@ import tyro
 
 from jaxcnn import runs, shapes, sweeps
 from jaxcnn import train as training
-from jaxcnn.commands import COMMANDS, FindLearningRate, Train, recipe
-from jaxcnn.experiment import RECIPES, Experiment
+from jaxcnn.commands import COMMANDS, FindLearningRate, Train
+from jaxcnn.experiment import RECIPES, Experiment, recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ import optax
 
 from jaxcnn import data, image, models, regularizers, train
 from jaxcnn.augmentations import make_augment, make_views
+from jaxcnn.examples import Splits, load_splits, make_preprocess
 from jaxcnn.experiment import Experiment
 from jaxcnn.model_files import model_from_file
 from jaxcnn.parameters import select
@@ -67,6 +68,7 @@ class Assembly(NamedTuple):
     """All parts of an experiment, checked against each other; nothing is compiled yet."""
 
     network: Network
+    splits: Splits
     train: data.Batches
     validation: data.Batches | None
     train_step: Any
@@ -79,10 +81,13 @@ def assemble(experiment: Experiment) -> Assembly:
     Raises:
       ValueError: if they do not, or a name is unknown, or a model of the user's own fails.
     """
-    training, validation = split_training(experiment)
+    splits = load_splits(experiment)
+    training, validation, test = splits
     make_task(experiment, {}).check(training.labels, training.classes)
-    _check_test_split(experiment, training)
-    batches = data.batches(training, experiment.batch_size, seed=experiment.seed)
+    _check_test_split(experiment, training, test)
+    batches = data.batches(
+        training, experiment.batch_size, seed=experiment.seed, balanced=experiment.balanced
+    )
     settings = _task_settings(experiment, training)
     network, state = make_network(
         experiment,
@@ -95,24 +100,15 @@ def assemble(experiment: Experiment) -> Assembly:
     train_step = make_train_step(experiment, network)
     with _model_errors(experiment):
         # A network may fail in training mode alone.
-        jax.eval_shape(train_step, state, next(iter(batches)))
+        jax.eval_shape(train_step, state, batches.shapes())
     return Assembly(
         network=network,
+        splits=splits,
         train=batches,
         validation=data.batches(validation, experiment.batch_size) if len(validation) else None,
         train_step=train_step,
         eval_step=make_eval_step(experiment, network),
     )
-
-
-def split_training(experiment: Experiment) -> tuple[data.ArraySource, data.ArraySource]:
-    """The examples to train on, and those held out for validation (which may be none)."""
-    source = data.load(experiment.data, split="train", data_dir=experiment.data_dir)
-    if experiment.folds is None:
-        return data.hold_out(source, experiment.validation_fraction)
-    if experiment.fold is None:
-        raise ValueError(f"fold must be from 0 to {experiment.folds - 1} in a single run, got None")
-    return data.take_fold(source, experiment.folds, experiment.fold)
 
 
 def make_network(
@@ -254,31 +250,6 @@ def make_optimizer(
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
 
 
-def make_preprocess(source: data.ArraySource, normalization: str) -> image.Preprocess:
-    """What a network trained on ``source`` expects of its images."""
-    *size, channels = source.images.shape[1:]
-    if len(size) != 2:
-        raise ValueError(
-            f"data must hold images [N, H, W, C] for an experiment, got shape {source.images.shape}"
-        )
-    mean, std = np.zeros(channels), np.ones(channels)
-    if normalization == "symmetric":
-        mean, std = mean + 0.5, std * 0.5
-    elif normalization == "standardize":
-        scale = 255 if source.images.dtype == np.uint8 else 1
-        axes = tuple(range(source.images.ndim - 1))
-        mean = source.images.mean(axes, dtype=np.float64) / scale
-        std = source.images.std(axes, dtype=np.float64) / scale
-        if not std.all():
-            raise ValueError(
-                f"normalization standardize needs channels that vary, got deviations {std.tolist()}"
-            )
-    height, width = size
-    return image.Preprocess(
-        size=(height, width), channels=channels, mean=tuple(mean.tolist()), std=tuple(std.tolist())
-    )
-
-
 def _make_schedule(experiment: Experiment, steps_per_epoch: int) -> optax.Schedule:
     peak = experiment.learning_rate
     warmup = round(experiment.warmup_epochs * steps_per_epoch)
@@ -296,9 +267,10 @@ def _make_schedule(experiment: Experiment, steps_per_epoch: int) -> optax.Schedu
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
 
 
-def _check_test_split(experiment: Experiment, training: data.ArraySource) -> None:
+def _check_test_split(
+    experiment: Experiment, training: data.ArraySource, test: data.ArraySource
+) -> None:
     """What could not be measured in the end is refused at the start."""
-    test = data.load(experiment.data, split="test", data_dir=experiment.data_dir)
     make_task(experiment, {}).check(test.labels, test.classes)
     for name, given, expected in (
         ("classes", test.classes, training.classes),

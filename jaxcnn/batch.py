@@ -1,7 +1,7 @@
 """What travels from the data to the step: one batch of examples."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -30,10 +30,11 @@ class Batch(NamedTuple):
     epoch: Any
 
 
-def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Iterator[Arrays]:
+def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Generator[Arrays, None, None]:
     """Send batches, or other trees of arrays, to the device ``depth`` ahead of their use.
 
-    The transfer is asynchronous, so the next batch is gathered while the device works.
+    The transfer is asynchronous, so the next batch is gathered while the device works. Closing
+    this iterator closes ``batches`` too, if that can be closed.
 
     Example:
       >>> from jaxcnn import data
@@ -42,8 +43,13 @@ def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Iterator[Arrays]:
       (32, 28, 28, 1)
     """
     waiting: collections.deque[Arrays] = collections.deque()
-    for batch in batches:
-        waiting.append(jax.device_put(batch))
-        if len(waiting) > depth:
-            yield waiting.popleft()
-    yield from waiting
+    iterator = iter(batches)
+    try:
+        for batch in iterator:
+            waiting.append(jax.device_put(batch))
+            if len(waiting) > depth:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()  # it may have threads

@@ -15,7 +15,9 @@ from jaxcnn import assembly, data, inspection, models, plots, reports, runs, swe
 from jaxcnn import train as training
 from jaxcnn.augmentations import make_augment
 from jaxcnn.benchmark import benchmark
-from jaxcnn.experiment import RECIPES, Experiment
+from jaxcnn.data_reports import data_report, report_lines, write_contact_sheet
+from jaxcnn.examples import load_split
+from jaxcnn.experiment import Experiment
 
 _Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
@@ -138,14 +140,16 @@ class Evaluate:
     def __call__(self) -> None:
         """Print the metrics."""
         trained = runs.open_run(self.run, model=self.model)
-        source = runs.load_split(trained.experiment, self.split)
+        source = load_split(trained.experiment, self.split)
         step = assembly.make_eval_step(trained.experiment, trained.network)
         batches = data.batches(source, trained.experiment.batch_size)
         values = training.evaluate(
             step, trained.state, batches, overall=trained.network.task.overall
         )
+        if bad := len(source.bad):
+            print(f"{bad:,} images that cannot be read were left out")
         for name, value in values.items():
-            print(f"{self.split} {name}: {value:.4f} ({len(source):,} images)")
+            print(f"{self.split} {name}: {value:.4f} ({len(source) - bad:,} images)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +220,7 @@ class Inspect:
         figures: dict[str, Any] = {}
         augment = make_augment(trained.experiment, len(network.classes))
         if self.image is None or augment is not None:
-            examples = runs.load_split(trained.experiment, "train")
+            examples = load_split(trained.experiment, "train")
             picture = examples.images[0]
             figures |= reports.augmentation_figures(
                 augment, examples, network.preprocess, trained.state.key
@@ -254,7 +258,8 @@ class Prepare:
     """Write a data set to disk in TFDS's format, checked against the official sums."""
 
     name: tyro.conf.Positional[str]
-    """Data set: fashion_mnist."""
+    """Data set: mnist, fashion_mnist, kmnist, emnist/balanced, cifar10, cifar100, caltech101,
+    caltech256, corel1000, imagenet2012; others by TFDS itself, which needs TensorFlow."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Folder with the official files; by default they are downloaded."""
     data_dir: Path | None = None
@@ -264,6 +269,41 @@ class Prepare:
         """Write it, and say where."""
         folder = data.prepare(self.name, source=self.source, data_dir=self.data_dir)
         print(f"prepared: {folder}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Look at a data set before training on it: report PATH."""
+
+    action: tyro.conf.Positional[Literal["report"]]
+    """report: classes, sizes, copies, unreadable files, statistics, a contact sheet."""
+    data: tyro.conf.Positional[str]
+    """Name of a data set, or a folder, archive, table or .npz file, as for jaxcnn train."""
+    data_dir: Path | None = None
+    """Folder of prepared data sets; by default TFDS's own."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that images are brought to; by default their own, or 64 64 for files."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey or 3 for colours."""
+    workdir: Path | None = None
+    """Folder for report.json and the picture, new or empty; by default runs/<data>-report."""
+
+    def __call__(self) -> None:
+        """Print it, and write it down."""
+        runs.check_free(self.workdir)
+        splits = data.load_splits(
+            self.data,
+            data_dir=self.data_dir,
+            size=self.image_size,
+            channels=self.channels,
+            on_bad="skip",
+        )
+        report = data_report(splits)
+        folder = runs.new_folder(self.workdir, f"{Path(self.data).stem}-report")
+        runs.write_json(folder / "report.json", report)
+        write_contact_sheet(folder / "contact_sheet.png", splits["train"])
+        print("\n".join(report_lines(report)))
+        print(f"report and contact sheet: {folder}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,21 +358,9 @@ COMMANDS: dict[str, Any] = {
     "predict": Predict,
     "inspect": Inspect,
     "prepare": Prepare,
+    "data": Data,
     "benchmark": Benchmark,
 }
-
-
-def recipe(name: str, *, task: str | None = None) -> Experiment:
-    """The experiment that a preset describes; smoothing is left out of a regression.
-
-    Example:
-      >>> recipe("modern").label_smoothing
-      0.1
-    """
-    values = dict(RECIPES[name])
-    if task == "regression":
-        values.pop("label_smoothing", None)
-    return Experiment(**values)
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

@@ -30,13 +30,29 @@ class Experiment:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type that the network computes in; parameters, statistics, outputs and loss stay float32."""
     data: str = "fashion_mnist_slice"
-    """Data set: fashion_mnist_slice (ships with the package), fashion_mnist, or FILE.npz."""
+    """Data set: fashion_mnist_slice (ships with the package); a prepared one by name, such as
+    cifar10; a folder, zip or tar of images, class by class; a table of them (CSV, JSON lines); or
+    FILE.npz."""
     data_dir: str | None = None
     """Folder of prepared data sets; by default TFDS's own."""
+    image_size: tuple[int, ...] | None = None
+    """Height and width that images are brought to; by default their own, or 64 64 for files."""
+    channels: int | None = None
+    """1 for grey or 3 for colours; by default those of the data, or 3 for files."""
+    on_bad_example: Literal["raise", "skip"] = "raise"
+    """An image that cannot be read: stop and name it, or leave it out and list it in the run's
+    bad_examples.jsonl."""
+    test_fraction: float = 0.2
+    """Share of each class that is measured on at the end, if the data has no test split."""
     normalization: Literal["unit", "symmetric", "standardize"] = "unit"
     """Pixels as [0, 1], as [-1, 1], or with the training part's mean 0 and deviation 1."""
     validation_fraction: float = 0.1
-    """Share of the training split held out for validation; 0 for none."""
+    """Share of the training split held out for validation, unless the data has a validation split;
+    0 for none."""
+    stratified: bool = False
+    """Hold out that share of every class."""
+    balanced: bool = False
+    """Show every class equally often, examples of rare ones several times in an epoch."""
     folds: int | None = None
     """Cross-validation: split the training examples in this many parts ..."""
     fold: int | None = None
@@ -171,6 +187,19 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 """Presets by name: what differs from the defaults."""
 
 
+def recipe(name: str, *, task: str | None = None) -> Experiment:
+    """The experiment that a preset describes; smoothing is left out of a regression.
+
+    Example:
+      >>> recipe("modern").label_smoothing
+      0.1
+    """
+    values = dict(RECIPES[name])
+    if task == "regression":
+        values.pop("label_smoothing", None)
+    return Experiment(**values)
+
+
 def _is_probability(value: float) -> bool:
     return 0 <= value < 1
 
@@ -186,6 +215,12 @@ def _is_positive(value: float) -> bool:
 _HINTS = typing.get_type_hints(Experiment)
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "validation_fraction": (_is_probability, "in [0, 1)"),
+    "test_fraction": (_is_probability, "in [0, 1)"),
+    "image_size": (
+        lambda value: len(value) == 2 and min(value) >= 1,
+        "a height and a width >= 1",
+    ),
+    "channels": (lambda value: value in (1, 3), "1 or 3"),
     "folds": (lambda value: value >= 2, ">= 2"),
     "input_noise": (_is_size, "finite and >= 0"),
     "label_smoothing": (_is_probability, "in [0, 1)"),
@@ -228,6 +263,16 @@ _RELATIONS: tuple[tuple[str, Callable[[Experiment], bool], str], ...] = (
         "fold",
         lambda e: e.fold is None or (e.folds is not None and 0 <= e.fold < e.folds),
         "from 0 to folds - 1, with folds given",
+    ),
+    (
+        "stratified",
+        lambda e: not e.stratified or (e.folds is None and e.task in ("multi_class", "binary")),
+        "left out with folds, and unless the task is multi_class or binary",
+    ),
+    (
+        "balanced",
+        lambda e: not e.balanced or e.task in ("multi_class", "binary"),
+        "left out unless the task is multi_class or binary",
     ),
     (
         "label_smoothing",

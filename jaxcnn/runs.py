@@ -1,7 +1,8 @@
 """A run: training in a folder of its own, and everything read back from that folder.
 
 ``config.json`` (the experiment), ``metrics.jsonl`` (a row per epoch), ``checkpoints/`` (weights,
-optimizer, position), ``result.json`` and ``pictures/`` (once it is finished).
+optimizer, position), ``bad_examples.jsonl`` (if some were skipped), ``result.json`` and
+``pictures/`` (once it is finished).
 """
 
 import contextlib
@@ -18,8 +19,9 @@ import jax
 import rich.console
 
 from jaxcnn import data, plots, reports, train
-from jaxcnn.assembly import Assembly, Network, assemble, from_metadata, split_training
+from jaxcnn.assembly import Assembly, Network, assemble, from_metadata
 from jaxcnn.event_files import EventFiles
+from jaxcnn.examples import fingerprint, with_absolute_data, write_bad_examples
 from jaxcnn.experiment import Experiment
 from jaxcnn.progress import Progress
 
@@ -93,7 +95,7 @@ def run(
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
         start = train.Snapshot(
             parts.network.initial_state(experiment.seed),
-            metadata=parts.network.metadata() | {"data_sha256": _data_sha256(parts)},
+            metadata=parts.network.metadata() | {"data_sha256": fingerprint(parts.splits.train)},
         )
     write_json(folder / "config.json", experiment.to_json())
     if events:
@@ -144,16 +146,6 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
     return Trained(experiment, networks[-1], state, snapshot.history)
 
 
-def load_split(experiment: Experiment, split: str) -> data.ArraySource:
-    """The examples of one split of a run: ``train`` and ``validation`` as it divided them."""
-    if split == "test":
-        return data.load(experiment.data, split="test", data_dir=experiment.data_dir)
-    training, validation = split_training(experiment)
-    if split == "validation" and not len(validation):
-        raise ValueError("this run held out no validation slice (validation_fraction is 0)")
-    return validation if split == "validation" else training
-
-
 def read_config(folder: Path) -> Experiment:
     """The experiment of a run's folder.
 
@@ -195,7 +187,7 @@ def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> None
 def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> train.Snapshot:
     like = jax.eval_shape(lambda: parts.network.initial_state(experiment.seed))
     snapshot = train.restore(folder / "checkpoints", like)
-    if snapshot.metadata["data_sha256"] != _data_sha256(parts):
+    if snapshot.metadata["data_sha256"] != fingerprint(parts.splits.train):
         raise ValueError(f"data {experiment.data} is no longer what the run in {folder} trains on")
     taken, last = int(snapshot.state.step), experiment.epochs * len(parts.train)
     finished = (folder / "result.json").is_file()
@@ -212,22 +204,10 @@ def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> tra
     return snapshot
 
 
-def _data_sha256(parts: Assembly) -> str:
-    source = parts.train.source
-    return train.fingerprint({"images": source.images, "labels": source.labels})
-
-
 def run_name(experiment: Experiment) -> str:
     """What a run's folder is called after: the network and the data."""
     model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
     return f"{model}-{Path(experiment.data).stem}"
-
-
-def with_absolute_data(experiment: Experiment) -> Experiment:
-    """The experiment with the absolute path of its data file, so that it is found from anywhere."""
-    if not Path(experiment.data).suffix:
-        return experiment
-    return dataclasses.replace(experiment, data=str(Path(experiment.data).absolute()))
 
 
 def check_free(workdir: str | Path | None) -> None:
@@ -281,6 +261,7 @@ def _train(
         # Written whole from the snapshot, so a resumed run has each epoch once.
         rows = [json.dumps(row) + "\n" for row in snapshot.history]
         _write_text(folder / "metrics.jsonl", "".join(rows))
+        write_bad_examples(folder / "bad_examples.jsonl", parts.splits)
 
     def validate(state: train.TrainState) -> dict[str, float]:
         return train.evaluate(parts.eval_step, state, validation or (), overall=task.overall)
@@ -348,15 +329,13 @@ def _finish(
     folder: Path,
 ) -> dict[str, Any]:
     network, task = parts.network, parts.network.task
-    test = load_split(experiment, "test")
-    sources = {"train": parts.train.source, "test": test}
-    if parts.validation:
-        sources["validation"] = parts.validation.source
     measured = {}
-    for split, source in sources.items():
-        batches = data.batches(source, experiment.batch_size)
-        measured[split] = train.predict(parts.eval_step, state, batches, overall=task.overall)
-    picture = parts.train.source.images[0]
+    for split, source in parts.splits._asdict().items():
+        if len(source):
+            batches = data.batches(source, experiment.batch_size)
+            measured[split] = train.predict(parts.eval_step, state, batches, overall=task.overall)
+    bad = write_bad_examples(folder / "bad_examples.jsonl", parts.splits)
+    test, picture = parts.splits.test.without_bad(), parts.splits.train.without_bad().images[0]
     figures = reports.history_figures(history, task.score)
     figures |= reports.result_figures(task, measured["test"][1], test)
     figures |= reports.network_figures(
@@ -370,6 +349,8 @@ def _finish(
         if split in measured
         for name, value in measured[split][0].items()
     }
+    if experiment.on_bad_example == "skip":
+        result["bad_examples"] = bad
     if parts.validation:
         result["gap"] = result[f"train_{task.score}"] - result[f"validation_{task.score}"]
     if early_stopping := _early_stopping(experiment):

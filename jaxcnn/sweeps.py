@@ -16,6 +16,7 @@ import rich.console
 from jaxcnn import runs
 from jaxcnn.assembly import assemble
 from jaxcnn.event_files import EventFiles
+from jaxcnn.examples import with_absolute_data
 from jaxcnn.experiment import Experiment
 
 
@@ -64,7 +65,7 @@ def run(
       ValueError: if a seed is given twice, or the folder will not do.
       Interrupted: if it was stopped by a signal, after saving.
     """
-    experiment = runs.with_absolute_data(experiment)
+    experiment = with_absolute_data(experiment)
     if resume:
         if workdir is None or not is_sweep(Path(workdir)):
             raise ValueError(f"resume needs the folder of a sweep, got {workdir}")

@@ -40,6 +40,8 @@ FLOORS = (
     ("inspection", "plots", "reports", "progress", "event_files"),
     (
         "experiment",
+        "examples",
+        "data_reports",
         "augmentations",
         "model_files",
         "assembly",

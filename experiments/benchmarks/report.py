@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from results import machine, write_tables  # noqa: E402 - of the folder above
 
-FILE, IMAGES = HERE / "results.json", HERE / "image_results.json"
+FILE, IMAGES, DATA = (HERE / f"{name}results.json" for name in ("", "image_", "data_"))
 PASSES = {"train": "training step", "forward": "forward pass"}
 
 
@@ -56,6 +56,8 @@ def main() -> None:
         jobs = [row for row in own.values() if "workload" not in row]
         if jobs:
             tables[f"job {short}"] = _job(jobs[0])
+    for name, row in read(DATA).items():
+        tables[f"data {'.'.join(name.removeprefix('jax ').split('.')[:2])}"] = _data(row)
     write_tables(HERE / "RESULTS.md", tables)
 
 
@@ -127,6 +129,21 @@ def _images(rows: dict[str, dict[str, Any]]) -> str:
         cells = [_cell(times[name]) if name in times else "" for name in names]
         lines.append(_line([task, *cells, fastest, f"{loop / own:.2f}" if loop else ""]))
     return "\n".join([*lines, "", *_notes(list(rows.values()))])
+
+
+def _data(row: dict[str, Any]) -> str:
+    """Images a second of each loader, and what data costs a step."""
+    lines = ["| | images/s | jaxcnn to it |", "|---|---|---|"]
+    speeds = row["images_per_second"]
+    own = statistics.median(speeds["jaxcnn"])
+    for name, values in speeds.items():
+        ratio = f"{own / statistics.median(values):.2f}"
+        lines.append(_line([_title(name), _cell(values), "" if name == "jaxcnn" else ratio]))
+    median = statistics.median(row["step_ratios"])
+    step = (
+        f"An epoch of W1's steps on real data takes **{median:.3f}** of as many on a fixed batch."
+    )
+    return "\n".join([*lines, "", step, "", *_notes([row])])
 
 
 def _job(row: dict[str, Any]) -> str:

@@ -1,73 +1,177 @@
 """Batches in an order that is a pure function of (seed, epoch), so a position is all to resume."""
 
+import collections
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 
 from jaxcnn.batch import Batch
-from jaxcnn.data.sources import ArraySource, permutation
+from jaxcnn.data.decoded import DecodedImages, workers
+from jaxcnn.data.sources import ArraySource
+from jaxcnn.data.splits import balanced_order, permutation
+
+_AHEAD = 3  # batches that are decoded while one is used
 
 
 class Batches:
     """The batches of a source, epoch by epoch; make one with `batches`."""
 
-    def __init__(self, source: ArraySource, batch_size: int, seed: int | None):
+    def __init__(
+        self,
+        source: ArraySource,
+        batch_size: int,
+        seed: int | None,
+        *,
+        balanced: bool,
+        drop_last: bool,
+        host: int,
+        hosts: int,
+    ):
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
+        self._balanced, self._drop_last = balanced, drop_last
+        self._part = slice(host * batch_size // hosts, (host + 1) * batch_size // hosts)
 
     def __len__(self) -> int:
         """Batches per epoch."""
+        if self._drop_last:
+            return len(self.source) // self.batch_size
         return math.ceil(len(self.source) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch in NumPy, from batch number ``start`` on."""
+        """The batches of one epoch in NumPy, from batch number ``start`` on.
+
+        Images that are not in memory are decoded in threads, some batches ahead; the threads end
+        with the iterator.
+        """
         if start < 0:
             raise ValueError(f"start must be >= 0, got {start!r}")
-        for index, mask in zip(*(rows[start:] for rows in self.rows(epoch)), strict=True):
-            yield Batch(
-                image=self.source.images[index],
-                label=self.source.labels[index],
-                mask=mask,
-                index=index,
-                epoch=np.int32(epoch),
-            )
+        rows = zip(*(rows[start:] for rows in self.rows(epoch)), strict=True)
+        if isinstance(self.source.images, DecodedImages):
+            return self._decoded(rows, self.source.images, np.int32(epoch))
+        return self._gathered(rows, self.source.images, np.int32(epoch))
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Index and mask ``[batches, batch_size]`` of the examples in each batch of an epoch."""
+        """Index and mask ``[batches, B]`` of the examples in each batch of an epoch."""
         if epoch < 0:
             raise ValueError(f"epoch must be >= 0, got {epoch!r}")
         size = len(self.source)
         if self.seed is None:
             order = np.arange(size, dtype=np.int32)
+        elif self._balanced:
+            order = balanced_order(self.source.labels, self.seed, epoch)
         else:
             order = permutation(size, self.seed, epoch)
         places = np.arange(len(self) * self.batch_size).reshape(len(self), self.batch_size)
         # The last batch is filled up from its own first rows.
-        begin, rest = places[-1, 0], size - places[-1, 0]
-        filled = np.where(places < size, places, begin + (places - begin) % rest)
-        return order[filled], places < size
+        begin = (len(self) - 1) * self.batch_size
+        filled = np.where(places < size, places, begin + (places - begin) % max(size - begin, 1))
+        return order[filled][:, self._part], (places < size)[:, self._part]
+
+    def shapes(self) -> Batch:
+        """The shapes and dtypes of a batch; nothing is decoded."""
+        images, labels = self.source.images, self.source.labels
+        rows = self._part.stop - self._part.start
+
+        def of(shape: tuple[int, ...], dtype: np.dtype | type) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, dtype)
+
+        return Batch(
+            image=of((rows, *images.shape[1:]), images.dtype),
+            label=of((rows, *labels.shape[1:]), labels.dtype),
+            mask=of((rows,), np.bool_),
+            index=of((rows,), np.int32),
+            epoch=of((), np.int32),
+        )
+
+    def _gathered(
+        self, rows: Iterator[tuple[np.ndarray, np.ndarray]], images: np.ndarray, epoch: np.int32
+    ) -> Iterator[Batch]:
+        for index, mask in rows:
+            yield Batch(images[index], self.source.labels[index], mask, index, epoch)
+
+    def _decoded(
+        self, rows: Iterator[tuple[np.ndarray, np.ndarray]], images: DecodedImages, epoch: np.int32
+    ) -> Iterator[Batch]:
+        waiting: collections.deque[Callable[[], Batch]] = collections.deque()
+        pool = ThreadPoolExecutor(workers(), thread_name_prefix="decode")
+        try:
+            for index, mask in rows:
+                waiting.append(self._request(index, mask, images, epoch, pool))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft()()
+            while waiting:
+                yield waiting.popleft()()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _request(
+        self,
+        index: np.ndarray,
+        mask: np.ndarray,
+        images: DecodedImages,
+        epoch: np.int32,
+        pool: ThreadPoolExecutor,
+    ) -> Callable[[], Batch]:
+        # Rows that only fill up are not decoded again; the others keep their order.
+        _, first, inverse = np.unique(index, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        inverse = np.argsort(order)[inverse]
+        wait = images.gather(index[first[order]], pool)
+
+        def batch() -> Batch:
+            pixels, good = wait()
+            place, found = inverse, good[inverse]
+            rows, kept = index, mask
+            if not found.all():
+                # What cannot be read is filled up too, from the first rows that can be.
+                kept = mask & found
+                if kept.any():
+                    stand_in = np.resize(np.flatnonzero(kept), len(index))
+                    source = np.where(found, np.arange(len(index)), stand_in)
+                    place, rows = place[source], rows[source]
+            return Batch(pixels[place], self.source.labels[rows], kept, rows, epoch)
+
+        return batch
 
 
-def batches(source: ArraySource, batch_size: int, *, seed: int | None = None) -> Batches:
+def batches(
+    source: ArraySource,
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    balanced: bool = False,
+    drop_last: bool = False,
+    host: int = 0,
+    hosts: int = 1,
+) -> Batches:
     """Batches that visit every example of a source exactly once per epoch.
 
-    The last batch is filled up to ``batch_size`` and masked (see `jaxcnn.data.Batch`).
+    The last batch is filled up to ``batch_size`` and masked (see `jaxcnn.data.Batch`), and so are
+    rows whose image cannot be read, if the source skips them.
 
     Args:
       source: the examples.
-      batch_size: rows per batch, >= 1.
+      batch_size: rows per batch, >= 1, of all hosts together.
       seed: shuffle every epoch anew, by (seed, epoch); None keeps the order of the source.
+      balanced: show every class equally often instead: an epoch is as long, and holds examples of
+        rare classes several times. Needs a seed, and one class per image.
+      drop_last: leave out what does not fill a batch, instead of filling it up.
+      host: the number of this host, and
+      hosts: how many there are: each gets its own rows of every batch.
 
     Returns:
       An iterable over one epoch with ``len`` (batches per epoch) and ``epoch(number, start=0)``.
 
     Raises:
-      ValueError: if ``batch_size`` or ``seed`` is out of range, or the source is empty.
+      ValueError: if an argument is out of range, or there are not enough examples for a batch.
 
     Example:
       >>> from jaxcnn.data import from_arrays
@@ -83,4 +187,17 @@ def batches(source: ArraySource, batch_size: int, *, seed: int | None = None) ->
         raise ValueError(f"seed must be None or an integer from 0 to 2**32 - 1, got {seed!r}")
     if len(source) == 0:
         raise ValueError("source must hold at least one example, got an empty one")
-    return Batches(source, batch_size, seed)
+    if drop_last and len(source) < batch_size:
+        raise ValueError(
+            f"batch_size must be at most {len(source)}, the number of examples, with drop_last, "
+            f"got {batch_size}"
+        )
+    if hosts < 1 or not 0 <= host < hosts:
+        raise ValueError(f"host must be from 0 to hosts - 1, got {host!r} of {hosts!r}")
+    if batch_size % hosts:
+        raise ValueError(f"batch_size must be a multiple of hosts, {hosts}, got {batch_size}")
+    if balanced and (seed is None or source.labels.ndim != 1):
+        raise ValueError("balanced needs a seed, and one class per image")
+    return Batches(
+        source, batch_size, seed, balanced=balanced, drop_last=drop_last, host=host, hosts=hosts
+    )

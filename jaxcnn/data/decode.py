@@ -1,31 +1,70 @@
 """From an image file to pixels: the one decoder, for training and prediction alike."""
 
+import functools
+import io
+import struct
+import zlib
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 _MODES = {1: "L", 3: "RGB"}
+_ORIENTATION = 0x0112  # EXIF
+_MISSING = "does not exist"
+# What Pillow decodes by itself. Others are left out: for EPS it would run Ghostscript, a program
+# on what a stranger's file says.
+_FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"),
+)
 
 
-def decode_image(path: str | Path, *, size: tuple[int, int], channels: int) -> np.ndarray:
+class UnreadableImageError(ValueError):
+    """A file is missing, or not an image that can be read.
+
+    Attributes:
+      why: the reason, without the file's name.
+    """
+
+    def __init__(self, name: str, why: str):
+        super().__init__(f"{name} {'' if why == _MISSING else 'cannot be read: '}{why}")
+        self.why = why
+
+
+def decode_image(
+    file: str | Path | bytes | np.ndarray,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    crop: bool = True,
+    interpolation: Interpolation = "bilinear",
+) -> np.ndarray:
     """Read an image file, turn it upright, and bring it to one size and number of channels.
 
     The EXIF orientation is applied, transparency is laid on white, the largest centred part with
-    the target's aspect ratio is cut out and resized with an antialiased bilinear filter.
+    the target's aspect ratio is cut out and resized with an antialiased bilinear filter. What a
+    file is called does not matter, its content does.
 
     Args:
-      path: any file that Pillow reads; the first frame of an animation.
+      file: path, or content, of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000 or ICO
+        file (the first frame of an animation); or pixels ``[H, W, 1 or 3]`` uint8.
       size: (height, width) in pixels.
       channels: 1 for greyscale (ITU-R 601 luma) or 3 for RGB.
+      crop: False stretches the whole image instead of cutting out a part.
+      interpolation: Pillow's filter; all but ``"nearest"`` are antialiased.
 
     Returns:
       ``[height, width, channels]`` uint8.
 
     Raises:
-      ValueError: if the file is missing or not an image that can be read, or ``channels`` is
-        neither 1 nor 3.
+      UnreadableImageError: a `ValueError`, if the file is missing, damaged, no image, or of more
+        pixels than Pillow allows (about 179 million: a decompression bomb).
+      ValueError: if ``channels`` is neither 1 nor 3, or ``interpolation`` unknown.
 
     Example:
       >>> import tempfile
@@ -36,18 +75,90 @@ def decode_image(path: str | Path, *, size: tuple[int, int], channels: int) -> n
     """
     if channels not in _MODES:
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")
+    if interpolation not in get_args(Interpolation):
+        known = ", ".join(get_args(Interpolation))
+        raise ValueError(f"interpolation must be one of {known}, got {interpolation!r}")
+    name = "image" if isinstance(file, bytes | np.ndarray) else f"image {file}"
     try:
-        with PIL.Image.open(path) as file:
-            upright = PIL.ImageOps.exif_transpose(file)
-            picture = _to_mode(upright, _MODES[channels])
+        content = Path(file).read_bytes() if isinstance(file, str | Path) else file
+        return _decoded(content, size, _MODES[channels], crop, interpolation)
     except FileNotFoundError as error:
-        raise ValueError(f"image {path} does not exist") from error
+        raise UnreadableImageError(name, _MISSING) from error
     except Exception as error:
-        # Each of Pillow's formats has its own way to fail.
-        raise ValueError(f"image {path} cannot be read: {error}") from error
+        raise UnreadableImageError(name, reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """Why an image cannot be read; each of Pillow's formats has its own way to fail."""
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "it is no image of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    return str(error) or type(error).__name__
+
+
+def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
+    """Content of an image file, or pixels ``[H, W, 1 or 3]`` uint8, as an upright picture."""
+    if isinstance(content, np.ndarray):
+        if content.dtype != np.uint8 or content.ndim != 3 or content.shape[-1] not in _MODES:
+            raise ValueError(
+                f"pixels must be [H, W, 1 or 3] uint8, got {content.dtype} of {content.shape}"
+            )
+        return PIL.Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
+    if not content:
+        raise ValueError("the file is empty")
+    if content.startswith(_PNG):
+        _check_png(content)
+    picture: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=_formats())
+    if picture.mode == "F":
+        raise ValueError("pixels in floating point have no known range")
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data say nothing, and the pixels may be fine
+        orientation = 1
+    return PIL.ImageOps.exif_transpose(picture) if orientation != 1 else picture
+
+
+def _check_png(content: bytes) -> None:
+    """Compare the checksums of all chunks: Pillow passes over some, and gives wrong pixels."""
+    place, first = len(_PNG), True
+    while place + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, place)
+        kind, end = content[place + 4 : place + 8], place + 8 + length
+        if end + 4 > len(content):
+            break
+        if zlib.crc32(memoryview(content)[place + 4 : end]) != int.from_bytes(
+            content[end : end + 4]
+        ):
+            raise ValueError("a checksum in the file is wrong")
+        if kind == b"IDAT" and length > 1 and first:
+            # What Pillow would take for black.
+            if int.from_bytes(content[place + 8 : place + 10]) % 31:
+                raise ValueError("its pixels are not compressed as in PNG")
+            first = False
+        if kind == b"IEND":
+            return
+        place = end + 4
+    raise ValueError("image file is truncated")
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    PIL.Image.init()
+    return tuple(name for name in _FORMATS if name in PIL.Image.OPEN)  # AVIF came late
+
+
+def _decoded(
+    content: bytes | np.ndarray, size: tuple[int, int], mode: str, crop: bool, interpolation: str
+) -> np.ndarray:
+    picture = _to_mode(open_image(content), mode)
     height, width = size
-    fitted = PIL.ImageOps.fit(picture, (width, height), method=PIL.Image.Resampling.BILINEAR)
-    return np.asarray(fitted).reshape(height, width, channels)
+    method = PIL.Image.Resampling[interpolation.upper()]
+    if crop:
+        fitted = PIL.ImageOps.fit(picture, (width, height), method=method)
+    else:
+        fitted = picture.resize((width, height), method)
+    return np.asarray(fitted).reshape(height, width, -1)
 
 
 def _to_mode(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
@@ -58,4 +169,8 @@ def _to_mode(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer)
-    return picture.convert("RGB").convert(mode)
+    if picture.mode == mode:
+        return picture
+    # Grey of a palette or of CMYK is that of its RGB.
+    colored = picture if picture.mode == "RGB" else picture.convert("RGB")
+    return colored if mode == "RGB" else colored.convert(mode)

@@ -1,9 +1,34 @@
 """Writing data sets to disk in TFDS's format, without TensorFlow."""
 
+import importlib.util
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from jaxcnn import shapes
-from jaxcnn.data import fashion_mnist
+from jaxcnn.data import cifar, idx, photographs
+from jaxcnn.data.idx import Read
+from jaxcnn.data.official import OfficialFile, obtain
+from jaxcnn.data.prepared import data_root, find_prepared
+
+Builder = Callable[[], Any]
+
+
+class Recipe(NamedTuple):
+    """How a data set is prepared.
+
+    Attributes:
+      files: sets of official files, each enough.
+      read: from the files to examples.
+      builder: TFDS's class that describes the data set, or one like it.
+      config: the name of one of its parts.
+    """
+
+    files: tuple[tuple[OfficialFile, ...], ...]
+    read: Read
+    builder: Builder
+    config: str | None = None
 
 
 def prepare(
@@ -11,11 +36,15 @@ def prepare(
 ) -> Path:
     """Write a data set as TFDS ArrayRecord files, which `load` and plain TFDS both read.
 
-    The official files are verified against the SHA-256 sums that TFDS registers. The folder
-    appears when it is complete; one that is already there is left as it is.
+    The official files are verified against the checksums that are registered for them. The folder
+    appears when it is complete; one that is already there is left as it is. Other names than
+    those below are left to TFDS's own code, which needs TensorFlow (the extra ``tf``).
 
     Args:
-      name: ``"fashion_mnist"``.
+      name: ``mnist``, ``fashion_mnist``, ``kmnist``, ``emnist/balanced`` (``byclass``,
+        ``bymerge``, ``letters``, ``digits``, ``mnist``), ``cifar10``, ``cifar100``,
+        ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or any name that TFDS
+        knows.
       source: folder with the official files, or None to download them.
       data_dir: where prepared data sets live; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
@@ -27,11 +56,171 @@ def prepare(
       ValueError: if the name is unknown, or a file is missing, unreachable or not the official one.
 
     Reference:
-      https://www.tensorflow.org/datasets/catalog/fashion_mnist
+      https://www.tensorflow.org/datasets/catalog/overview
     """
-    if name != fashion_mnist.NAME:
+    if name not in PREPARABLE:
+        return _by_tfds(name, data_dir)
+    folder = find_prepared(name, data_dir)
+    if folder is not None:
+        return folder
+    recipe = PREPARABLE[name]
+    paths = obtain(
+        recipe.files,
+        None if source is None else Path(source),
+        data_root(data_dir) / "downloads" / "jaxcnn" / name.split("/")[0],
+        f"jaxcnn prepare {name}",
+    )
+    examples, names = recipe.read(paths)
+    return _write(_builder(recipe, examples, names, data_dir))
+
+
+def _builder(
+    recipe: Recipe, examples: dict[str, Any], names: dict[str, list[str]], data_dir: Any
+) -> Any:
+    """The builder with our examples, images as files.
+
+    Upstream's yield arrays, or read with TensorFlow, which they need for it.
+    """
+    import tensorflow_datasets as tfds
+
+    base = recipe.builder()
+
+    # TFDS ships no types, so the keyword of its `__init_subclass__` is unknown to the checker.
+    class Prepared(base, skip_registration=True):  # type: ignore[call-arg,misc,valid-type]
+        name = base.name
+        pkg_dir_path = base._get_pkg_dir_path()
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            for key, values in names.items():
+                self.info.features[key].names = values
+            return examples
+
+    return Prepared(
+        data_dir=data_root(data_dir),
+        file_format=tfds.core.FileFormat.ARRAY_RECORD,
+        config=recipe.config,
+    )
+
+
+def _write(builder: Any) -> Path:
+    import tensorflow_datasets as tfds
+
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+    return Path(builder.data_dir)
+
+
+def _by_tfds(name: str, data_dir: str | Path | None) -> Path:
+    import tensorflow_datasets as tfds
+
+    if name.split("/")[0].split(":")[0] not in tfds.list_builders(with_community_datasets=False):
         raise ValueError(
-            f"name must be a data set that jaxcnn prepares, got {name!r}. "
-            f"{shapes.did_you_mean(name, [fashion_mnist.NAME])}"
+            f"name must be a data set that jaxcnn or TFDS prepares, got {name!r}. "
+            f"{shapes.did_you_mean(name, PREPARABLE)}"
         )
-    return fashion_mnist.prepare(None if source is None else Path(source), data_dir)
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ValueError(
+            f"{name} is prepared by TFDS's own code, which needs TensorFlow: "
+            f"pip install 'jaxcnn[tf]'"
+        )
+    builder = tfds.builder(
+        name, data_dir=data_root(data_dir), file_format=tfds.core.FileFormat.ARRAY_RECORD
+    )
+    return _write(builder)
+
+
+def _mnist(name: str) -> Builder:
+    def builder() -> Any:
+        from tensorflow_datasets.image_classification import mnist
+
+        return getattr(mnist, name)
+
+    return builder
+
+
+def _cifar(name: str) -> Builder:
+    def builder() -> Any:
+        from tensorflow_datasets.image_classification import cifar
+
+        return getattr(cifar, name)
+
+    return builder
+
+
+def _caltech101() -> Any:
+    from tensorflow_datasets.datasets.caltech101 import caltech101_dataset_builder
+
+    return caltech101_dataset_builder.Builder
+
+
+def _imagenet2012() -> Any:
+    from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder
+
+    return imagenet2012_dataset_builder.Builder
+
+
+def _photographs(builder_name: str, homepage: str, classes: int) -> Builder:
+    """A builder for what TFDS does not know: images with a class and a file name."""
+
+    def builder() -> Any:
+        import tensorflow_datasets as tfds
+
+        class Photographs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+            name = builder_name
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self) -> Any:
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    description=f"{builder_name}, written by jaxcnn.",
+                    features=tfds.features.FeaturesDict(
+                        {
+                            "image": tfds.features.Image(encoding_format="jpeg"),
+                            "label": tfds.features.ClassLabel(num_classes=classes),
+                            "file_name": tfds.features.Text(),
+                        }
+                    ),
+                    supervised_keys=("image", "label"),
+                    homepage=homepage,
+                )
+
+            def _split_generators(self, dl_manager: Any) -> Any:
+                raise NotImplementedError
+
+            def _generate_examples(self) -> Any:
+                raise NotImplementedError
+
+        return Photographs
+
+    return builder
+
+
+PREPARABLE: dict[str, Recipe] = {
+    "mnist": Recipe(idx.MNIST_FILES, idx.examples, _mnist("MNIST")),
+    "fashion_mnist": Recipe(idx.FASHION_FILES, idx.examples, _mnist("FashionMNIST")),
+    "kmnist": Recipe(idx.KMNIST_FILES, idx.examples, _mnist("KMNIST")),
+    **{
+        f"emnist/{part}": Recipe(
+            idx.EMNIST_FILES, idx.emnist_examples(part), _mnist("EMNIST"), part
+        )
+        for part in ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
+    },
+    "cifar10": Recipe(cifar.CIFAR10_FILES, cifar.examples("cifar10"), _cifar("Cifar10")),
+    "cifar100": Recipe(cifar.CIFAR100_FILES, cifar.examples("cifar100"), _cifar("Cifar100")),
+    "caltech101": Recipe(photographs.CALTECH101_FILES, photographs.caltech101, _caltech101),
+    "caltech256": Recipe(
+        photographs.CALTECH256_FILES,
+        photographs.caltech256,
+        _photographs("caltech256", "https://data.caltech.edu/records/nyy15-4j048", 257),
+    ),
+    "corel1000": Recipe(
+        photographs.COREL_FILES,
+        photographs.corel1000,
+        _photographs("corel1000", "http://wang.ist.psu.edu/docs/related/", 10),
+    ),
+    "imagenet2012": Recipe(photographs.IMAGENET_FILES, photographs.imagenet2012, _imagenet2012),
+}
+"""By name, what is prepared without TensorFlow."""

@@ -1,50 +1,48 @@
-"""Where examples come from: arrays, archives of them, the embedded slice, prepared data sets.
+"""Examples as arrays: images ``[N, *spatial, C]`` and labels, in memory or decoded when taken.
 
-A source holds decoded images ``[N, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1], and
-labels: ``[N]`` class indices, ``[N, L]`` of 0 and 1, or ``[N, D]`` float32 targets. Nothing is
-shuffled, scaled or batched here.
+Images are uint8 in 0..255 or float32 in [0, 1]; labels ``[N]`` class indices, ``[N, L]`` of 0 and
+1, or ``[N, D]`` float32 targets. Nothing is shuffled, scaled or batched here.
 """
 
 import dataclasses
-import importlib.resources
-import zipfile
-import zlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from jaxcnn import shapes
-from jaxcnn.data import fashion_mnist
+from jaxcnn.data.decoded import BadExample, DecodedImages, Encoded, OnBad, encoded_arrays
 
-SPLITS = ("train", "test")
-EMBEDDED = "fashion_mnist_slice"
-NAMES = (EMBEDDED, fashion_mnist.NAME)
 
-# What reading a damaged archive, or a file that is none, happens to raise.
-_UNREADABLE: tuple[type[Exception], ...] = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-)
-_UNREADABLE += (zipfile.BadZipFile, zlib.error)
+class Source(Protocol):
+    """Examples by number, as TFDS's ``data_source`` and grain's sources give them.
+
+    An example is a mapping with ``image``, encoded (bytes of a file) or pixels ``[H, W, C]``
+    uint8, and ``label``. A method ``__getitems__(numbers)``, which gives several at once, is used
+    where there is one.
+    """
+
+    def __len__(self) -> int:
+        """How many examples."""
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """One of them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Examples in memory; make one with `from_arrays` or `load`.
+    """Examples as arrays; make one with `from_arrays`, `from_source`, `from_folder` or `load`.
+
+    It is itself a `Source`.
 
     Attributes:
-      images: ``[N, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1].
+      images: ``[N, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1]; or `DecodedImages`, which
+        read and decode rows that are taken of them.
       labels: ``[N]`` int32, indices into ``classes``; ``[N, L]`` int32, a 0 or 1 per label; or
         ``[N, D]`` float32, the targets of a regression.
       classes: one name per class, label or target.
     """
 
-    images: np.ndarray
+    images: np.ndarray | DecodedImages
     labels: np.ndarray
     classes: tuple[str, ...]
 
@@ -54,9 +52,29 @@ class ArraySource:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return {"image": self.images[index], "label": self.labels[index]}
 
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Several examples, decoded together."""
+        rows = np.asarray(indices, np.int64)
+        images, labels = self.images[rows], self.labels[rows]
+        return [
+            {"image": image, "label": label} for image, label in zip(images, labels, strict=True)
+        ]
+
+    @property
+    def bad(self) -> dict[int, BadExample]:
+        """By index, the examples that were found to be unreadable so far."""
+        return self.images.bad if isinstance(self.images, DecodedImages) else {}
+
     def take(self, indices: np.ndarray) -> "ArraySource":
         """The source that holds the examples at ``indices``, in that order."""
-        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices])
+        in_memory = isinstance(self.images, np.ndarray)
+        images = self.images[indices] if in_memory else self.images.take(indices)
+        return dataclasses.replace(self, images=images, labels=self.labels[indices])
+
+    def without_bad(self) -> "ArraySource":
+        """The source without the examples that were found to be unreadable so far."""
+        bad = self.bad
+        return self.take(np.setdiff1d(np.arange(len(self)), list(bad))) if bad else self
 
 
 def from_arrays(
@@ -108,124 +126,109 @@ def from_arrays(
     )
 
 
-def load(
-    name_or_path: str, *, split: str = "train", data_dir: str | Path | None = None
+def from_source(
+    source: Source,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    classes: Sequence[str] | None = None,
+    on_bad: OnBad = "raise",
 ) -> ArraySource:
-    """Load one split of a data set by name.
+    """Use a source of single examples, such as one of TFDS or grain.
+
+    All labels are read once, here; images are read and decoded when they are needed, in threads.
 
     Args:
-      name_or_path: ``"fashion_mnist_slice"``, the first 10,000 training and 2,000 test images of
-        Fashion-MNIST that ship with the package; ``"fashion_mnist"``, all 70,000, once
-        `prepare` has written them; or the path of an ``.npz`` file with the arrays
-        ``train_images``, ``train_labels``, ``test_images``, ``test_labels`` as `from_arrays`
-        takes them, and ``classes``.
-      split: ``"train"`` or ``"test"``.
-      data_dir: folder of prepared data sets; None means TFDS's own (``$TFDS_DATA_DIR``, or
-        ``~/tensorflow_datasets``).
+      source: the examples: ``image`` is bytes of a file or pixels ``[H, W, 1 or 3]`` uint8.
+      size: (height, width) to bring images to, as `decode_image` does.
+      channels: 1 or 3.
+      classes: as for `from_arrays`.
+      on_bad: ``"raise"`` names an image that cannot be read; ``"skip"`` leaves it out and
+        collects it in ``source.bad``.
 
     Returns:
-      An `ArraySource`.
+      An `ArraySource` whose images are decoded when they are taken.
 
     Raises:
-      ValueError: if the name or split is unknown, or the data set is not prepared or damaged.
+      ValueError: if there are no examples, or labels are not as `from_arrays` takes them.
 
     Example:
-      >>> source = load("fashion_mnist_slice", split="test")
-      >>> source.images.shape, source.classes[source.labels[0]]
-      ((2000, 28, 28, 1), 'Ankle boot')
+      >>> pixels = np.zeros((40, 30, 3), np.uint8)
+      >>> found = from_source(
+      ...     [{"image": pixels, "label": 1}, {"image": pixels, "label": 0}],
+      ...     size=(8, 8),
+      ...     channels=1,
+      ... )
+      >>> found.images.shape, found.labels.tolist()
+      ((2, 8, 8, 1), [1, 0])
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if name_or_path == EMBEDDED:
-        archive = importlib.resources.files("jaxcnn.data") / f"{EMBEDDED}.npz"
-        with archive.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    elif Path(name_or_path).suffix == ".npz":
-        return _read_archive(Path(name_or_path), split)
-    elif name_or_path == fashion_mnist.NAME:
-        images, labels = fashion_mnist.read(split, data_dir)
-    else:
+    if len(source) == 0:
+        raise ValueError("source must hold at least one example, got an empty one")
+    given = np.array([row["label"] for row in _each(source)])
+    labels, count = _checked_labels(given, len(source), None if classes is None else len(classes))
+    names = tuple(map(str, range(count) if classes is None else classes))
+    encoded = Encoded(
+        length=len(source),
+        read=lambda i: _content(source[i]["image"]),
+        name=lambda i: f"number {i}",
+        label=words(labels, names),
+        identity=lambda: repr(source).encode(),
+    )
+    images = DecodedImages(encoded, size=size, channels=channels, on_bad=on_bad)
+    return ArraySource(images, labels, names)
+
+
+def resized(source: ArraySource, size: tuple[int, int] | None, channels: int | None) -> ArraySource:
+    """The source with images of another size or number of channels, by `decode_image`.
+
+    Raises:
+      ValueError: if its images are not uint8 of two spatial dimensions.
+    """
+    *old_size, old_channels = source.images.shape[1:]
+    shape = (*(size or old_size), channels or old_channels)
+    if shape == source.images.shape[1:]:
+        return source
+    if source.images.dtype != np.uint8 or len(old_size) != 2 or old_channels not in (1, 3):
         raise ValueError(
-            f"data must name a data set or an .npz file, got {name_or_path!r}. "
-            f"{shapes.did_you_mean(name_or_path, NAMES)}"
+            "image_size and channels must be left out unless images are [N, H, W, 1 or 3] uint8, "
+            f"got {source.images.dtype} of shape {source.images.shape}"
         )
-    return from_arrays(images, labels, classes=fashion_mnist.CLASSES)
+    encoded = encoded_arrays(source.images[:], words(source.labels, source.classes))
+    images = DecodedImages(encoded, size=(shape[0], shape[1]), channels=shape[2])
+    return dataclasses.replace(source, images=images)
 
 
-def hold_out(source: ArraySource, fraction: float) -> tuple[ArraySource, ArraySource]:
-    """Split a source into a training part and a validation slice of ``fraction`` of it.
-
-    Which examples are held out depends on the size of the source and the fraction alone, so
-    runs with other seeds are validated on the same images.
-
-    Args:
-      source: what to split.
-      fraction: share to hold out, in [0, 1).
-
-    Returns:
-      The training and the validation source; the latter is empty for ``fraction`` 0.
-
-    Raises:
-      ValueError: if ``fraction`` is outside [0, 1) or leaves one part without examples.
+def words(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], str]:
+    """What the label of example ``i`` is called.
 
     Example:
-      >>> train, validation = hold_out(load("fashion_mnist_slice"), 0.1)
-      >>> len(train), len(validation)
-      (9000, 1000)
+      >>> words(np.array([1, 0]), ("cat", "dog"))(0)
+      'dog'
+      >>> words(np.array([[1, 1]]), ("cat", "dog"))(0)
+      'cat, dog'
     """
-    shapes.check_probability(fraction, "fraction")
-    count = round(len(source) * fraction)
-    if fraction and not 0 < count < len(source):
-        raise ValueError(
-            f"fraction must leave examples on both sides of {len(source)}, got {fraction!r}"
-        )
-    order = permutation(len(source), 0)
-    # Sorted, so that the parts keep the source's order and reading them stays sequential.
-    return source.take(np.sort(order[count:])), source.take(np.sort(order[:count]))
+
+    def describe(index: int) -> str:
+        label = labels[index]
+        if labels.ndim == 1:
+            return classes[int(label)]
+        if np.issubdtype(labels.dtype, np.integer):
+            return ", ".join(classes[int(i)] for i in np.flatnonzero(label)) or "none"
+        return ", ".join(f"{name} {value:g}" for name, value in zip(classes, label, strict=True))
+
+    return describe
 
 
-def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, ArraySource]:
-    """Split a source for cross-validation: all but one of ``folds`` equal parts, and that part.
-
-    The parts depend on the size of the source alone, and every example is in exactly one.
-
-    Args:
-      source: what to split.
-      folds: number of parts, from 2 to the number of examples.
-      fold: which part to hold out, from 0.
-
-    Returns:
-      The training and the validation source.
-
-    Raises:
-      ValueError: if a number is out of range.
-
-    Example:
-      >>> train, validation = take_fold(load("fashion_mnist_slice"), 5, 0)
-      >>> len(train), len(validation)
-      (8000, 2000)
-    """
-    if not 2 <= folds <= len(source):
-        raise ValueError(f"folds must be from 2 to {len(source)}, got {folds!r}")
-    if not 0 <= fold < folds:
-        raise ValueError(f"fold must be from 0 to {folds - 1}, got {fold!r}")
-    parts = np.array_split(permutation(len(source), 0), folds)
-    rest = np.concatenate(parts[:fold] + parts[fold + 1 :])
-    return source.take(np.sort(rest)), source.take(np.sort(parts[fold]))
+def _each(source: Source, part: int = 1024) -> Any:
+    """All examples, several at once where the source can."""
+    for first in range(0, len(source), part):
+        numbers = range(first, min(first + part, len(source)))
+        several = getattr(source, "__getitems__", None)
+        yield from several(numbers) if several else (source[number] for number in numbers)
 
 
-def permutation(size: int, *address: int) -> np.ndarray:
-    """A random order of ``range(size)``, int32, that is a pure function of ``address``.
-
-    It sorts raw Philox output, whose stream NumPy guarantees for good; `Generator.permutation`
-    may change from release to release.
-
-    Example:
-      >>> permutation(5, 0, 3)
-      array([1, 3, 2, 4, 0], dtype=int32)
-    """
-    bits = np.random.Philox(np.random.SeedSequence(address)).random_raw(size)
-    return np.argsort(bits, kind="stable").astype(np.int32)
+def _content(image: Any) -> bytes | np.ndarray:
+    return image if isinstance(image, bytes) else np.asarray(image)
 
 
 def _checked_pixels(images: np.ndarray) -> np.ndarray:
@@ -271,24 +274,3 @@ def _checked_labels(labels: np.ndarray, rows: int, names: int | None) -> tuple[n
             f"got {labels[wrong[0]]} at index {wrong[0]}"
         )
     return labels.astype(np.int32), count
-
-
-def _read_archive(path: Path, split: str) -> ArraySource:
-    if not path.is_file():
-        raise ValueError(f"data must name a data set or an .npz file; there is no file {path}")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names = (f"{split}_images", f"{split}_labels")
-            if missing := [name for name in names if name not in arrays.files]:
-                raise ValueError(f"it holds no {missing[0]}, only {', '.join(arrays.files)}")
-            images, labels = arrays[names[0]], arrays[names[1]]
-            classes: Sequence[str] | None = None
-            if "classes" in arrays.files:
-                classes = arrays["classes"].reshape(-1).tolist()
-            elif labels.ndim == 1 and not np.issubdtype(labels.dtype, np.floating):
-                # Both splits together, so that they agree on what there is.
-                every = [arrays[name] for name in arrays.files if name.endswith("_labels")]
-                classes = [str(number) for number in range(max(int(max(a)) for a in every) + 1)]
-        return from_arrays(images, labels, classes=classes)
-    except _UNREADABLE as error:
-        raise ValueError(f"data file {path} cannot be used: {error}") from error

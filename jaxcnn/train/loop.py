@@ -5,7 +5,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -129,20 +129,21 @@ def fit(
             break
         began = saved = time.monotonic()
         number = epoch * len(batches) + offset
-        for batch in prefetch(calls.epoch(epoch, offset)):
-            state, step_counts = train_step(state, batch)
-            counts = add_counts(counts, step_counts)
-            number = min(number + steps_per_call, (epoch + 1) * len(batches))
-            if on_step is not None:
-                on_step(number, counts)
-            if number == (epoch + 1) * len(batches):
-                break  # a snapshot from here on must hold the epoch's row
-            if stopping():
-                keep(counts)
-                return state, history
-            if time.monotonic() - saved > checkpoint_seconds:
-                keep(counts)
-                saved = time.monotonic()
+        with contextlib.closing(prefetch(calls.epoch(epoch, offset))) as coming:
+            for batch in coming:
+                state, step_counts = train_step(state, batch)
+                counts = add_counts(counts, step_counts)
+                number = min(number + steps_per_call, (epoch + 1) * len(batches))
+                if on_step is not None:
+                    on_step(number, counts)
+                if number == (epoch + 1) * len(batches):
+                    break  # a snapshot from here on must hold the epoch's row
+                if stopping():
+                    keep(counts)
+                    return state, history
+                if time.monotonic() - saved > checkpoint_seconds:
+                    keep(counts)
+                    saved = time.monotonic()
         row = _row(epoch, state, counts, validate and validate(state))
         history.append(row | {"seconds": time.monotonic() - began})
         if early_stopping and early_stopping.best_epoch(history) == epoch + 1:
@@ -179,7 +180,7 @@ def evaluate(
       What the step's counts add up to (see `jaxcnn.metrics.summarize`), and what ``overall`` says.
 
     Raises:
-      ValueError: if there is no batch.
+      ValueError: if there is no batch, or no row of any that counts.
     """
     return predict(eval_step, state, batches, overall=overall)[0]
 
@@ -194,20 +195,23 @@ def predict(
     """Metrics as `evaluate` gives them, and the outputs ``[N, K]`` of the same pass.
 
     Raises:
-      ValueError: if there is no batch.
+      ValueError: if there is no batch, or no row of any that counts.
     """
     counts: Counts | None = None
     outputs: list[np.ndarray] = []
     labels: list[np.ndarray] = []
-    for batch, (more, rows) in _one_behind(state, eval_step, prefetch(batches)):
-        # Floating-point sums go on in double precision, so many batches are as exact as few.
-        more = {name: _widened(np.asarray(value)) for name, value in more.items()}
-        counts = more if counts is None else {n: counts[n] + value for n, value in more.items()}
-        mask = np.asarray(batch.mask)
-        outputs.append(np.asarray(rows)[mask])
-        labels.append(np.asarray(batch.label)[mask])
+    with contextlib.closing(_one_behind(state, eval_step, batches)) as coming:
+        for batch, (more, rows) in coming:
+            # Floating-point sums go on in double precision, so many batches are as exact as few.
+            more = {name: _widened(np.asarray(value)) for name, value in more.items()}
+            counts = more if counts is None else {n: counts[n] + value for n, value in more.items()}
+            mask = np.asarray(batch.mask)
+            outputs.append(np.asarray(rows)[mask])
+            labels.append(np.asarray(batch.label)[mask])
     if counts is None:
         raise ValueError("batches must hold at least one batch, got none")
+    if not counts["examples"]:
+        raise ValueError("batches must hold an example that can be read, got none")
     summary = summarize(counts)
     if overall is not None:
         summary |= overall(np.concatenate(outputs), np.concatenate(labels))
@@ -260,14 +264,15 @@ def _row(
 
 def _one_behind(
     state: TrainState, eval_step: EvalStep, batches: Iterable[Batch]
-) -> Iterator[tuple[Batch, tuple[Counts, jax.Array]]]:
+) -> Generator[tuple[Batch, tuple[Counts, jax.Array]], None, None]:
     """Each batch with its results when the next one is on its way, so the device never waits."""
     before = None
-    for batch in batches:
-        now = batch, eval_step(state, batch)
-        if before is not None:
-            yield before
-        before = now
+    with contextlib.closing(prefetch(batches)) as coming:
+        for batch in coming:
+            now = batch, eval_step(state, batch)
+            if before is not None:
+                yield before
+            before = now
     if before is not None:
         yield before
 

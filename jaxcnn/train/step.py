@@ -115,7 +115,9 @@ def make_train_step(
         ) -> tuple[jax.Array, tuple[Any, Counts]]:
             # A gradient that is known to be zero lets the compiler drop its backward pass.
             params = _replace_where(is_frozen, lax.stop_gradient, params)
-            return objective(params, batch_stats, part, key, jnp.sum(batch.mask))
+            # A batch may have nothing that counts, if no image of it could be read.
+            rows = jnp.maximum(jnp.sum(batch.mask), 1)
+            return objective(params, batch_stats, part, key, rows)
 
         share, gradients, batch_stats, counts = _accumulated(
             jax.value_and_grad(of_part, has_aux=True), state, batch, dropout_key, accumulate

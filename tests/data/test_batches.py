@@ -1,16 +1,20 @@
 """Batches: each example once per epoch, an order that (seed, epoch) decide, resuming, prefetch."""
 
+import dataclasses
 import itertools
+import threading
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxcnn import data
-from jaxcnn.data.sources import permutation
+from jaxcnn import data, image, train
+from jaxcnn.data import permutation
 
 SIZES = st.integers(1, 40)
 BATCH_SIZES = st.integers(1, 50)
@@ -163,3 +167,166 @@ def test_an_empty_source_is_refused():
     _, nothing = data.hold_out(numbered(4), 0.0)
     with pytest.raises(ValueError, match="source must hold at least one example"):
         data.batches(nothing, 2)
+
+
+@given(
+    size=SIZES,
+    parts=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6)),
+    seed=SEEDS,
+    epoch=EPOCHS,
+    drop_last=st.booleans(),
+    start=st.integers(0, 8),
+)
+@settings(max_examples=400)
+def test_exactly_once_over_hosts_and_devices(size, parts, seed, epoch, drop_last, start):
+    hosts, devices, rows = parts
+    batch_size = hosts * devices * rows
+    if drop_last and size < batch_size:
+        return
+    source = numbered(size)
+    each = [
+        data.batches(source, batch_size, seed=seed, drop_last=drop_last, host=host, hosts=hosts)
+        for host in range(hosts)
+    ]
+    whole = data.batches(source, batch_size, seed=seed, drop_last=drop_last)
+    resumed = [list(batches.epoch(epoch, start=start)) for batches in each]
+    expected = list(whole.epoch(epoch))
+    assert {len(batches) for batches in each} == {len(expected)}
+    # The hosts' rows side by side, in whole parts for their devices, are the rows of one host.
+    for number, batch in enumerate(expected[start:]):
+        shards = [batches[number] for batches in resumed]
+        assert all(len(shard.mask) == devices * rows for shard in shards)
+        for name in ("image", "label", "mask", "index"):
+            joined = np.concatenate([getattr(shard, name) for shard in shards])
+            np.testing.assert_array_equal(joined, getattr(batch, name))
+    seen = np.concatenate([batch.index[batch.mask] for batch in expected])
+    count = size // batch_size * batch_size if drop_last else size
+    assert len(seen) == len(set(seen.tolist())) == count
+    assert sum(int(batch.mask.sum()) for batch in expected) == count
+
+
+@given(
+    counts=st.lists(st.integers(0, 30), min_size=2, max_size=6).filter(lambda c: sum(c) > 0),
+    seed=st.integers(0, 1000),
+    epoch=st.integers(0, 50),
+)
+def test_balanced_batches_show_every_class_equally_often(counts, seed, epoch):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    source = data.from_arrays(
+        np.zeros((len(labels), 1, 1, 1), np.uint8), labels, classes=list(map(str, counts))
+    )
+    epochs = data.batches(source, 4, seed=seed, balanced=True)
+    seen = np.concatenate([batch.index[batch.mask] for batch in epochs.epoch(epoch)])
+    assert len(seen) == len(labels)
+    present = np.flatnonzero(counts)
+    shown = np.bincount(labels[seen], minlength=len(counts))
+    assert shown[present].max() - shown[present].min() <= 1
+    # Within a class none comes again before all have come.
+    for label in present:
+        times = np.bincount(seen[labels[seen] == label], minlength=len(labels))
+        members = times[labels == label]
+        assert members.max() - members.min() <= 1
+    again = data.batches(source, 7, seed=seed, balanced=True)
+    order = np.concatenate([batch.index[batch.mask] for batch in again.epoch(epoch)])
+    np.testing.assert_array_equal(order, seen)
+
+
+@pytest.mark.parametrize("kind", ["memory", "decoded"])
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 100])
+def test_evaluation_is_the_same_for_every_batch_size(kind, batch_size):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (100, 8, 8, 1), np.uint8), rng.integers(0, 3, 100)
+    source = data.from_arrays(images, labels)
+    if kind == "decoded":
+        source = data.from_source(source, size=(8, 8), channels=1)
+    model = train.from_functions(
+        lambda key, images: {"kernel": jax.random.normal(key, (64, 3))},
+        lambda params, images, *, train, key: images.reshape(len(images), -1) @ params["kernel"],
+    )
+    preprocess = image.Preprocess(size=(8, 8), channels=1)
+    state = train.create_state(model, optax.sgd(0.1), preprocess(images[:1]))
+    step = train.make_eval_step(model, preprocess=preprocess)
+    whole = train.evaluate(step, state, data.batches(data.from_arrays(images, labels), 100))
+    parts = train.evaluate(step, state, data.batches(source, batch_size))
+    assert parts.keys() == whole.keys()
+    for name, value in whole.items():
+        assert parts[name] == pytest.approx(value, rel=1e-6)
+    assert parts["accuracy"] == whole["accuracy"]
+
+
+def decoding_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_threads_end_with_the_iterator():
+    source = data.from_source(numbered(200), size=(3, 4), channels=1)
+    for stop in ("end", "close", "error"):
+        source.images._shared.is_cached[:] = False
+        epoch = data.batches(source, 8).epoch(0)
+        next(epoch)
+        assert decoding_threads()
+        if stop == "end":
+            assert len(list(epoch)) == 24
+        elif stop == "close":
+            epoch.close()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                epoch.throw(KeyboardInterrupt)
+        assert not decoding_threads()
+
+
+def test_threads_end_when_training_fails():
+    source = data.from_source(numbered(200), size=(3, 4), channels=1)
+
+    def step(state, batch):
+        raise RuntimeError("the step failed")
+
+    state = train.TrainState(
+        **{field.name: jnp.zeros((), jnp.int32) for field in dataclasses.fields(train.TrainState)}
+    )
+    with pytest.raises(RuntimeError, match="the step failed"):
+        train.fit(state, step, data.batches(source, 8, seed=0), epochs=1)
+    assert not decoding_threads()
+
+
+def test_grain_and_tfds_style_sources_are_used_as_they_are():
+    images = np.random.default_rng(0).integers(0, 256, (10, 6, 5, 3), np.uint8)
+
+    class Plain:
+        """Only ``len`` and items."""
+
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            return {"image": images[index], "label": index % 3, "id": str(index)}
+
+    class Several(Plain):
+        """With ``__getitems__``."""
+
+        def __getitems__(self, indices):
+            return [self[int(index)] for index in indices]
+
+    for kind in (Plain, Several):
+        source = data.from_source(kind(), size=(6, 5), channels=3, classes=["a", "b", "c"])
+        batch = next(iter(data.batches(source, 10, seed=4)))
+        np.testing.assert_array_equal(batch.image, images[batch.index])
+        np.testing.assert_array_equal(batch.label, batch.index % 3)
+    ours = data.from_arrays(images, np.arange(10) % 3)
+    assert len(ours.__getitems__([3, 1])) == 2
+    np.testing.assert_array_equal(ours.__getitems__([3, 1])[0]["image"], images[3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drop_last": True, "batch_size": 6}, "batch_size must be at most 5"),
+        ({"hosts": 0}, "host must be from 0 to hosts - 1, got 0 of 0"),
+        ({"host": 2, "hosts": 2}, "host must be from 0 to hosts - 1, got 2 of 2"),
+        ({"hosts": 2, "batch_size": 3}, "batch_size must be a multiple of hosts, 2, got 3"),
+        ({"balanced": True}, "balanced needs a seed, and one class per image"),
+    ],
+)
+def test_wrong_options_of_batches_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        data.batches(numbered(5), **({"batch_size": 4} | options))

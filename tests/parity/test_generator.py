@@ -4,6 +4,7 @@ import importlib
 import os
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from jaxcnn.data import ImageDataGenerator
@@ -92,3 +93,30 @@ def test_normalisation(keras_generator, options):
     expected = np.stack([theirs.standardize(image.copy()) for image in x[:10]])
     found = ours.standardize(x[:10])
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "box"])
+@pytest.mark.parametrize("color_mode", ["rgb", "grayscale"])
+@pytest.mark.parametrize("subset", [None, "training", "validation"])
+def test_files_of_a_directory(keras_generator, tmp_path, interpolation, color_mode, subset):
+    rng = np.random.default_rng(0)
+    for label, sizes in (("b", [(30, 20), (9, 50), (16, 12)]), ("a", [(8, 8)] * 4)):
+        (tmp_path / label).mkdir()
+        for number, size in enumerate(sizes):
+            pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+            PIL.Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
+    options = {
+        "target_size": (16, 12),
+        "color_mode": color_mode,
+        "interpolation": interpolation,
+        "class_mode": "categorical",
+        "shuffle": False,
+        "subset": subset,
+        "batch_size": 10,
+    }
+    ours = ImageDataGenerator(validation_split=0.3).flow_from_directory(tmp_path, **options)
+    theirs = keras_generator(validation_split=0.3).flow_from_directory(tmp_path, **options)
+    assert list(ours.filenames) == theirs.filenames
+    assert ours.class_indices == theirs.class_indices
+    for one, other in zip(next(iter(ours)), theirs[0], strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST prepared and read end to end from small official-looking files, and damaged.
+"""Data sets prepared and read end to end from small official-looking files, and damaged.
 
 The small files stand in for the real ones by their checksums; a `slow` test takes the real ones.
 """
@@ -22,7 +22,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from jaxcnn import data
-from jaxcnn.data import fashion_mnist
+from jaxcnn.data.idx import FASHION_CLASSES
+from jaxcnn.data.official import OfficialFile
+from jaxcnn.data.prepare import PREPARABLE
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SIZES = {"train": 50, "test": 20}
@@ -72,11 +74,22 @@ RAW = {
     for split, names in FILES.items()
     for name, array in zip(names, arrays(split), strict=True)
 }
-TABLE = {
-    name: (hashlib.sha256(RAW[name]).hexdigest(), STAMPS[split])
-    for split, names in FILES.items()
-    for name in names
-}
+
+
+def stand_in(patch, url="http://127.0.0.1:9/"):
+    """Let the small files, at an address, stand in for the official ones."""
+    files = tuple(
+        OfficialFile(
+            f"{name}.gz",
+            f"{url}{name}.gz",
+            f"sha256:{hashlib.sha256(RAW[name]).hexdigest()}",
+            STAMPS[split],
+        )
+        for split, names in FILES.items()
+        for name in names
+    )
+    recipe = PREPARABLE["fashion_mnist"]._replace(files=(files,))
+    patch.setitem(PREPARABLE, "fashion_mnist", recipe)
 
 
 def written(folder):
@@ -90,7 +103,7 @@ def written(folder):
 @pytest.fixture
 def official(monkeypatch):
     """The small files by name, while their checksums stand in for the real ones."""
-    monkeypatch.setattr(fashion_mnist, "_OFFICIAL", TABLE)
+    stand_in(monkeypatch)
     return RAW
 
 
@@ -105,7 +118,7 @@ def pristine(tmp_path_factory):
     """A data directory with the small data set, to read or copy."""
     source, data_dir = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fashion_mnist, "_OFFICIAL", TABLE)
+        stand_in(patch)
         data.prepare("fashion_mnist", source=written(source), data_dir=data_dir)
     return data_dir
 
@@ -129,7 +142,7 @@ def assert_complete(data_dir):
         source = data.load("fashion_mnist", split=split, data_dir=data_dir)
         chex.assert_shape(source.images, (SIZES[split], 28, 28, 1))
         chex.assert_type([source.images, source.labels], [np.uint8, np.int32])
-        assert source.classes == fashion_mnist.CLASSES
+        assert source.classes == FASHION_CLASSES
         chex.assert_trees_all_equal(
             by_pixels(source.images, source.labels), by_pixels(*arrays(split))
         )
@@ -152,7 +165,7 @@ def test_strings_are_paths_too(folder, tmp_path):
 def test_plain_tfds_reads_the_same_examples(pristine):
     sources = tfds.data_source("fashion_mnist", data_dir=pristine, download=False, try_gcs=False)
     builder = tfds.builder_from_directory(pristine / "fashion_mnist" / "3.0.1")
-    assert builder.info.features["label"].names == list(fashion_mnist.CLASSES)
+    assert builder.info.features["label"].names == list(FASHION_CLASSES)
     for split, source in sources.items():
         ours = data.load("fashion_mnist", split=split, data_dir=pristine)
         assert len(source) == builder.info.splits[split].num_examples == SIZES[split]
@@ -253,8 +266,7 @@ def unreachable(monkeypatch):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(fashion_mnist, "URL", f"http://127.0.0.1:{port}/")
-    return fashion_mnist.URL
+    stand_in(monkeypatch, f"http://127.0.0.1:{port}/")
 
 
 @contextlib.contextmanager
@@ -272,7 +284,7 @@ def served(monkeypatch, respond):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(fashion_mnist, "URL", f"http://127.0.0.1:{server.server_port}/")
+        stand_in(monkeypatch, f"http://127.0.0.1:{server.server_port}/")
         try:
             yield
         finally:
@@ -294,7 +306,7 @@ def test_without_a_folder_the_files_are_downloaded(official, tmp_path, monkeypat
 
 
 def assert_says_how_to_go_on(error):
-    assert f"{fashion_mnist.URL}train-images-idx3-ubyte.gz" in str(error)
+    assert "/train-images-idx3-ubyte.gz (" in str(error)
     assert "t10k-labels-idx1-ubyte.gz" in str(error)
     assert "run: jaxcnn prepare fashion_mnist --from FOLDER" in str(error)
 
@@ -303,7 +315,7 @@ def test_no_network_says_how_to_go_on(official, unreachable, tmp_path):
     with pytest.raises(ValueError, match="cannot download") as caught:
         data.prepare("fashion_mnist", data_dir=tmp_path)
     assert_says_how_to_go_on(caught.value)
-    assert not any(tmp_path.iterdir())
+    assert not any(tmp_path.rglob("*.gz*"))
 
 
 def no_such_file(handler):

@@ -1,0 +1,225 @@
+"""Many files by name: in a folder, a zip or a tar. Nothing is ever unpacked to disk.
+
+Names are relative, with ``/`` between their parts. Hidden files, and those that macOS adds to
+archives, are not there.
+"""
+
+import bz2
+import gzip
+import lzma
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+IMAGES = (
+    *(".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
+    *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
+# One file, and all of a compressed tar, which has to be read as a whole.
+_LARGEST_FILE = 1 << 30
+_LARGEST_TAR = 4 << 30
+_ZIP_HEADER = 30
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
+    *(OSError, ValueError, RuntimeError, NotImplementedError),
+)
+
+
+class Files(NamedTuple):
+    """Files that can be read by name, from several threads at once.
+
+    Attributes:
+      path: where they are.
+      sizes: bytes of each file by its name, in the order of names.
+      read: the content of a file; raises if it cannot be read. Nothing stays open.
+    """
+
+    path: Path
+    sizes: dict[str, int]
+    read: Callable[[str], bytes]
+
+
+def open_files(path: Path) -> Files:
+    """The files in a folder or an archive.
+
+    Raises:
+      ValueError: if it does not exist, cannot be read, is no archive, or holds a name that points
+        out of it.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file or folder {path}")
+    try:
+        files = _zip(path) if zipfile.is_zipfile(path) else _tar(path)
+    except _DAMAGED as error:
+        raise ValueError(f"{path} cannot be read as a zip or tar: {error}") from error
+    for name in files.sizes:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+            raise ValueError(f"{path} is refused: the name {name!r} in it points out of it")
+    return files._replace(sizes=dict(sorted(_visible(files.sizes).items())))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is called as images are.
+
+    Example:
+      >>> is_image("photos/Cat.JPG"), is_image("labels.csv")
+      (True, False)
+    """
+    return PurePosixPath(name).suffix.lower() in IMAGES
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether a path ends as archives do."""
+    return str(path).lower().endswith(ARCHIVES)
+
+
+def _visible(sizes: dict[str, int]) -> dict[str, int]:
+    def is_hidden(name: str) -> bool:
+        return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+    return {
+        name: size
+        for name, size in ((name.removeprefix("./"), size) for name, size in sizes.items())
+        if not is_hidden(name)
+    }
+
+
+def _folder(root: Path) -> Files:
+    def failed(error: OSError) -> None:
+        raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}") from error
+
+    sizes, seen = {}, set()
+    for folder, inside, names in os.walk(root, onerror=failed, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+            inside.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below = Path(folder).relative_to(root)
+        for name in names:
+            path = Path(folder) / name
+            # A broken link is a file all the same, and one that cannot be read.
+            sizes[(below / name).as_posix()] = path.stat().st_size if path.exists() else 0
+    sizes = dict(sorted(_visible(sizes).items()))
+    return Files(root, sizes, lambda name: (root / name).read_bytes())
+
+
+def _zip(path: Path) -> Files:
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+    sizes = {name: info.file_size for name, info in members.items()}
+    return Files(path, sizes, lambda name: _read_member(path, members[name]))
+
+
+def _read_member(path: Path, info: zipfile.ZipInfo) -> bytes:
+    """A file of a zip, which is opened anew: threads share no place in it, and nothing stays open.
+
+    `zipfile` would read the whole directory each time.
+    """
+    if info.external_attr >> 16 & 0o170000 == 0o120000:
+        raise ValueError("it is a link, and links in archives are not followed")
+    _check_size(info.file_size)
+    if info.flag_bits & 1:
+        raise ValueError("it is encrypted")
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(_ZIP_HEADER)
+        if header[:4] != b"PK\x03\x04" or len(header) < _ZIP_HEADER:
+            raise ValueError("the archive is damaged")
+        file.seek(sum(struct.unpack_from("<HH", header, 26)), 1)
+        content = file.read(info.compress_size)
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        # No more than it says it is, whatever it would become.
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, info.file_size + 1)
+    elif info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("it is compressed in a way that is not deflate")
+    if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+        raise ValueError("its checksum in the archive is wrong")
+    return content
+
+
+def _tar(path: Path) -> Files:
+    with path.open("rb") as file:
+        start = file.read(6)
+    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
+        if start.startswith(magic):
+            return _compressed_tar(path, opener)
+    members = {}
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            if not member.isdir():
+                members[member.name.removeprefix("./")] = member
+        end = archive.offset
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < end + tarfile.BLOCKSIZE:
+            raise ValueError("it is truncated: its end mark is missing")
+
+    def read(name: str) -> bytes:
+        member = members[name]
+        _check_plain(member)
+        with path.open("rb") as file:  # anew, so that threads do not move each other's place
+            file.seek(member.offset_data)
+            content = file.read(member.size)
+        if len(content) < member.size:
+            raise ValueError("the archive ends in the middle of it")
+        return content
+
+    return Files(path, {name: member.size for name, member in members.items()}, read)
+
+
+def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
+    contents: dict[str, bytes | tarfile.TarInfo] = {}
+    total = 0
+    with opener(path) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
+        for member in archive:
+            if member.isdir():
+                continue
+            name = member.name.removeprefix("./")
+            if not member.isreg() or member.sparse is not None:
+                contents[name] = member
+                continue
+            total += member.size
+            if total > _LARGEST_TAR:
+                raise ValueError(
+                    f"it holds more than {_LARGEST_TAR >> 30} GiB, and a compressed tar has to be "
+                    "read as a whole; unpack it, or make a tar that is not compressed of it"
+                )
+            content = archive.extractfile(member)
+            contents[name] = content.read() if content else b""
+
+    def read(name: str) -> bytes:
+        content = contents[name]
+        if isinstance(content, tarfile.TarInfo):
+            _check_plain(content)
+            raise ValueError("it is no plain file")
+        return content
+
+    sizes = {
+        name: len(content) if isinstance(content, bytes) else 0
+        for name, content in contents.items()
+    }
+    return Files(path, sizes, read)
+
+
+def _check_plain(member: tarfile.TarInfo) -> None:
+    if member.issym() or member.islnk():
+        raise ValueError("it is a link, and links in archives are not followed")
+    if not member.isreg() or member.sparse is not None:
+        raise ValueError("it is no plain file")
+    _check_size(member.size)
+
+
+def _check_size(size: int) -> None:
+    if size > _LARGEST_FILE:
+        raise ValueError(f"it has {size} bytes, and {_LARGEST_FILE} are the most")

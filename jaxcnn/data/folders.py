@@ -1,0 +1,212 @@
+"""Images in a folder or an archive, labelled by the folders they lie in or by a table.
+
+Known layouts, with any depth below a class::
+
+    cat/1.jpg  dog/2.jpg                        classes; a share of each is held out as test split
+    train/cat/1.jpg  val/...  test/...          classes in splits; without test/, val/ is the test
+    labels.csv (or labels.jsonl), images        see `jaxcnn.data.tables`
+
+An archive may hold all of it in one folder of any name.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxcnn.data.decoded import DecodedImages, Encoded, OnBad
+from jaxcnn.data.files import Files, is_image, open_files
+from jaxcnn.data.sources import ArraySource, words
+from jaxcnn.data.splits import with_test_split
+from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table
+
+SIZE = (64, 64)
+CHANNELS = 3
+
+
+class Listing(NamedTuple):
+    """Which files are examples, and of what.
+
+    Attributes:
+      files: where they are read.
+      names: of each example's file.
+      labels: ``[N]`` or ``[N, L]`` int32, or ``[N, D]`` float32.
+      classes: names of the classes, labels or targets.
+      splits: by name, the rows that belong to it.
+      ignored: files that are no example.
+    """
+
+    files: Files
+    names: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    splits: dict[str, np.ndarray]
+    ignored: tuple[str, ...]
+
+
+def from_folder(
+    path: str | Path,
+    *,
+    size: tuple[int, int] = SIZE,
+    channels: int = CHANNELS,
+    test_fraction: float = 0.2,
+    on_bad: OnBad = "raise",
+) -> dict[str, ArraySource]:
+    """The splits of a folder, a zip or a tar of images, or of a table (CSV, JSON lines) of them.
+
+    ``class/image.jpg``, ``train/class/image.jpg`` beside ``val/`` and ``test/``, or a table
+    ``labels.csv`` or ``labels.jsonl`` with a column ``file``, columns of labels and perhaps
+    ``split`` (a table of another name is given itself as ``path``). Images stay on disk until
+    they are used; decoded ones stay in memory if all fit.
+
+    Args:
+      path: the folder, archive or table.
+      size: (height, width) that images are brought to, as by `decode_image`.
+      channels: 1 or 3.
+      test_fraction: share of each class that becomes the test split if there is neither a test
+        nor a validation split; the same files each time.
+      on_bad: ``"raise"`` names an image that cannot be read; ``"skip"`` leaves it out and
+        collects it in ``source.images.bad``.
+
+    Returns:
+      ``train``, ``test`` and perhaps ``validation``, each an `ArraySource`.
+
+    Raises:
+      ValueError: if there is no such layout, a class has no images, or splits disagree.
+
+    Example:
+      >>> import tempfile, PIL.Image
+      >>> root = Path(tempfile.mkdtemp())
+      >>> for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+      ...     (root / name).parent.mkdir(exist_ok=True)
+      ...     PIL.Image.new("RGB", (40, 30)).save(root / name)
+      >>> splits = from_folder(root, size=(32, 32), test_fraction=0.5)
+      >>> splits["train"].images.shape, splits["train"].classes
+      ((2, 32, 32, 3), ('cat', 'dog'))
+    """
+    listing = list_examples(Path(path))
+    if on_bad == "raise" and (missing := set(listing.names) - set(listing.files.sizes)):
+        raise ValueError(f"{path} names the file {min(missing)}, which is not there")
+    labels = words(listing.labels, listing.classes)
+
+    def identity() -> bytes:
+        sizes = listing.files.sizes
+        lines = [f"{name} {sizes.get(name)}" for name in listing.names]
+        return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+    def read(number: int) -> bytes:
+        name = listing.names[number]
+        if name not in listing.files.sizes:
+            raise FileNotFoundError("it does not exist")
+        return listing.files.read(name)
+
+    root = listing.files.path
+    encoded = Encoded(
+        length=len(listing.names),
+        read=read,
+        name=lambda number: str(root / listing.names[number]),
+        label=labels,
+        identity=identity,
+    )
+    images = DecodedImages(encoded, size=size, channels=channels, on_bad=on_bad)
+    whole = ArraySource(images, listing.labels, listing.classes)
+    splits = {name: whole.take(rows) for name, rows in listing.splits.items()}
+    return with_test_split(splits, test_fraction)
+
+
+def list_examples(path: Path) -> Listing:
+    """Find the examples in a folder or an archive, or those of a table.
+
+    Raises:
+      ValueError: if there are none, or they are in no known layout.
+    """
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+        files = open_files(path.parent)
+        return _of_table(files, "", read_table(path.read_bytes(), path.name))
+    files = open_files(path)
+    prefix = "" if path.is_dir() else _common_folder(files)
+    for name in NAMES:
+        if prefix + name in files.sizes:
+            table = read_table(files.read(prefix + name), f"{path}/{prefix}{name}")
+            return _of_table(files, prefix, table)
+    return _of_folders(files, prefix)
+
+
+def _common_folder(files: Files) -> str:
+    """The one folder that an archive holds everything in, such as ``photos/``, or nothing."""
+    names = [PurePosixPath(name).parts for name in files.sizes]
+    tops = {parts[0] for parts in names}
+    if len(tops) != 1 or SPLIT_NAMES.keys() & {top.lower() for top in tops}:
+        return ""
+    top = tops.pop()
+    inside = {parts[1:] for parts in names}
+    is_layout = any(len(parts) > 1 for parts in inside) or any(
+        parts[0] in NAMES for parts in inside if parts
+    )
+    return f"{top}/" if is_layout else ""
+
+
+def _of_table(files: Files, prefix: str, table: Table) -> Listing:
+    names = tuple(prefix + name for name in table.files)
+    rows = np.arange(len(names))
+    splits = {"train": rows}
+    if table.splits is not None:
+        given = np.array(table.splits)
+        splits = {split: rows[given == split] for split in dict.fromkeys(table.splits)}
+    ignored = tuple(sorted(set(files.sizes) - set(names)))
+    return _checked(Listing(files, names, table.labels, table.classes, splits, ignored))
+
+
+def _of_folders(files: Files, prefix: str) -> Listing:
+    inside = {name: name.removeprefix(prefix).split("/") for name in files.sizes if is_image(name)}
+    tops = {parts[0] for parts in inside.values() if len(parts) > 1}
+    has_splits = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
+    depth = 2 if has_splits else 1
+    examples = {name: parts for name, parts in inside.items() if len(parts) > depth}
+    if not examples:
+        raise ValueError(
+            f"{files.path} must hold images in one folder per class (class/image.jpg, perhaps "
+            f"below train/, val/ and test/) or beside {' or '.join(NAMES)}; it holds "
+            f"{len(inside)} images, none of them so"
+        )
+    _check_no_empty_class(files.path, prefix, has_splits, examples)
+    labels, classes = class_indices(parts[depth - 1] for parts in examples.values())
+    rows = np.arange(len(examples))
+    splits = {"train": rows}
+    if has_splits:
+        of = np.array([SPLIT_NAMES[parts[0].lower()] for parts in examples.values()])
+        splits = {split: rows[of == split] for split in dict.fromkeys(of.tolist())}
+    ignored = tuple(sorted(set(files.sizes) - set(examples)))
+    return _checked(Listing(files, tuple(examples), labels, classes, splits, ignored))
+
+
+def _check_no_empty_class(
+    root: Path, prefix: str, has_splits: bool, examples: Mapping[str, list[str]]
+) -> None:
+    """An empty folder among the classes is more likely a mistake than a class."""
+    if not root.is_dir():
+        return
+    used = {root / "/".join(parts[:-1]) for parts in examples.values()}
+    used |= {folder for path in used for folder in path.parents}
+    for folder in root.glob("*/*/" if has_splits else "*/"):
+        if folder.is_dir() and not folder.name.startswith(".") and folder not in used:
+            raise ValueError(f"the class folder {folder} holds no images; remove it, or fill it")
+
+
+def _checked(listing: Listing) -> Listing:
+    root = listing.files.path
+    if "train" not in listing.splits:
+        raise ValueError(f"{root} must have a split train, got {', '.join(listing.splits)}")
+    if listing.labels.ndim == 1:
+        known = np.unique(listing.labels[listing.splits["train"]])
+        for split, rows in listing.splits.items():
+            strange = np.setdiff1d(listing.labels[rows], known)
+            if strange.size:
+                raise ValueError(
+                    f"{root}: the split {split} has the class "
+                    f"{listing.classes[strange[0]]!r}, which train has not"
+                )
+        if len(listing.classes) < 2:
+            raise ValueError(f"{root} must hold two classes or more, got {listing.classes}")
+    return listing

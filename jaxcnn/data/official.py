@@ -1,0 +1,165 @@
+"""The official files of data sets: found in a folder or downloaded, and verified."""
+
+import hashlib
+import http.client
+import struct
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import rich.console
+import rich.progress
+
+_BLOCK = 1 << 20
+_GZIP_HEADER = 10
+_METHODS = {"sha256": "SHA-256", "md5": "MD5"}
+
+
+class OfficialFile(NamedTuple):
+    """A file as its authors publish it.
+
+    Attributes:
+      name: of the file.
+      url: its address; None if it has to be fetched by hand, after registration.
+      checksum: ``sha256:...`` or ``md5:...``; None where nobody registers one.
+      stamp: the time in a gzip file's header. Some distributions (Debian) take name and time out
+        of it; with both put back, the same checksum verifies their copies.
+    """
+
+    name: str
+    url: str | None
+    checksum: str | None
+    stamp: int | None = None
+
+
+def obtain(
+    alternatives: Sequence[Sequence[OfficialFile]],
+    source: Path | None,
+    downloads: Path,
+    command: str,
+) -> dict[str, Path]:
+    """The paths of verified files, by their names.
+
+    Args:
+      alternatives: sets of files, each enough; the first is what is downloaded.
+      source: the folder that holds them, or None to download them.
+      downloads: where to; what is there already is not downloaded again, and what is there in
+        part is continued.
+      command: what the user runs, for messages.
+
+    Raises:
+      ValueError: if a file is missing, cannot be downloaded, or is not the official one.
+    """
+    files = alternatives[0]
+    if source is None:
+        missing = [file.name for file in files if file.url is None]
+        if missing:
+            raise ValueError(
+                f"{', '.join(missing)} cannot be downloaded without "
+                f"registration; fetch by hand and run: {command} --from FOLDER"
+            )
+        names = ", ".join(file.name for file in files)
+        by_hand = f"or fetch {names} by other means and run: {command} --from FOLDER"
+        return {file.name: _downloaded(file, downloads, by_hand) for file in files}
+    present = [
+        files for files in alternatives if all((source / file.name).is_file() for file in files)
+    ]
+    if not present:
+        names = " or with ".join(", ".join(file.name for file in files) for files in alternatives)
+        first = next(source / f.name for f in files if not (source / f.name).is_file())
+        raise ValueError(f"--from must be a folder with {names}; {first} does not exist")
+    paths = {file.name: source / file.name for file in present[0]}
+    for file in present[0]:
+        _verify(file, paths[file.name])
+    return paths
+
+
+def _verify(file: OfficialFile, path: Path) -> None:
+    if file.checksum is None:
+        return
+    method, _, expected = file.checksum.partition(":")
+    found = _digest(method, path)
+    if found == expected:
+        return
+    if file.stamp is not None and _digest(method, path, _header(file)) == expected:
+        return
+    raise ValueError(
+        f"{file.name} in {path.parent} is not the official file: its "
+        f"{_METHODS[method]} must be {expected}, got {found}"
+    )
+
+
+def _header(file: OfficialFile) -> bytes:
+    """The gzip header of the official file, after its first two bytes and the method."""
+    return struct.pack("<I", file.stamp) + file.name.removesuffix(".gz").encode() + b"\0"
+
+
+def _digest(method: str, path: Path, header: bytes = b"") -> str:
+    """The checksum of a file, or of the gzip file whose stripped header is put back."""
+    state = hashlib.new(method, usedforsecurity=False)
+    with path.open("rb") as content:
+        if header:
+            start = content.read(_GZIP_HEADER)
+            state.update(start[:3] + b"\x08" + header[:4] + start[8:] + header[4:])
+        while block := content.read(_BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def _downloaded(file: OfficialFile, folder: Path, by_hand: str) -> Path:
+    path = folder / file.name
+    if path.is_file():
+        return path
+    part = path.with_name(f"{file.name}.part")
+    try:
+        _fetch(str(file.url), part)
+    except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
+        raise ValueError(
+            f"cannot download {file.url} ({error}); run the command again to go on, {by_hand}"
+        ) from error
+    try:
+        _verify(file, part)
+    except ValueError:
+        part.unlink()  # not a beginning to go on from
+        raise
+    return part.replace(path)
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Download to a file, going on where it ends."""
+    done = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and done:  # there is nothing after what we have
+            return
+        raise
+    with response:
+        if done and response.status != 206:  # the server starts anew
+            done = 0
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length else None
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab" if done else "wb") as out, _progress() as progress:
+            task = progress.add_task(url.rsplit("/", 1)[-1], total=total, completed=done)
+            while block := response.read(_BLOCK):
+                out.write(block)
+                progress.advance(task, len(block))
+        if total is not None and part.stat().st_size != total:
+            raise http.client.IncompleteRead(b"", total - part.stat().st_size)
+
+
+def _progress() -> rich.progress.Progress:
+    return rich.progress.Progress(
+        "{task.description}",
+        rich.progress.BarColumn(),
+        rich.progress.DownloadColumn(),
+        rich.progress.TransferSpeedColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=rich.console.Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )

@@ -1,0 +1,197 @@
+"""Labels in a table beside the images: CSV with a header, or a JSON object per line.
+
+A column ``file`` (or ``filename``, ``image``, ``path``) names an image, relative to the table; an
+optional column ``split`` says ``train``, ``validation`` or ``test``. What is left is the label:
+
+- one column of words or whole numbers: the class;
+- one column of numbers with a decimal point: the target of a regression;
+- several columns of 0 and 1: whether each label holds; of other numbers: several targets.
+
+In JSON the label may also be a list of names (of the labels that hold) or of numbers (targets).
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NAMES = ("labels.csv", "labels.jsonl")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
+
+
+class Table(NamedTuple):
+    """What a table says of its images.
+
+    Attributes:
+      files: the name of each image, relative to the table.
+      labels: ``[N]`` int32 class indices, ``[N, L]`` int32 of 0 and 1, or ``[N, D]`` float32.
+      classes: names of the classes, labels or targets.
+      splits: the split of each image, or None if the table has none.
+    """
+
+    files: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    splits: tuple[str, ...] | None
+
+
+def read_table(content: bytes, name: str) -> Table:
+    """Read a table.
+
+    Args:
+      content: of the file, in UTF-8.
+      name: what it is called; ``.jsonl`` means JSON lines, anything else CSV.
+
+    Raises:
+      ValueError: if it cannot be understood; the message names the line.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"table {name} must be UTF-8 text: {error}") from error
+    try:
+        rows = _json_rows(text) if name.endswith(".jsonl") else _csv_rows(text)
+        return _table(rows)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"table {name} cannot be used: {error}") from error
+
+
+def class_indices(names: Iterable[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Classes by their names, in alphabetical order, whole numbers by their size.
+
+    Example:
+      >>> class_indices(["dog", "cat", "dog"])
+      (array([1, 0, 1], dtype=int32), ('cat', 'dog'))
+    """
+    names = list(names)
+    numeric = all(_is_whole(name) for name in names)
+    classes = sorted(set(names), key=int if numeric else str)
+    places = {name: place for place, name in enumerate(classes)}
+    return np.array([places[name] for name in names], np.int32), tuple(classes)
+
+
+def _csv_rows(text: str) -> list[dict[str, Any]]:
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise ValueError(
+                f"line {reader.line_num} must have {len(reader.fieldnames or ())} columns, as the "
+                "header has"
+            )
+        rows.append({str(key).strip(): value.strip() for key, value in row.items()})
+    return rows
+
+
+def _json_rows(text: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} must be an object, got {line.strip()[:40]}")
+        rows.append(row)
+    return rows
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    if not rows:
+        raise ValueError("it has no rows")
+    column = next((name for name in _FILE_COLUMNS if name in rows[0]), None)
+    if column is None:
+        raise ValueError(
+            f"a column must be called {', '.join(_FILE_COLUMNS)}, got {', '.join(rows[0])}"
+        )
+    label_columns = [name for name in rows[0] if name not in (column, "split")]
+    if not label_columns:
+        raise ValueError("it has no column of labels")
+    for number, row in enumerate(rows, 1):
+        if missing := [name for name in rows[0] if row.get(name) in (None, "")]:
+            raise ValueError(f"row {number} has no {missing[0]}")
+    files = tuple(_inner_name(str(row[column])) for row in rows)
+    if len(set(files)) < len(files):
+        twice = next(name for i, name in enumerate(files) if name in files[:i])
+        raise ValueError(f"{twice} is there twice")
+    splits = tuple(_split(row["split"]) for row in rows) if "split" in rows[0] else None
+    if len(label_columns) == 1:
+        labels, classes = _one_column([row[label_columns[0]] for row in rows], label_columns[0])
+    else:
+        labels, classes = _columns(
+            [[row[name] for name in label_columns] for row in rows], label_columns
+        )
+    return Table(files, labels, classes, splits)
+
+
+def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if all(isinstance(value, list) for value in values):
+        if all(isinstance(item, str) for value in values for item in value):
+            _, classes = class_indices(item for value in values for item in value)
+            if not classes:
+                raise ValueError("no row has a label")
+            return np.array([[c in value for c in classes] for value in values], np.int32), classes
+        width = {len(value) for value in values}
+        if len(width) > 1:
+            raise ValueError(f"lists of targets must be of one length, got {sorted(width)}")
+        return _columns(values, [f"{name}_{i}" for i in range(width.pop())])
+    if any(isinstance(value, list | dict | bool) for value in values):
+        raise ValueError("labels must all be words, or numbers, or lists of either")
+    words = [str(value) for value in values]
+    if all(map(_is_number, words)) and not all(map(_is_whole, words)):
+        return np.array(values, np.float64).astype(np.float32)[:, None], (name,)
+    return class_indices(words)
+
+
+def _columns(
+    rows: Sequence[Sequence[Any]], names: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    for number, row in enumerate(rows, 1):
+        for value, name in zip(row, names, strict=True):
+            if not _is_number(str(value)):
+                raise ValueError(
+                    f"row {number}: of several columns of labels each must be a number, got "
+                    f"{value!r} for {name}"
+                )
+    numbers = np.array(rows, np.float64)
+    if np.isin(numbers, (0, 1)).all() and all(_is_whole(str(v)) for row in rows for v in row):
+        return numbers.astype(np.int32), tuple(names)
+    return numbers.astype(np.float32), tuple(names)
+
+
+def _inner_name(name: str) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
+        raise ValueError(f"files must lie below the table, by relative names, got {name}")
+    return path.as_posix()
+
+
+def _split(value: Any) -> str:
+    split = SPLIT_NAMES.get(str(value).lower())
+    if split is None:
+        raise ValueError(f"split must be train, validation or test, got {value!r}")
+    return split
+
+
+def _is_whole(word: str) -> bool:
+    return word.removeprefix("-").isdecimal()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False

@@ -1,0 +1,217 @@
+"""`flow_from_directory` and `flow_from_dataframe`: files through the generator, as in Keras."""
+
+import itertools
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from jaxcnn.data import ImageDataGenerator
+
+CLASSES = ("ant", "bee", "cow")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Class folders of 4, 5 and 6 pictures, each with a colour of its own."""
+    root = tmp_path_factory.mktemp("animals")
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for number in range(4 + label):
+            value = (40 * label, 20 * number, 100)
+            PIL.Image.new("RGB", (12, 9), value).save(root / name / f"{number}.png")
+    return root
+
+
+def table(folder):
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+    return {
+        "filename": names,
+        "class": [name.split("/")[0] for name in names],
+        "weight": np.arange(len(names)) / 2,
+        "age": np.arange(len(names)) * 1.5,
+    }
+
+
+def whole(flow):
+    """All batches of an epoch, put together."""
+    batches = list(flow.epoch(0))
+    if not isinstance(batches[0], tuple):
+        return np.concatenate(batches)
+    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+
+def color(name):
+    label, number = name.removesuffix(".png").split("/")
+    return (40 * CLASSES.index(label), 20 * int(number), 100)
+
+
+def test_files_come_in_order_with_their_classes(folder):
+    flow = ImageDataGenerator().flow_from_directory(
+        folder, target_size=(9, 12), batch_size=4, shuffle=False
+    )
+    images, labels = whole(flow)
+    assert flow.samples == len(flow.filenames) == 15
+    assert len(flow) == 4
+    assert flow.class_indices == {"ant": 0, "bee": 1, "cow": 2}
+    assert images.shape == (15, 9, 12, 3)
+    assert images.dtype == labels.dtype == np.float32
+    for name, pixels, label in zip(flow.filenames, images, labels, strict=True):
+        np.testing.assert_array_equal(pixels, np.broadcast_to(np.float32(color(name)), (9, 12, 3)))
+        assert label.tolist() == [float(name.startswith(known)) for known in CLASSES]
+
+
+def test_each_file_once_per_epoch_in_an_order_of_its_own(folder):
+    def orders(seed, batch_size):
+        flow = ImageDataGenerator().flow_from_directory(
+            folder, target_size=(4, 4), class_mode=None, seed=seed, batch_size=batch_size
+        )
+        batches = itertools.islice(flow, 2 * len(flow))
+        pixels = np.concatenate(list(batches))[:, 0, 0].reshape(2, 15, 3)
+        return [[tuple(row) for row in epoch.tolist()] for epoch in pixels]
+
+    first, second = orders(0, 4)
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert len(set(first)) == 15
+    assert orders(0, 7) == [first, second]
+    assert orders(1, 4)[0] != first
+
+
+@pytest.mark.parametrize(
+    ("mode", "classes", "expected"),
+    [
+        ("sparse", None, [0] * 4 + [1] * 5 + [2] * 6),
+        ("sparse", ["cow", "ant"], [0] * 6 + [1] * 4),
+        ("binary", ["ant", "cow"], [0] * 4 + [1] * 6),
+    ],
+)
+def test_class_modes(folder, mode, classes, expected):
+    flow = ImageDataGenerator().flow_from_directory(
+        folder, target_size=(4, 4), class_mode=mode, classes=classes, shuffle=False
+    )
+    assert whole(flow)[1].tolist() == expected
+
+
+def test_input_mode_gives_the_images_again(folder):
+    flow = ImageDataGenerator(rescale=1 / 255).flow_from_directory(
+        folder, target_size=(4, 4), class_mode="input"
+    )
+    images, again = whole(flow)
+    np.testing.assert_array_equal(images, again)
+
+
+def test_subsets_are_the_first_of_each_class_and_the_rest(folder):
+    generator = ImageDataGenerator(validation_split=0.25)
+    parts = {
+        subset: generator.flow_from_directory(
+            folder, target_size=(4, 4), subset=subset, shuffle=False
+        ).filenames
+        for subset in ("training", "validation")
+    }
+    assert parts["validation"] == ("ant/0.png", "bee/0.png", "cow/0.png")
+    assert len(parts["training"]) == 12
+    assert not set(parts["training"]) & set(parts["validation"])
+
+
+def test_images_are_stretched_or_cut(folder, tmp_path):
+    pixels = np.zeros((10, 30), np.uint8)
+    pixels[:, 10:20] = 255
+    (tmp_path / "a").mkdir()
+    PIL.Image.fromarray(pixels).save(tmp_path / "a" / "1.png")
+
+    def read(**options):
+        flow = ImageDataGenerator().flow_from_directory(
+            tmp_path, target_size=(10, 10), color_mode="grayscale", class_mode=None, **options
+        )
+        return next(flow)[0, :, :, 0]
+
+    stretched = np.asarray(
+        PIL.Image.fromarray(pixels).resize((10, 10), PIL.Image.Resampling.NEAREST)
+    )
+    np.testing.assert_array_equal(read(), stretched)
+    assert (read(keep_aspect_ratio=True) == 255).all()
+    smooth = np.asarray(PIL.Image.fromarray(pixels).resize((10, 10), PIL.Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(read(interpolation="bicubic"), smooth)
+
+
+def test_transforms_and_statistics_are_those_of_arrays(folder):
+    generator = ImageDataGenerator(rotation_range=30, horizontal_flip=True, featurewise_center=True)
+    files = generator.flow_from_directory
+    plain = ImageDataGenerator().flow_from_directory(folder, target_size=(8, 8), shuffle=False)
+    images, labels = whole(plain)
+    generator.fit(images)
+    ours = whole(files(folder, target_size=(8, 8), seed=3, batch_size=5))
+    arrays = whole(generator.flow(images, labels, batch_size=5, seed=3))
+    for one, other in zip(ours, arrays, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_dataframes(folder):
+    rows = table(folder)
+    flow = ImageDataGenerator(validation_split=0.2).flow_from_dataframe(
+        rows,
+        folder,
+        weight_col="weight",
+        target_size=(4, 4),
+        class_mode="sparse",
+        shuffle=False,
+        subset="training",
+    )
+    images, labels, weights = whole(flow)
+    assert flow.filenames == tuple(rows["filename"][3:])
+    assert weights.tolist() == rows["weight"][3:].tolist()
+    assert [CLASSES[int(label)] for label in labels] == rows["class"][3:]
+    np.testing.assert_array_equal(images[:, 0, 0], [color(name) for name in flow.filenames])
+    raw = ImageDataGenerator().flow_from_dataframe(
+        rows, folder, y_col="age", target_size=(4, 4), class_mode="raw", shuffle=False
+    )
+    assert whole(raw)[1].tolist() == rows["age"].tolist()
+    assert raw.class_indices == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"directory": "no such folder"}, "directory must be a folder, got no such folder"),
+        ({"classes": ["ant", "fly"]}, "has no folder for the class 'fly'"),
+        ({"class_mode": "categoric"}, "class_mode must be .* got 'categoric'. Did you mean"),
+        ({"class_mode": "binary"}, "class_mode binary needs two classes, got 3"),
+        ({"color_mode": "rgba"}, "color_mode must be rgb or grayscale, got 'rgba'"),
+        ({"interpolation": "cubic"}, "interpolation must be one of nearest, .* got 'cubic'"),
+        ({"target_size": (0, 4)}, "target_size"),
+        ({"subset": "test"}, "subset must be training, validation or None, got 'test'"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+    ],
+)
+def test_bad_directories(folder, options, message):
+    options = {"directory": folder} | options
+    with pytest.raises(ValueError, match=message):
+        next(ImageDataGenerator().flow_from_directory(**options))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, {"x_col": "name"}, "dataframe must have the column 'name'"),
+        ({}, {"y_col": "label"}, "dataframe must have the column 'label'"),
+        ({"filename": ["ant/0.png", "x.png"], "class": ["a", "b"]}, {}, "1 files .* as x.png"),
+        ({}, {"classes": ["ant", "bee"]}, "classes must hold all of class, got 'cow' too"),
+        ({}, {"class_mode": "binary"}, "needs two classes, got 3"),
+    ],
+)
+def test_bad_dataframes(folder, change, options, message):
+    with pytest.raises(ValueError, match=message):
+        ImageDataGenerator().flow_from_dataframe(table(folder) | change, folder, **options)
+
+
+def test_statistics_are_needed_before(folder):
+    with pytest.raises(ValueError, match="featurewise_center needs the data's statistics"):
+        ImageDataGenerator(featurewise_center=True).flow_from_directory(folder)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"a/bad\.png .* cannot be read: it is no image"):
+        next(ImageDataGenerator().flow_from_directory(tmp_path, target_size=(4, 4)))

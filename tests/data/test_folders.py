@@ -1,0 +1,363 @@
+"""Folders, archives and tables of images: every layout, and what is refused."""
+
+import io
+import json
+import re
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from jaxcnn import data
+from jaxcnn.data.folders import list_examples
+
+
+def png(value):
+    """A grey PNG file of one value, 6x5."""
+    file = io.BytesIO()
+    PIL.Image.new("L", (6, 5), value).save(file, "PNG")
+    return file.getvalue()
+
+
+def folder(root, files):
+    """The folder with these files: text, content, or the value of a picture."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            content = content.encode()
+        path.write_bytes(png(content) if isinstance(content, int) else content)
+    return root
+
+
+def zipped(path, root):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*")):
+            archive.write(file, file.relative_to(root.parent))
+    return path
+
+
+def tarred(mode):
+    def pack(path, root):
+        with tarfile.open(path, mode) as archive:
+            archive.add(root, root.name)
+        return path
+
+    return pack
+
+
+def values(source):
+    """The grey value of each image with its label."""
+    labels = [tuple(np.atleast_1d(label).tolist()) for label in source.labels]
+    return sorted(zip(source.images[:][:, 0, 0, 0].tolist(), labels, strict=True))
+
+
+def names(source):
+    return {Path(source.images.name(row)).name for row in range(len(source))}
+
+
+CLASSES = {f"{label}/{i}.png": 10 * i + n for n, label in enumerate("ab") for i in range(10)}
+SPLITS = {
+    f"{split}/{label}/deep/er/{i}.png": 100 * s + 10 * n + i
+    for s, split in enumerate(("train", "val", "test"))
+    for n, label in enumerate(("cat", "dog"))
+    for i in range(3)
+}
+PACKED = {
+    "folder": lambda path, root: root,
+    "zip": zipped,
+    "tar": tarred("w"),
+    "tar.gz": tarred("w:gz"),
+    "tar.xz": tarred("w:xz"),
+    "tgz": tarred("w:gz"),
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_class_folders_give_up_a_share_of_each_class(kind, tmp_path):
+    root = folder(tmp_path / "photos", CLASSES | {".hidden/x.png": 1, "a/.x.png": 1, "a/notes": ""})
+    path = PACKED[kind](tmp_path / f"archive.{kind}", root)
+    splits = data.from_folder(path, size=(5, 6), channels=1, test_fraction=0.3)
+    assert list(splits) == ["train", "test"]
+    assert [np.bincount(source.labels).tolist() for source in splits.values()] == [[7, 7], [3, 3]]
+    assert all(source.classes == ("a", "b") for source in splits.values())
+    both = values(splits["train"]) + values(splits["test"])
+    assert sorted(both) == sorted((10 * i + n, (n,)) for n in range(2) for i in range(10))
+    again = data.from_folder(path, size=(5, 6), channels=1, test_fraction=0.3)
+    assert values(again["test"]) == values(splits["test"])
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_splits_in_folders(kind, tmp_path):
+    path = PACKED[kind](tmp_path / f"x.{kind}", folder(tmp_path / "photos", SPLITS))
+    splits = data.from_folder(path, size=(5, 6), channels=1)
+    assert sorted(splits) == ["test", "train", "validation"]
+    for number, split in enumerate(("train", "validation", "test")):
+        expected = [(100 * number + 10 * n + i, (n,)) for n in range(2) for i in range(3)]
+        assert values(splits[split]) == expected
+        assert splits[split].classes == ("cat", "dog")
+
+
+def test_without_a_test_split_validation_is_it(tmp_path):
+    root = folder(tmp_path, {n: v for n, v in SPLITS.items() if not n.startswith("test")})
+    splits = data.from_folder(root, size=(5, 6), channels=1)
+    assert list(splits) == ["train", "test"]
+    assert values(splits["test"])[0] == (100, (0,))
+
+
+TABLES = {
+    "words": ("file,label\na.png,dog\nb.png,cat\n", [[1], [0]], ("cat", "dog")),
+    "numbers": ("filename;class\na.png;10\nb.png;9\n", [[1], [0]], ("9", "10")),
+    "semicolons": ("path;label\na.png;x,y\nb.png;z\n", [[0], [1]], ("x,y", "z")),
+    "quotes": ('image,label\n"a.png","x, y"\nb.png,z\n', [[0], [1]], ("x, y", "z")),
+    "mark": ("\ufefffile,label\r\na.png,p\r\nb.png,q\r\n", [[0], [1]], ("p", "q")),
+    "regression": ("file,age\na.png,1.5\nb.png,2\n", [[1.5], [2.0]], ("age",)),
+    "several labels": ("file,sea,sun\na.png,1,0\nb.png,1,1\n", [[1, 0], [1, 1]], ("sea", "sun")),
+    "several targets": ("file,x,y\na.png,1.5,0\nb.png,-3,2e3\n", [[1.5, 0], [-3, 2e3]], ("x", "y")),
+}
+LINES = {
+    "words": ([{"label": "dog"}, {"label": "cat"}], [[1], [0]], ("cat", "dog")),
+    "lists": ([{"label": ["sun"]}, {"label": []}], [[1], [0]], ("sun",)),
+    "several": ([{"label": ["b", "a"]}, {"label": ["b"]}], [[1, 1], [0, 1]], ("a", "b")),
+    "targets": (
+        [{"label": [1.5, 2]}, {"label": [0, 1]}],
+        [[1.5, 2], [0, 1]],
+        ("label_0", "label_1"),
+    ),
+    "regression": ([{"label": 0.5}, {"label": 2}], [[0.5], [2]], ("label",)),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables(kind, tmp_path):
+    text, labels, classes = TABLES[kind]
+    folder(tmp_path, {"a.png": 1, "b.png": 2, "train.csv": text})
+    listing = list_examples(tmp_path / "train.csv")
+    assert listing.classes == classes
+    np.testing.assert_array_equal(listing.labels.reshape(2, -1), np.float32(labels))
+    assert listing.names == ("a.png", "b.png")
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_json_lines(kind, tmp_path):
+    rows, labels, classes = LINES[kind]
+    lines = [{"file": name} | row for name, row in zip(("a.png", "b.png"), rows, strict=True)]
+    text = "\n".join(map(json.dumps, lines)) + "\n\n"
+    listing = list_examples(folder(tmp_path, {"a.png": 1, "b.png": 2, "labels.jsonl": text}))
+    assert listing.classes == classes
+    np.testing.assert_array_equal(listing.labels.reshape(2, -1), np.float32(labels))
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_table_with_splits_in_an_archive(kind, tmp_path):
+    rows = [f"pictures/{i}.png,{'ab'[i % 2]},{('train', 'Val', 'test')[i // 4]}" for i in range(12)]
+    text = "file,label,split\n" + "\n".join(rows)
+    files = {f"pictures/{i}.png": i for i in range(12)} | {"labels.csv": text}
+    path = PACKED[kind](tmp_path / f"x.{kind}", folder(tmp_path / "photos", files))
+    splits = data.from_folder(path, size=(5, 6), channels=1)
+    for number, split in enumerate(("train", "validation", "test")):
+        assert values(splits[split]) == [(4 * number + i, (i % 2,)) for i in range(4)]
+
+
+def table(text, **files):
+    return {"a.png": 1, "b.png": 2, "labels.csv": text} | files
+
+
+BAD_FOLDERS = {
+    "nothing": ({}, "must hold images in one folder per class"),
+    "only a flat folder": ({"a.png": 1, "b.png": 2}, "it holds 2 images, none of them so"),
+    "no images": ({"cat/a.txt": "", "dog/b.txt": ""}, "it holds 0 images"),
+    "one class": ({"cat/a.png": 1, "cat/b.png": 2}, r"two classes or more, got \('cat',\)"),
+    "an empty class": ({"cat/a.png": 1, "dog/b.png": 2, "fox/n.txt": ""}, "fox holds no images"),
+    "an empty class of a split": (
+        SPLITS | {"test/fox/note.txt": ""},
+        "test/fox holds no images",
+    ),
+    "a class that train lacks": (SPLITS | {"test/fox/1.png": 1}, "'fox', which train has not"),
+    "no train": ({"test/a/1.png": 1, "val/b/1.png": 1}, "must have a split train, got"),
+    "one image of a class": (
+        {"a/1.png": 1, "a/2.png": 2, "b/1.png": 1},
+        "two images of each class, got one of 'b'",
+    ),
+    "an empty table": (table(""), "labels.csv cannot be used: it has no rows"),
+    "only a header": (table("file,label\n"), "it has no rows"),
+    "no file column": (table("name,label\na.png,x\n"), "a column must be called file, .* got name"),
+    "no labels": (table("file\na.png\n"), "it has no column of labels"),
+    "too few columns": (table("file,label\na.png\n"), "line 2 must have 2 columns"),
+    "too many columns": (table("file,label\na.png,x,y\n"), "line 2 must have 2 columns"),
+    "an empty cell": (table("file,label\na.png,x\nb.png,\n"), "row 2 has no label"),
+    "a file twice": (table("file,label\na.png,x\na.png,y\n"), "a.png is there twice"),
+    "a file that is not there": (table("file,label\na.png,x\nc.png,y\n"), "c.png, which is not"),
+    "an absolute name": (table("file,label\n/etc/passwd,x\na.png,y\n"), "below the table"),
+    "a name above": (table("file,label\n../a.png,x\na.png,y\n"), "below the table"),
+    "an unknown split": (
+        table("file,label,split\na.png,x,dev2\n"),
+        "split must be train, .*'dev2'",
+    ),
+    "words among numbers": (table("file,x,y\na.png,1,0\nb.png,1,no\n"), "row 2: .* got 'no' for y"),
+    "not a number": (table("file,x,y\na.png,nan,0\n"), "row 1: .* got 'nan' for x"),
+    "not text": (table(b"file,label\na.png,\xff\xfe\n"), "must be UTF-8 text"),
+    "an open quote": (table('file,label\n"a.png,x\n'), "cannot be used"),
+    "no JSON": ({"labels.jsonl": "{\n", "a.png": 1}, "line 1 is no JSON"),
+    "no object": ({"labels.jsonl": "[1]\n", "a.png": 1}, r"line 1 must be an object, got \[1\]"),
+    "lists of two lengths": (
+        {"labels.jsonl": '{"file": "a.png", "y": [1, 2]}\n{"file": "b.png", "y": [1]}\n'},
+        r"lists of targets must be of one length, got \[1, 2\]",
+    ),
+    "mixed labels": (
+        {"labels.jsonl": '{"file": "a.png", "y": "cat"}\n{"file": "b.png", "y": true}\n'},
+        "labels must all be words, or numbers, or lists",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FOLDERS)
+def test_bad_folders_are_refused(kind, tmp_path):
+    files, message = BAD_FOLDERS[kind]
+    with pytest.raises(ValueError, match=message):
+        data.load_splits(str(folder(tmp_path / "photos", files | {"x": ""})))
+
+
+def evil_zip(path, name):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/1.png", png(1))
+        archive.writestr(name, png(2))
+
+
+def evil_tar(path, name):
+    with tarfile.open(path, "w") as archive:
+        for each in ("a/1.png", name):
+            member = tarfile.TarInfo(each)
+            member.size = len(png(1))
+            archive.addfile(member, io.BytesIO(png(1)))
+
+
+@pytest.mark.parametrize("make", [evil_zip, evil_tar])
+@pytest.mark.parametrize(
+    "name", ["../b/1.png", "b/../../1.png", "/tmp/b/1.png", "..\\b\\1.png", "C:/b/1.png"]
+)
+def test_names_that_point_out_of_an_archive_are_refused(make, name, tmp_path):
+    path = tmp_path / ("x.zip" if make is evil_zip else "x.tar")
+    make(path, name)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="points out of it"):
+        data.load_splits(str(path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def linked_tar(kind):
+    def make(path, target):
+        with tarfile.open(path, "w") as archive:
+            for name in ("a/1.png", "a/2.png", "b/2.png"):
+                member = tarfile.TarInfo(name)
+                member.size = len(png(1))
+                archive.addfile(member, io.BytesIO(png(1)))
+            member = tarfile.TarInfo("b/1.png")
+            member.type, member.linkname = kind, str(target)
+            archive.addfile(member)
+
+    return make
+
+
+def linked_zip(path, target):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a/1.png", "a/2.png", "b/2.png"):
+            archive.writestr(name, png(1))
+        info = zipfile.ZipInfo("b/1.png")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, str(target))
+
+
+LINKED = {
+    "symbolic link": (linked_tar(tarfile.SYMTYPE), "links in archives are not followed"),
+    "hard link": (linked_tar(tarfile.LNKTYPE), "links in archives are not followed"),
+    "device": (linked_tar(tarfile.CHRTYPE), "no plain file"),
+    "pipe": (linked_tar(tarfile.FIFOTYPE), "no plain file"),
+    "link in a zip": (linked_zip, "links in archives are not followed"),
+}
+
+
+@pytest.mark.parametrize("kind", LINKED)
+def test_links_and_devices_in_archives_are_not_followed(kind, tmp_path):
+    make, why = LINKED[kind]
+    (tmp_path / "secret.png").write_bytes(png(9))
+    path = tmp_path / ("x.zip" if make is linked_zip else "x.tar")
+    make(path, tmp_path / "secret.png")
+    splits = data.from_folder(path, size=(5, 6), channels=1, test_fraction=0.5, on_bad="skip")
+    seen = [value for source in splits.values() for value, _ in values(source)]
+    assert sorted(seen) == [0, 1, 1, 1]  # what is left out is black
+    (bad,) = [bad for source in splits.values() for bad in source.bad.values()]
+    assert bad.file.endswith("b/1.png")
+    assert why in bad.reason
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x1f\x8b no gzip", bytes(1024)])
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz"])
+def test_what_is_no_archive_is_refused(content, suffix, tmp_path):
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        data.load_splits(str(path))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_truncated_archives_are_refused(kind, tmp_path):
+    path = PACKED[kind](tmp_path / f"x.{kind}", folder(tmp_path / "photos", CLASSES))
+    whole = path.read_bytes()
+    for share in (0.2, 0.5, 0.7):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(ValueError, match="cannot be read"):
+            data.from_folder(path, size=(5, 6), channels=1)
+
+
+@pytest.mark.parametrize("path", ["absent/", "./absent", "absent.zip", "absent.csv"])
+def test_a_path_that_is_not_there_is_named(path):
+    with pytest.raises(ValueError, match=r"there is no file or folder .*absent"):
+        data.load_splits(path)
+
+
+def test_a_loop_of_links_ends(tmp_path):
+    root = folder(tmp_path, CLASSES)
+    (root / "a" / "again").symlink_to(root)
+    assert sum(map(len, data.from_folder(root).values())) == len(CLASSES)
+
+
+def test_linked_folders_are_followed(tmp_path):
+    root = folder(tmp_path / "photos", {n: v for n, v in CLASSES.items() if n[0] == "a"})
+    folder(tmp_path / "elsewhere", {n: v for n, v in CLASSES.items() if n[0] == "b"})
+    (root / "b").symlink_to(tmp_path / "elsewhere" / "b")
+    assert sum(map(len, data.from_folder(root).values())) == len(CLASSES)
+
+
+def test_images_are_read_from_several_threads_at_once(tmp_path):
+    root = folder(tmp_path / "photos", {f"{'ab'[i % 2]}/{i}.png": i for i in range(200)})
+    for kind, pack in PACKED.items():
+        source = data.from_folder(pack(tmp_path / f"x.{kind}", root), size=(5, 6), channels=1)[
+            "train"
+        ]
+        expected = values(source)
+        errors = []
+
+        def read(source=source, expected=expected, errors=errors):
+            if values(source) != expected:
+                errors.append("differs")
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+
+
+def test_no_file_stays_open(tmp_path):
+    root = folder(tmp_path / "photos", CLASSES)
+    for kind, pack in PACKED.items():
+        source = data.from_folder(pack(tmp_path / f"x.{kind}", root), size=(5, 6))["train"]
+        assert source.images[0].shape == (5, 6, 3)
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        assert not [link for link in links if str(tmp_path) in str(link.readlink())]
