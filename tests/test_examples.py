@@ -269,7 +269,7 @@ def test_bytes_in_memory_are_resized_as_files_are():
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_epochs(tmp_path):
-    """A tenth of what a process holds after its first epoch would be a leak."""
+    """What is held changes by a batch in flight; it must not grow from one half to the other."""
     rng = np.random.default_rng(0)
     for number in range(400):
         path = tmp_path / "ab"[number % 2] / f"{number}.jpg"
@@ -288,4 +288,4 @@ def test_memory_stays_flat_over_epochs(tmp_path):
         for batch in data.prefetch(batches.epoch(epoch)):
             batch.image.block_until_ready()
         held.append(resident())
-    assert max(held[1:]) < 1.05 * held[0]
+    assert max(held[5:]) < 1.05 * max(held[:5])

@@ -52,21 +52,18 @@ class Torch:
 
     def __init__(self, folder: str):
         import torch
-        import torchvision
+        from peer_torch import torchvision  # imports it without its operators
+        from torchvision.transforms import v2
 
-        self._torch, self._torchvision = torch, torchvision
+        self._torch, self._torchvision, self._v2 = torch, torchvision, v2
         self._dataset = torchvision.datasets.ImageFolder(
-            str(Path(folder) / "train"), transform=self.transform(), loader=self.loader()
+            str(Path(folder) / "train"), transform=self.transform()
         )
 
     def transform(self) -> Any:
         """Cut and resized while a picture of Pillow."""
-        v2 = self._torchvision.transforms.v2
+        v2 = self._v2
         return v2.Compose([_square_of_pillow, v2.Resize((SIZE, SIZE)), v2.PILToTensor()])
-
-    def loader(self) -> Any:
-        """As torchvision opens files."""
-        return self._torchvision.datasets.folder.default_loader
 
     def epoch(self, shuffled: bool) -> Batches:
         """Batches in memory, channels first."""
@@ -82,17 +79,14 @@ class Torch:
 
 
 class TorchTensors(Torch):
-    """The same with torchvision's own decoder and tensors, its fastest way."""
+    """The same with tensors, whose resizing is faster (torchvision's own decoder is not in every
+    wheel, and not in that of the index)."""
 
     def transform(self) -> Any:
         """Cut and resized as a tensor of bytes."""
-        v2 = self._torchvision.transforms.v2
-        return v2.Compose([_square_of_tensor, v2.Resize((SIZE, SIZE), antialias=True)])
-
-    def loader(self) -> Any:
-        """libjpeg-turbo without Pillow."""
-        io = self._torchvision.io
-        return lambda path: io.decode_jpeg(io.read_file(path), mode="RGB")
+        v2 = self._v2
+        resize = v2.Resize((SIZE, SIZE), antialias=True)
+        return v2.Compose([v2.PILToTensor(), _square_of_tensor, resize])
 
 
 class TensorFlow:

@@ -139,9 +139,10 @@ def _data(row: dict[str, Any]) -> str:
     for name, values in speeds.items():
         ratio = f"{own / statistics.median(values):.2f}"
         lines.append(_line([_title(name), _cell(values), "" if name == "jaxcnn" else ratio]))
-    median = statistics.median(row["step_ratios"])
+    real, fixed = (row["step_milliseconds"][name] for name in ("real", "fixed"))
     step = (
-        f"An epoch of W1's steps on real data takes **{median:.3f}** of as many on a fixed batch."
+        f"W1's step takes {_cell(real)} ms on real data, {_cell(fixed)} on a fixed batch: "
+        f"**{statistics.median(real) / statistics.median(fixed):.2f}** of it."
     )
     return "\n".join([*lines, "", step, "", *_notes([row])])
 

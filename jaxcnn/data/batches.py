@@ -123,21 +123,21 @@ class Batches:
         # Rows that only fill up are not decoded again; the others keep their order.
         _, first, inverse = np.unique(index, return_index=True, return_inverse=True)
         order = np.argsort(first)
-        inverse = np.argsort(order)[inverse]
+        place = np.argsort(order)[inverse]
         wait = images.gather(index[first[order]], pool)
 
         def batch() -> Batch:
             pixels, good = wait()
-            place, found = inverse, good[inverse]
-            rows, kept = index, mask
-            if not found.all():
+            if len(pixels) == len(index) and good.all():
+                return Batch(pixels, self.source.labels[index], mask, index, epoch)
+            found = good[place]
+            source, kept = np.arange(len(index)), mask & found
+            if kept.any():
                 # What cannot be read is filled up too, from the first rows that can be.
-                kept = mask & found
-                if kept.any():
-                    stand_in = np.resize(np.flatnonzero(kept), len(index))
-                    source = np.where(found, np.arange(len(index)), stand_in)
-                    place, rows = place[source], rows[source]
-            return Batch(pixels[place], self.source.labels[rows], kept, rows, epoch)
+                stand_in = np.resize(np.flatnonzero(kept), len(index))
+                source = np.where(found, source, stand_in)
+            rows = index[source]
+            return Batch(pixels[place[source]], self.source.labels[rows], kept, rows, epoch)
 
         return batch
 

@@ -21,6 +21,7 @@ from jaxcnn.data.sources import ArraySource, words
 from jaxcnn.data.splits import with_test_split
 from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table
 
+ORDER = ("train", "validation", "test")
 SIZE = (64, 64)
 CHANNELS = 3
 
@@ -153,7 +154,7 @@ def _of_table(files: Files, prefix: str, table: Table) -> Listing:
     splits = {"train": rows}
     if table.splits is not None:
         given = np.array(table.splits)
-        splits = {split: rows[given == split] for split in dict.fromkeys(table.splits)}
+        splits = {split: rows[given == split] for split in ORDER if split in table.splits}
     ignored = tuple(sorted(set(files.sizes) - set(names)))
     return _checked(Listing(files, names, table.labels, table.classes, splits, ignored))
 
@@ -176,7 +177,7 @@ def _of_folders(files: Files, prefix: str) -> Listing:
     splits = {"train": rows}
     if has_splits:
         of = np.array([SPLIT_NAMES[parts[0].lower()] for parts in examples.values()])
-        splits = {split: rows[of == split] for split in dict.fromkeys(of.tolist())}
+        splits = {split: rows[of == split] for split in ORDER if split in of}
     ignored = tuple(sorted(set(files.sizes) - set(examples)))
     return _checked(Listing(files, tuple(examples), labels, classes, splits, ignored))
 

@@ -17,7 +17,7 @@ from jaxcnn.data.prepare import PREPARABLE
 from jaxcnn.data.prepared import data_root, find_prepared, read_prepared
 from jaxcnn.data.sources import ArraySource, from_arrays, resized
 
-SPLITS = ("train", "validation", "test")
+SPLITS = folders.ORDER
 EMBEDDED = "fashion_mnist_slice"
 _TABLES = (".csv", ".tsv", ".jsonl")
 
