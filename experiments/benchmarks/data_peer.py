@@ -79,8 +79,10 @@ class Torch:
 
 
 class TorchTensors(Torch):
-    """The same with tensors, whose resizing is faster (torchvision's own decoder is not in every
-    wheel, and not in that of the index)."""
+    """The same with tensors, whose resizing is faster.
+
+    torchvision's own decoder is not in every wheel, and not in that of the index.
+    """
 
     def transform(self) -> Any:
         """Cut and resized as a tensor of bytes."""
