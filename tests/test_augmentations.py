@@ -56,6 +56,7 @@ def test_an_example_is_treated_alike_in_any_batch(name):
     np.testing.assert_allclose(part.image, whole.image[np.array([31, 4, 9])], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_one_way_of_mixing_a_batch():
     """Either all images are averages, or all have a rectangle of another."""
     kinds = set()

@@ -7,6 +7,7 @@ from jaxcnn.__main__ import main
 from jaxcnn.benchmark import benchmark
 
 
+@pytest.mark.slow
 def test_the_table(capsys):
     flags = ["--model", "lenet5", "--batch-size", "4", "--rounds", "1", "--seconds", "0.01"]
     assert main(["benchmark", *flags]) == 0
@@ -30,6 +31,7 @@ def test_bad_flags(flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_counts_by_hand():
     timings = benchmark(
         models.create("lenet5", 10), (28, 28, 1), batch_size=2, rounds=1, seconds=0.01

@@ -111,6 +111,7 @@ def test_inspect_and_the_find_of_a_learning_rate_take_files(finished, tmp_path, 
     assert "suggested learning rate" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path):
     root = photographs(tmp_path / "photos", bad=("dark/05",))
     options = {"on_bad_example": "skip", "balanced": True, "stratified": True}
@@ -193,6 +194,7 @@ def test_data_report_of_a_name(capsys, tmp_path):
     assert "train: 10,000 examples" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_multi_label_and_regression_from_a_table(tmp_path):
     root = photographs(tmp_path / "photos")
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))

@@ -99,6 +99,7 @@ def test_inspect_prints_tables_and_draws(finished, capsys, tmp_path):
     assert "conv2  10x10x16      14x14" in out
 
 
+@pytest.mark.slow
 def test_a_second_run_never_overwrites_the_first(few_images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny = Experiment(data=few_images, epochs=1, batch_size=100)
@@ -365,6 +366,7 @@ def make_model(num_classes):
 """
 
 
+@pytest.mark.slow
 def test_a_network_from_a_file(few_images, tmp_path, capsys):
     """It is executed only where the user names it: a run's folder alone never decides that."""
     (tmp_path / "net.py").write_text(MODEL_FILE)

@@ -77,6 +77,7 @@ def test_an_interrupted_sweep_goes_on(few_images, tmp_path, monkeypatch, capsys)
     assert summary["test_accuracy"]["values"] == [r["test_accuracy"] for r in results]
 
 
+@pytest.mark.slow
 def test_cross_validation_holds_out_each_fold(few_images, tmp_path):
     folder = tmp_path / "folds"
     flags = ["train", "--data", few_images, "--epochs", "1", "--batch-size", "100"]

@@ -268,6 +268,13 @@ def test_plain_tfds_reads_what_we_read(layout, prepared):
                 np.testing.assert_array_equal(source.images[row], example["image"])
 
 
+def test_sources_of_tfds_are_used_as_they_are(prepared):
+    splits, sources, _ = prepared("cifar10")
+    source = data.from_source(sources["train"], size=(32, 32), channels=3)
+    np.testing.assert_array_equal(source.images[:], splits["train"].images)
+    np.testing.assert_array_equal(source.labels, splits["train"].labels)
+
+
 def by_pixels(images, labels):
     order = np.lexsort(images.reshape(len(images), -1).T)
     return images[order], labels[order]

@@ -434,7 +434,7 @@ def test_no_flipped_byte_goes_unnoticed(prepared):
     used = np.flatnonzero(np.frombuffer(raw, np.uint8))
     intact = data.load("fashion_mnist", data_dir=data_dir)
     found = 0
-    for position in np.random.default_rng(0).choice(used, 40, replace=False):
+    for position in np.random.default_rng(0).choice(used, 100, replace=False):
         damaged = bytearray(raw)
         damaged[position] ^= 0x10
         file.write_bytes(damaged)
@@ -446,7 +446,7 @@ def test_no_flipped_byte_goes_unnoticed(prepared):
             # Only a byte that no example uses may go unnoticed.
             np.testing.assert_array_equal(source.images, intact.images)
             np.testing.assert_array_equal(source.labels, intact.labels)
-    assert found >= 35
+    assert found >= 90
 
 
 @pytest.mark.slow

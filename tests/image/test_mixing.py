@@ -17,6 +17,7 @@ def numbered(rows=ROWS, height=9, width=8):
     return jnp.broadcast_to(labels[:, None, None], (rows, height, width, rows)), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", [image.mixup, image.cutmix])
 def test_labels_are_the_shares_of_the_pixels(mix, key):
     images, labels = numbered(40)

@@ -158,6 +158,7 @@ for step in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_whole_snapshots(tmp_path):
     model = train.from_functions(lambda key, images: jnp.zeros((400, 400)), None)
     like = jax.eval_shape(lambda: train.create_state(model, OPTIMIZER, jnp.zeros((1, 2))))

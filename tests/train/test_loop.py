@@ -154,6 +154,7 @@ def test_resuming_with_every_feature_on_is_bit_for_bit(tmp_path):
         assert train.fingerprint(state) == train.fingerprint(unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema_decay", [None, 0.5])
 @pytest.mark.parametrize("epochs", [4, 6])
 def test_early_stopping_returns_the_best_epoch_whether_it_stopped_or_ran_out(epochs, ema_decay):

@@ -63,6 +63,7 @@ print(pages * resource.getpagesize() < 1 << 20)
 """
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_large_working_memory_is_kept_too():
     done = subprocess.run(

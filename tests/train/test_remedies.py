@@ -43,6 +43,7 @@ def test_accumulation_equals_the_large_batch(rows, parts):
     chex.assert_trees_all_close(split_counts, counts, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_accumulation_moves_statistics_once_a_part():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.0)
     state, _ = one_step(model, optax.sgd(0.0), accumulate=4)
@@ -109,6 +110,7 @@ def test_an_average_must_have_been_created():
         one_step(models.create("lenet5", 10), optax.sgd(0.1), ema_decay=0.9)
 
 
+@pytest.mark.slow
 def test_frozen_parts_stay_and_do_not_count():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.5)
     optimizer = optax.adamw(1e-2, weight_decay=0.5)
