@@ -84,7 +84,14 @@ def assemble(experiment: Experiment) -> Assembly:
     splits = load_splits(experiment)
     training, validation, test = splits
     make_task(experiment, {}).check(training.labels, training.classes)
-    _check_test_split(experiment, training, test)
+    _check_split(experiment, "test", training, test)
+    if len(validation):
+        _check_split(experiment, "validation", training, validation)
+    if experiment.steps_per_call > 1 and not isinstance(training.images, np.ndarray):
+        raise ValueError(
+            "steps_per_call must be 1 for images that are decoded when they are needed, "
+            f"got {experiment.steps_per_call}"
+        )
     batches = data.batches(
         training, experiment.batch_size, seed=experiment.seed, balanced=experiment.balanced
     )
@@ -267,19 +274,19 @@ def _make_schedule(experiment: Experiment, steps_per_epoch: int) -> optax.Schedu
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
 
 
-def _check_test_split(
-    experiment: Experiment, training: data.ArraySource, test: data.ArraySource
+def _check_split(
+    experiment: Experiment, split: str, training: data.ArraySource, source: data.ArraySource
 ) -> None:
     """What could not be measured in the end is refused at the start."""
-    make_task(experiment, {}).check(test.labels, test.classes)
+    make_task(experiment, {}).check(source.labels, source.classes)
     for name, given, expected in (
-        ("classes", test.classes, training.classes),
-        ("images of shape", test.images.shape[1:], training.images.shape[1:]),
-        ("labels of shape", test.labels.shape[1:], training.labels.shape[1:]),
+        ("classes", source.classes, training.classes),
+        ("images of shape", source.images.shape[1:], training.images.shape[1:]),
+        ("labels of shape", source.labels.shape[1:], training.labels.shape[1:]),
     ):
         if given != expected:
             raise ValueError(
-                f"the test split of {experiment.data} must have {name} {expected}, as the "
+                f"the {split} split of {experiment.data} must have {name} {expected}, as the "
                 f"training split, got {given}"
             )
 

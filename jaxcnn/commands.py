@@ -221,6 +221,8 @@ class Inspect:
         augment = make_augment(trained.experiment, len(network.classes))
         if self.image is None or augment is not None:
             examples = load_split(trained.experiment, "train")
+            examples.images[: reports.EPOCHS]  # what is bad of these is known now
+            examples = examples.without_bad()
             picture = examples.images[0]
             figures |= reports.augmentation_figures(
                 augment, examples, network.preprocess, trained.state.key

@@ -77,6 +77,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
 
 def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
     """A picture of some examples of each class, as a network gets them."""
+    source.images[:]  # what is bad is known now
     source = source.without_bad()
     order = data.permutation(len(source), 0)
     if source.labels.ndim == 1:

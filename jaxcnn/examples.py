@@ -108,5 +108,7 @@ def write_bad_examples(path: Path, splits: Splits) -> int:
             if row not in rows:
                 rows.append(row)
     if rows:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        temporary.replace(path)
     return len(rows)

@@ -246,6 +246,27 @@ def test_bad_settings_for_a_folder(tmp_path, change, message):
         examples.load_splits(experiment(photographs(tmp_path), **change))
 
 
+def test_steps_in_one_call_need_arrays(tmp_path, capsys):
+    arguments = f"train --data {photographs(tmp_path / 'x')} --steps-per-call 2"
+    assert command_line.main([*arguments.split(), "--workdir", str(tmp_path / "run")]) == 2
+    assert "steps_per_call must be 1 for images that are decoded" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": (0, 4)},
+        {"size": (4,)},
+        {"size": (4, 4), "channels": 2},
+        {"size": (4, 4), "on_bad": "ignore"},
+    ],
+)
+def test_bad_options_are_not_taken_for_bad_images(tmp_path, options):
+    with pytest.raises(ValueError, match=r"(size|channels|on_bad) must be "):
+        data.from_folder(photographs(tmp_path), **options)
+
+
 def test_float_arrays_are_not_resized(tmp_path):
     images = np.zeros((4, 8, 8, 1), np.float32)
     labels = np.arange(4) % 2

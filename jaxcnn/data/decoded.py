@@ -9,11 +9,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from jaxcnn.data.decode import Interpolation, UnreadableImageError, decode_image, reason
+from jaxcnn.data.decode import (
+    Interpolation,
+    UnreadableImageError,
+    check_decoding,
+    decode_image,
+    reason,
+)
 
 OnBad = Literal["raise", "skip"]
 
@@ -79,6 +85,9 @@ class DecodedImages:
         on_bad: OnBad = "raise",
         cache_bytes: int | None = None,
     ):
+        check_decoding(size, channels, interpolation)
+        if on_bad not in get_args(OnBad):
+            raise ValueError(f"on_bad must be raise or skip, got {on_bad!r}")
         shape = (encoded.length, *size, channels)
         fits = np.prod(shape, dtype=np.float64) <= (
             free_memory() / 4 if cache_bytes is None else cache_bytes

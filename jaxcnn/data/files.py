@@ -8,6 +8,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import struct
 import tarfile
 import zipfile
@@ -28,7 +29,8 @@ _LARGEST_TAR = 4 << 30
 _ZIP_HEADER = 30
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
-    *(OSError, ValueError, RuntimeError, NotImplementedError),
+    *(OSError, ValueError, RuntimeError, NotImplementedError, LookupError, struct.error),
+    *(OverflowError, MemoryError),
 )
 
 
@@ -63,7 +65,7 @@ def open_files(path: Path) -> Files:
         raise ValueError(f"{path} cannot be read as a zip or tar: {error}") from error
     for name in files.sizes:
         parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+        if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:", name):
             raise ValueError(f"{path} is refused: the name {name!r} in it points out of it")
     return files._replace(sizes=dict(sorted(_visible(files.sizes).items())))
 
@@ -87,24 +89,19 @@ def _visible(sizes: dict[str, int]) -> dict[str, int]:
     def is_hidden(name: str) -> bool:
         return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
-    return {
-        name: size
-        for name, size in ((name.removeprefix("./"), size) for name, size in sizes.items())
-        if not is_hidden(name)
-    }
+    return {name: size for name, size in sizes.items() if name and not is_hidden(name)}
 
 
 def _folder(root: Path) -> Files:
     def failed(error: OSError) -> None:
         raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
-    sizes, seen = {}, set()
+    sizes = {}
     for folder, inside, names in os.walk(root, onerror=failed, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+        above = [parent.resolve() for parent in (Path(folder), *Path(folder).parents)]
+        if above[0] in above[1:]:  # a link to a folder that it is in
             inside.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
         below = Path(folder).relative_to(root)
         for name in names:
             path = Path(folder) / name
@@ -116,7 +113,11 @@ def _folder(root: Path) -> Files:
 
 def _zip(path: Path) -> Files:
     with zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+        members = {
+            info.filename.removeprefix("./"): info
+            for info in archive.infolist()
+            if info.filename and not info.is_dir()
+        }
     sizes = {name: info.file_size for name, info in members.items()}
     return Files(path, sizes, lambda name: _read_member(path, members[name]))
 

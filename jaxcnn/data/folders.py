@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxcnn.data.decode import reason
 from jaxcnn.data.decoded import DecodedImages, Encoded, OnBad
 from jaxcnn.data.files import Files, is_image, open_files
 from jaxcnn.data.sources import ArraySource, words
@@ -129,8 +130,13 @@ def list_examples(path: Path) -> Listing:
     prefix = "" if path.is_dir() else _common_folder(files)
     for name in NAMES:
         if prefix + name in files.sizes:
-            table = read_table(files.read(prefix + name), f"{path}/{prefix}{name}")
-            return _of_table(files, prefix, table)
+            try:
+                content = files.read(prefix + name)
+            except Exception as error:
+                raise ValueError(
+                    f"table {path}/{prefix}{name} cannot be read: {reason(error)}"
+                ) from error
+            return _of_table(files, prefix, read_table(content, f"{path}/{prefix}{name}"))
     return _of_folders(files, prefix)
 
 
@@ -162,7 +168,13 @@ def _of_table(files: Files, prefix: str, table: Table) -> Listing:
 def _of_folders(files: Files, prefix: str) -> Listing:
     inside = {name: name.removeprefix(prefix).split("/") for name in files.sizes if is_image(name)}
     tops = {parts[0] for parts in inside.values() if len(parts) > 1}
-    has_splits = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
+    named = {top for top in tops if top.lower() in SPLIT_NAMES}
+    has_splits = bool(tops) and named == tops
+    if not has_splits and any(SPLIT_NAMES[top.lower()] == "train" for top in named):
+        raise ValueError(
+            f"{files.path} must hold splits or classes, got {', '.join(sorted(tops - named))} "
+            f"beside {', '.join(sorted(named))}"
+        )
     depth = 2 if has_splits else 1
     examples = {name: parts for name, parts in inside.items() if len(parts) > depth}
     if not examples:
@@ -191,7 +203,10 @@ def _check_no_empty_class(
     used = {root / "/".join(parts[:-1]) for parts in examples.values()}
     used |= {folder for path in used for folder in path.parents}
     for folder in root.glob("*/*/" if has_splits else "*/"):
-        if folder.is_dir() and not folder.name.startswith(".") and folder not in used:
+        hidden = any(
+            part.startswith(".") or part == "__MACOSX" for part in folder.relative_to(root).parts
+        )
+        if folder.is_dir() and not hidden and folder not in used:
             raise ValueError(f"the class folder {folder} holds no images; remove it, or fill it")
 
 

@@ -109,7 +109,7 @@ def is_path(name_or_path: str) -> bool:
       (False, True, True)
     """
     path = Path(name_or_path)
-    if name_or_path.split("/")[0] in {EMBEDDED, *(name.split("/")[0] for name in PREPARABLE)}:
+    if name_or_path.partition(":")[0] in {EMBEDDED, *PREPARABLE}:
         return False
     has_form = name_or_path.startswith((".", "/", "~")) or name_or_path.endswith("/")
     is_file = path.suffix in (".npz", *_TABLES) or is_archive(name_or_path)

@@ -1,5 +1,7 @@
 """Data sets on disk in TFDS's ArrayRecord format, read without TensorFlow."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ def find_prepared(name: str, data_dir: str | Path | None) -> Path | None:
     """
     name, _, version = name.partition(":")
     if not name or any(part in ("", ".", "..") for part in name.split("/")):
+        return None
+    if version and not re.fullmatch(r"[\d.]+", version):
         return None
     folder = data_root(data_dir) / name
     # TFDS writes this file last, into a folder that it renames when it is complete.
@@ -65,6 +69,7 @@ def read_prepared(
     """
     import tensorflow_datasets as tfds
 
+    _check_format(folder)
     try:
         builder = tfds.builder_from_directory(folder)
         keys = _keys(builder.info)
@@ -84,6 +89,19 @@ def read_prepared(
     if "train" not in splits:
         raise ValueError(f"the data set in {folder} must have a split train, got {list(splits)}")
     return with_test_split(splits, test_fraction)
+
+
+def _check_format(folder: Path) -> None:
+    """Refuse what is whole, but not written as ArrayRecord, TFDS's other format."""
+    try:
+        written = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat")
+    except (OSError, ValueError, AttributeError):
+        return  # damaged, which is found next
+    if written not in (None, "array_record"):
+        raise ValueError(
+            f"the data set in {folder} must be written as array_record, got {written}; prepare "
+            "it again with file_format='array_record', or by jaxcnn prepare into another folder"
+        )
 
 
 def _keys(info: Any) -> tuple[str, str]:
@@ -143,11 +161,13 @@ def _read_split(
     images = DecodedImages(
         encoded,
         size=size or ((own_height, own_width) if own_height and own_width else (64, 64)),
-        channels=channels or own_channels or 3,
+        channels=channels or (own_channels if own_channels in (1, 3) else 3),
         on_bad=on_bad,
     )
     is_small = own_height and own_width and np.prod(images.shape) <= _IN_MEMORY
-    return ArraySource(images[:] if is_small else images, labels.labels, labels.classes)
+    pixels = images[:] if is_small else images
+    # Where some are bad they have to be told of in every batch.
+    return ArraySource(images if images.bad else pixels, labels.labels, labels.classes)
 
 
 def _identity(split: Any) -> bytes:

@@ -83,6 +83,9 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    names = [str(name).strip() for name in reader.fieldnames or ()]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError(f"columns must have names that differ, got {', '.join(names)}")
     rows = []
     for row in reader:
         if None in row or None in row.values():
@@ -96,7 +99,7 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
 
 def _json_rows(text: str) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -123,6 +126,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for number, row in enumerate(rows, 1):
         if missing := [name for name in rows[0] if row.get(name) in (None, "")]:
             raise ValueError(f"row {number} has no {missing[0]}")
+        if more := row.keys() - rows[0].keys():
+            raise ValueError(f"row {number} has {min(more)}, which the first row has not")
     files = tuple(_inner_name(str(row[column])) for row in rows)
     if len(set(files)) < len(files):
         twice = next(name for i, name in enumerate(files) if name in files[:i])
@@ -192,6 +197,6 @@ def _is_whole(word: str) -> bool:
 
 def _is_number(word: str) -> bool:
     try:
-        return bool(np.isfinite(float(word)))
+        return abs(float(word)) <= float(np.finfo(np.float32).max)
     except ValueError:
         return False

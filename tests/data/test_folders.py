@@ -178,6 +178,10 @@ BAD_FOLDERS = {
         "test/fox holds no images",
     ),
     "a class that train lacks": (SPLITS | {"test/fox/1.png": 1}, "'fox', which train has not"),
+    "a folder beside splits": (
+        SPLITS | {"samples/cat/1.png": 1},
+        "must hold splits or classes, got samples beside test, train, val",
+    ),
     "no train": ({"test/a/1.png": 1, "val/b/1.png": 1}, "must have a split train, got"),
     "one image of a class": (
         {"a/1.png": 1, "a/2.png": 2, "b/1.png": 1},
@@ -204,6 +208,17 @@ BAD_FOLDERS = {
     "an open quote": (table('file,label\n"a.png,x\n'), "cannot be used"),
     "no JSON": ({"labels.jsonl": "{\n", "a.png": 1}, "line 1 is no JSON"),
     "no object": ({"labels.jsonl": "[1]\n", "a.png": 1}, r"line 1 must be an object, got \[1\]"),
+    "columns without names": (table(",file,label\n0,a.png,x\n"), "must have names that differ"),
+    "columns of one name": (table("file,x,x\na.png,1,0\n"), "must have names that differ"),
+    "too large a number": (table("file,x,y\na.png,1e300,0\n"), "row 1: .* got '1e300' for x"),
+    "a split in some rows": (
+        {
+            "a.png": 1,
+            "labels.jsonl": '{"file": "a.png", "y": "p"}\n'
+            '{"file": "b.png", "y": "q", "split": "test"}\n',
+        },
+        "row 2 has split, which the first row has not",
+    ),
     "lists of two lengths": (
         {"labels.jsonl": '{"file": "a.png", "y": [1, 2]}\n{"file": "b.png", "y": [1]}\n'},
         r"lists of targets must be of one length, got \[1, 2\]",
@@ -333,6 +348,31 @@ def test_linked_folders_are_followed(tmp_path):
     assert sum(map(len, data.from_folder(root).values())) == len(CLASSES)
 
 
+def test_links_between_siblings_are_followed_both(tmp_path):
+    root = folder(tmp_path / "photos", {n: v for n, v in SPLITS.items() if "test" not in n})
+    (root / "test").symlink_to(root / "val")
+    splits = data.from_folder(root, size=(5, 6), channels=1)
+    assert [len(source) for source in splits.values()] == [6, 6, 6]
+    assert values(splits["test"]) == values(splits["validation"])
+
+
+def test_what_other_programs_leave_is_passed_over(tmp_path):
+    left = {".git/hooks/x": "", ".cache/y/z": "", "__MACOSX/a/._1.png": 1, "a/.DS_Store": ""}
+    splits = data.from_folder(folder(tmp_path, CLASSES | left))
+    assert sum(map(len, splits.values())) == len(CLASSES)
+    left = {f"train/{name}": "" for name in left if not name.startswith("a/")}
+    splits = data.from_folder(folder(tmp_path / "s", SPLITS | left))
+    assert sum(map(len, splits.values())) == len(SPLITS)
+
+
+def test_names_in_archives_may_begin_with_a_dot(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name, value in CLASSES.items():
+            archive.writestr(f"./{name}", png(value))
+    splits = data.from_folder(tmp_path / "x.zip", size=(5, 6), channels=1)
+    assert len(values(splits["train"])) == 16
+
+
 def test_images_are_read_from_several_threads_at_once(tmp_path):
     root = folder(tmp_path / "photos", {f"{'ab'[i % 2]}/{i}.png": i for i in range(200)})
     for kind, pack in PACKED.items():
@@ -341,6 +381,8 @@ def test_images_are_read_from_several_threads_at_once(tmp_path):
         ]
         expected = values(source)
         errors = []
+
+        source.images._shared.is_cached[:] = False
 
         def read(source=source, expected=expected, errors=errors):
             if values(source) != expected:

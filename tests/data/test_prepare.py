@@ -427,6 +427,14 @@ def test_damage_is_found_and_says_what_to_run(prepared, damage):
     assert "delete that folder and run: jaxcnn prepare fashion_mnist" in str(caught.value)
 
 
+def test_another_format_is_named_and_not_called_damaged(prepared):
+    data_dir, path = prepared
+    info = path / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(ValueError, match="must be written as array_record, got tfrecord"):
+        data.load("fashion_mnist", data_dir=data_dir)
+
+
 def test_no_flipped_byte_goes_unnoticed(prepared):
     data_dir, path = prepared
     file = shard(path, "train")
