@@ -1,6 +1,7 @@
 """Sources of grain, used as they are, and ours used by grain."""
 
-import grain
+import importlib
+
 import numpy as np
 import pytest
 
@@ -12,7 +13,12 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), np.uint8)
 EXAMPLES = [{"image": image, "label": number % 3} for number, image in enumerate(IMAGES)]
 
 
-def test_a_source_of_grain_is_used_as_it_is():
+@pytest.fixture(scope="module")
+def grain():
+    return importlib.import_module("grain")
+
+
+def test_a_source_of_grain_is_used_as_it_is(grain):
     shuffled = grain.MapDataset.source(EXAMPLES).shuffle(seed=1)
     source = data.from_source(shuffled, size=(6, 5), channels=3)
     assert len(source) == 20
@@ -22,7 +28,7 @@ def test_a_source_of_grain_is_used_as_it_is():
         np.testing.assert_array_equal(batch.image, expected)
 
 
-def test_grain_reads_ours():
+def test_grain_reads_ours(grain):
     ours = data.from_arrays(IMAGES, np.arange(20) % 3)
     (batch,) = grain.MapDataset.source(ours).batch(20)
     np.testing.assert_array_equal(batch["image"], IMAGES)
