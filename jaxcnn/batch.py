@@ -10,7 +10,7 @@ Arrays = TypeVar("Arrays")
 
 
 class Batch(NamedTuple):
-    """``B`` examples, of which the first ``mask.sum()`` count.
+    """``B`` examples, of which those with ``mask`` True count.
 
     A short last batch is filled up with copies of its own first rows (``mask`` False), so every
     batch has one shape, and batch statistics are those of real images.

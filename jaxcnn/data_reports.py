@@ -14,17 +14,27 @@ _LISTED = 10  # groups of copies, unreadable files
 def data_report(splits: dict[str, data.ArraySource]) -> dict[str, Any]:
     """What there is to know about the splits of a data set, as JSON values.
 
+    Args:
+      splits: loaded with ``on_bad="skip"``; what cannot be read is in their ``bad`` afterwards, of
+        the training split.
+
     Returns:
       ``splits``: for each its ``examples``, ``classes`` (examples of each), ``heights`` and
       ``widths`` (least, median, largest, as stored) and ``bad`` (file, label and reason of what
       cannot be read); ``copies``: groups of examples with equal content; ``mean`` and ``std`` of
       the training images, brought to one size, in [0, 1].
 
+    Raises:
+      ValueError: if the images are not ``[N, H, W, C]``, or none can be read.
+
     Example:
       >>> report = data_report({"train": data.load("fashion_mnist_slice", split="test")})
       >>> report["splits"]["train"]["classes"]["Bag"], report["copies"], report["mean"]
       (194, [], [0.28702301170468186])
     """
+    shape = splits["train"].images.shape
+    if len(shape) != 4:
+        raise ValueError(f"data must hold images [N, H, W, C] for a report, got shape {shape}")
     found = {split: data.examine(source) for split, source in splits.items()}
     described = {}
     for split, source in splits.items():
@@ -36,9 +46,7 @@ def data_report(splits: dict[str, data.ArraySource]) -> dict[str, Any]:
             "widths": _range(sizes[:, 1]),
             "bad": [bad._asdict() for bad in found[split].bad.values()],
         }
-    training = splits["train"]
-    rows = np.setdiff1d(np.arange(len(training)), list(found["train"].bad))
-    mean, std = data.channel_moments(training.take(rows).images)
+    mean, std = data.channel_moments(splits["train"].images)
     return {
         "splits": described,
         "copies": [[list(example) for example in group] for group in data.copies(found)],
@@ -76,8 +84,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
 
 
 def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
-    """A picture of some examples of each class, as a network gets them."""
-    source.images[:]  # what is bad is known now
+    """A picture of some examples of each class, as a network gets them, after `data_report`."""
     source = source.without_bad()
     order = data.permutation(len(source), 0)
     if source.labels.ndim == 1:

@@ -28,7 +28,7 @@ def load_splits(experiment: Experiment) -> Splits:
     splits = data.load_splits(
         experiment.data,
         data_dir=experiment.data_dir,
-        size=experiment.image_size,  # type: ignore[arg-type]
+        size=experiment.image_size,
         channels=experiment.channels,
         test_fraction=experiment.test_fraction,
         on_bad=experiment.on_bad_example,

@@ -35,7 +35,7 @@ class Experiment:
     FILE.npz."""
     data_dir: str | None = None
     """Folder of prepared data sets; by default TFDS's own."""
-    image_size: tuple[int, ...] | None = None
+    image_size: tuple[int, int] | None = None
     """Height and width that images are brought to; by default their own, or 64 64 for files."""
     channels: int | None = None
     """1 for grey or 3 for colours; by default those of the data, or 3 for files."""

@@ -4,6 +4,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+import jax
 import rich.console
 import rich.progress
 
@@ -65,14 +66,15 @@ class Progress:
         """Move the bar; the loss is read from the device at most twice a second."""
         if self._first:
             self._first = False
-            summarize(counts)  # waits for the first step
+            jax.block_until_ready(counts)
             self.say(f"compiled and took the first step in {time.monotonic() - self._began:.1f} s")
         if self._bar.disable:
             return
         now = time.monotonic()
         if now - self._read > 0.5:
             self._read = now
-            status = self._words(summarize(counts))
+            # nothing to tell while no image could be read
+            status = self._words(summarize(counts)) if int(counts["examples"]) else ""
             epoch = min((step - 1) // self.steps_per_epoch + 1, self.epochs)
             self._bar.update(
                 self._task,

@@ -156,7 +156,7 @@ def test_statistics_are_those_of_the_decoded_images(tmp_path):
     np.testing.assert_allclose(std, expected.std(0), rtol=1e-12)
 
 
-def test_a_batch_without_a_readable_image_changes_nothing_but_the_step(tmp_path):
+def test_batches_without_a_readable_image_leave_finite_numbers(tmp_path):
     root = photographs(tmp_path / "photos", each=10)
     for path in (root / "dark").iterdir():
         path.write_bytes(b"")
@@ -186,6 +186,27 @@ def test_data_report(finished, tmp_path, capsys):
     assert "light/07.png (light): " in out
     with PIL.Image.open(tmp_path / "out" / "contact_sheet.png") as picture:
         assert min(picture.size) > 200
+
+
+def test_nothing_readable_is_said(tmp_path, capsys):
+    root = photographs(tmp_path / "photos", each=6)
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"")
+    arguments = ["--data", str(root), "--on-bad-example", "skip", "--model", "lenet5"]
+    for command in ("train", "find-learning-rate"):
+        folder = str(tmp_path / command)
+        assert command_line.main([command, *arguments, "--workdir", folder]) == 2
+        assert "must hold an example that can be read, got none" in capsys.readouterr().err
+
+
+def test_a_report_needs_pictures(tmp_path, capsys):
+    lines = np.zeros((4, 8, 1), np.float32)
+    arrays = {"images": lines, "labels": np.arange(4) % 2}
+    named = {f"{s}_{name}": value for s in ("train", "test") for name, value in arrays.items()}
+    np.savez(tmp_path / "x.npz", **named)
+    arguments = ["data", "report", str(tmp_path / "x.npz"), "--workdir", str(tmp_path / "out")]
+    assert command_line.main(arguments) == 2
+    assert "images [N, H, W, C] for a report, got shape (4, 8, 1)" in capsys.readouterr().err
 
 
 def test_data_report_of_a_name(capsys, tmp_path):

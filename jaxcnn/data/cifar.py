@@ -17,26 +17,26 @@ from jaxcnn.data.idx import Read, png
 from jaxcnn.data.official import OfficialFile
 
 URL = "https://www.cs.toronto.edu/~kriz/"
-# TFDS registers the checksums of the binary archives, the data sets' page those of the pickles.
-CIFAR10_FILES = (
-    (
-        OfficialFile(
-            "cifar-10-binary.tar.gz",
-            f"{URL}cifar-10-binary.tar.gz",
-            "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-        ),
-    ),
-    (OfficialFile("cifar-10-python.tar.gz", None, "md5:c58f30108f718f92721af3b95e74349a"),),
+
+
+def _archives(name: str, binary: str, pickled: str) -> tuple[tuple[OfficialFile, ...], ...]:
+    """The binary archive with TFDS's checksum, or that of the pickles with their page's."""
+    file = f"{name}-binary.tar.gz"
+    return (
+        (OfficialFile(file, URL + file, f"sha256:{binary}"),),
+        (OfficialFile(f"{name}-python.tar.gz", None, f"md5:{pickled}"),),
+    )
+
+
+CIFAR10_FILES = _archives(
+    "cifar-10",
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    "c58f30108f718f92721af3b95e74349a",
 )
-CIFAR100_FILES = (
-    (
-        OfficialFile(
-            "cifar-100-binary.tar.gz",
-            f"{URL}cifar-100-binary.tar.gz",
-            "sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-        ),
-    ),
-    (OfficialFile("cifar-100-python.tar.gz", None, "md5:eb9058c3a382ffc7106e4002c42a8d85"),),
+CIFAR100_FILES = _archives(
+    "cifar-100",
+    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    "eb9058c3a382ffc7106e4002c42a8d85",
 )
 _PIXELS = 3 * 32 * 32
 # Where each label stands: file of the names in the binary archive, key in the pickles.

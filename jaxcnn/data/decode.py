@@ -11,6 +11,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from jaxcnn.data.files import read_plain
+
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -76,7 +78,7 @@ def decode_image(
     check_decoding(size, channels, interpolation)
     name = "image" if isinstance(file, bytes | np.ndarray) else f"image {file}"
     try:
-        content = Path(file).read_bytes() if isinstance(file, str | Path) else file
+        content = read_plain(Path(file)) if isinstance(file, str | Path) else file
         return _decoded(content, size, _MODES[channels], crop, interpolation)
     except FileNotFoundError as error:
         raise UnreadableImageError(name, _MISSING) from error
@@ -84,7 +86,7 @@ def decode_image(
         raise UnreadableImageError(name, reason(error)) from error
 
 
-def check_decoding(size: tuple[int, int], channels: int, interpolation: str) -> None:
+def check_decoding(size: tuple[int, int], channels: int, interpolation: str = "bilinear") -> None:
     """Refuse what no image can be brought to.
 
     Raises:

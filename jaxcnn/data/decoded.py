@@ -86,8 +86,7 @@ class DecodedImages:
         cache_bytes: int | None = None,
     ):
         check_decoding(size, channels, interpolation)
-        if on_bad not in get_args(OnBad):
-            raise ValueError(f"on_bad must be raise or skip, got {on_bad!r}")
+        check_on_bad(on_bad)
         shape = (encoded.length, *size, channels)
         fits = np.prod(shape, dtype=np.float64) <= (
             free_memory() / 4 if cache_bytes is None else cache_bytes
@@ -231,6 +230,16 @@ class _Shared:
         self.bad[number] = bad
         image[:] = 0
         return False
+
+
+def check_on_bad(on_bad: str) -> None:
+    """Refuse a policy that there is not.
+
+    Raises:
+      ValueError: if it is neither ``"raise"`` nor ``"skip"``.
+    """
+    if on_bad not in get_args(OnBad):
+        raise ValueError(f"on_bad must be raise or skip, got {on_bad!r}")
 
 
 def encoded_arrays(

@@ -48,7 +48,6 @@ def examine(source: ArraySource) -> Findings:
         try:
             content = images.content(row)
             picture = open_image(content)
-            picture.load()
         except Exception as error:  # each format has its own way to fail
             return name, (0, 0), "", BadExample(name, label(row), reason(error))
         raw = content if isinstance(content, bytes) else np.ascontiguousarray(content).tobytes()

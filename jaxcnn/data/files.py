@@ -13,7 +13,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ IMAGES = (
 _LARGEST_FILE = 1 << 30
 _LARGEST_TAR = 4 << 30
 _ZIP_HEADER = 30
+# What the readers of the standard library happen to raise on an archive that is damaged, or none:
+# each of their layers, down to the numbers that a header makes impossible.
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
     *(OSError, ValueError, RuntimeError, NotImplementedError, LookupError, struct.error),
@@ -85,10 +87,25 @@ def is_archive(path: str | Path) -> bool:
     return str(path).lower().endswith(ARCHIVES)
 
 
-def _visible(sizes: dict[str, int]) -> dict[str, int]:
-    def is_hidden(name: str) -> bool:
-        return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden, or left by macOS."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
+
+def listed_files(root: Path, names: Sequence[str]) -> Files:
+    """Files of a folder by their names; of those that are there, the others are left out."""
+    sizes = {name: (root / name).stat().st_size for name in names if (root / name).exists()}
+    return Files(root, sizes, lambda name: read_plain(root / name))
+
+
+def read_plain(path: Path) -> bytes:
+    """The content of a file; of anything else, such as a pipe, reading might never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError("it is no plain file")
+    return path.read_bytes()
+
+
+def _visible(sizes: dict[str, int]) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if name and not is_hidden(name)}
 
 
@@ -108,7 +125,7 @@ def _folder(root: Path) -> Files:
             # A broken link is a file all the same, and one that cannot be read.
             sizes[(below / name).as_posix()] = path.stat().st_size if path.exists() else 0
     sizes = dict(sorted(_visible(sizes).items()))
-    return Files(root, sizes, lambda name: (root / name).read_bytes())
+    return Files(root, sizes, lambda name: read_plain(root / name))
 
 
 def _zip(path: Path) -> Files:
@@ -160,11 +177,7 @@ def _tar(path: Path) -> Files:
         for member in archive:
             if not member.isdir():
                 members[member.name.removeprefix("./")] = member
-        end = archive.offset
-    with path.open("rb") as file:
-        file.seek(end)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < end + tarfile.BLOCKSIZE:
-            raise ValueError("it is truncated: its end mark is missing")
+        _check_end(archive)
 
     def read(name: str) -> bytes:
         member = members[name]
@@ -182,7 +195,7 @@ def _tar(path: Path) -> Files:
 def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
     contents: dict[str, bytes | tarfile.TarInfo] = {}
     total = 0
-    with opener(path) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
+    with opener(path) as plain, tarfile.open(fileobj=plain, mode="r:") as archive:
         for member in archive:
             if member.isdir():
                 continue
@@ -198,6 +211,7 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
                 )
             content = archive.extractfile(member)
             contents[name] = content.read() if content else b""
+        _check_end(archive)
 
     def read(name: str) -> bytes:
         content = contents[name]
@@ -211,6 +225,15 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
         for name, content in contents.items()
     }
     return Files(path, sizes, read)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """`tarfile` takes a damaged header in the middle for the end, and says nothing."""
+    file: Any = archive.fileobj
+    file.seek(archive.offset)
+    mark = file.read(tarfile.BLOCKSIZE)
+    if mark.strip(b"\0") or len(mark) < tarfile.BLOCKSIZE:
+        raise ValueError("it is truncated or damaged: its end mark is missing")
 
 
 def _check_plain(member: tarfile.TarInfo) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxcnn.data.decode import reason
 from jaxcnn.data.decoded import DecodedImages, Encoded, OnBad
-from jaxcnn.data.files import Files, is_image, open_files
+from jaxcnn.data.files import Files, is_hidden, is_image, listed_files, open_files
 from jaxcnn.data.sources import ArraySource, words
 from jaxcnn.data.splits import with_test_split
 from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table
@@ -36,7 +36,6 @@ class Listing(NamedTuple):
       labels: ``[N]`` or ``[N, L]`` int32, or ``[N, D]`` float32.
       classes: names of the classes, labels or targets.
       splits: by name, the rows that belong to it.
-      ignored: files that are no example.
     """
 
     files: Files
@@ -44,7 +43,6 @@ class Listing(NamedTuple):
     labels: np.ndarray
     classes: tuple[str, ...]
     splits: dict[str, np.ndarray]
-    ignored: tuple[str, ...]
 
 
 def from_folder(
@@ -124,8 +122,8 @@ def list_examples(path: Path) -> Listing:
       ValueError: if there are none, or they are in no known layout.
     """
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
-        files = open_files(path.parent)
-        return _of_table(files, "", read_table(path.read_bytes(), path.name))
+        table = read_table(path.read_bytes(), path.name)
+        return _of_table(listed_files(path.parent, table.files), "", table)
     files = open_files(path)
     prefix = "" if path.is_dir() else _common_folder(files)
     for name in NAMES:
@@ -161,8 +159,7 @@ def _of_table(files: Files, prefix: str, table: Table) -> Listing:
     if table.splits is not None:
         given = np.array(table.splits)
         splits = {split: rows[given == split] for split in ORDER if split in table.splits}
-    ignored = tuple(sorted(set(files.sizes) - set(names)))
-    return _checked(Listing(files, names, table.labels, table.classes, splits, ignored))
+    return _checked(Listing(files, names, table.labels, table.classes, splits))
 
 
 def _of_folders(files: Files, prefix: str) -> Listing:
@@ -183,29 +180,24 @@ def _of_folders(files: Files, prefix: str) -> Listing:
             f"below train/, val/ and test/) or beside {' or '.join(NAMES)}; it holds "
             f"{len(inside)} images, none of them so"
         )
-    _check_no_empty_class(files.path, prefix, has_splits, examples)
+    _check_no_empty_class(files.path, has_splits, examples)
     labels, classes = class_indices(parts[depth - 1] for parts in examples.values())
     rows = np.arange(len(examples))
     splits = {"train": rows}
     if has_splits:
         of = np.array([SPLIT_NAMES[parts[0].lower()] for parts in examples.values()])
         splits = {split: rows[of == split] for split in ORDER if split in of}
-    ignored = tuple(sorted(set(files.sizes) - set(examples)))
-    return _checked(Listing(files, tuple(examples), labels, classes, splits, ignored))
+    return _checked(Listing(files, tuple(examples), labels, classes, splits))
 
 
-def _check_no_empty_class(
-    root: Path, prefix: str, has_splits: bool, examples: Mapping[str, list[str]]
-) -> None:
+def _check_no_empty_class(root: Path, has_splits: bool, examples: Mapping[str, list[str]]) -> None:
     """An empty folder among the classes is more likely a mistake than a class."""
     if not root.is_dir():
         return
     used = {root / "/".join(parts[:-1]) for parts in examples.values()}
     used |= {folder for path in used for folder in path.parents}
     for folder in root.glob("*/*/" if has_splits else "*/"):
-        hidden = any(
-            part.startswith(".") or part == "__MACOSX" for part in folder.relative_to(root).parts
-        )
+        hidden = is_hidden(folder.relative_to(root).as_posix())
         if folder.is_dir() and not hidden and folder not in used:
             raise ValueError(f"the class folder {folder} holds no images; remove it, or fill it")
 

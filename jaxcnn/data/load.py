@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxcnn import shapes
 from jaxcnn.data import folders
-from jaxcnn.data.decoded import OnBad
+from jaxcnn.data.decode import check_decoding
+from jaxcnn.data.decoded import OnBad, check_on_bad
 from jaxcnn.data.files import is_archive
 from jaxcnn.data.idx import FASHION_CLASSES
 from jaxcnn.data.prepare import PREPARABLE
@@ -126,20 +127,18 @@ def _splits(
     *,
     needed: Sequence[str],
 ) -> dict[str, ArraySource]:
-    if size is not None:
-        size = shapes.ints(size, 2, "size")  # type: ignore[assignment]
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {channels!r}")
-    if on_bad not in ("raise", "skip"):
-        raise ValueError(f"on_bad must be raise or skip, got {on_bad!r}")
+    check_decoding(
+        folders.SIZE if size is None else size, folders.CHANNELS if channels is None else channels
+    )
+    check_on_bad(on_bad)
     shapes.check_probability(test_fraction, "test_fraction")
     if name_or_path == EMBEDDED:
         splits = _read_embedded()
     elif Path(name_or_path).suffix == ".npz":
-        splits = _read_archive(Path(name_or_path), needed)
+        splits = _read_archive(Path(name_or_path).expanduser(), needed)
     elif is_path(name_or_path):
         return folders.from_folder(
-            name_or_path,
+            Path(name_or_path).expanduser(),
             size=size or folders.SIZE,
             channels=channels or folders.CHANNELS,
             test_fraction=test_fraction,

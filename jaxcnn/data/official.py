@@ -4,8 +4,10 @@ import hashlib
 import http.client
 import struct
 import sys
+import tarfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -79,6 +81,8 @@ def obtain(
 
 def _verify(file: OfficialFile, path: Path) -> None:
     if file.checksum is None:
+        if not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+            raise ValueError(f"{file.name} in {path.parent} is not the official file: no archive")
         return
     method, _, expected = file.checksum.partition(":")
     found = _digest(method, path)
@@ -112,6 +116,7 @@ def _digest(method: str, path: Path, header: bytes = b"") -> str:
 def _downloaded(file: OfficialFile, folder: Path, by_hand: str) -> Path:
     path = folder / file.name
     if path.is_file():
+        _verify(file, path)
         return path
     part = path.with_name(f"{file.name}.part")
     try:

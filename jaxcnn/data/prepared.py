@@ -70,6 +70,7 @@ def read_prepared(
     import tensorflow_datasets as tfds
 
     _check_format(folder)
+    _check_features(folder)
     try:
         builder = tfds.builder_from_directory(folder)
         keys = _keys(builder.info)
@@ -102,6 +103,27 @@ def _check_format(folder: Path) -> None:
             f"the data set in {folder} must be written as array_record, got {written}; prepare "
             "it again with file_format='array_record', or by jaxcnn prepare into another folder"
         )
+
+
+def _check_features(folder: Path) -> None:
+    """Refuse what would have TFDS import a module that is not its own: it imports what is named."""
+    try:
+        pending = [json.loads((folder / "features.json").read_text())]
+    except (OSError, ValueError):
+        return  # damaged, which is found next
+    while pending:
+        part = pending.pop()
+        if isinstance(part, list):
+            pending += part
+        if not isinstance(part, dict):
+            continue
+        for name in (part.get("pythonClassName"), part.get("type")):
+            if isinstance(name, str) and not name.startswith("tensorflow_datasets."):
+                raise ValueError(
+                    f"the data set in {folder} is refused: its features.json asks for {name!r}, "
+                    "which is not of TFDS"
+                )
+        pending += part.values()
 
 
 def _keys(info: Any) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The learning-rate range test: a few hundred steps, each a little larger than the one before."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxcnn.batch import Batch, prefetch
-from jaxcnn.train.loop import EpochBatches
+from jaxcnn.train.loop import EpochBatches, check_any
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import TrainStep
 
@@ -69,18 +70,20 @@ def find_learning_rate(
     losses: list[float] = []
     smoothed: list[float] = []
     average, best = 0.0, math.inf
-    for number, batch in enumerate(prefetch(itertools.islice(_forever(batches), steps)), 1):
-        state, counts = step(state, batch)
-        loss = float(counts["loss"]) / int(counts["examples"])
-        average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        value = average / (1 - SMOOTHING**number)
-        if not math.isfinite(value):
-            break
-        losses.append(loss)
-        smoothed.append(value)
-        best = min(best, value)
-        if value > 4 * best:
-            break
+    with contextlib.closing(prefetch(_forever(batches))) as coming:
+        for number, batch in enumerate(itertools.islice(coming, steps), 1):
+            state, counts = step(state, batch)
+            check_any(counts)
+            loss = float(counts["loss"]) / int(counts["examples"])
+            average = SMOOTHING * average + (1 - SMOOTHING) * loss
+            value = average / (1 - SMOOTHING**number)
+            if not math.isfinite(value):
+                break
+            losses.append(loss)
+            smoothed.append(value)
+            best = min(best, value)
+            if value > 4 * best:
+                break
     if len(losses) < 3:
         raise ValueError(f"low must be smaller: the loss is no number at a rate of {low!r}")
     rates = low * ratio ** np.arange(len(losses))

@@ -210,8 +210,7 @@ def predict(
             labels.append(np.asarray(batch.label)[mask])
     if counts is None:
         raise ValueError("batches must hold at least one batch, got none")
-    if not counts["examples"]:
-        raise ValueError("batches must hold an example that can be read, got none")
+    check_any(counts)
     summary = summarize(counts)
     if overall is not None:
         summary |= overall(np.concatenate(outputs), np.concatenate(labels))
@@ -249,6 +248,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 def _row(
     epoch: int, state: TrainState, counts: Counts | None, validation: dict[str, float] | None
 ) -> dict[str, float]:
+    if counts is not None:
+        check_any(counts)
     row: dict[str, float] = {"epoch": epoch + 1, "step": int(state.step)}
     row |= {f"train_{name}": value for name, value in summarize(counts or {}).items()}
     row["parameter_norm"] = float(_norm(state.params))
@@ -260,6 +261,12 @@ def _row(
                 "try a smaller learning rate"
             )
     return row
+
+
+def check_any(counts: Counts) -> None:
+    """Refuse batches in which nothing counts, because no image could be read."""
+    if not int(counts["examples"]):
+        raise ValueError("batches must hold an example that can be read, got none")
 
 
 def _one_behind(

@@ -1,7 +1,10 @@
 """Folders, archives and tables of images: every layout, and what is refused."""
 
+import gzip
 import io
 import json
+import lzma
+import os
 import re
 import tarfile
 import threading
@@ -327,6 +330,35 @@ def test_truncated_archives_are_refused(kind, tmp_path):
         path.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(ValueError, match="cannot be read"):
             data.from_folder(path, size=(5, 6), channels=1)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.xz"])
+def test_no_image_is_lost_behind_a_damaged_header(kind, tmp_path):
+    plain = tarred("w")(tmp_path / "plain.tar", folder(tmp_path / "photos", CLASSES))
+    content = bytearray(plain.read_bytes())
+    with tarfile.open(plain) as archive:
+        content[archive.getmembers()[12].offset + 150] ^= 0xFF  # in the header's checksum
+    path = tmp_path / f"x.{kind}"
+    pack = {"tar": bytes, "tar.gz": gzip.compress, "tar.xz": lzma.compress}[kind]
+    path.write_bytes(pack(bytes(content)))
+    with pytest.raises(ValueError, match="end mark is missing"):
+        data.load_splits(str(path))
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    root = folder(tmp_path, CLASSES)
+    os.mkfifo(root / "a" / "pipe.png")
+    with pytest.raises(ValueError, match=r"pipe\.png .* cannot be read: it is no plain file"):
+        [source.images[:] for source in data.from_folder(root).values()]
+
+
+def test_a_table_of_its_own_looks_at_its_files_alone(tmp_path, monkeypatch):
+    text = "file,label\na/0.png,x\na/1.png,x\nb/0.png,y\nb/1.png,y\n"
+    folder(tmp_path, CLASSES | {"some.csv": text, "elsewhere/z.png": 1})
+    monkeypatch.setattr(os, "walk", None)
+    splits = data.from_folder(tmp_path / "some.csv", size=(5, 6), channels=1, test_fraction=0.5)
+    both = values(splits["train"]) + values(splits["test"])
+    assert sorted(both) == [(0, (0,)), (1, (1,)), (10, (0,)), (11, (1,))]
 
 
 @pytest.mark.parametrize("path", ["absent/", "./absent", "absent.zip", "absent.csv"])

@@ -284,6 +284,19 @@ def test_skip_reports_exactly_the_bad_ones_and_delivers_the_others_once(
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
+def test_resuming_within_an_epoch_gives_its_tail(planted):
+    root, _ = planted
+
+    def epoch(start):
+        source = data.from_folder(root, size=(9, 9), channels=1, on_bad="skip")["train"]
+        return list(data.batches(source, 64, seed=2).epoch(1, start=start))
+
+    for batch, expected in zip(epoch(5), epoch(0)[5:], strict=True):
+        for one, other in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
 def test_raise_names_the_first(planted):
     root, bad = planted
     source = data.from_folder(root, size=(9, 9), channels=1)["train"]

@@ -362,15 +362,26 @@ def test_nothing_in_a_pickle_is_called(content, message, tmp_path, monkeypatch):
     assert not (tmp_path / "data" / "cifar10" / "3.0.2").exists()
 
 
-@pytest.mark.parametrize("name", [name for name, _ in dict(LAYOUTS.values()).items()])
+CHECKED = [
+    name for name in dict(LAYOUTS.values()) if PREPARABLE[name].files[0][0].checksum is not None
+]
+
+
+@pytest.mark.parametrize("name", CHECKED)
 def test_files_that_are_not_the_official_ones_are_refused(name, tmp_path):
-    if PREPARABLE[name].files[0][0].checksum is None:
-        pytest.skip("nobody registers a checksum")
     make = dict(LAYOUTS.values())[name]
     make(tmp_path)
     with pytest.raises(ValueError, match=r"is not the official file: its (SHA-256|MD5) must be"):
         data.prepare(name, source=tmp_path, data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(dict(LAYOUTS.values())) - set(CHECKED)))
+def test_where_nobody_registers_a_checksum_it_must_be_an_archive(name, tmp_path):
+    file = PREPARABLE[name].files[0][0]
+    (tmp_path / file.name).write_bytes(b"<html>Please log in</html>")
+    with pytest.raises(ValueError, match="is not the official file: no archive"):
+        data.prepare(name, source=tmp_path, data_dir=tmp_path / "data")
 
 
 def test_what_needs_registration_is_asked_for(tmp_path):

@@ -435,6 +435,19 @@ def test_another_format_is_named_and_not_called_damaged(prepared):
         data.load("fashion_mnist", data_dir=data_dir)
 
 
+def test_no_module_is_imported_that_a_data_set_names(prepared, tmp_path, monkeypatch):
+    data_dir, path = prepared
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('was-here').touch()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    features = path / "features.json"
+    own = "tensorflow_datasets.core.features.image_feature.Image"
+    features.write_text(features.read_text().replace(own, "evil.Image"))
+    with pytest.raises(ValueError, match=r"asks for 'evil\.Image', which is not of TFDS"):
+        data.load("fashion_mnist", data_dir=data_dir)
+    assert not (tmp_path / "was-here").exists()
+
+
 def test_no_flipped_byte_goes_unnoticed(prepared):
     data_dir, path = prepared
     file = shard(path, "train")
