@@ -1,10 +1,12 @@
-"""Parameters by name: a path such as ``conv1/kernel``, and patterns that select by it."""
+"""Parameters by name: a path such as ``conv1/kernel``, patterns that select by it, their sum."""
 
 import fnmatch
+import hashlib
 from collections.abc import Sequence
 
 import chex
 import jax
+import numpy as np
 
 
 def parameter_names(tree: chex.ArrayTree) -> list[str]:
@@ -58,6 +60,24 @@ def matches(name: str, pattern: str) -> bool:
     parts = name.split("/")
     prefixes = ("/".join(parts[: end + 1]) for end in range(len(parts)))
     return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
+
+
+def fingerprint(tree: chex.ArrayTree) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in the order of the names.
+
+    Example:
+      >>> fingerprint({"b": np.zeros(2), "a": 1}) == fingerprint({"a": 1, "b": np.zeros(2)})
+      True
+    """
+    digest = hashlib.sha256()
+    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+    for name, leaf in sorted(leaves, key=lambda item: item[0]):
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _name(path: jax.tree_util.KeyPath) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
@@ -215,6 +216,31 @@ def feature_maps(image: np.ndarray, maps: np.ndarray, title: str) -> Figure:
     figure = Figure(layout="constrained")
     _mosaic(figure, [image, *np.moveaxis(maps[..., None, :shown], -1, 0)], ["input"])
     figure.suptitle(f"{title}: {shown} of {maps.shape[-1]} maps, {maps.shape[0]}x{maps.shape[1]}")
+    return figure
+
+
+def attribution(
+    images: np.ndarray, heat: np.ndarray, saliency: np.ndarray, titles: Sequence[str]
+) -> Figure:
+    """A row for each image: itself, Grad-CAM's heat laid over it, and its saliency map.
+
+    Args:
+      images: ``[N, H, W, C]`` in [0, 1].
+      heat: ``[N, H, W]`` in [0, 1], from the dimmed image in grey (0) through red to yellow (1).
+      saliency: ``[N, H, W]`` >= 0; each from black (0) to white (its largest value).
+      titles: ``N``, above each image: a class and its probability.
+    """
+    if images.shape[-1] != 3:  # as grey, from the same black to the same white
+        images = images.mean(-1, keepdims=True).repeat(3, -1)
+    hot = 0.4 * images.mean(-1, keepdims=True) + 0.6 * colormaps["inferno"](0.9 * heat)[..., :3]
+    largest = np.maximum(saliency.max((1, 2), keepdims=True), 1e-30)
+    shown = (saliency / largest)[..., None].repeat(3, -1)
+    tiles = [tile.clip(0, 1) for row in zip(images, hot, shown, strict=True) for tile in row]
+    names = [name for title in titles for name in (title, "Grad-CAM", "saliency")]
+    figure = Figure(layout="constrained")
+    _mosaic(figure, tiles, names, columns=3, inches=2.2)
+    figure.suptitle("Where the network finds each class")
+    figure.supxlabel("each map is scaled to its own largest value", fontsize=8, color="gray")
     return figure
 
 

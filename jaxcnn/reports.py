@@ -1,12 +1,13 @@
 """Which pictures a run gets: of its history, of its answers on the test split, of its network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxcnn import image, inspection, metrics, plots
+from jaxcnn import attribution, image, inspection, metrics, plots
 from jaxcnn.batch import Batch
 from jaxcnn.data import ArraySource
 from jaxcnn.train import Augment, Task, augment_keys
@@ -15,6 +16,7 @@ Figures = dict[str, Figure]
 SHOWN = 18
 CURVES = 10
 EPOCHS = 8
+EXPLAINED = 3
 
 
 def history_figures(history: list[dict[str, float]], score: str) -> Figures:
@@ -61,6 +63,41 @@ def network_figures(
             picture, np.asarray(layer[0], np.float32), f"What layer {name!r} gives"
         )
     return figures
+
+
+def attribution_figures(
+    task: Task,
+    model: Any,
+    variables: dict[str, Any],
+    preprocess: image.Preprocess,
+    picture: np.ndarray,
+    classes: Sequence[str],
+) -> Figures:
+    """Where a network finds the most probable classes, at most three, in one raw image.
+
+    Nothing for regression, and for a network that has no `jaxcnn.attribution.grad_cam`. The one
+    output of a binary task speaks for its second class.
+    """
+    if task.name == "regression":
+        return {}
+    images = preprocess(picture[None])
+    outputs = jax.jit(lambda *arguments: model.apply(*arguments, train=False))(variables, images)
+    probabilities = np.asarray(task.activate(outputs))[0]
+    best = np.argsort(-probabilities, kind="stable")[:EXPLAINED]
+    several = images.repeat(len(best), 0)
+    try:
+        heat = attribution.grad_cam(model, variables, several, best)
+    except attribution.NoFeatureMapsError:
+        return {}
+    saliency = attribution.saliency(model, variables, several, best)
+    names = classes[1:] if task.name == "binary" else classes
+    figure = plots.attribution(
+        np.clip(preprocess.to_float(picture[None]).repeat(len(best), 0), 0, 1),
+        np.asarray(heat),
+        np.asarray(saliency),
+        [f"{names[k]}\n{probabilities[k]:.1%}" for k in best],
+    )
+    return {"attribution": figure}
 
 
 def augmentation_figures(

@@ -37,7 +37,7 @@ FLOORS = (
     ),
     ("models",),
     ("train",),
-    ("inspection", "plots", "reports", "progress", "event_files"),
+    ("inspection", "attribution", "plots", "reports", "progress", "event_files"),
     (
         "experiment",
         "examples",

@@ -21,7 +21,8 @@ from jaxcnn.models.layers import (
     GaussianNoise,
     GroupNorm,
     check_choice,
-    float32_logits,
+    output_layer,
+    outputs,
 )
 
 _POOLS: dict[str, Callable[..., jax.Array]] = {
@@ -38,7 +39,7 @@ class ClassicCNN(nn.Module):
     over-fitting that are part of a network are options.
 
     Attributes:
-      num_classes: number of outputs.
+      num_classes: number of outputs, 0 for what the last layer would see.
       dropout: rate of the dropout after pooling.
       spatial_dropout: rate of the dropout of whole feature maps, before the one of values.
       pool: ``"max"``, ``"avg"``, ``"sum"`` or ``"none"``.
@@ -79,7 +80,7 @@ class ClassicCNN(nn.Module):
         self.drop_maps = Dropout(self.spatial_dropout, unit="channel")
         self.drop = Dropout(self.dropout)
         self.hidden = Dense(128, dtype=self.dtype)
-        self.output = Dense(self.num_classes, dtype=self.dtype)
+        self.output = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
@@ -99,7 +100,7 @@ class ClassicCNN(nn.Module):
     def head(self, features: jax.Array, train: bool) -> jax.Array:
         """Feature maps to logits."""
         x = nn.relu(self.hidden(ops.flatten(features)))
-        return float32_logits(self.output(x))
+        return outputs(self.output, x)
 
 
 class LeNet5(nn.Module):
@@ -109,7 +110,7 @@ class LeNet5(nn.Module):
     the original had trainable subsampling and radial basis outputs.
 
     Attributes:
-      num_classes: number of outputs.
+      num_classes: number of outputs, 0 for what the last layer would see.
       dtype: type to compute in.
 
     Reference:
@@ -125,7 +126,7 @@ class LeNet5(nn.Module):
         self.conv2 = Conv(16, 5, padding="VALID", dtype=self.dtype)
         self.hidden1 = Dense(120, dtype=self.dtype)
         self.hidden2 = Dense(84, dtype=self.dtype)
-        self.output = Dense(self.num_classes, dtype=self.dtype)
+        self.output = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Images ``[B, H, W, C]``, at least 12 x 12, to logits ``[B, num_classes]``."""
@@ -141,14 +142,14 @@ class LeNet5(nn.Module):
         """Feature maps to logits."""
         del train
         x = nn.tanh(self.hidden1(ops.flatten(features)))
-        return float32_logits(self.output(nn.tanh(self.hidden2(x))))
+        return outputs(self.output, nn.tanh(self.hidden2(x)))
 
 
 class SmallVGG(nn.Module):
     """A small VGG: stages of 3x3 convolutions, each halved by max pooling, and two dense layers.
 
     Attributes:
-      num_classes: number of outputs.
+      num_classes: number of outputs, 0 for what the last layer would see.
       widths: channels of each stage of two convolutions.
       norm: ``"batch"``, ``"group"`` or ``"none"``: normalisation after each convolution.
       norm_momentum: share of the running statistics that batch norm keeps at each step.
@@ -177,7 +178,7 @@ class SmallVGG(nn.Module):
         self.norms = [_norm_layer(self) for _ in widths]
         self.drop = Dropout(self.dropout)
         self.hidden = Dense(128, dtype=self.dtype)
-        self.output = Dense(self.num_classes, dtype=self.dtype)
+        self.output = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
@@ -199,7 +200,7 @@ class SmallVGG(nn.Module):
         """Feature maps to logits."""
         x = self.drop(ops.flatten(features), train=train)
         x = self.drop(nn.relu(self.hidden(x)), train=train)
-        return float32_logits(self.output(x))
+        return outputs(self.output, x)
 
 
 def _norm_layer(model: ClassicCNN | SmallVGG) -> Any:

@@ -1,10 +1,11 @@
 """EfficientNet: mobile inverted bottlenecks with squeeze and excitation, scaled in three ways.
 
-Padding and epsilon are torchvision's.
+Padding and epsilon are torchvision's and timm's; those of TensorFlow, Keras and timm's ``tf_``
+networks are options.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,10 +17,15 @@ from jaxcnn.models.layers import (
     Dense,
     DepthwiseConv,
     Dropout,
+    call_block,
+    check_choice,
     conv_before_norm,
     fan_out_normal,
-    float32_logits,
+    output_layer,
+    outputs,
 )
+
+_ACTIVATIONS = {"silu": nn.silu, "relu6": nn.relu6}
 
 # A depthwise kernel's fan is its window alone, as in the authors' implementation.
 _depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -77,8 +83,12 @@ class InvertedBottleneck(nn.Module):
     Attributes:
       stage: the row of the table that the block belongs to.
       strides: step of the depthwise convolution.
+      activation: a key of ``_ACTIVATIONS``.
+      squeeze_excite: whether to reweigh.
+      padding: ``"centred"`` or ``"SAME"``.
       drop_path: rate at which an example skips the block in training.
       norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_epsilon: added to batch norm's variance.
       dtype: type to compute in.
 
     Reference:
@@ -87,8 +97,12 @@ class InvertedBottleneck(nn.Module):
 
     stage: Stage
     strides: int
+    activation: str = "silu"
+    squeeze_excite: bool = True
+    padding: Literal["centred", "SAME"] = "centred"
     drop_path: float = 0.0
     norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -96,24 +110,26 @@ class InvertedBottleneck(nn.Module):
         """``[B, H, W, C]`` to ``[B, H / strides, W / strides, channels]``."""
 
         def norm(x: jax.Array, name: str) -> jax.Array:
-            return BatchNorm(momentum=self.norm_momentum, name=name)(x, train=train)
+            return BatchNorm(self.norm_momentum, self.norm_epsilon, name=name)(x, train=train)
 
+        activate = _ACTIVATIONS[self.activation]
         inputs, window = images.shape[-1], self.stage.window
         x = images
         if self.stage.expansion != 1:
             x = conv_before_norm(inputs * self.stage.expansion, 1, 1, self.dtype, name="expand")(x)
-            x = nn.silu(norm(x, "expand_bn"))
+            x = activate(norm(x, "expand_bn"))
         x = DepthwiseConv(
             window,
             strides=self.strides,
-            padding=window // 2,
+            padding=window // 2 if self.padding == "centred" else "SAME",
             use_bias=False,
             kernel_init=_depthwise_normal,
             dtype=self.dtype,
             name="depthwise",
         )(x)
-        x = nn.silu(norm(x, "depthwise_bn"))
-        x = SqueezeExcite(max(1, inputs // 4), dtype=self.dtype, name="excite")(x)
+        x = activate(norm(x, "depthwise_bn"))
+        if self.squeeze_excite:
+            x = SqueezeExcite(max(1, inputs // 4), dtype=self.dtype, name="excite")(x)
         x = norm(
             conv_before_norm(self.stage.channels, 1, 1, self.dtype, name="project")(x), "project_bn"
         )
@@ -126,12 +142,16 @@ class EfficientNet(nn.Module):
     """EfficientNet, by default B0.
 
     Attributes:
-      num_classes: number of outputs.
+      num_classes: number of outputs, 0 for what the last layer would see.
       width: factor on B0's channels, rounded to multiples of 8 and never below 90 %.
       depth: factor on B0's blocks per stage, rounded up.
+      lite: the Lite variant: ReLU6, nothing reweighed, and the first and last parts not scaled.
+      padding: of windows with a stride: ``"centred"``, or ``"SAME"`` as in TensorFlow.
       drop_path: rate at which an example skips the last block; earlier blocks less, linearly.
       dropout: rate of the dropout in front of the classifier.
       norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_epsilon: added to batch norm's variance; TensorFlow's is 1e-3.
+      remat: compute blocks again in the backward pass, for memory.
       dtype: type to compute in.
 
     Example:
@@ -142,63 +162,102 @@ class EfficientNet(nn.Module):
       5288548
 
     Reference:
-      Tan and Le 2019, "EfficientNet: rethinking model scaling for convolutional neural networks".
+      Tan and Le 2019, "EfficientNet: rethinking model scaling for convolutional neural networks";
+      Lite: Liu 2020, in the authors' repository.
     """
+
+    input_layer: ClassVar[str] = "stem"
+    output_layers: ClassVar[tuple[str, ...]] = ("classifier",)
 
     num_classes: int
     width: float = 1.0
     depth: float = 1.0
+    lite: bool = False
+    padding: Literal["centred", "SAME"] = "centred"
     drop_path: float = 0.2
     dropout: float = 0.2
     norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    remat: bool = False
     dtype: Any = jnp.float32
+
+    @property
+    def table(self) -> tuple[Stage, ...]:
+        """The paper's table 1 at this width and depth."""
+
+        def depth(row: int, stage: Stage) -> int:
+            if self.lite and row in (0, len(_B0) - 1):
+                return stage.depth
+            return math.ceil(stage.depth * self.depth)
+
+        return tuple(
+            stage._replace(
+                channels=round_channels(stage.channels * self.width), depth=depth(row, stage)
+            )
+            for row, stage in enumerate(_B0)
+        )
 
     def setup(self) -> None:
         """Name the layers."""
-        self.stem = conv_before_norm(round_channels(32 * self.width), 3, 2, self.dtype)
-        self.stem_bn = BatchNorm(momentum=self.norm_momentum)
-        stages = [
-            stage._replace(
-                channels=round_channels(stage.channels * self.width),
-                depth=math.ceil(stage.depth * self.depth),
-            )
-            for stage in _B0
+        check_choice("padding", self.padding, ("centred", "SAME"))
+        norm = self.norm_momentum, self.norm_epsilon
+        self.activate = _ACTIVATIONS["relu6" if self.lite else "silu"]
+        self.stem = conv_before_norm(
+            32 if self.lite else round_channels(32 * self.width),
+            3,
+            2,
+            self.dtype,
+            padding=1 if self.padding == "centred" else "SAME",
+        )
+        self.stem_bn = BatchNorm(*norm)
+        places = [
+            (row, number) for row, stage in enumerate(self.table) for number in range(stage.depth)
         ]
-        total = sum(stage.depth for stage in stages)
-        blocks: list[InvertedBottleneck] = []
-        for row, stage in enumerate(stages, start=1):
-            for number in range(stage.depth):
-                blocks.append(
-                    InvertedBottleneck(
-                        stage,
-                        strides=1 if number else stage.strides,
-                        drop_path=self.drop_path * len(blocks) / total,
-                        norm_momentum=self.norm_momentum,
-                        dtype=self.dtype,
-                        name=f"stage{row}_{number}",
-                    )
-                )
-        self.blocks = blocks
-        self.top = conv_before_norm(4 * stages[-1].channels, 1, 1, self.dtype)
-        self.top_bn = BatchNorm(momentum=self.norm_momentum)
+        self.blocks = [
+            InvertedBottleneck(
+                self.table[row],
+                strides=1 if number else self.table[row].strides,
+                activation="relu6" if self.lite else "silu",
+                squeeze_excite=not self.lite,
+                padding=self.padding,
+                drop_path=self.drop_path * index / len(places),
+                norm_momentum=self.norm_momentum,
+                norm_epsilon=self.norm_epsilon,
+                dtype=self.dtype,
+                name=f"stage{row + 1}_{number}",
+            )
+            for index, (row, number) in enumerate(places)
+        ]
+        top = 1280 if self.lite else 4 * self.table[-1].channels
+        self.top = conv_before_norm(top, 1, 1, self.dtype)
+        self.top_bn = BatchNorm(*norm)
         self.drop = Dropout(self.dropout)
-        self.classifier = Dense(self.num_classes, kernel_init=_classifier_uniform, dtype=self.dtype)
+        self.classifier = output_layer(
+            self.num_classes, kernel_init=_classifier_uniform, dtype=self.dtype
+        )
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
         return self.head(self.features(images, train), train)
 
+    def stages(self, images: jax.Array, train: bool) -> list[jax.Array]:
+        """The last feature maps of each size, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the sides."""
+        x = self.activate(self.stem_bn(self.stem(images), train=train))
+        maps: list[jax.Array] = []
+        for block in self.blocks:
+            if block.strides != 1:
+                maps.append(x)
+            x = call_block(block, x, train=train, remat=self.remat)
+        return [*maps, x]
+
     def features(self, images: jax.Array, train: bool) -> jax.Array:
         """Images to the last feature maps, ``[B, H / 32, W / 32, 1280 * width]``."""
-        x = nn.silu(self.stem_bn(self.stem(images), train=train))
-        for block in self.blocks:
-            x = block(x, train=train)
-        return nn.silu(self.top_bn(self.top(x), train=train))
+        x = self.stages(images, train)[-1]
+        return self.activate(self.top_bn(self.top(x), train=train))
 
     def head(self, features: jax.Array, train: bool) -> jax.Array:
         """Feature maps to logits."""
-        x = self.drop(ops.global_avg_pool(features), train=train)
-        return float32_logits(self.classifier(x))
+        return outputs(self.classifier, self.drop(ops.global_avg_pool(features), train=train))
 
 
 def round_channels(channels: float) -> int:

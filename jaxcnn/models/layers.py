@@ -266,9 +266,16 @@ class GaussianNoise(nn.Module):
 
 
 def conv_before_norm(
-    features: int, window: int, strides: int, dtype: Any, name: str | None = None
+    features: int,
+    window: int,
+    strides: int,
+    dtype: Any,
+    *,
+    padding: Padding | None = None,
+    use_bias: bool = False,
+    name: str | None = None,
 ) -> Conv:
-    """A convolution as residual networks have them: centred padding, and no bias.
+    """A convolution as residual networks have them: padding centred if None, mostly no bias.
 
     The normalisation that follows would subtract a bias again. The kernel starts normal with
     variance ``2 / fan_out`` (He et al. 2015, as in torchvision).
@@ -277,12 +284,50 @@ def conv_before_norm(
         features,
         window,
         strides=strides,
-        padding=window // 2,
-        use_bias=False,
+        padding=window // 2 if padding is None else padding,
+        use_bias=use_bias,
         kernel_init=fan_out_normal,
         dtype=dtype,
         name=name,
     )
+
+
+def call_block(block: nn.Module, x: jax.Array, *, train: bool, remat: bool) -> jax.Array:
+    """``block(x, train=train)``, which with ``remat`` is computed again in the backward pass.
+
+    That costs a third more time and saves the memory of all that is between the blocks' inputs.
+
+    Reference:
+      Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    """
+
+    def call(block: Any, x: jax.Array) -> jax.Array:
+        return block(x, train=train)
+
+    return (nn.remat(call) if remat else call)(block, x)
+
+
+def output_layer(features: int, **options: Any) -> Dense | None:
+    """A network's last layer, or None for no classes: the network then gives what it would see."""
+    return Dense(features, **options) if features else None
+
+
+def outputs(layer: Dense | None, x: jax.Array) -> jax.Array:
+    """The last layer's outputs, in float32 whatever the network computes in."""
+    return float32_logits(x if layer is None else layer(x))
+
+
+def check_size(images: jax.Array, smallest: int) -> None:
+    """Refuse images of which nothing would be left.
+
+    Raises:
+      ValueError: if a side of ``images`` ``[B, H, W, C]`` is shorter than ``smallest``.
+    """
+    if images.ndim != 4 or min(images.shape[1:3]) < smallest:
+        raise ValueError(
+            f"images must be [B, H, W, C] of at least {smallest} x {smallest} pixels, "
+            f"got shape {images.shape}"
+        )
 
 
 def check_choice(name: str, value: str, accepted: Iterable[str]) -> None:

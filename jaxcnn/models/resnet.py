@@ -1,9 +1,9 @@
-"""Residual networks, version 1.5: the stride of a bottleneck is in its 3x3 convolution.
+"""Residual networks, with 18 to 152 layers.
 
 Layers bear torchvision's names, with ``_`` for ``.`` between a stage and the number of its block.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from jaxcnn import ops
 from jaxcnn.models.layers import (
     BatchNorm,
-    Dense,
     Dropout,
+    call_block,
     check_choice,
     conv_before_norm,
-    float32_logits,
+    output_layer,
+    outputs,
 )
 
 
@@ -27,8 +28,11 @@ class ResidualBlock(nn.Module):
       width: channels of the 3x3 convolutions.
       strides: step of the block.
       bottleneck: three convolutions, the last with four times as many channels.
+      version: of a bottleneck: the stride is in the 3x3 (``"v1.5"``) or the first 1x1 (``"v1"``).
+      use_bias: whether convolutions have a bias.
       drop_path: rate at which an example skips the convolutions in training.
       norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_epsilon: added to batch norm's variance.
       dtype: type to compute in.
 
     Reference:
@@ -38,8 +42,11 @@ class ResidualBlock(nn.Module):
     width: int
     strides: int = 1
     bottleneck: bool = False
+    version: Literal["v1.5", "v1"] = "v1.5"
+    use_bias: bool = False
     drop_path: float = 0.0
     norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -49,12 +56,16 @@ class ResidualBlock(nn.Module):
         def conv_norm(
             x: jax.Array, features: int, window: int, strides: int, names: tuple[str, str]
         ) -> jax.Array:
-            x = conv_before_norm(features, window, strides, self.dtype, name=names[0])(x)
-            return BatchNorm(momentum=self.norm_momentum, name=names[1])(x, train=train)
+            x = conv_before_norm(
+                features, window, strides, self.dtype, use_bias=self.use_bias, name=names[0]
+            )(x)
+            norm = BatchNorm(self.norm_momentum, self.norm_epsilon, name=names[1])
+            return norm(x, train=train)
 
         outputs = self.width * (4 if self.bottleneck else 1)
         if self.bottleneck:
-            plan = [(self.width, 1, 1), (self.width, 3, self.strides), (outputs, 1, 1)]
+            first, second = (1, self.strides) if self.version == "v1.5" else (self.strides, 1)
+            plan = [(self.width, 1, first), (self.width, 3, second), (outputs, 1, 1)]
         else:
             plan = [(self.width, 3, self.strides), (outputs, 3, 1)]
         x = images
@@ -69,17 +80,22 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network of four stages, by default ResNet-18.
+    """A residual network, by default ResNet-18.
 
     Attributes:
-      num_classes: number of outputs.
+      num_classes: number of outputs, 0 for what the last layer would see.
       depths: blocks in each stage; every stage but the first halves the sides.
       bottleneck: blocks of three convolutions with four times the channels.
       width: channels of the first stage's 3x3 convolutions, doubled from stage to stage.
       stem: ``"imagenet"`` (7x7 of stride 2, then 3x3 max pooling of stride 2) or ``"cifar"`` (3x3).
+      version: where a bottleneck has its stride: in the 3x3 convolution (``"v1.5"``, torchvision,
+        timm) or in the first 1x1 (``"v1"``, the paper, Keras).
+      use_bias: whether convolutions have a bias, as Keras's do.
       drop_path: rate at which an example skips the last block; earlier blocks less, linearly.
       dropout: rate of the dropout in front of the classifier.
       norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_epsilon: added to batch norm's variance.
+      remat: compute blocks again in the backward pass, for memory.
       dtype: type to compute in.
 
     Example:
@@ -94,54 +110,79 @@ class ResNet(nn.Module):
       Kuang Liu's pytorch-cifar. Padding, epsilon and initialisation are torchvision's.
     """
 
+    input_layer: ClassVar[str] = "conv1"
+    output_layers: ClassVar[tuple[str, ...]] = ("fc",)
+
     num_classes: int
     depths: tuple[int, ...] = (2, 2, 2, 2)
     bottleneck: bool = False
     width: int = 64
     stem: Literal["imagenet", "cifar"] = "imagenet"
+    version: Literal["v1.5", "v1"] = "v1.5"
+    use_bias: bool = False
     drop_path: float = 0.0
     dropout: float = 0.0
     norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    remat: bool = False
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """Name the layers."""
         check_choice("stem", self.stem, ("imagenet", "cifar"))
+        check_choice("version", self.version, ("v1.5", "v1"))
         window, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
-        self.conv1 = conv_before_norm(self.width, window, strides, self.dtype)
-        self.bn1 = BatchNorm(momentum=self.norm_momentum)
-        blocks: list[ResidualBlock] = []
-        for stage, depth in enumerate(self.depths):
-            for number in range(depth):
-                blocks.append(
-                    ResidualBlock(
-                        width=self.width * 2**stage,
-                        strides=2 if stage and not number else 1,
-                        bottleneck=self.bottleneck,
-                        drop_path=self.drop_path * len(blocks) / max(sum(self.depths) - 1, 1),
-                        norm_momentum=self.norm_momentum,
-                        dtype=self.dtype,
-                        name=f"layer{stage + 1}_{number}",
-                    )
-                )
-        self.blocks = blocks
+        self.conv1 = conv_before_norm(
+            self.width, window, strides, self.dtype, use_bias=self.use_bias
+        )
+        self.bn1 = BatchNorm(self.norm_momentum, self.norm_epsilon)
+        total = sum(self.depths)
+        places = [
+            (stage, number) for stage, depth in enumerate(self.depths) for number in range(depth)
+        ]
+        self.blocks = [
+            ResidualBlock(
+                width=self.width * 2**stage,
+                strides=2 if stage and not number else 1,
+                bottleneck=self.bottleneck,
+                version=self.version,
+                use_bias=self.use_bias,
+                drop_path=self.drop_path * index / max(total - 1, 1),
+                norm_momentum=self.norm_momentum,
+                norm_epsilon=self.norm_epsilon,
+                dtype=self.dtype,
+                name=f"layer{stage + 1}_{number}",
+            )
+            for index, (stage, number) in enumerate(places)
+        ]
         self.drop = Dropout(self.dropout)
-        self.fc = Dense(self.num_classes, dtype=self.dtype)
+        self.fc = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
         return self.head(self.features(images, train), train)
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to the last stage's feature maps, ``[B, H / 32, W / 32, C]`` (CIFAR: ``/ 8``)."""
+    def stages(self, images: jax.Array, train: bool) -> list[jax.Array]:
+        """The last feature maps of each size: the stem's, and every stage's.
+
+        At 1/2, 1/4, 1/8, 1/16 and 1/32 of the images' sides; with the CIFAR stem the first two
+        have the images' size, and the last an eighth.
+        """
         x = nn.relu(self.bn1(self.conv1(images), train=train))
+        maps = [x]
         if self.stem == "imagenet":
             x = ops.max_pool(x, 3, strides=2, padding=1)
-        for block in self.blocks:
-            x = block(x, train=train)
-        return x
+        blocks = iter(self.blocks)
+        for depth in self.depths:
+            for _ in range(depth):
+                x = call_block(next(blocks), x, train=train, remat=self.remat)
+            maps.append(x)
+        return maps
+
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """Images to the last stage's feature maps, ``[B, H / 32, W / 32, C]`` (CIFAR: ``/ 8``)."""
+        return self.stages(images, train)[-1]
 
     def head(self, features: jax.Array, train: bool) -> jax.Array:
         """Feature maps to logits."""
-        x = self.drop(ops.global_avg_pool(features), train=train)
-        return float32_logits(self.fc(x))
+        return outputs(self.fc, self.drop(ops.global_avg_pool(features), train=train))

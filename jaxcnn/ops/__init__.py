@@ -8,6 +8,7 @@ from jaxcnn.ops.dense import flatten as flatten
 from jaxcnn.ops.implementation import plain_xla as plain_xla
 from jaxcnn.ops.norm import batch_norm as batch_norm
 from jaxcnn.ops.norm import group_norm as group_norm
+from jaxcnn.ops.pool import adaptive_avg_pool as adaptive_avg_pool
 from jaxcnn.ops.pool import avg_pool as avg_pool
 from jaxcnn.ops.pool import global_avg_pool as global_avg_pool
 from jaxcnn.ops.pool import global_max_pool as global_max_pool

@@ -153,6 +153,49 @@ def global_avg_pool(images: jax.Array) -> jax.Array:
     return jnp.mean(images, axis=tuple(range(1, rank + 1)))
 
 
+def adaptive_avg_pool(images: jax.Array, size: IntOrInts) -> jax.Array:
+    """Means of windows that cover the images evenly, so that any size becomes ``size``.
+
+    Position ``i`` of ``n`` is the mean of the pixels from ``floor(i * length / n)`` up to
+    ``ceil((i + 1) * length / n)``: neighbours may overlap, and images smaller than ``size`` have
+    their pixels repeated.
+
+    Args:
+      images: ``[B, *spatial, C]``, floating point.
+      size: positions of the output, one integer or one per spatial dimension.
+
+    Returns:
+      ``[B, *size, C]``.
+
+    Raises:
+      ValueError: if ``size`` is not positive.
+
+    Example:
+      >>> adaptive_avg_pool(jnp.arange(5.0).reshape(1, 5, 1), 2).ravel().tolist()
+      [1.0, 3.0]
+
+    Reference:
+      ``torch.nn.AdaptiveAvgPool2d``.
+    """
+    rank = shapes.spatial_rank(images)
+    shapes.check_floating(images, "images")
+    pooled = images
+    for axis, count in enumerate(shapes.ints(size, rank, "size"), start=1):
+        length = images.shape[axis]
+        if count != length:
+            edges = np.arange(count + 1) * length
+            starts, ends = edges[:-1] // count, -(-edges[1:] // count)
+            position = np.arange(length)
+            inside = (position >= starts[:, None]) & (position < ends[:, None])
+            weights = jnp.asarray(inside / (ends - starts)[:, None], images.dtype)
+            pooled = jnp.moveaxis(
+                jnp.tensordot(weights, pooled, axes=(1, axis), precision=lax.Precision.HIGHEST),
+                0,
+                axis,
+            )
+    return pooled
+
+
 def _geometry(
     images: jax.Array, window: IntOrInts, strides: IntOrInts | None, padding: Padding
 ) -> Windows:

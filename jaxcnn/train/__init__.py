@@ -1,7 +1,7 @@
 """Training: a state, a jitted step, a loop, and checkpoints that survive damage."""
 
+from jaxcnn.parameters import fingerprint as fingerprint
 from jaxcnn.train.checkpoint import Snapshot as Snapshot
-from jaxcnn.train.checkpoint import fingerprint as fingerprint
 from jaxcnn.train.checkpoint import restore as restore
 from jaxcnn.train.checkpoint import save as save
 from jaxcnn.train.learning_rate import LearningRates as LearningRates

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import chex
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxcnn.metrics import Counts
+from jaxcnn.parameters import fingerprint
 from jaxcnn.train.state import TrainState
 
 History = list[dict[str, float]]
@@ -118,24 +118,6 @@ def restore(
             warnings.warn(f"passed over a damaged checkpoint in {folder}: {problem}", stacklevel=2)
         return snapshot
     raise ValueError(f"no intact checkpoint in {folder} that fits the model: {'; '.join(problems)}")
-
-
-def fingerprint(tree: chex.ArrayTree) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in the order of the names.
-
-    Example:
-      >>> fingerprint({"b": np.zeros(2), "a": 1}) == fingerprint({"a": 1, "b": np.zeros(2)})
-      True
-    """
-    digest = hashlib.sha256()
-    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
-    for name, leaf in sorted(leaves, key=lambda item: item[0]):
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        array = np.asarray(leaf)
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _read(folder: Path, step: int, like: Any) -> Snapshot:

@@ -18,18 +18,8 @@ BYTE = 1.01 / 255  # a level
 
 @functools.cache
 def functional():
-    """Of torchvision's second version.
-
-    Without its compiled operators, which the index has for CUDA alone: nothing here needs them, but
-    the package refuses to be imported where these are unknown.
-    """
-    torch = importlib.import_module("torch")
-    operators = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    module = importlib.import_module("torchvision.transforms.v2.functional")
-    module.operators = operators  # which must live as long
-    return module
+    """Of torchvision's second version."""
+    return importlib.import_module("torchvision.transforms.v2.functional")
 
 
 def pictures():

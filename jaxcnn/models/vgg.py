@@ -1,0 +1,135 @@
+"""VGG: stacks of 3x3 convolutions, halved by max pooling, and three dense layers.
+
+Layers bear the paper's names: ``conv1_1`` to ``conv5_4``, ``fc6`` to ``fc8``.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxcnn import ops
+from jaxcnn.models.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    check_choice,
+    check_size,
+    fan_out_normal,
+    output_layer,
+    outputs,
+)
+
+_POOLED = 7  # sides of the maps that the first dense layer sees
+_dense_normal = nn.initializers.normal(0.01)
+
+
+class VGG(nn.Module):
+    """VGG, by default VGG-16.
+
+    Attributes:
+      num_classes: number of outputs, 0 for what the last layer would see.
+      depths: convolutions in each of the five stages.
+      width: channels of the first stage; then twice, four, eight and eight times as many.
+      hidden: neurons of each of the two hidden dense layers.
+      norm: ``"none"``, or ``"batch"`` normalisation after each convolution.
+      dropout: rate of the dropout after each hidden dense layer.
+      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_epsilon: added to batch norm's variance.
+      remat: compute stages again in the backward pass, for memory.
+      dtype: type to compute in.
+
+    Example:
+      >>> model = VGG(num_classes=1000)
+      >>> images = jnp.zeros((1, 224, 224, 3))
+      >>> variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+      138357544
+
+    Reference:
+      Simonyan and Zisserman 2014, "Very deep convolutional networks for large-scale image
+      recognition". Images of another size than 224 are averaged to 7x7 maps as in torchvision,
+      whose initialisation this is too.
+    """
+
+    input_layer: ClassVar[str] = "conv1_1"
+    output_layers: ClassVar[tuple[str, ...]] = ("fc8",)
+
+    num_classes: int
+    depths: tuple[int, ...] = (2, 2, 3, 3, 3)
+    width: int = 64
+    hidden: int = 4096
+    norm: Literal["none", "batch"] = "none"
+    dropout: float = 0.5
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        """Name the layers."""
+        check_choice("norm", self.norm, ("none", "batch"))
+        places = [
+            (stage, number)
+            for stage, depth in enumerate(self.depths)
+            for number in range(1, depth + 1)
+        ]
+        self.convs = [
+            Conv(
+                self.width * min(2**stage, 8),
+                3,
+                kernel_init=fan_out_normal,
+                dtype=self.dtype,
+                name=f"conv{stage + 1}_{number}",
+            )
+            for stage, number in places
+        ]
+        # After a bias, as torchvision has it.
+        self.norms = [
+            BatchNorm(self.norm_momentum, self.norm_epsilon, name=f"bn{stage + 1}_{number}")
+            for stage, number in places
+            if self.norm == "batch"
+        ]
+        self.drop = Dropout(self.dropout)
+        self.fc6 = Dense(self.hidden, kernel_init=_dense_normal, dtype=self.dtype)
+        self.fc7 = Dense(self.hidden, kernel_init=_dense_normal, dtype=self.dtype)
+        self.fc8 = output_layer(self.num_classes, kernel_init=_dense_normal, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Images ``[B, H, W, C]``, at least 32 x 32, to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train), train)
+
+    def stages(self, images: jax.Array, train: bool) -> list[jax.Array]:
+        """Every stage's feature maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the images' sides."""
+        check_size(images, 2 ** len(self.depths))
+        maps, x = [], images
+        for stage in range(len(self.depths)):
+            x = self._stage(stage, x, train)
+            maps.append(x)
+        return maps
+
+    def _stage(self, stage: int, x: jax.Array, train: bool) -> jax.Array:
+        first = sum(self.depths[:stage])
+
+        def run(model: "VGG", x: jax.Array) -> jax.Array:
+            for number in range(first, first + self.depths[stage]):
+                x = model.convs[number](x)
+                if model.norms:
+                    x = model.norms[number](x, train=train)
+                x = nn.relu(x)
+            return ops.max_pool(x, 2)
+
+        return (nn.remat(run) if self.remat else run)(self, x)
+
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """Images to the last stage's feature maps, ``[B, H / 32, W / 32, 8 * width]``."""
+        return self.stages(images, train)[-1]
+
+    def head(self, features: jax.Array, train: bool) -> jax.Array:
+        """Feature maps to logits."""
+        x = ops.flatten(ops.adaptive_avg_pool(features, _POOLED))
+        for hidden in (self.fc6, self.fc7):
+            x = self.drop(nn.relu(hidden(x)), train=train)
+        return outputs(self.fc8, x)

@@ -1,0 +1,103 @@
+"""What goes with other libraries' weights: a network's options, and what it expects of images."""
+
+import importlib.resources
+from typing import Any
+
+import numpy as np
+
+from jaxcnn.image import Preprocess
+from jaxcnn.models.efficientnet import EfficientNet
+from jaxcnn.models.inception import InceptionV3
+from jaxcnn.models.registry import RESNET_V1, TENSORFLOW_NORM, entry
+from jaxcnn.models.resnet import ResNet
+from jaxcnn.models.weights.names import Source
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Caffe's networks, from which Keras has its own, see pixels up to 255 less these means.
+_CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+
+
+def guess_source(name: str, tensors: dict[str, np.ndarray], *, is_keras: bool) -> Source:
+    """Who wrote a file, by the names of its tensors.
+
+    Raises:
+      ValueError: if that does not decide it.
+    """
+    if is_keras:
+        return "keras"
+    if "_conv_stem.weight" in tensors:
+        return "efficientnet_pytorch"
+    if "conv_stem.weight" in tensors:
+        if entry(name).options.get("padding") == "SAME":
+            return "timm_tf"
+        raise ValueError(
+            "source must be timm_tf if timm calls the network tf_..., or else timm: "
+            "the file does not say which it is"
+        )
+    return "timm" if "pre_logits.fc1.weight" in tensors else "torchvision"
+
+
+def options(name: str, source: Source, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The options of a network by which it computes what the library of its weights computes."""
+    network = entry(name).network
+    if network is ResNet:
+        return dict(RESNET_V1) if source == "keras" else {}
+    if network is InceptionV3:
+        if source == "keras":
+            return {
+                "aux_head": False,
+                "count_padding": False,
+                "norm_scale": False,
+                "norm_momentum": 0.99,
+            }
+        return {"aux_head": any(tensor.startswith("AuxLogits.") for tensor in tensors)}
+    if network is EfficientNet:
+        if source in ("keras", "efficientnet_pytorch"):
+            return {"padding": "SAME", **TENSORFLOW_NORM}
+        if source == "timm_tf":
+            return {"padding": "SAME", "norm_momentum": 0.9, "norm_epsilon": 1e-3}
+        if source == "timm":
+            return {"padding": "centred", "norm_momentum": 0.9, "norm_epsilon": 1e-5}
+    return {}
+
+
+def preprocess(
+    name: str, source: Source, channels: int, tensors: dict[str, np.ndarray]
+) -> Preprocess:
+    """What a network with the source's weights expects of its images."""
+    found = entry(name)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if found.network is InceptionV3 or found.options.get("lite"):
+        mean = std = (0.5, 0.5, 0.5)
+    elif source == "keras" and found.network is EfficientNet:
+        mean, std = _keras_statistics(tensors)
+    elif source == "keras":
+        mean, std = _CAFFE_MEAN, (1 / 255, 1 / 255, 1 / 255)
+    if channels != len(mean):
+        mean, std = (float(np.mean(mean)),) * channels, (float(np.mean(std)),) * channels
+    return Preprocess(size=found.size[:2], channels=channels, mean=mean, std=std)
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 classes, in the order that all these libraries use.
+
+    Example:
+      >>> imagenet_classes()[0], len(imagenet_classes())
+      ('tench', 1000)
+    """
+    file = importlib.resources.files("jaxcnn.models.weights") / "imagenet_classes.txt"
+    return tuple(file.read_text(encoding="utf-8").splitlines())
+
+
+def _keras_statistics(
+    tensors: dict[str, np.ndarray],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What the normalisation inside of Keras's EfficientNets subtracts and divides by."""
+    if "normalization/0" not in tensors:
+        return IMAGENET_MEAN, IMAGENET_STD
+    mean, variance = (tensors[f"normalization/{number}"].ravel() for number in (0, 1))
+    # Keras's ImageNet weights hold deviations in place of variances, and a layer behind it divides
+    # by their root once more.
+    std = variance if np.allclose(variance, IMAGENET_STD, atol=1e-4) else np.sqrt(variance)
+    return tuple(map(float, mean)), tuple(map(float, std))

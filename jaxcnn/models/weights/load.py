@@ -1,0 +1,305 @@
+"""Networks with trained weights: other libraries' files, and our own."""
+
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxcnn.image import Preprocess
+from jaxcnn.models.registry import create, entry
+from jaxcnn.models.resnet import ResNet
+from jaxcnn.models.vgg import VGG
+from jaxcnn.models.weights import conventions, own
+from jaxcnn.models.weights.files import check_finite, weight_format
+from jaxcnn.models.weights.hub import from_hub
+from jaxcnn.models.weights.keras_files import read_keras
+from jaxcnn.models.weights.names import Place, Source, places
+from jaxcnn.models.weights.safetensors_files import read_safetensors
+from jaxcnn.models.weights.torch_files import read_torch
+
+Arrays = dict[tuple[str, ...], Any]
+
+
+class Pretrained(NamedTuple):
+    """A network with weights, what it expects of its images, and what its outputs mean.
+
+    Attributes:
+      model: a Linen module.
+      variables: ``params`` and ``batch_stats``.
+      preprocess: from pixels to the model's input.
+      classes: names of the outputs.
+      name: the network, one of `jaxcnn.models.names`.
+      options: what `jaxcnn.models.create` made it with.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    name: str
+    options: dict[str, Any]
+
+
+def load_pretrained(
+    name: str,
+    path: str | Path,
+    *,
+    source: Source | None = None,
+    num_classes: int | None = None,
+    channels: int | None = None,
+    **options: Any,
+) -> Pretrained:
+    """A network with the weights of a file of torchvision, timm, Keras or jaxcnn.
+
+    Every array is accounted for: one that is missing in the file, has no place in the network, or
+    another shape is an error. Nothing of the file is executed.
+
+    Args:
+      name: the network, one of `jaxcnn.models.names`.
+      path: ``.pth`` or ``.safetensors`` of torchvision or timm, ``.weights.h5``, ``.keras`` or
+        ``.h5`` of Keras, ``.safetensors`` of `save_pretrained`; or ``hf-hub:timm/...`` to download
+        (extra ``hub``).
+      source: who wrote the file: ``"torchvision"``, ``"timm"``, ``"timm_tf"`` (what timm calls
+        ``tf_...``), ``"efficientnet_pytorch"`` or ``"keras"``; None to tell by its content. It
+        decides about padding, epsilon and preprocessing.
+      num_classes: None for the file's outputs; another number gives a new last layer, drawn from
+        key 0; 0 leaves it out.
+      channels: None for the file's input channels; for another number the first kernel is summed
+        up, or spread, so that grey images give what their copies in red, green and blue gave.
+      **options: further options of the network, for example ``drop_path=0.1``.
+
+    Returns:
+      The network; images are RGB and in [0, 1] before ``preprocess.normalize`` wherever they come
+      from.
+
+    Raises:
+      ValueError: if the file is damaged, malicious, not of this network, or holds numbers that are
+        not finite.
+
+    Example:
+      >>> import tempfile
+      >>> from jaxcnn import models
+      >>> model = models.create("resnet18", 10, width=8)
+      >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+      >>> preprocess = Preprocess(size=(32, 32), channels=3)
+      >>> digits = tuple("0123456789")
+      >>> options = {"width": 8}
+      >>> network = Pretrained(model, variables, preprocess, digits, "resnet18", options)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     models.save_pretrained(f"{folder}/digits.safetensors", network)
+      ...     loaded = load_pretrained("resnet18", f"{folder}/digits.safetensors")
+      >>> loaded.classes == digits
+      True
+
+    Reference:
+      torchvision, timm, Keras: their releases' names, conventions and preprocessing.
+    """
+    entry(name)
+    from_config: Preprocess | None = None
+    if str(path).startswith("hf-hub:"):
+        path, source, from_config = from_hub(str(path), name)
+    path = Path(path)
+    form = weight_format(path)
+    metadata: dict[str, str] = {}
+    if form == "torch":
+        tensors = read_torch(path)
+    elif form == "safetensors":
+        tensors, metadata = read_safetensors(path)
+    else:
+        layers = read_keras(path)
+        tensors = {
+            f"{layer}/{number}": array
+            for layer, arrays in _numbered(layers).items()
+            for number, array in enumerate(arrays)
+        }
+    check_finite(tensors, path)
+    try:
+        if own.is_own(metadata):
+            config, arrays = own.unpack(metadata, tensors)
+            if config.name != name:
+                raise ValueError(f"it holds {config.name}, and not {name}")
+            made, preprocess = config.options | options, config.preprocess
+            classes = config.classes
+        else:
+            source = source or conventions.guess_source(name, tensors, is_keras=form == "keras")
+            made = conventions.options(name, source, tensors) | options
+            arrays = _from_source(name, made, tensors, source, without_head=num_classes is not None)
+            kept = _input_channels(name, arrays)
+            preprocess = from_config or conventions.preprocess(name, source, kept, tensors)
+            classes = _class_names(name, arrays)
+        return _fitted(name, made, arrays, preprocess, classes, num_classes, channels)
+    except ValueError as error:
+        raise ValueError(f"pretrained file {path}: {error}") from error
+
+
+def _numbered(layers: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """Layers that Keras named by counting, counted from 0 whatever was made before them."""
+    counted: dict[str, list[tuple[int, str]]] = {}
+    for layer in layers:
+        kind, _, number = layer.rpartition("_")
+        if layer in ("conv2d", "batch_normalization"):
+            kind, number = layer, "0"
+        if kind in ("conv2d", "batch_normalization") and number.isdecimal():
+            counted.setdefault(kind, []).append((int(number), layer))
+    new = {
+        layer: f"{kind}_{index}" if index else kind
+        for kind, numbers in counted.items()
+        for index, (_, layer) in enumerate(sorted(numbers))
+    }
+    return {new.get(layer, layer): arrays for layer, arrays in layers.items()}
+
+
+@functools.cache
+def _shapes(model: nn.Module, channels: int, side: int) -> dict[tuple[str, ...], tuple[int, ...]]:
+    images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    init = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), images)
+    return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
+
+
+def _from_source(
+    name: str,
+    options: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    source: Source,
+    *,
+    without_head: bool,
+) -> Arrays:
+    """The file's arrays by our paths, in our axes.
+
+    Raises:
+      ValueError: for one that is missing, extra or misshaped.
+    """
+    network = entry(name).network
+    # With any number of outputs, which the file decides; and of input channels.
+    shapes = _shapes(create(name, 1, **options), 3, entry(name).size[0])
+    by_module = {"/".join(path[1:]): path for path in shapes}
+    found = places(
+        create(name, 1, **options), {key: shapes[path] for key, path in by_module.items()}, source
+    )
+    arrays, used = {}, set()
+    for key, place in found.items():
+        layer, path = key.rpartition("/")[0], by_module[key]
+        is_output = layer in network.output_layers
+        if place.name not in tensors:
+            if is_output and without_head:
+                continue
+            raise ValueError(
+                f"tensor {place.name} is missing"
+                + ("; num_classes=0 leaves the last layer out" if is_output else "")
+            )
+        used.add(place.name)
+        arrays[path] = _converted(
+            place,
+            tensors[place.name],
+            shapes[path],
+            free={-1} if is_output else {2} if key == f"{network.input_layer}/kernel" else set(),
+        )
+    extra = sorted(
+        tensor
+        for tensor in set(tensors) - used
+        if not tensor.endswith("num_batches_tracked") and not tensor.startswith("normalization/")
+    )
+    if extra:
+        more = f", and {len(extra) - 3} more" if len(extra) > 3 else ""
+        raise ValueError(f"tensor {', '.join(extra[:3])}{more} has no place in {name}")
+    kernel = ("params", *network.input_layer.split("/"), "kernel")
+    if source == "keras" and network in (VGG, ResNet):
+        # Caffe's networks see blue first. Ours see red first, whoever trained them.
+        arrays[kernel] = arrays[kernel][:, :, ::-1]
+    return arrays
+
+
+def _converted(
+    place: Place, tensor: np.ndarray, shape: tuple[int, ...], *, free: set[int]
+) -> np.ndarray:
+    axes = {axis % len(shape) for axis in free}
+    try:
+        array = place.convert(tensor)
+    except ValueError:  # it cannot even be brought to our axes
+        array = tensor
+    fits = array.ndim == len(shape) and all(
+        axis in axes or have == want
+        for axis, (have, want) in enumerate(zip(array.shape, shape, strict=True))
+    )
+    if not fits:
+        raise ValueError(
+            f"tensor {place.name} of shape {tensor.shape} does not fit the network's {shape}"
+        )
+    return array
+
+
+def _input_channels(name: str, arrays: Arrays) -> int:
+    return arrays["params", *entry(name).network.input_layer.split("/"), "kernel"].shape[2]
+
+
+def _class_names(name: str, arrays: Arrays) -> tuple[str, ...]:
+    path = ("params", *entry(name).network.output_layers[0].split("/"), "bias")
+    count = len(arrays[path]) if path in arrays else 0
+    return conventions.imagenet_classes() if count == 1000 else tuple(map(str, range(count)))
+
+
+def _fitted(
+    name: str,
+    options: dict[str, Any],
+    arrays: Arrays,
+    preprocess: Preprocess,
+    classes: tuple[str, ...],
+    num_classes: int | None,
+    channels: int | None,
+) -> Pretrained:
+    """The network with the outputs and input channels that are asked for."""
+    network = entry(name).network
+    outputs = len(classes) if num_classes is None else num_classes
+    arrays = dict(arrays)
+    heads = [("params", *layer.split("/")) for layer in network.output_layers]
+    has_new_head = outputs != len(classes)
+    if has_new_head:
+        arrays = {path: array for path, array in arrays.items() if path[:-1] not in heads}
+        if not outputs:
+            arrays = {path: array for path, array in arrays.items() if "AuxLogits" not in path}
+        classes = tuple(map(str, range(outputs)))
+    kernel = ("params", *network.input_layer.split("/"), "kernel")
+    if channels is not None and channels != preprocess.channels:
+        arrays[kernel] = _spread(arrays[kernel], channels)
+        mean, std = float(np.mean(preprocess.mean)), float(np.mean(preprocess.std))
+        preprocess = Preprocess(preprocess.size, channels, (mean,) * channels, (std,) * channels)
+    model = create(name, outputs, **options)
+    expected = _shapes(model, preprocess.channels, max(entry(name).size[0], preprocess.size[0]))
+    for path in expected:
+        if path not in arrays and not (has_new_head and path[:-1] in heads):
+            raise ValueError(f"array {'/'.join(path)} is missing")
+    for path, array in arrays.items():
+        if array.shape != expected.get(path):
+            raise ValueError(
+                f"array {'/'.join(path)} of shape {array.shape} does not fit the network's "
+                f"{expected.get(path)}"
+            )
+    if has_new_head and outputs:
+        arrays |= _new_heads(model, preprocess, tuple(heads))
+    arrays = {path: jnp.asarray(array) for path, array in arrays.items()}
+    return Pretrained(model, unflatten_dict(arrays), preprocess, classes, name, options)
+
+
+def _spread(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """The kernel for another number of channels, with the same answer to the same grey images."""
+    total = kernel.sum(2, keepdims=True)
+    return np.repeat(total / channels, channels, axis=2).astype(kernel.dtype)
+
+
+def _new_heads(
+    model: nn.Module, preprocess: Preprocess, heads: tuple[tuple[str, ...], ...]
+) -> Arrays:
+    @jax.jit
+    def draw(key: jax.Array) -> Arrays:
+        images = jnp.zeros((1, *preprocess.size, preprocess.channels))
+        variables = flatten_dict(model.init(key, images, train=False))
+        # The compiler leaves out what the rest would take.
+        return {path: array for path, array in variables.items() if path[:-1] in heads}
+
+    return draw(jax.random.key(0))

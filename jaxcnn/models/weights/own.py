@@ -1,0 +1,96 @@
+"""Our own files: safetensors with the network's configuration and a checksum inside."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxcnn.image import Preprocess
+from jaxcnn.parameters import fingerprint
+
+if TYPE_CHECKING:
+    from jaxcnn.models.weights.load import Pretrained
+
+_KEY = "jaxcnn"
+
+
+class Config(NamedTuple):
+    """What a file says of its network beside the weights."""
+
+    name: str
+    options: dict[str, Any]
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+
+
+def save_pretrained(path: str | Path, network: "Pretrained") -> None:
+    """Write a network to a safetensors file, so that it is, at any moment, the old one or the new.
+
+    Its metadata hold name, options, preprocessing and classes as JSON, and the SHA-256 of the
+    arrays that runs call ``params_sha256``.
+
+    Args:
+      path: the file.
+      network: as `load_pretrained` gives it.
+
+    Raises:
+      ValueError: if an option has no form in JSON.
+
+    Example:
+      See `load_pretrained`.
+    """
+    variables = jax.tree.map(np.asarray, jax.device_get(network.variables))
+    config = {
+        "name": network.name,
+        "options": network.options,
+        "preprocess": vars(network.preprocess),
+        "classes": network.classes,
+    }
+    try:
+        text = json.dumps(config)
+    except TypeError as error:
+        raise ValueError(f"options must be JSON values, got {network.options!r}") from error
+    arrays = {"/".join(key): np.ascontiguousarray(a) for key, a in flatten_dict(variables).items()}
+    metadata = {_KEY: text, "sha256": fingerprint(variables)}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+    temporary.replace(path)
+
+
+def is_own(metadata: dict[str, str]) -> bool:
+    """Whether a safetensors file is one of ours."""
+    return _KEY in metadata
+
+
+def unpack(
+    metadata: dict[str, str], tensors: dict[str, np.ndarray]
+) -> tuple[Config, dict[tuple[str, ...], np.ndarray]]:
+    """The configuration and arrays of one of our files.
+
+    Raises:
+      ValueError: if the configuration cannot be read, or the checksum is another.
+    """
+    arrays = {tuple(name.split("/")): array for name, array in tensors.items()}
+    if metadata.get("sha256") != fingerprint(unflatten_dict(arrays)):
+        raise ValueError("its SHA-256 is not that of its arrays")
+    try:
+        config = json.loads(metadata[_KEY])
+        preprocess = config["preprocess"]
+        return Config(
+            name=config["name"],
+            options=dict(config["options"]),
+            preprocess=Preprocess(
+                tuple(preprocess["size"]),
+                preprocess["channels"],
+                tuple(preprocess["mean"]),
+                tuple(preprocess["std"]),
+            ),
+            classes=tuple(config["classes"]),
+        ), arrays
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its configuration cannot be read: {error!r}") from error
