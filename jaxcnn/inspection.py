@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from jaxcnn.models.layers import GroupNorm
 
@@ -122,8 +123,13 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
     ]
 
 
-def first_kernel(params: Any, channels: int) -> np.ndarray | None:
-    """The kernel ``[h, w, channels, out]`` that looks at the image itself, or None."""
+def first_kernel(model: Any, params: Any, channels: int) -> np.ndarray | None:
+    """The kernel ``[h, w, channels, out]`` that looks at the image itself, or None.
+
+    A network may say which it is, in ``input_layer``; else it is the first that fits, by name.
+    """
+    if path := getattr(model, "input_layer", None):
+        return np.asarray(flatten_dict(params, sep="/")[f"{path}/kernel"])
     kernels = [
         np.asarray(leaf)
         for leaf in jax.tree.leaves(params)

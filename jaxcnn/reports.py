@@ -54,7 +54,7 @@ def network_figures(
 ) -> Figures:
     """The first layer's kernels, and what the first and the last layer make of one raw image."""
     figures: Figures = {}
-    kernel = inspection.first_kernel(variables["params"], preprocess.channels)
+    kernel = inspection.first_kernel(model, variables["params"], preprocess.channels)
     if kernel is not None:
         figures["kernels"] = plots.kernels(kernel)
     maps = inspection.feature_maps(model, variables, preprocess(picture[None]))

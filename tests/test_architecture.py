@@ -174,10 +174,11 @@ def test_dependencies_are_declared_and_used():
     # TFDS imports these two without declaring them.
     undeclared = {"array-record", "importlib-resources"}
     # Optional, asked for where it is imported.
-    extras = {"tensorboardx"}
+    extras = {"tensorboardx", "huggingface-hub"}
     assert extras == {
-        re.split(r"[><=]", name)[0].lower()
-        for name in project["optional-dependencies"]["tensorboard"]
+        re.split(r"[><=]", name)[0].lower().replace("_", "-")
+        for extra in ("tensorboard", "hub")
+        for name in project["optional-dependencies"][extra]
     }
     assert third_party - extras | undeclared == {name.replace("_", "-") for name in declared}
 

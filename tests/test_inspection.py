@@ -62,6 +62,15 @@ def variables_of(model, size, fill=None):
 
 
 SIZE = (40, 44, 2)
+SMALLEST_OF_FAMILIES = (
+    "classic_cnn",
+    "lenet5",
+    "small_vgg",
+    "vgg11",
+    "resnet18",
+    "inception_v3",
+    "efficientnet_b0",
+)
 
 # Steps, and by layer the map's (height, width) and the field by hand: each window adds
 # (window - 1) * dilation pixels, times the product of all strides before it.
@@ -301,17 +310,26 @@ def test_parameter_table_lists_every_array():
     assert len(table) == 14
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_the_first_kernel_looks_at_the_image(name):
-    size = (32, 32, 3)
-    params = variables_of(models.create(name, 10), size, 0.0)["params"]
-    kernel = inspection.first_kernel(params, 3)
-    first = {"classic_cnn": "conv", "small_vgg": "convs_0", "efficientnet_b0": "stem"}
-    assert kernel is params[first.get(name, "conv1")]["kernel"]
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", SMALLEST_OF_FAMILIES)
+def test_the_first_kernel_looks_at_the_image(name, channels):
+    model, size = models.create(name, 10), (80, 80, channels)
+    params = variables_of(model, size, 0.0)["params"]
+    kernel = inspection.first_kernel(model, params, channels)
+    first = params
+    for part in model.input_layer.split("/"):
+        first = first[part]
+    assert kernel is first["kernel"]
+    assert kernel.shape[2] == channels
+
+
+def test_the_first_kernel_of_a_network_that_does_not_say():
+    params = {"a": {"kernel": np.zeros((3, 3, 8, 8))}, "b": {"kernel": np.zeros((3, 3, 1, 8))}}
+    assert inspection.first_kernel(None, params, 1) is params["b"]["kernel"]
 
 
 def test_a_network_without_convolutions_has_no_first_kernel():
-    assert inspection.first_kernel({"dense": {"kernel": np.zeros((784, 10))}}, 1) is None
+    assert inspection.first_kernel(None, {"dense": {"kernel": np.zeros((784, 10))}}, 1) is None
 
 
 @given(st.data())

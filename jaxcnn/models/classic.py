@@ -6,7 +6,7 @@ float32 whatever the network computes in.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -59,6 +59,9 @@ class ClassicCNN(nn.Module):
     Reference:
       The course's slide "A classical CNN architecture".
     """
+
+    input_layer: ClassVar[str] = "conv"
+    output_layers: ClassVar[tuple[str, ...]] = ("output",)
 
     num_classes: int
     dropout: float = 0.2
@@ -117,6 +120,9 @@ class LeNet5(nn.Module):
       LeCun et al. 1998, "Gradient-based learning applied to document recognition", figure 2.
     """
 
+    input_layer: ClassVar[str] = "conv1"
+    output_layers: ClassVar[tuple[str, ...]] = ("output",)
+
     num_classes: int
     dtype: Any = jnp.float32
 
@@ -160,6 +166,9 @@ class SmallVGG(nn.Module):
     Reference:
       After Simonyan and Zisserman 2014, "Very deep convolutional networks", scaled down.
     """
+
+    input_layer: ClassVar[str] = "convs_0"
+    output_layers: ClassVar[tuple[str, ...]] = ("output",)
 
     num_classes: int
     widths: tuple[int, ...] = (32, 64, 128)

@@ -18,12 +18,13 @@ class Entry(NamedTuple):
     """What a name stands for.
 
     Attributes:
-      network: the class.
+      network: the Linen class; its ``input_layer`` names the convolution that sees the image, and
+        its ``output_layers`` those that give the outputs.
       options: attributes of it.
       size: (height, width, channels) of the images that it is meant for.
     """
 
-    network: type[nn.Module]
+    network: type[Any]
     options: dict[str, Any]
     size: tuple[int, int, int]
 

@@ -221,10 +221,9 @@ def test_keras(name, theirs, module, side, form, keras, tmp_path):
     side = model.input_shape[1]
     rng = np.random.default_rng(0)
     for layer in model.layers:
-        names = [variable.path.rpartition("/")[2] for variable in layer.weights]
         values = [
-            random_like(key, value, rng)
-            for key, value in zip(names, layer.get_weights(), strict=True)
+            random_like(variable.path.rpartition("/")[2], keras.ops.convert_to_numpy(variable), rng)
+            for variable in layer.weights
         ]
         if layer.name != "normalization":
             layer.set_weights(values)

@@ -67,7 +67,8 @@ def preprocess(
 ) -> Preprocess:
     """What a network with the source's weights expects of its images."""
     found = entry(name)
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     if found.network is InceptionV3 or found.options.get("lite"):
         mean = std = (0.5, 0.5, 0.5)
     elif source == "keras" and found.network is EfficientNet:

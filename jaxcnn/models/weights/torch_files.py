@@ -43,7 +43,7 @@ class _Storage(NamedTuple):
 
     key: str
     dtype: np.dtype
-    count: int
+    length: int
 
 
 class _Tensor(NamedTuple):
@@ -66,6 +66,7 @@ class _Global:
     """What a name in a pickle stands for. Nothing can be set on it, and it makes no classes."""
 
     __slots__ = ("_call",)
+    _call: Callable[..., Any]
 
     def __init__(self, call: Callable[..., Any]):
         object.__setattr__(self, "_call", call)
@@ -127,14 +128,14 @@ def _state(content: Any) -> dict[str, _Tensor]:
 
 def _view(tensor: _Tensor, load: Callable[[_Storage], np.ndarray]) -> np.ndarray:
     storage, offset, size, strides = tensor
-    numbers = (storage.count, offset, *size, *strides)
+    numbers = (storage.length, offset, *size, *strides)
     if len(size) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"a tensor has size {size}, strides {strides} and offset {offset}")
     count = 1
     for length in size:
         count *= length
     last = offset + sum((length - 1) * step for length, step in zip(size, strides, strict=True))
-    if count > storage.count or (count and last >= storage.count):
+    if count > storage.length or (count and last >= storage.length):
         raise ValueError(f"a tensor of size {size} reaches beyond its storage")
     values = load(storage)[offset:]
     if not count:
@@ -161,9 +162,9 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Callable[[_Storage], np.n
 
     def load(storage: _Storage) -> np.ndarray:
         found = archive.read(f"{folder}data/{storage.key}")
-        if len(found) < storage.count * storage.dtype.itemsize:
+        if len(found) < storage.length * storage.dtype.itemsize:
             raise ValueError(f"storage {storage.key} is shorter than it says")
-        return np.frombuffer(found, storage.dtype, storage.count)
+        return np.frombuffer(found, storage.dtype, storage.length)
 
     return content, load
 
@@ -184,11 +185,11 @@ def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, Callable[[_Storage], n
         file.seek(counts[key] * found[key].dtype.itemsize, io.SEEK_CUR)
 
     def load(storage: _Storage) -> np.ndarray:
-        if counts.get(storage.key, -1) < storage.count:
+        if counts.get(storage.key, -1) < storage.length:
             raise ValueError(f"storage {storage.key} is shorter than it says")
         file.seek(places[storage.key])
-        data = file.read(storage.count * storage.dtype.itemsize)
-        if len(data) < storage.count * storage.dtype.itemsize:
+        data = file.read(storage.length * storage.dtype.itemsize)
+        if len(data) < storage.length * storage.dtype.itemsize:
             raise ValueError("it ends within its tensors")
         return np.frombuffer(data, storage.dtype)
 
@@ -212,7 +213,7 @@ def _unpickled(data: bytes) -> Any:
         if operation.name in _FORBIDDEN:
             raise ValueError(f"its pickle makes objects ({operation.name}); save a state_dict")
         # The unpickler would make a table of that size.
-        if operation.name.endswith("PUT") and int(argument) > len(data):
+        if operation.name.endswith("PUT") and int(argument or 0) > len(data):
             raise ValueError("its pickle is damaged")
     return _Unpickler(io.BytesIO(data), encoding="utf-8").load()
 
