@@ -21,7 +21,11 @@ SMALL: dict = {
     "resnet18": {"depths": (1, 1, 1, 1), "width": 8, "drop_path": 0.2},
     "efficientnet_b0": {"width": 0.2, "depth": 0.3},
 }
-every_name = pytest.mark.parametrize("name", DEEP)
+# The quick suite has one of each family.
+QUICK = ("vgg11_bn", "resnet18", "efficientnet_b0")
+every_name = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in DEEP]
+)
 every_family = pytest.mark.parametrize("name", SMALL)
 
 
