@@ -19,10 +19,20 @@ from typing import Any
 import jax
 import tyro
 
-from jaxcnn import runs, shapes, sweeps
+from jaxcnn import commands, runs, shapes, sweeps
 from jaxcnn import train as training
-from jaxcnn.commands import COMMANDS, FindLearningRate, Train
 from jaxcnn.experiment import RECIPES, Experiment, recipe
+
+_COMMANDS: dict[str, Any] = {
+    "train": commands.Train,
+    "find-learning-rate": commands.FindLearningRate,
+    "evaluate": commands.Evaluate,
+    "predict": commands.Predict,
+    "inspect": commands.Inspect,
+    "prepare": commands.Prepare,
+    "data": commands.Data,
+    "benchmark": commands.Benchmark,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,13 +87,13 @@ def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 
 
 def _parse(argv: list[str]) -> Any:
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+    if argv and not argv[0].startswith("-") and argv[0] not in _COMMANDS:
         raise ValueError(
-            f"there is no command {argv[0]!r}. {shapes.did_you_mean(argv[0], COMMANDS)}"
+            f"there is no command {argv[0]!r}. {shapes.did_you_mean(argv[0], _COMMANDS)}"
         )
     config = (tyro.conf.FlagCreatePairsOff,)
-    kind = COMMANDS.get(argv[0]) if argv else None
-    if kind in (Train, FindLearningRate):
+    kind = _COMMANDS.get(argv[0]) if argv else None
+    if kind in (commands.Train, commands.FindLearningRate):
         prog = f"jaxcnn {argv[0]}"
         default = kind(experiment=_default(argv[1:]))
         return _parsed(
@@ -91,7 +101,7 @@ def _parse(argv: list[str]) -> Any:
         )
     return _parsed(
         lambda: tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            _COMMANDS,
             prog="jaxcnn",
             description="Convolutional networks in JAX.",
             args=argv,

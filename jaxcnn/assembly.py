@@ -18,6 +18,7 @@ from jaxcnn.augmentations import make_augment, make_views
 from jaxcnn.examples import Splits, load_splits, make_preprocess
 from jaxcnn.experiment import Experiment
 from jaxcnn.model_files import model_from_file
+from jaxcnn.optimizers import make_optimizer
 from jaxcnn.parameters import select
 
 
@@ -218,60 +219,6 @@ def make_predict_step(
     return train.make_predict_step(
         network.model, preprocess=network.preprocess, views=make_views(experiment)
     )
-
-
-def make_optimizer(
-    experiment: Experiment, steps_per_epoch: int, *, schedule: optax.Schedule | None = None
-) -> optax.GradientTransformation:
-    """The optax optimizer that an experiment describes.
-
-    Args:
-      experiment: the configuration.
-      steps_per_epoch: how long an epoch of its schedule is.
-      schedule: a learning rate by step, in place of the experiment's own.
-    """
-    parts = []
-    if experiment.clip_norm is not None:
-        parts.append(optax.clip_by_global_norm(experiment.clip_norm))
-    if experiment.optimizer == "adam":
-        parts.append(optax.scale_by_adam(eps=1e-7))
-    else:
-        parts.append(optax.trace(0.9, nesterov=True))
-    if experiment.weight_decay:
-        parts.append(optax.add_decayed_weights(experiment.weight_decay, train.decay_mask))
-    for pattern, factor in experiment.learning_rate_factors.items():
-        mask = functools.partial(select, patterns=(pattern,))
-        parts.append(optax.masked(optax.scale(factor), mask))
-    parts.append(
-        optax.scale_by_learning_rate(schedule or _make_schedule(experiment, steps_per_epoch))
-    )
-    optimizer = optax.chain(*parts)
-    if not experiment.frozen:
-        return optimizer
-
-    def labels(params: Any) -> Any:
-        frozen = select(params, experiment.frozen)
-        return jax.tree.map(lambda is_frozen: "frozen" if is_frozen else "trained", frozen)
-
-    # Keeps no moments for what never moves.
-    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
-
-
-def _make_schedule(experiment: Experiment, steps_per_epoch: int) -> optax.Schedule:
-    peak = experiment.learning_rate
-    warmup = round(experiment.warmup_epochs * steps_per_epoch)
-    schedule: optax.Schedule = optax.constant_schedule(peak)
-    if experiment.schedule == "cosine":
-        rest = experiment.epochs * steps_per_epoch - warmup
-        schedule = optax.cosine_decay_schedule(peak, rest)
-    elif experiment.schedule == "step":
-        boundaries = [epoch * steps_per_epoch - warmup for epoch in experiment.step_epochs]
-        schedule = optax.piecewise_constant_schedule(
-            peak, dict.fromkeys(boundaries, experiment.schedule_factor)
-        )
-    if not warmup:
-        return schedule
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
 
 
 def _check_split(

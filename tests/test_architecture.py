@@ -40,6 +40,8 @@ FLOORS = (
     ("inspection", "attribution", "plots", "reports", "progress", "event_files"),
     (
         "experiment",
+        "experiment_checks",
+        "optimizers",
         "examples",
         "data_reports",
         "augmentations",

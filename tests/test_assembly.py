@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from jaxcnn import data
-from jaxcnn.assembly import assemble, make_optimizer
+from jaxcnn.assembly import assemble
 from jaxcnn.experiment import RECIPES, Experiment
+from jaxcnn.optimizers import make_optimizer
 
 PLAIN = Experiment(optimizer="sgd", learning_rate=1.0, epochs=10)
 PARAMS = {"conv": {"kernel": jnp.ones((2, 2))}, "output": {"kernel": jnp.ones((2, 2))}}

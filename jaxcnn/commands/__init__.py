@@ -1,0 +1,10 @@
+"""The commands, each a dataclass whose fields are its flags and whose call does the work."""
+
+from jaxcnn.commands.datasets import Data as Data
+from jaxcnn.commands.datasets import Prepare as Prepare
+from jaxcnn.commands.timing import Benchmark as Benchmark
+from jaxcnn.commands.trained import Evaluate as Evaluate
+from jaxcnn.commands.trained import Inspect as Inspect
+from jaxcnn.commands.trained import Predict as Predict
+from jaxcnn.commands.training import FindLearningRate as FindLearningRate
+from jaxcnn.commands.training import Train as Train

@@ -1,0 +1,53 @@
+"""The command benchmark."""
+
+import dataclasses
+from typing import Literal
+
+from jaxcnn import models
+from jaxcnn.benchmark import benchmark
+from jaxcnn.commands.tables import print_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Time a network on this machine: training step and forward pass, beside plain XLA."""
+
+    model: str = "classic_cnn"
+    """Network by name."""
+    size: tuple[int, int, int] = (28, 28, 1)
+    """Height, width and channels of an image."""
+    batch_size: int = 128
+    """Images per step."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in."""
+    rounds: int = 5
+    """How often the two implementations take turns; medians are shown."""
+    seconds: float = 1.0
+    """About how long a turn is."""
+
+    def __call__(self) -> None:
+        """Print the table."""
+        if min(self.size) < 1:
+            raise ValueError(f"--size must be three positive integers, got {self.size}")
+        timings = benchmark(
+            models.create(self.model, 10, dtype=self.precision),
+            self.size,
+            batch_size=self.batch_size,
+            rounds=self.rounds,
+            seconds=self.seconds,
+        )
+        print_table(
+            ("", "ms", "images/s", "plain XLA ms", "floor ms", "GFLOP", "compile s"),
+            [
+                (
+                    timing.name,
+                    f"{timing.seconds * 1000:.2f}",
+                    f"{self.batch_size / timing.seconds:,.0f}",
+                    f"{timing.xla_seconds * 1000:.2f}",
+                    f"{timing.floor_seconds * 1000:.2f}",
+                    f"{timing.flops / 1e9:.2f}",
+                    f"{timing.compile_seconds:.1f}",
+                )
+                for timing in timings
+            ],
+        )

@@ -1,0 +1,137 @@
+"""Commands that train: train, find-learning-rate."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import optax
+import rich.console
+import tyro
+
+from jaxcnn import assembly, plots, runs, sweeps
+from jaxcnn import train as training
+from jaxcnn.commands.tables import print_table
+from jaxcnn.experiment import Experiment
+from jaxcnn.optimizers import make_optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class _Configured:
+    """A command that takes the whole configuration."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=Experiment
+    )
+    recipe: Literal["plain", "modern"] = "plain"
+    """Preset of the settings below, which flags overrule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(_Configured):
+    """Train a network and measure it; without arguments, the classical CNN on real images."""
+
+    workdir: Path | None = None
+    """Folder for the run, new or empty; by default runs/<model>-<data>-seed<seed>."""
+    resume: bool = False
+    """Go on with the run in --workdir from its last checkpoint."""
+    seeds: tuple[int, ...] = ()
+    """Several runs, one for each of these seeds, with the mean and spread of their results."""
+    tensorboard: bool = False
+    """Write TensorBoard event files too."""
+
+    def __call__(self) -> None:
+        """Run it, and say where the results are."""
+        console = rich.console.Console(highlight=False)
+        resumes_sweep = self.resume and self.workdir and sweeps.is_sweep(self.workdir)
+        every_fold = self.experiment.folds is not None and self.experiment.fold is None
+        if self.seeds or every_fold or resumes_sweep:
+            summary = sweeps.run(
+                self.experiment,
+                self.workdir,
+                seeds=self.seeds,
+                resume=self.resume,
+                console=console,
+                tensorboard=self.tensorboard,
+            )
+            _print_summary(summary)
+            return
+        result = runs.run(
+            self.experiment,
+            self.workdir,
+            resume=self.resume,
+            console=console,
+            tensorboard=self.tensorboard,
+        )
+        score = result["score"]
+        print(f"run folder: {result['workdir']}")
+        if "gap" in result:
+            print(
+                f"over-fitting gap: {result['gap']:.4f} (train {score} "
+                f"{result[f'train_{score}']:.4f} - validation {result[f'validation_{score}']:.4f})"
+            )
+        print(
+            f"test {score}: {result[f'test_{score}']:.4f} "
+            f"({result['test_examples']:,} images, {result['wall_seconds']:.0f} s)"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FindLearningRate(_Configured):
+    """Try growing learning rates for a few hundred steps, and suggest one."""
+
+    workdir: Path | None = None
+    """Folder for the picture, new or empty; by default runs/<model>-<data>-learning-rate."""
+    low: float = 1e-6
+    """First learning rate."""
+    high: float = 1.0
+    """Last learning rate."""
+    steps: int = 200
+    """How many steps from the one to the other."""
+
+    def __call__(self) -> None:
+        """Print the suggestion."""
+        experiment = self.experiment
+        runs.check_free(self.workdir)
+        parts = assembly.assemble(experiment)
+
+        def prepare(schedule: optax.Schedule) -> tuple[training.TrainState, training.TrainStep]:
+            optimizer = make_optimizer(experiment, len(parts.train), schedule=schedule)
+            network = parts.network._replace(optimizer=optimizer)
+            return (
+                network.initial_state(experiment.seed),
+                assembly.make_train_step(experiment, network),
+            )
+
+        found = training.find_learning_rate(
+            prepare, parts.train, low=self.low, high=self.high, steps=self.steps
+        )
+        name = f"{runs.run_name(experiment)}-learning-rate"
+        folder = runs.new_folder(self.workdir, name)
+        plots.save_figure(plots.learning_rates(*found), folder / "learning_rates.png")
+        record = {
+            "suggestion": found.suggestion,
+            "rates": found.rates.tolist(),
+            "losses": found.losses.tolist(),
+            "config": experiment.to_json(),
+        }
+        runs.write_json(folder / "learning_rates.json", record)
+        print(f"picture: {folder / 'learning_rates.png'}")
+        print(f"suggested learning rate: {found.suggestion:.1e}")
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    score = summary["score"]
+    shown = [f"{part}_{score}" for part in ("train", "validation", "test")] + ["gap"]
+    shown = [name for name in shown if name in summary]
+    print_table(
+        ("run", *shown),
+        [
+            (run, *(f"{summary[name]['values'][number]:.4f}" for name in shown))
+            for number, run in enumerate(summary["runs"])
+        ],
+    )
+    print(f"folder: {summary['workdir']}")
+    count = len(summary["runs"])
+    for name in shown:
+        mean, spread = summary[name]["mean"], summary[name]["sd"]
+        print(f"{name.replace('_', ' ')}: {mean:.4f} ± {spread:.4f} ({count} runs)")
