@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import tyro
 
-from jaxcnn import commands, runs, shapes, sweeps
+from jaxcnn import commands, run_folder, runs, shapes, sweeps
 from jaxcnn import train as training
 from jaxcnn.experiment import RECIPES, Experiment, recipe
 
@@ -121,7 +121,7 @@ def _default(argv: list[str]) -> Experiment:
         if given.recipe:
             raise ValueError("a resumed run keeps its configuration, so --recipe has no place")
         workdir = Path(given.workdir)
-        read = sweeps.read_config if sweeps.is_sweep(workdir) else runs.read_config
+        read = sweeps.read_config if sweeps.is_sweep(workdir) else run_folder.read_config
         stored = read(workdir)
         if ":" in stored.model and not given.model:
             raise ValueError(

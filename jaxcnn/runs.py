@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from jaxcnn.event_files import EventFiles
 from jaxcnn.examples import fingerprint, with_absolute_data, write_bad_examples
 from jaxcnn.experiment import Experiment
 from jaxcnn.progress import Progress
+from jaxcnn.run_folder import new_folder, read_config, run_name, write_json, write_text
 
 _PACKAGES = ("jaxcnn", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -146,27 +146,6 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
     return Trained(experiment, networks[-1], state, snapshot.history)
 
 
-def read_config(folder: Path) -> Experiment:
-    """The experiment of a run's folder.
-
-    Raises:
-      ValueError: if there is none, or it cannot be read.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: there is no {path}")
-    try:
-        values = json.loads(path.read_text())
-        return Experiment.from_json(values)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that it is, at any moment, the old one or the new one."""
-    _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
 def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> None:
     if workdir is None:
         raise ValueError("resume needs the folder of the run: --workdir RUN --resume")
@@ -204,47 +183,6 @@ def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> tra
     return snapshot
 
 
-def run_name(experiment: Experiment) -> str:
-    """What a run's folder is called after: the network and the data."""
-    model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
-    return f"{model}-{Path(experiment.data).stem}"
-
-
-def check_free(workdir: str | Path | None) -> None:
-    """Refuse a folder that holds something.
-
-    Raises:
-      ValueError: if ``workdir`` is not empty.
-    """
-    if workdir is not None and Path(workdir).is_dir() and any(Path(workdir).iterdir()):
-        raise ValueError(
-            f"workdir {workdir} is not empty; choose another, or go on with the run in it: "
-            f"--workdir {workdir} --resume"
-        )
-
-
-def new_folder(workdir: str | Path | None, name: str) -> Path:
-    """Make the folder ``workdir``, which must be new or empty; for None ``runs/<name>``, numbered.
-
-    Raises:
-      ValueError: if ``workdir`` is not empty.
-    """
-    check_free(workdir)
-    if workdir is not None:
-        folder = Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    number = 1
-    while True:
-        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
-
-
 def _train(
     experiment: Experiment,
     parts: Assembly,
@@ -260,7 +198,7 @@ def _train(
         train.save(folder / "checkpoints", snapshot)
         # Written whole from the snapshot, so a resumed run has each epoch once.
         rows = [json.dumps(row) + "\n" for row in snapshot.history]
-        _write_text(folder / "metrics.jsonl", "".join(rows))
+        write_text(folder / "metrics.jsonl", "".join(rows))
         write_bad_examples(folder / "bad_examples.jsonl", parts.splits)
 
     def validate(state: train.TrainState) -> dict[str, float]:
@@ -373,9 +311,3 @@ def _finish(
 
 def _go_on(folder: Path) -> str:
     return f"go on with: jaxcnn train --workdir {folder} --resume"
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -13,7 +13,7 @@ from typing import Any
 
 import rich.console
 
-from jaxcnn import runs
+from jaxcnn import run_folder, runs
 from jaxcnn.assembly import assemble
 from jaxcnn.event_files import EventFiles
 from jaxcnn.examples import with_absolute_data
@@ -83,16 +83,16 @@ def run(
         assemble(next(iter(members.values())))
         if tensorboard:
             EventFiles()
-        folder = runs.new_folder(workdir, f"{runs.run_name(experiment)}-sweep")
+        folder = run_folder.new_folder(workdir, f"{run_folder.run_name(experiment)}-sweep")
     sweep = {"config": experiment.to_json(), "seeds": list(seeds)}
-    runs.write_json(folder / "sweep.json", sweep)
+    run_folder.write_json(folder / "sweep.json", sweep)
     results: dict[str, dict[str, Any]] = {}
     for name, member in members.items():
         if console:
             console.print(f"--- {name} ({len(results) + 1} of {len(members)})", highlight=False)
         results[name] = _run_member(member, folder / name, console, tensorboard)
     summary = summarize(results) | {"config": sweep["config"]}
-    runs.write_json(folder / "summary.json", summary)
+    run_folder.write_json(folder / "summary.json", summary)
     return summary | {"workdir": str(folder)}
 
 

@@ -47,6 +47,8 @@ FLOORS = (
         "augmentations",
         "model_files",
         "assembly",
+        "pretrained",
+        "run_folder",
         "runs",
         "sweeps",
         "benchmark",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import runs
+from jaxcnn import run_folder
 from jaxcnn.experiment import Experiment
 
 RAISES = "def make_model(num_classes):\n    raise ZeroDivisionError('division by zero')\n"
@@ -293,8 +293,8 @@ def test_bad_fields_from_python(field, value, message):
 
 def test_a_config_survives_the_way_through_json(tmp_path):
     experiment = Experiment(model_options={"dropout": 0.5}, clip_norm=1.0, epochs=3)
-    runs.write_json(tmp_path / "config.json", experiment.__dict__)
-    assert runs.read_config(tmp_path) == experiment
+    run_folder.write_json(tmp_path / "config.json", experiment.__dict__)
+    assert run_folder.read_config(tmp_path) == experiment
 
 
 @pytest.mark.parametrize("kind", ["free", "taken", "set"])

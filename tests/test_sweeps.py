@@ -9,7 +9,7 @@ import statistics
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import runs, sweeps, train
+from jaxcnn import run_folder, runs, sweeps, train
 from jaxcnn.experiment import Experiment
 
 
@@ -86,7 +86,7 @@ def test_cross_validation_holds_out_each_fold(few_images, tmp_path):
     assert summary["runs"] == ["seed0-fold0", "seed0-fold1"]
     assert len(set(summary["validation_loss"]["values"])) == 2
     for number in range(2):
-        config = runs.read_config(folder / f"seed0-fold{number}")
+        config = run_folder.read_config(folder / f"seed0-fold{number}")
         assert (config.folds, config.fold) == (2, number)
 
 

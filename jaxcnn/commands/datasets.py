@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxcnn import data, runs
+from jaxcnn import data, run_folder
 from jaxcnn.data_reports import data_report, report_lines, write_contact_sheet
 
 
@@ -47,7 +47,7 @@ class Data:
 
     def __call__(self) -> None:
         """Print it, and write it down."""
-        runs.check_free(self.workdir)
+        run_folder.check_free(self.workdir)
         splits = data.load_splits(
             self.data,
             data_dir=self.data_dir,
@@ -56,8 +56,8 @@ class Data:
             on_bad="skip",
         )
         report = data_report(splits)
-        folder = runs.new_folder(self.workdir, f"{Path(self.data).stem}-report")
-        runs.write_json(folder / "report.json", report)
+        folder = run_folder.new_folder(self.workdir, f"{Path(self.data).stem}-report")
+        run_folder.write_json(folder / "report.json", report)
         write_contact_sheet(folder / "contact_sheet.png", splits["train"])
         print("\n".join(report_lines(report)))
         print(f"report and contact sheet: {folder}")

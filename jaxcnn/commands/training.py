@@ -8,7 +8,7 @@ import optax
 import rich.console
 import tyro
 
-from jaxcnn import assembly, plots, runs, sweeps
+from jaxcnn import assembly, plots, run_folder, runs, sweeps
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
 from jaxcnn.experiment import Experiment
@@ -91,7 +91,7 @@ class FindLearningRate(_Configured):
     def __call__(self) -> None:
         """Print the suggestion."""
         experiment = self.experiment
-        runs.check_free(self.workdir)
+        run_folder.check_free(self.workdir)
         parts = assembly.assemble(experiment)
 
         def prepare(schedule: optax.Schedule) -> tuple[training.TrainState, training.TrainStep]:
@@ -105,8 +105,8 @@ class FindLearningRate(_Configured):
         found = training.find_learning_rate(
             prepare, parts.train, low=self.low, high=self.high, steps=self.steps
         )
-        name = f"{runs.run_name(experiment)}-learning-rate"
-        folder = runs.new_folder(self.workdir, name)
+        name = f"{run_folder.run_name(experiment)}-learning-rate"
+        folder = run_folder.new_folder(self.workdir, name)
         plots.save_figure(plots.learning_rates(*found), folder / "learning_rates.png")
         record = {
             "suggestion": found.suggestion,
@@ -114,7 +114,7 @@ class FindLearningRate(_Configured):
             "losses": found.losses.tolist(),
             "config": experiment.to_json(),
         }
-        runs.write_json(folder / "learning_rates.json", record)
+        run_folder.write_json(folder / "learning_rates.json", record)
         print(f"picture: {folder / 'learning_rates.png'}")
         print(f"suggested learning rate: {found.suggestion:.1e}")
 
