@@ -5,7 +5,7 @@ This is the only caller of the registries of models and data sets.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,8 @@ from jaxcnn.examples import Splits, load_splits, make_preprocess
 from jaxcnn.experiment import Experiment
 from jaxcnn.model_files import model_from_file
 from jaxcnn.optimizers import make_optimizer
-from jaxcnn.parameters import select
+from jaxcnn.parameters import other_modules, select
+from jaxcnn.pretrained import kept_variables
 
 
 class Network(NamedTuple):
@@ -34,6 +35,7 @@ class Network(NamedTuple):
       settings: the data's part in the task (class weights, targets' mean and deviation), as JSON
         values.
       average: whether a moving average of the variables is kept.
+      pretrained: variables to begin with, if not all are drawn.
     """
 
     model: Any
@@ -43,13 +45,19 @@ class Network(NamedTuple):
     classes: tuple[str, ...]
     settings: dict[str, Any]
     average: bool
+    pretrained: dict[str, Any] | None = None
 
     def initial_state(self, seed: int) -> train.TrainState:
         """The state at step 0."""
         size = (1, *self.preprocess.size, self.preprocess.channels)
         images = jax.ShapeDtypeStruct(size, jnp.float32)
         return train.create_state(
-            self.model, self.optimizer, images, seed=seed, average=self.average
+            self.model,
+            self.optimizer,
+            images,
+            seed=seed,
+            average=self.average,
+            pretrained=self.pretrained,
         )
 
     def metadata(self) -> dict[str, Any]:
@@ -66,18 +74,33 @@ class Network(NamedTuple):
 
 
 class Assembly(NamedTuple):
-    """All parts of an experiment, checked against each other; nothing is compiled yet."""
+    """All parts of an experiment, checked against each other; nothing is compiled yet.
+
+    Attributes:
+      network: what is trained.
+      splits: the examples.
+      train: batches of the training split.
+      validation: batches of the validation split, if there is one.
+      train_step: trains all that is not frozen for good.
+      head_step: trains the last layer alone, for the frozen epochs; None without any.
+      eval_step: evaluates.
+    """
 
     network: Network
     splits: Splits
     train: data.Batches
     validation: data.Batches | None
     train_step: Any
+    head_step: Any
     eval_step: Any
 
 
-def assemble(experiment: Experiment) -> Assembly:
+def assemble(experiment: Experiment, weights: models.Pretrained | None) -> Assembly:
     """Load the data, make the model, and check by their shapes that they fit together.
+
+    Args:
+      experiment: as `jaxcnn.pretrained.resolve` gives it.
+      weights: what it begins with; None to draw all, or for a run that has begun.
 
     Raises:
       ValueError: if they do not, or a name is unknown, or a model of the user's own fails.
@@ -102,10 +125,17 @@ def assemble(experiment: Experiment) -> Assembly:
         make_preprocess(training, experiment.normalization),
         make_task(experiment, settings),
         training.classes,
-        make_optimizer(experiment, len(batches)),
+        len(batches),
         settings=settings,
     )
+    if weights is not None:
+        kept = kept_variables(weights, experiment, training.classes)
+        network = network._replace(pretrained=kept)
     train_step = make_train_step(experiment, network)
+    head_step = None
+    if experiment.frozen_epochs:
+        body = other_modules(state.params, network.model.output_layers)
+        head_step = make_train_step(experiment, network, frozen=body)
     with _model_errors(experiment):
         # A network may fail in training mode alone.
         jax.eval_shape(train_step, state, batches.shapes())
@@ -115,6 +145,7 @@ def assemble(experiment: Experiment) -> Assembly:
         train=batches,
         validation=data.batches(validation, experiment.batch_size) if len(validation) else None,
         train_step=train_step,
+        head_step=head_step,
         eval_step=make_eval_step(experiment, network),
     )
 
@@ -124,9 +155,10 @@ def make_network(
     preprocess: image.Preprocess,
     task: train.Task,
     classes: tuple[str, ...],
-    optimizer: optax.GradientTransformation,
+    steps_per_epoch: int,
     *,
     settings: dict[str, Any],
+    schedule: optax.Schedule | None = None,
 ) -> tuple[Network, train.TrainState]:
     """Make the experiment's model, and check it by its shapes: those of its state come with it.
 
@@ -136,6 +168,7 @@ def make_network(
     outputs = 1 if task.name == "binary" else len(classes)
     with _model_errors(experiment):
         model = _make_model(experiment, outputs)
+        optimizer = optimizer_of(experiment, model, preprocess, steps_per_epoch, schedule=schedule)
         average = experiment.ema_decay is not None
         network = Network(model, optimizer, preprocess, task, classes, settings, average)
         state = jax.eval_shape(lambda: network.initial_state(0))
@@ -166,11 +199,33 @@ def from_metadata(experiment: Experiment, metadata: dict[str, Any]) -> Network:
         image.Preprocess(**metadata["preprocess"]),
         make_task(experiment, settings),
         tuple(metadata["classes"]),
-        # Shapes the state as every schedule does.
-        make_optimizer(experiment, 1, schedule=optax.constant_schedule(0.0)),
+        1,
         settings=settings,
+        # Shapes the state as every schedule does.
+        schedule=optax.constant_schedule(0.0),
     )
     return network
+
+
+def optimizer_of(
+    experiment: Experiment,
+    model: Any,
+    preprocess: image.Preprocess,
+    steps_per_epoch: int,
+    *,
+    schedule: optax.Schedule | None = None,
+) -> optax.GradientTransformation:
+    """The optimizer for a model, with its layer-wise rates; see `make_optimizer`."""
+    rates, output_layers = None, getattr(model, "output_layers", ())
+    if experiment.layer_decay != 1:
+        size = (1, *preprocess.size, preprocess.channels)
+        images = jax.ShapeDtypeStruct(size, jnp.float32)
+        rates = train.layer_rates(
+            model, images, experiment.layer_decay, output_layers=output_layers
+        )
+    return make_optimizer(
+        experiment, steps_per_epoch, schedule=schedule, output_layers=output_layers, rates=rates
+    )
 
 
 def make_task(experiment: Experiment, settings: dict[str, Any]) -> train.Task:
@@ -183,8 +238,10 @@ def make_task(experiment: Experiment, settings: dict[str, Any]) -> train.Task:
     )
 
 
-def make_train_step(experiment: Experiment, network: Network) -> train.TrainStep:
-    """The experiment's training step."""
+def make_train_step(
+    experiment: Experiment, network: Network, *, frozen: Sequence[str] = ()
+) -> train.TrainStep:
+    """The experiment's training step, with more ``frozen`` than it says itself."""
     penalty = functools.partial(
         regularizers.penalty, l1=experiment.l1, l2=experiment.l2, patterns=experiment.penalized
     )
@@ -198,7 +255,7 @@ def make_train_step(experiment: Experiment, network: Network) -> train.TrainStep
         aux_weight=experiment.aux_weight,
         accumulate=experiment.accumulate,
         ema_decay=experiment.ema_decay,
-        frozen=experiment.frozen,
+        frozen=(*experiment.frozen, *frozen),
     )
 
 

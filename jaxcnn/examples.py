@@ -56,7 +56,9 @@ def load_split(experiment: Experiment, split: str) -> data.ArraySource:
     return getattr(splits, split)
 
 
-def make_preprocess(source: data.ArraySource, normalization: str) -> image.Preprocess:
+def make_preprocess(
+    source: data.ArraySource, normalization: str | tuple[float, ...]
+) -> image.Preprocess:
     """What a network trained on ``source`` expects of its images."""
     *size, channels = source.images.shape[1:]
     if len(size) != 2:
@@ -72,6 +74,13 @@ def make_preprocess(source: data.ArraySource, normalization: str) -> image.Prepr
             raise ValueError(
                 f"normalization standardize needs channels that vary, got deviations {std.tolist()}"
             )
+    elif not isinstance(normalization, str):
+        if len(normalization) != 2 * channels:
+            raise ValueError(
+                f"normalization must be {channels} means and {channels} deviations for these "
+                f"images, got {normalization}"
+            )
+        mean, std = np.split(np.array(normalization), 2)
     height, width = size
     return image.Preprocess(
         size=(height, width), channels=channels, mean=tuple(mean.tolist()), std=tuple(std.tolist())
@@ -85,12 +94,19 @@ def fingerprint(source: data.ArraySource) -> str:
     return train.fingerprint({"images": content, "labels": source.labels})
 
 
-def with_absolute_data(experiment: Experiment) -> Experiment:
-    """The experiment with the absolute path of its data, so that it is found from anywhere."""
-    if not data.is_path(experiment.data):
-        return experiment
-    path = Path(experiment.data).expanduser().absolute()
-    return dataclasses.replace(experiment, data=str(path))
+def with_absolute_paths(experiment: Experiment) -> Experiment:
+    """The experiment with absolute paths of data and weights, found from anywhere."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
+    data_is_path = data.is_path(experiment.data)
+    weights = experiment.pretrained
+    return dataclasses.replace(
+        experiment,
+        data=absolute(experiment.data) if data_is_path else experiment.data,
+        pretrained=weights and (weights if weights.startswith("hf-hub:") else absolute(weights)),
+    )
 
 
 def write_bad_examples(path: Path, splits: Splits) -> int:

@@ -26,6 +26,13 @@ class Experiment:
     """Network: a name (classic_cnn, resnet18, ...), or file.py:function for one of your own."""
     model_options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     """Options of the network, as pairs: dropout 0.5 norm batch."""
+    pretrained: str | None = None
+    """Weights to begin with: a file of torchvision, timm, Keras or jaxcnn export, or
+    hf-hub:timm/...; the last layer is new, unless the classes are the same."""
+    pretrained_source: Literal[
+        "auto", "torchvision", "timm", "timm_tf", "efficientnet_pytorch", "keras"
+    ] = "auto"
+    """Whose weights they are, if the file does not tell."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type that the network computes in; parameters, statistics, outputs and loss stay float32."""
     data: str = "fashion_mnist_slice"
@@ -35,16 +42,20 @@ class Experiment:
     data_dir: str | None = None
     """Folder of prepared data sets; by default TFDS's own."""
     image_size: tuple[int, int] | None = None
-    """Height and width that images are brought to; by default their own, or 64 64 for files."""
+    """Height and width that images are brought to; by default those of pretrained weights, or
+    their own, or 64 64 for files."""
     channels: int | None = None
-    """1 for grey or 3 for colours; by default those of the data, or 3 for files."""
+    """1 for grey or 3 for colours; by default those of pretrained weights, or of the data, or 3 for
+    files."""
     on_bad_example: Literal["raise", "skip"] = "raise"
     """An image that cannot be read: stop and name it, or leave it out and list it in the run's
     bad_examples.jsonl."""
     test_fraction: float = 0.2
     """Share of each class that is measured on at the end, if the data has no test split."""
-    normalization: Literal["unit", "symmetric", "standardize"] = "unit"
-    """Pixels as [0, 1], as [-1, 1], or with the training part's mean 0 and deviation 1."""
+    normalization: Literal["unit", "symmetric", "standardize"] | tuple[float, ...] = "unit"
+    """Pixels as [0, 1], as [-1, 1], or with the training part's mean 0 and deviation 1; or numbers
+    that are subtracted and divided by: a mean for each channel, then a deviation for each.
+    Pretrained weights bring their own."""
     validation_fraction: float = 0.1
     """Share of the training split held out for validation, unless the data has a validation split;
     0 for none."""
@@ -105,6 +116,10 @@ class Experiment:
     """Epochs over which the learning rate rises linearly from 0."""
     learning_rate_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Factors on the learning rate of parameters by name pattern, as pairs: "conv*" 0.1."""
+    layer_decay: float = 1.0
+    """Layer-wise learning rates: factor from each block of the network to the one before it."""
+    frozen_epochs: int = 0
+    """Pretrained: epochs in which the new last layer is trained alone, before all of it is."""
     frozen: tuple[str, ...] = ()
     """Name patterns of parameters that stay as they are; their modules run in evaluation mode."""
     weight_decay: float = 0.0

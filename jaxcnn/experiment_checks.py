@@ -22,6 +22,15 @@ def _is_positive(value: float) -> bool:
     return 0 < value < math.inf
 
 
+def _are_moments(value: tuple[float, ...]) -> bool:
+    channels = len(value) // 2
+    return (
+        len(value) in (2, 6)
+        and all(map(math.isfinite, value))
+        and all(map(_is_positive, value[channels:]))
+    )
+
+
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "validation_fraction": (_is_probability, "in [0, 1)"),
     "test_fraction": (_is_probability, "in [0, 1)"),
@@ -30,6 +39,10 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a height and a width >= 1",
     ),
     "channels": (lambda value: value in (1, 3), "1 or 3"),
+    "normalization": (
+        lambda value: isinstance(value, str) or _are_moments(value),
+        "unit, symmetric, standardize, or finite means and as many deviations > 0",
+    ),
     "folds": (lambda value: value >= 2, ">= 2"),
     "input_noise": (_is_size, "finite and >= 0"),
     "label_smoothing": (_is_probability, "in [0, 1)"),
@@ -57,6 +70,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: all(map(_is_size, value.values())),
         "factors that are finite and >= 0",
     ),
+    "layer_decay": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "frozen_epochs": (lambda value: value >= 0, ">= 0"),
     "weight_decay": (_is_size, "finite and >= 0"),
     "l1": (_is_size, "finite and >= 0"),
     "l2": (_is_size, "finite and >= 0"),
@@ -144,6 +159,16 @@ RELATIONS: tuple[tuple[str, Callable[["Experiment"], bool], str], ...] = (
         "precision",
         lambda e: e.precision == "float32" or "dtype" not in e.model_options,
         "the only setting of the dtype, not model_options too",
+    ),
+    (
+        "pretrained_source",
+        lambda e: e.pretrained_source == "auto" or e.pretrained is not None,
+        "left out without pretrained",
+    ),
+    (
+        "frozen_epochs",
+        lambda e: not e.frozen_epochs or (e.pretrained is not None and e.frozen_epochs < e.epochs),
+        "smaller than epochs, and 0 without pretrained",
     ),
     ("warmup_epochs", lambda e: e.warmup_epochs < e.epochs, "smaller than epochs"),
     (

@@ -2,7 +2,8 @@
 
 import fnmatch
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import chex
 import jax
@@ -45,9 +46,17 @@ def select(tree: chex.ArrayTree, patterns: Sequence[str]) -> chex.ArrayTree:
             raise ValueError(
                 f"pattern {pattern!r} matches no parameter; there are {', '.join(names)}"
             )
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: any(matches(_name(path), pattern) for pattern in patterns), tree
-    )
+    return map_with_name(lambda name, _: matches_any(name, patterns), tree)
+
+
+def map_with_name(function: Callable[[str, Any], Any], tree: chex.ArrayTree) -> chex.ArrayTree:
+    """``function(name, leaf)`` of every leaf.
+
+    Example:
+      >>> map_with_name(lambda name, leaf: f"{name}={leaf}", {"conv": {"bias": 2}})
+      {'conv': {'bias': 'conv/bias=2'}}
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: function(_name(path), leaf), tree)
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -60,6 +69,37 @@ def matches(name: str, pattern: str) -> bool:
     parts = name.split("/")
     prefixes = ("/".join(parts[: end + 1]) for end in range(len(parts)))
     return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
+
+
+def matches_any(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of several patterns `matches`.
+
+    Example:
+      >>> matches_any("conv1/kernel", ["hidden", "conv*"])
+      True
+    """
+    return any(matches(name, pattern) for pattern in patterns)
+
+
+def other_modules(tree: chex.ArrayTree, modules: Sequence[str]) -> list[str]:
+    """The fewest modules that own every parameter but those of ``modules``.
+
+    Example:
+      >>> tree = {"conv": {"kernel": 1}, "aux": {"conv": {"kernel": 2}, "fc": {"kernel": 3}}}
+      >>> other_modules(tree, ["aux/fc"])
+      ['aux/conv', 'conv']
+    """
+    found: dict[str, None] = {}
+    for name in parameter_names(tree):
+        parts = name.split("/")
+        owners = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+        if not set(owners) & set(modules):
+            # The outermost in which none of them is.
+            outermost = next(
+                owner for owner in owners if not any(m.startswith(f"{owner}/") for m in modules)
+            )
+            found[outermost] = None
+    return list(found)
 
 
 def fingerprint(tree: chex.ArrayTree) -> str:

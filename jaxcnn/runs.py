@@ -7,6 +7,7 @@ optimizer, position), ``bad_examples.jsonl`` (if some were skipped), ``result.js
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import platform
@@ -20,8 +21,9 @@ import rich.console
 from jaxcnn import data, plots, reports, train
 from jaxcnn.assembly import Assembly, Network, assemble, from_metadata
 from jaxcnn.event_files import EventFiles
-from jaxcnn.examples import fingerprint, with_absolute_data, write_bad_examples
+from jaxcnn.examples import Splits, fingerprint, with_absolute_paths, write_bad_examples
 from jaxcnn.experiment import Experiment
+from jaxcnn.pretrained import as_resolved, resolve
 from jaxcnn.progress import Progress
 from jaxcnn.run_folder import new_folder, read_config, run_name, write_json, write_text
 
@@ -81,10 +83,13 @@ def run(
     """
     began = time.monotonic()
     train.keep_freed_memory()
-    experiment = with_absolute_data(experiment)
+    experiment = with_absolute_paths(experiment)
+    weights = None
     if resume:
-        _check_resumable(experiment, workdir)
-    parts = assemble(experiment)
+        experiment = _check_resumable(experiment, workdir)
+    else:
+        experiment, weights = resolve(experiment)
+    parts = assemble(experiment, weights)
     events = EventFiles() if tensorboard else None
     if resume and workdir is not None:
         folder = Path(workdir)
@@ -146,10 +151,11 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
     return Trained(experiment, networks[-1], state, snapshot.history)
 
 
-def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> None:
+def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> Experiment:
     if workdir is None:
         raise ValueError("resume needs the folder of the run: --workdir RUN --resume")
     stored = read_config(Path(workdir))
+    experiment = as_resolved(experiment, stored)
     for field in dataclasses.fields(Experiment):
         given, kept = getattr(experiment, field.name), getattr(stored, field.name)
         if given != kept and field.name != "epochs":
@@ -161,6 +167,7 @@ def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> None
             f"a resumed run with a {stored.schedule} schedule keeps its epochs "
             f"({stored.epochs}), got {experiment.epochs}"
         )
+    return experiment
 
 
 def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> train.Snapshot:
@@ -194,13 +201,6 @@ def _train(
     task, validation = parts.network.task, parts.validation
     early_stopping = _early_stopping(experiment)
 
-    def checkpoint(snapshot: train.Snapshot) -> None:
-        train.save(folder / "checkpoints", snapshot)
-        # Written whole from the snapshot, so a resumed run has each epoch once.
-        rows = [json.dumps(row) + "\n" for row in snapshot.history]
-        write_text(folder / "metrics.jsonl", "".join(rows))
-        write_bad_examples(folder / "bad_examples.jsonl", parts.splits)
-
     def validate(state: train.TrainState) -> dict[str, float]:
         return train.evaluate(parts.eval_step, state, validation or (), overall=task.overall)
 
@@ -218,20 +218,24 @@ def _train(
         contextlib.closing(events) if events else contextlib.nullcontext(),
         progress or contextlib.nullcontext(),
     ):
-        state, history = train.fit(
-            start,
-            parts.train_step,
-            parts.train,
-            epochs=experiment.epochs,
-            validate=validate if validation else None,
-            early_stopping=early_stopping,
-            plateau=_plateau(experiment),
-            checkpoint=checkpoint,
-            steps_per_call=experiment.steps_per_call,
-            on_step=progress.on_step if progress else None,
-            on_epoch=on_epoch,
-            should_stop=should_stop,
-        )
+        for epochs, train_step in _phases(experiment, parts, int(start.state.step)):
+            state, history = train.fit(
+                start,
+                train_step,
+                parts.train,
+                epochs=epochs,
+                validate=validate if validation else None,
+                early_stopping=early_stopping if epochs == experiment.epochs else None,
+                plateau=_plateau(experiment),
+                checkpoint=functools.partial(_keep, folder, parts.splits),
+                steps_per_call=experiment.steps_per_call,
+                on_step=progress.on_step if progress else None,
+                on_epoch=on_epoch,
+                should_stop=should_stop,
+            )
+            if should_stop():
+                break
+            start = train.Snapshot(state, history=history, metadata=start.metadata)
     stopped_early = early_stopping is not None and early_stopping.should_stop(history)
     if len(history) < experiment.epochs and not stopped_early:
         raise Interrupted(
@@ -243,13 +247,32 @@ def _train(
     return state, history
 
 
+def _keep(folder: Path, splits: Splits, snapshot: train.Snapshot) -> None:
+    train.save(folder / "checkpoints", snapshot)
+    # Written whole from the snapshot, so a resumed run has each epoch once.
+    rows = [json.dumps(row) + "\n" for row in snapshot.history]
+    write_text(folder / "metrics.jsonl", "".join(rows))
+    write_bad_examples(folder / "bad_examples.jsonl", splits)
+
+
+def _phases(
+    experiment: Experiment, parts: Assembly, taken: int
+) -> list[tuple[int, train.TrainStep]]:
+    """Steps to train with, each up to an epoch, after ``taken`` steps."""
+    whole = experiment.epochs, parts.train_step
+    if taken < experiment.frozen_epochs * len(parts.train):
+        return [(experiment.frozen_epochs, parts.head_step), whole]
+    return [whole]
+
+
 def _early_stopping(experiment: Experiment) -> train.EarlyStopping | None:
     if experiment.early_stopping is None:
         return None
     return train.EarlyStopping(
         experiment.early_stopping,
         min_delta=experiment.min_delta,
-        start_epoch=experiment.start_epoch,
+        # The frozen epochs are there to be surpassed.
+        start_epoch=max(experiment.start_epoch, experiment.frozen_epochs + 1),
     )
 
 

@@ -16,8 +16,9 @@ import rich.console
 from jaxcnn import run_folder, runs
 from jaxcnn.assembly import assemble
 from jaxcnn.event_files import EventFiles
-from jaxcnn.examples import with_absolute_data
+from jaxcnn.examples import with_absolute_paths
 from jaxcnn.experiment import Experiment
+from jaxcnn.pretrained import resolve
 
 
 def is_sweep(folder: Path) -> bool:
@@ -65,7 +66,7 @@ def run(
       ValueError: if a seed is given twice, or the folder will not do.
       Interrupted: if it was stopped by a signal, after saving.
     """
-    experiment = with_absolute_data(experiment)
+    experiment = with_absolute_paths(experiment)
     if resume:
         if workdir is None or not is_sweep(Path(workdir)):
             raise ValueError(f"resume needs the folder of a sweep, got {workdir}")
@@ -80,7 +81,7 @@ def run(
         folder = Path(workdir)
     else:
         # What will not do is refused before there is a folder.
-        assemble(next(iter(members.values())))
+        assemble(*resolve(next(iter(members.values()))))
         if tensorboard:
             EventFiles()
         folder = run_folder.new_folder(workdir, f"{run_folder.run_name(experiment)}-sweep")

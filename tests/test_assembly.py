@@ -85,7 +85,7 @@ def test_a_schedule_of_ones_own_takes_the_place_of_the_experiments():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_make_a_runnable_experiment(name):
-    parts = assemble(Experiment(model="lenet5", **RECIPES[name]))
+    parts = assemble(Experiment(model="lenet5", **RECIPES[name]), None)
     state = parts.network.initial_state(0)
     batch = next(iter(parts.train.epoch(0)))
     state, counts = parts.train_step(state, batch)
@@ -95,7 +95,7 @@ def test_recipes_make_a_runnable_experiment(name):
 
 def test_folds_are_held_out():
     first, second = (
-        assemble(Experiment(model="lenet5", folds=4, fold=fold)).validation.source
+        assemble(Experiment(model="lenet5", folds=4, fold=fold), None).validation.source
         for fold in (0, 1)
     )
     assert len(first) == len(second) == 2500
@@ -110,7 +110,7 @@ def test_targets_are_standardised_by_the_training_part(tmp_path):
         arrays[f"{split}_labels"] = np.stack([rng.normal(50, 5, rows), np.full(rows, 3.0)], 1)
     np.savez(tmp_path / "data.npz", **arrays)
     experiment = Experiment(model="classic_cnn", task="regression", data=str(tmp_path / "data.npz"))
-    network = assemble(experiment).network
+    network = assemble(experiment, None).network
     training, _ = data.hold_out(data.load(experiment.data), 0.1)
     expected = training.labels.mean(0), (training.labels[:, 0].std(), 1.0)
     np.testing.assert_allclose(network.settings["mean"], expected[0], rtol=1e-6)

@@ -12,7 +12,7 @@ from jaxcnn import assembly, plots, run_folder, runs, sweeps
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
 from jaxcnn.experiment import Experiment
-from jaxcnn.optimizers import make_optimizer
+from jaxcnn.pretrained import resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +90,18 @@ class FindLearningRate(_Configured):
 
     def __call__(self) -> None:
         """Print the suggestion."""
-        experiment = self.experiment
         run_folder.check_free(self.workdir)
-        parts = assembly.assemble(experiment)
+        # What is looked for is the rate for the whole network.
+        experiment = dataclasses.replace(self.experiment, frozen_epochs=0)
+        experiment, weights = resolve(experiment)
+        parts = assembly.assemble(experiment, weights)
 
         def prepare(schedule: optax.Schedule) -> tuple[training.TrainState, training.TrainStep]:
-            optimizer = make_optimizer(experiment, len(parts.train), schedule=schedule)
-            network = parts.network._replace(optimizer=optimizer)
+            network = parts.network
+            optimizer = assembly.optimizer_of(
+                experiment, network.model, network.preprocess, len(parts.train), schedule=schedule
+            )
+            network = network._replace(optimizer=optimizer)
             return (
                 network.initial_state(experiment.seed),
                 assembly.make_train_step(experiment, network),

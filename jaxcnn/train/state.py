@@ -16,6 +16,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 # The streams of a run; the order of examples has one of its own in `jaxcnn.data`.
 INIT, DROPOUT, AUGMENT = 0, 2, 3
@@ -120,6 +121,7 @@ def create_state(
     *,
     seed: int = 0,
     average: bool = False,
+    pretrained: dict[str, Any] | None = None,
 ) -> TrainState:
     """Initialise parameters, statistics and optimizer in one compiled call.
 
@@ -131,13 +133,16 @@ def create_state(
       seed: names the run's root key, >= 0.
       average: keep a moving average of parameters and statistics, for a step that is made with
         ``ema_decay``.
+      pretrained: variables to begin with, any part of those that the model has; the others are
+        drawn.
 
     Returns:
       The state at step 0.
 
     Raises:
-      ValueError: if ``seed`` is negative, the module has no ``train`` argument, or it keeps
-        collections other than ``params`` and ``batch_stats``.
+      ValueError: if ``seed`` is negative, the module has no ``train`` argument, it keeps
+        collections other than ``params`` and ``batch_stats``, or a pretrained array has no place
+        in it.
 
     Example:
       >>> from jaxcnn import models
@@ -155,9 +160,10 @@ def create_state(
             "whose __call__ has no argument train"
         )
 
-    def initialize(key: jax.Array) -> TrainState:
+    def initialize(key: jax.Array, given: dict[str, Any]) -> TrainState:
         example = jnp.zeros(images.shape, images.dtype)
         variables = model.init(jax.random.fold_in(key, INIT), example, train=False)
+        variables = _with_given(variables, given)
         if unknown := set(variables) - {"params", "batch_stats"}:
             raise ValueError(
                 "model must keep its variables in params and batch_stats, "
@@ -176,9 +182,24 @@ def create_state(
 
     key = jax.random.key(seed)
     if isinstance(key, jax.core.Tracer):  # for the shapes alone, or inside a user's own jit
-        return initialize(key)
+        return initialize(key, pretrained or {})
     # It runs once, so that its compilation is what takes time.
-    return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 1})(key)
+    return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 1})(
+        key, pretrained or {}
+    )
+
+
+def _with_given(variables: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """``variables``, with the arrays of ``given`` in their places."""
+    flat, arrays = flatten_dict(variables), flatten_dict(given)
+    for path, array in arrays.items():
+        if path not in flat or flat[path].shape != array.shape:
+            wanted = f"is {flat[path].shape}" if path in flat else "has no such array"
+            raise ValueError(
+                f"pretrained array {'/'.join(path)} is {array.shape}, but the model {wanted}"
+            )
+        arrays[path] = array.astype(flat[path].dtype)
+    return unflatten_dict(flat | arrays) if arrays else variables
 
 
 def decay_mask(params: chex.ArrayTree) -> chex.ArrayTree:
