@@ -35,7 +35,7 @@ def layer_rates(
 
     Example:
       >>> from jaxcnn import models
-      >>> images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
+      >>> images = jax.ShapeDtypeStruct((1, 28, 28, 1), jax.numpy.float32)
       >>> rates = layer_rates(models.create("classic_cnn", 10), images, 0.5)
       >>> rates["output"]["kernel"], rates["hidden"]["kernel"], rates["conv"]["kernel"]
       (1.0, 0.5, 0.25)

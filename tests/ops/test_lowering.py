@@ -53,6 +53,7 @@ for rank, images in IMAGES.items():
             [images],
         ),
         f"sum_pool {suffix}": (functools.partial(ops.sum_pool, window=2), [images]),
+        f"adaptive_avg_pool {suffix}": (functools.partial(ops.adaptive_avg_pool, size=2), [images]),
         f"global_avg_pool {suffix}": (ops.global_avg_pool, [images]),
         f"global_max_pool {suffix}": (ops.global_max_pool, [images]),
         f"group_norm {suffix}": (functools.partial(ops.group_norm, groups=2), [images, (4,), (4,)]),

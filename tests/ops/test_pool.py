@@ -415,6 +415,46 @@ def test_global_pools_numerically_and_in_bfloat16(pool):
     np.testing.assert_allclose(np.asarray(half, np.float32), exact, rtol=2**-8)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((2, 7, 3), 3), ((2, 8, 6, 3), (4, 2)), ((1, 5, 7, 2), (2, 9)), ((1, 4, 3, 5, 2), (3, 1, 2))],
+)
+def test_adaptive_pool_is_the_mean_of_each_part(shape, size, key):
+    images = jax.random.normal(key, shape, jnp.float32)
+    sizes = (size,) * (len(shape) - 2) if isinstance(size, int) else size
+    expected = np.zeros((shape[0], *sizes, shape[-1]))
+    for position in np.ndindex(*sizes):
+        part = tuple(
+            slice(i * length // n, -(-(i + 1) * length // n))
+            for i, n, length in zip(position, sizes, shape[1:-1], strict=True)
+        )
+        axes = tuple(range(1, len(shape) - 1))
+        whole = np.asarray(images, np.float64)[(slice(None), *part)]
+        expected[(slice(None), *position)] = whole.mean(axes)
+    pooled = jax.jit(functools.partial(ops.adaptive_avg_pool, size=size))(images)
+    np.testing.assert_allclose(pooled, expected, atol=1e-6)
+    check_grads(functools.partial(ops.adaptive_avg_pool, size=size), (images,), order=1)
+
+
+def test_adaptive_pool_of_known_sizes(key):
+    images = jax.random.normal(key, (2, 8, 6, 3))
+    np.testing.assert_array_equal(ops.adaptive_avg_pool(images, (8, 6)), images)
+    np.testing.assert_allclose(
+        ops.adaptive_avg_pool(images, (4, 2)), ops.avg_pool(images, (2, 3)), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        ops.adaptive_avg_pool(images, 1)[:, 0, 0], ops.global_avg_pool(images), atol=1e-6
+    )
+    # Smaller images have their pixels repeated.
+    np.testing.assert_array_equal(
+        ops.adaptive_avg_pool(images, (16, 12)), images.repeat(2, 1).repeat(2, 2)
+    )
+    for dtype in (jnp.bfloat16, jnp.float16):
+        chex.assert_type(ops.adaptive_avg_pool(images.astype(dtype), 3), dtype)
+    with pytest.raises(ValueError, match=r"size .*got 0"):
+        ops.adaptive_avg_pool(images, 0)
+
+
 def test_bfloat16_averages_large_windows():
     # bfloat16 cannot count: 256 + 1 is 256, so a sum in bfloat16 would stop at a quarter.
     images = jnp.ones((1, 32, 32, 1), jnp.bfloat16)
@@ -469,6 +509,7 @@ def test_unknown_implementation_is_refused():
         *(functools.partial(p, window=1) for p in POOLS.values()),
         ops.global_max_pool,
         ops.global_avg_pool,
+        functools.partial(ops.adaptive_avg_pool, size=1),
     ],
 )
 def test_integers_and_flat_images_are_refused(pool):

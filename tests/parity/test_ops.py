@@ -241,6 +241,9 @@ def test_global_pools_and_dense_are_those_of_torch(torch):
     expected = torch.nn.functional.adaptive_avg_pool2d(tensor, 1)[..., 0, 0]
     # One rounding in each library.
     np.testing.assert_allclose(ops.global_avg_pool(images), expected.numpy(), rtol=2**-22)
+    for size in ((2, 3), (5, 4), (7, 1)):
+        expected = from_torch(torch.nn.functional.adaptive_avg_pool2d(tensor, size).numpy())
+        np.testing.assert_allclose(ops.adaptive_avg_pool(images, size), expected, atol=1e-6)
     expected = torch.nn.functional.linear(
         torch.tensor(images), torch.tensor(kernel.T.copy()), torch.tensor(bias)
     )
