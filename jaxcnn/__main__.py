@@ -29,6 +29,8 @@ _COMMANDS: dict[str, Any] = {
     "evaluate": commands.Evaluate,
     "predict": commands.Predict,
     "inspect": commands.Inspect,
+    "features": commands.Features,
+    "export": commands.Export,
     "prepare": commands.Prepare,
     "data": commands.Data,
     "benchmark": commands.Benchmark,

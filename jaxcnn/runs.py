@@ -1,4 +1,4 @@
-"""A run: training in a folder of its own, and everything read back from that folder.
+"""A run: training in a folder of its own.
 
 ``config.json`` (the experiment), ``metrics.jsonl`` (a row per epoch), ``checkpoints/`` (weights,
 optimizer, position), ``bad_examples.jsonl`` (if some were skipped), ``result.json`` and
@@ -13,13 +13,13 @@ import json
 import platform
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import rich.console
 
 from jaxcnn import data, plots, reports, train
-from jaxcnn.assembly import Assembly, Network, assemble, from_metadata
+from jaxcnn.assembly import Assembly, assemble
 from jaxcnn.event_files import EventFiles
 from jaxcnn.examples import Splits, fingerprint, with_absolute_paths, write_bad_examples
 from jaxcnn.experiment import Experiment
@@ -32,15 +32,6 @@ _PACKAGES = ("jaxcnn", "jax", "jaxlib", "flax", "optax", "numpy")
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the work is saved
     """The run was asked to stop; its folder holds all that is needed to go on."""
-
-
-class Trained(NamedTuple):
-    """A network read back from a run's folder."""
-
-    experiment: Experiment
-    network: Network
-    state: train.TrainState
-    history: list[dict[str, float]]
 
 
 def run(
@@ -113,42 +104,6 @@ def run(
     result |= {"wall_seconds": round(time.monotonic() - began, 2)}
     write_json(folder / "result.json", result)
     return result | {"workdir": str(folder)}
-
-
-def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
-    """Read a run's newest intact network.
-
-    Args:
-      folder: the run's folder.
-      model: must repeat ``file.py:function`` if the run's model is one: a folder never decides
-        which Python file is executed.
-
-    Raises:
-      ValueError: if the folder holds no run, its network cannot be read, or ``model`` is not what
-        the run was trained with.
-    """
-    folder = Path(folder)
-    experiment = read_config(folder)
-    if ":" in experiment.model and model is None:
-        raise ValueError(
-            f"this run's network comes from a Python file; if you trust it, add "
-            f"--model {experiment.model}"
-        )
-    if model is not None:
-        if (":" in model) != (":" in experiment.model):
-            raise ValueError(f"this run was trained with model {experiment.model}, got {model!r}")
-        experiment = dataclasses.replace(experiment, model=model)
-    networks: list[Network] = []
-
-    def like(metadata: dict[str, Any]) -> train.TrainState:
-        networks.append(from_metadata(experiment, metadata))
-        return jax.eval_shape(lambda: networks[-1].initial_state(experiment.seed))
-
-    snapshot = train.restore(folder / "checkpoints", like)
-    state = snapshot.state
-    if snapshot.best is not None:
-        state = state.with_eval_variables(snapshot.best)
-    return Trained(experiment, networks[-1], state, snapshot.history)
 
 
 def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> Experiment:

@@ -14,6 +14,7 @@ import pytest
 from jaxcnn import __main__ as command_line
 from jaxcnn import data, examples, runs
 from jaxcnn.experiment import Experiment
+from jaxcnn.trained import open_run
 
 
 def photographs(root, *, each=20, classes=("dark", "light"), bad=()):
@@ -83,7 +84,7 @@ def test_evaluate_and_predict_decode_as_training_did(finished, capsys):
     photo = str(root / "light" / "00.png")
     assert command_line.main(["predict", str(folder), photo, "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
-    trained = runs.open_run(folder)
+    trained = open_run(folder)
     assert trained.network.preprocess.size == (16, 16)
     pixels = data.decode_image(photo, size=(16, 16), channels=3)
     logits = trained.network.model.apply(

@@ -15,6 +15,7 @@ import pytest
 from jaxcnn import __main__ as command_line
 from jaxcnn import data, reports, runs, train
 from jaxcnn.experiment import RECIPES, Experiment
+from jaxcnn.trained import open_run
 
 # Many short steps, so that a signal sent on the first line of output arrives in the middle.
 SMALL = Experiment(model="lenet5", epochs=2, batch_size=50)
@@ -49,7 +50,7 @@ def test_the_folder_is_complete(finished):
 
 def test_the_result_is_that_of_the_split_it_names(finished):
     result, folder = finished
-    trained = runs.open_run(folder)
+    trained = open_run(folder)
     source = data.load("fashion_mnist_slice", split="test")
     images = trained.network.preprocess(source.images)
     logits = trained.network.model.apply(trained.state.variables, images, train=False)
@@ -77,7 +78,7 @@ def test_predict_names_classes_of_any_image(finished, tmp_path, capsys):
     assert command_line.main(["predict", str(folder), *paths, "--top", "2", "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     assert [answer["image"] for answer in answers] == paths
-    trained = runs.open_run(folder)
+    trained = open_run(folder)
     logits = trained.network.model.apply(
         trained.state.variables, trained.network.preprocess(source.images[:1]), train=False
     )
@@ -289,7 +290,7 @@ def test_a_run_with_everything_on_resumes_to_the_same_bytes(tmp_path, monkeypatc
     resumed = runs.run(experiment, tmp_path / "stopped", resume=True, tensorboard=True)
     for name in ("params_sha256", "test_accuracy", "test_loss", "gap", "best_epoch", "steps"):
         assert resumed[name] == whole[name]
-    trained = runs.open_run(tmp_path / "stopped")
+    trained = open_run(tmp_path / "stopped")
     assert train.fingerprint(trained.state.eval_variables) == whole["params_sha256"]
     events = list((tmp_path / "stopped" / "tensorboard").iterdir())
     assert len(events) == 1

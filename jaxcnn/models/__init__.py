@@ -12,6 +12,7 @@ from jaxcnn.models.registry import names as names
 from jaxcnn.models.resnet import ResNet as ResNet
 from jaxcnn.models.vgg import VGG as VGG
 from jaxcnn.models.weights import Pretrained as Pretrained
+from jaxcnn.models.weights import Source as Source
 from jaxcnn.models.weights import imagenet_classes as imagenet_classes
 from jaxcnn.models.weights import load_pretrained as load_pretrained
 from jaxcnn.models.weights import save_pretrained as save_pretrained

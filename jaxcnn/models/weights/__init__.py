@@ -3,4 +3,5 @@
 from jaxcnn.models.weights.conventions import imagenet_classes as imagenet_classes
 from jaxcnn.models.weights.load import Pretrained as Pretrained
 from jaxcnn.models.weights.load import load_pretrained as load_pretrained
+from jaxcnn.models.weights.names import Source as Source
 from jaxcnn.models.weights.own import save_pretrained as save_pretrained

@@ -8,18 +8,19 @@ from jaxcnn.image import Preprocess
 from jaxcnn.models.registry import entry
 from jaxcnn.models.weights.names import Source
 
-_PREFIX = "hf-hub:"
+HUB = "hf-hub:"
+"""In front of the name of a repository."""
 
 
-def from_hub(address: str, name: str) -> tuple[Path, Source, Preprocess]:
+def from_hub(address: str, name: str | None) -> tuple[Path, str, Source, Preprocess]:
     """Download one of timm's networks into the hub's cache, or take it from there.
 
     Args:
       address: ``hf-hub:timm/...``.
-      name: the network that it should be, in our words.
+      name: the network that it should be, in our words; None for whatever it is.
 
     Returns:
-      The file, its source, and what the network expects of images.
+      The file, the network's name, its source, and what it expects of images.
 
     Raises:
       ValueError: if it cannot be had, or is another network.
@@ -31,7 +32,7 @@ def from_hub(address: str, name: str) -> tuple[Path, Source, Preprocess]:
         raise ValueError(
             f"pretrained {address} needs huggingface_hub: pip install 'jaxcnn[hub]'"
         ) from None
-    repository = address.removeprefix(_PREFIX)
+    repository = address.removeprefix(HUB)
     try:
         config = json.loads(
             Path(huggingface_hub.hf_hub_download(repository, "config.json")).read_text()
@@ -43,11 +44,10 @@ def from_hub(address: str, name: str) -> tuple[Path, Source, Preprocess]:
             f"pretrained {address} cannot be downloaded ({reason}). Fetch model.safetensors from "
             f"huggingface.co/{repository} by hand, and name the file"
         ) from error
-    source, preprocess = _described(config, address, name)
-    return Path(path), source, preprocess
+    return Path(path), *_described(config, address, name)
 
 
-def _described(config: Any, address: str, name: str) -> tuple[Source, Preprocess]:
+def _described(config: Any, address: str, name: str | None) -> tuple[str, Source, Preprocess]:
     try:
         architecture = config["architecture"]
         settings = config.get("pretrained_cfg", config)
@@ -57,8 +57,9 @@ def _described(config: Any, address: str, name: str) -> tuple[Source, Preprocess
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"pretrained {address} has a config.json of another kind") from error
-    if architecture.removeprefix("tf_") != name:
+    found = architecture.removeprefix("tf_")
+    if name not in (None, found):
         raise ValueError(f"pretrained {address} is {architecture}, and not {name}")
+    entry(found)
     is_tensorflow = architecture.startswith("tf_") and "efficientnet" in architecture
-    entry(name)
-    return "timm_tf" if is_tensorflow else "timm", preprocess
+    return found, "timm_tf" if is_tensorflow else "timm", preprocess

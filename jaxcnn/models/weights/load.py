@@ -16,7 +16,7 @@ from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
 from jaxcnn.models.weights import conventions, own
 from jaxcnn.models.weights.files import check_finite, weight_format
-from jaxcnn.models.weights.hub import from_hub
+from jaxcnn.models.weights.hub import HUB, from_hub
 from jaxcnn.models.weights.keras_files import read_keras
 from jaxcnn.models.weights.names import Place, Source, places
 from jaxcnn.models.weights.safetensors_files import read_safetensors
@@ -46,7 +46,7 @@ class Pretrained(NamedTuple):
 
 
 def load_pretrained(
-    name: str,
+    name: str | None,
     path: str | Path,
     *,
     source: Source | None = None,
@@ -60,7 +60,8 @@ def load_pretrained(
     another shape is an error. Nothing of the file is executed.
 
     Args:
-      name: the network, one of `jaxcnn.models.names`.
+      name: the network, one of `jaxcnn.models.names`; None for what `save_pretrained` wrote or the
+        hub has, which say it themselves.
       path: ``.pth`` or ``.safetensors`` of torchvision or timm, ``.weights.h5``, ``.keras`` or
         ``.h5`` of Keras, ``.safetensors`` of `save_pretrained`; or ``hf-hub:timm/...`` to download
         (extra ``hub``).
@@ -99,11 +100,39 @@ def load_pretrained(
     Reference:
       torchvision, timm, Keras: their releases' names, conventions and preprocessing.
     """
-    entry(name)
+    if name is not None:
+        entry(name)
     from_config: Preprocess | None = None
-    if str(path).startswith("hf-hub:"):
-        path, source, from_config = from_hub(str(path), name)
+    if str(path).startswith(HUB):
+        path, name, source, from_config = from_hub(str(path), name)
     path = Path(path)
+    tensors, metadata, is_keras = _read(path)
+    try:
+        if own.is_own(metadata):
+            config, arrays = own.unpack(metadata, tensors)
+            if name not in (None, config.name):
+                raise ValueError(f"it holds {config.name}, and not {name}")
+            config = config._replace(options=config.options | options)
+        elif name is None:
+            raise ValueError("it does not say which network it is of: name must be given")
+        else:
+            source = source or conventions.guess_source(name, tensors, is_keras=is_keras)
+            made = conventions.options(name, source, tensors) | options
+            arrays = _from_source(name, made, tensors, source, without_head=num_classes is not None)
+            kept = _input_channels(name, arrays)
+            preprocess = from_config or conventions.preprocess(name, source, kept, tensors)
+            config = own.Config(name, made, preprocess, _class_names(name, arrays))
+        return _fitted(config, arrays, num_classes, channels)
+    except ValueError as error:
+        raise ValueError(f"pretrained file {path}: {error}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], bool]:
+    """The arrays of a file by the names they have there, its metadata, and whether it is Keras's.
+
+    Raises:
+      ValueError: if it cannot be read, or holds numbers that are not finite.
+    """
     form = weight_format(path)
     metadata: dict[str, str] = {}
     if form == "torch":
@@ -118,23 +147,7 @@ def load_pretrained(
             for number, array in enumerate(arrays)
         }
     check_finite(tensors, path)
-    try:
-        if own.is_own(metadata):
-            config, arrays = own.unpack(metadata, tensors)
-            if config.name != name:
-                raise ValueError(f"it holds {config.name}, and not {name}")
-            made, preprocess = config.options | options, config.preprocess
-            classes = config.classes
-        else:
-            source = source or conventions.guess_source(name, tensors, is_keras=form == "keras")
-            made = conventions.options(name, source, tensors) | options
-            arrays = _from_source(name, made, tensors, source, without_head=num_classes is not None)
-            kept = _input_channels(name, arrays)
-            preprocess = from_config or conventions.preprocess(name, source, kept, tensors)
-            classes = _class_names(name, arrays)
-        return _fitted(name, made, arrays, preprocess, classes, num_classes, channels)
-    except ValueError as error:
-        raise ValueError(f"pretrained file {path}: {error}") from error
+    return tensors, metadata, form == "keras"
 
 
 def _numbered(layers: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
@@ -245,15 +258,10 @@ def _class_names(name: str, arrays: Arrays) -> tuple[str, ...]:
 
 
 def _fitted(
-    name: str,
-    options: dict[str, Any],
-    arrays: Arrays,
-    preprocess: Preprocess,
-    classes: tuple[str, ...],
-    num_classes: int | None,
-    channels: int | None,
+    config: own.Config, arrays: Arrays, num_classes: int | None, channels: int | None
 ) -> Pretrained:
     """The network with the outputs and input channels that are asked for."""
+    name, options, preprocess, classes = config
     network = entry(name).network
     outputs = len(classes) if num_classes is None else num_classes
     arrays = dict(arrays)

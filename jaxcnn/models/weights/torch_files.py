@@ -171,9 +171,11 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Callable[[_Storage], np.n
 
 def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
     del size
-    magic, protocol, _, content, keys = (_unpickled(_next_pickle(file)) for _ in range(5))
-    if magic != _MAGIC or protocol != _PROTOCOL:
+    if _unpickled(_next_pickle(file)) != _MAGIC:
         raise ValueError("it is a pickle, but none of torch")
+    protocol, _, content, keys = (_unpickled(_next_pickle(file)) for _ in range(4))
+    if protocol != _PROTOCOL:
+        raise ValueError(f"its protocol is {protocol}, and not {_PROTOCOL}")
     places: dict[str, int] = {}
     found = {tensor.storage.key: tensor.storage for tensor in _state(content).values()}
     counts = {}

@@ -1,0 +1,367 @@
+"""PyTorch's files read without PyTorch: pickles are written here by hand, opcode by opcode."""
+
+import io
+import itertools
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jaxcnn.models.weights.files import weight_format
+from jaxcnn.models.weights.torch_files import read_torch
+
+STORAGES = {"f4": "FloatStorage", "f8": "DoubleStorage", "f2": "HalfStorage", "i8": "LongStorage"}
+MAGIC = 0x1950A86A20F9469CFC6C
+TENSORS = {
+    "conv.weight": np.arange(24, dtype="f4").reshape(2, 3, 2, 2),
+    "conv.bias": np.array([0.5, -1.5], "f4"),
+    "bn.num_batches_tracked": np.array(7, "i8"),
+    "half": np.array([1, 2.5], "f2"),
+}
+
+
+def text(value):
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def integer(value):
+    if not -(2**31) <= value < 2**31:
+        data = value.to_bytes(9, "little", signed=True)
+        return b"\x8a" + bytes([len(data)]) + data
+    return b"J" + struct.pack("<i", value)
+
+
+def several(*parts):
+    """A tuple."""
+    return b"(" + b"".join(parts) + b"t"
+
+
+def named(module, name):
+    """A global."""
+    return f"c{module}\n{name}\n".encode()
+
+
+def storage(kind, key, count):
+    return several(text("storage"), named("torch", kind), text(key), text("cpu"), integer(count))
+
+
+def tensor(stored, size, strides, offset=0, *, legacy=False):
+    """A call of torch's function that builds a tensor."""
+    view = b"N" if legacy else b""
+    return (
+        named("torch._utils", "_rebuild_tensor_v2")
+        + several(
+            stored[:-1] + view + b"tQ",
+            integer(offset),
+            several(*map(integer, size)),
+            several(*map(integer, strides)),
+            b"\x89",
+            named("collections", "OrderedDict") + b")R",
+        )
+        + b"R"
+    )
+
+
+def state_dict(tensors, *, legacy=False):
+    """The opcodes of an ordered dictionary of whole, contiguous tensors."""
+    items = b""
+    for key, (name, array) in enumerate(tensors.items()):
+        stored = storage(STORAGES[array.dtype.str[1:]], str(key), array.size)
+        strides = [step // array.itemsize for step in array.strides]
+        items += text(name) + tensor(stored, array.shape, strides, legacy=legacy)
+    return named("collections", "OrderedDict") + b")R(" + items + b"u"
+
+
+def pickled(opcodes):
+    return b"\x80\x02" + opcodes + b"."
+
+
+def zipped(opcodes, storages=(), *, members=(), compression=zipfile.ZIP_STORED):
+    """A file as torch writes it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", pickled(opcodes))
+        for key, array in enumerate(storages):
+            archive.writestr(f"archive/data/{key}", np.ascontiguousarray(array).tobytes())
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def legacy(opcodes, storages=(), *, counts=None):
+    """A file as torch wrote it before 1.6."""
+    counts = counts or [array.size for array in storages]
+    keys = b"]" + b"".join(text(str(key)) + b"a" for key in range(len(storages)))
+    parts = [
+        pickle.dumps(MAGIC, 2),
+        pickle.dumps(1001, 2),
+        pickle.dumps({"little_endian": True}, 2),
+    ]
+    parts += [pickled(opcodes), pickled(keys)]
+    for count, array in zip(counts, storages, strict=True):
+        parts += [struct.pack("<q", count), np.ascontiguousarray(array).tobytes()]
+    return b"".join(parts)
+
+
+def whole(tensors, form):
+    """A good file of tensors."""
+    arrays = list(tensors.values())
+    if form == "zip":
+        return zipped(state_dict(tensors), arrays)
+    return legacy(state_dict(tensors, legacy=True), arrays)
+
+
+def read(path, content):
+    path.write_bytes(content)
+    assert weight_format(path) == "torch"
+    return read_torch(path)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_every_value_comes_back(form, tmp_path):
+    found = read(tmp_path / "network.pth", whole(TENSORS, form))
+    assert list(found) == list(TENSORS)
+    for name, array in TENSORS.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == (np.float32 if name == "half" else array.dtype)
+
+
+def test_views_of_one_storage(tmp_path):
+    values = np.arange(12, dtype="f4")
+    stored = storage("FloatStorage", "0", 12)
+    views = {
+        "transposed": ((4, 3), (1, 4), 0, values.reshape(3, 4).T),
+        "part": ((2, 2), (4, 1), 5, values.reshape(3, 4)[1:, 1:3]),
+        "repeated": ((2, 3), (0, 1), 9, np.stack([values[9:]] * 2)),
+        "scalar": ((), (), 11, values[11]),
+        "nothing": ((0, 3), (3, 1), 0, np.zeros((0, 3))),
+    }
+    items = b"".join(
+        text(name) + tensor(stored, size, strides, offset)
+        for name, (size, strides, offset, _) in views.items()
+    )
+    opcodes = named("collections", "OrderedDict") + b")R(" + items + b"u"
+    found = read(tmp_path / "network.pth", zipped(opcodes, [values]))
+    for name, (*_, expected) in views.items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_checkpoints_and_parallel_models(key, tmp_path):
+    tensors = {f"module.{name}": array for name, array in TENSORS.items()}
+    opcodes = b"}(" + text("epoch") + integer(3) + text(key) + state_dict(tensors) + b"u"
+    found = read(tmp_path / "network.pth", zipped(opcodes, list(tensors.values())))
+    assert list(found) == list(TENSORS)
+
+
+def test_parameters_are_tensors(tmp_path):
+    inner = tensor(storage("FloatStorage", "0", 2), (2,), (1,))
+    hooks = named("collections", "OrderedDict") + b")R"
+    parameter = named("torch._utils", "_rebuild_parameter") + several(inner, b"\x88", hooks) + b"R"
+    found = read(
+        tmp_path / "network.pth",
+        zipped(b"}(" + text("bias") + parameter + b"u", [np.ones(2, "f4")]),
+    )
+    np.testing.assert_array_equal(found["bias"], [1, 1])
+
+
+# What a pickle must not get done. {canary} is a file that must not be there afterwards.
+COMMAND = text("touch {canary}")
+ONE = storage("FloatStorage", "0", 4)
+CALLS = {
+    "os.system": named("os", "system") + several(COMMAND) + b"R",
+    "posix.system": named("posix", "system") + several(COMMAND) + b"R",
+    "eval": named("builtins", "eval") + several(text("open('{canary}', 'w')")) + b"R",
+    "old name of eval": named("__builtin__", "eval")
+    + several(text("open('{canary}', 'w')"))
+    + b"R",
+    "open": named("builtins", "open") + several(text("{canary}"), text("w")) + b"R",
+    "getattr": named("builtins", "getattr") + several(b"N", text("x")) + b"R",
+    "subprocess": named("subprocess", "check_call") + several(b"](" + COMMAND + b"e") + b"R",
+    "numpy": named("numpy.core.multiarray", "_reconstruct") + several(b"N") + b"R",
+    "torch.load": named("torch", "load") + several(text("{canary}")) + b"R",
+    "a dotted name": named("collections", "OrderedDict.fromkeys") + several(b"N") + b"R",
+    "a name from the stack": text("os") + text("system") + b"\x93" + several(COMMAND) + b"R",
+    "an instance": b"(" + COMMAND + b"ios\nsystem\n",
+    "an object": b"(" + named("os", "system") + COMMAND + b"o",
+    "a new object": named("torch.nn.modules.linear", "Linear") + b")\x81",
+    "an extension": b"\x82\x01",
+    "an attribute of a function": named("torch._utils", "_rebuild_tensor_v2")
+    + b"}"
+    + text("_call")
+    + named("collections", "OrderedDict")
+    + b"sb",
+    "a storage of another kind": several(
+        text("module"), named("torch", "FloatStorage"), text("0"), text("cpu"), integer(4)
+    )
+    + b"Q",
+    "a table of 2**31 places": b"Nr" + struct.pack("<I", 2**31 - 1),
+    "a tuple in a tuple 100,000 times": b")" + b"\x85" * 100_000,
+    "no dictionary": integer(3),
+    "numbers for names": b"}(" + integer(1) + integer(2) + b"u",
+    "no tensors": b"}",
+    "beyond the storage": b"}(" + text("x") + tensor(ONE, (5,), (1,)) + b"u",
+    "beyond it by strides": b"}(" + text("x") + tensor(ONE, (2, 2), (3, 1)) + b"u",
+    "beyond it by its offset": b"}(" + text("x") + tensor(ONE, (4,), (1,), 1) + b"u",
+    "a negative offset": b"}(" + text("x") + tensor(ONE, (2,), (1,), -1) + b"u",
+    "negative strides": b"}(" + text("x") + tensor(ONE, (2,), (-1,), 3) + b"u",
+    "a negative size": b"}(" + text("x") + tensor(ONE, (-2,), (1,)) + b"u",
+    "terabytes": b"}(" + text("x") + tensor(ONE, (2**40,), (0,)) + b"u",
+    "terabytes in many axes": b"}(" + text("x") + tensor(ONE, (2**20, 2**20), (0, 0)) + b"u",
+    "a storage that lies about its length": b"}("
+    + text("x")
+    + tensor(storage("FloatStorage", "0", 2**40), (4,), (1,))
+    + b"u",
+    "a storage of another name": b"}("
+    + text("x")
+    + tensor(storage("FloatStorage", "../0", 4), (4,), (1,))
+    + b"u",
+}
+
+# What the refusal says, and of which of them.
+MESSAGES = {
+    "asks for .*, which no state_dict needs; nothing was executed": [
+        *list(CALLS)[: list(CALLS).index("an instance")],
+    ],
+    r"makes objects \((INST|OBJ|NEWOBJ|EXT1)\)": [
+        "an instance",
+        "an object",
+        "a new object",
+        "an extension",
+    ],
+    "refused: AttributeError": ["an attribute of a function"],
+    "storage of an unknown kind, 'module'": ["a storage of another kind"],
+    "pickle is damaged": ["a table of 2**31 places"],
+    "no state_dict": ["a tuple in a tuple 100,000 times", "no dictionary", "numbers for names"],
+    "no tensors": ["no tensors"],
+    "reaches beyond its storage": [
+        *(name for name in CALLS if name.startswith(("beyond", "terabytes")))
+    ],
+    "a tensor has size": [name for name in CALLS if "negative" in name],
+    "shorter than it says": ["a storage that lies about its length"],
+    "no item named|more than its tensors": ["a storage of another name"],
+}
+
+
+@pytest.mark.parametrize("form", [zipped, legacy])
+@pytest.mark.parametrize("name", CALLS)
+def test_nothing_is_executed(name, form, tmp_path):
+    canary = tmp_path / "canary"
+    path = tmp_path / "network.pth"
+    where = str(canary)
+    opcodes = CALLS[name]
+    if form is legacy:
+        opcodes = opcodes.replace(b"tQ", b"NtQ")
+    # The lengths of the texts follow what they say.
+    for part in (b"touch {canary}", b"open('{canary}', 'w')", b"{canary}"):
+        filled = part.replace(b"{canary}", where.encode())
+        opcodes = opcodes.replace(
+            struct.pack("<I", len(part)) + part, struct.pack("<I", len(filled)) + filled
+        )
+    path.write_bytes(form(opcodes, [np.ones(4, "f4")]))
+    message = next(message for message, names in MESSAGES.items() if name in names)
+    with pytest.raises(ValueError, match=f"pretrained file {path}.*{message}"):
+        read_torch(path)
+    assert not canary.exists()
+
+
+GOOD = zipped(state_dict(TENSORS), list(TENSORS.values()))
+FILES = {
+    "two pickles": (
+        zipped(state_dict(TENSORS), TENSORS.values(), members=[("b/data.pkl", b"N.")]),
+        "2 pickles",
+    ),
+    "compressed": (
+        zipped(
+            state_dict({"x": np.zeros(10**7, "f4")}),
+            [np.zeros(10**7, "f4")],
+            compression=zipfile.ZIP_DEFLATED,
+        ),
+        "members are larger than the file",
+    ),
+    "big-endian": (
+        zipped(state_dict(TENSORS), TENSORS.values(), members=[("archive/byteorder", b"big")]),
+        "big-endian",
+    ),
+    "without a storage": (zipped(state_dict(TENSORS), list(TENSORS.values())[:2]), "damaged"),
+    "a short storage": (
+        zipped(state_dict(TENSORS), [array.ravel()[:1] for array in TENSORS.values()]),
+        "storage 0 is shorter than it says",
+    ),
+    "another pickle": (pickle.dumps({"x": 1}, 2), "a pickle, but none of torch"),
+    "another magic number": (
+        legacy(b"}").replace(pickle.dumps(MAGIC, 2), pickle.dumps(MAGIC + 1, 2)),
+        "none of torch",
+    ),
+    "a storage that nobody uses": (legacy(b"}", [np.ones(3, "f4")]), "no tensors"),
+    "a legacy file that ends": (whole(TENSORS, "legacy")[:-1], "ends within its tensors"),
+    "legacy counts that lie": (
+        legacy(state_dict(TENSORS, legacy=True), list(TENSORS.values()), counts=[2**60] * 4),
+        "pretrained file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files(name, tmp_path):
+    content, message = FILES[name]
+    path = tmp_path / "network.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_torch(path)
+
+
+def test_members_of_one_name(tmp_path):
+    path = tmp_path / "network.pth"
+    path.write_bytes(GOOD)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("archive/data/0", b"\0" * 96)
+    with pytest.raises(ValueError, match="one name"):
+        read_torch(path)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_a_file_that_ends_early(form, tmp_path):
+    content = whole(TENSORS, form)
+    path = tmp_path / "network.pth"
+    for end in range(0, len(content), 7):
+        path.write_bytes(content[:end])
+        with pytest.raises(ValueError, match=f"pretrained file {path}"):
+            read_torch(path)
+
+
+@given(
+    form=st.sampled_from(["zip", "legacy"]),
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4),
+)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_flipped_bytes_are_refused_or_harmless(form, flips, tmp_path):
+    """A zip file has a checksum of each part; of the older form, values alone may change."""
+    content = bytearray(whole(TENSORS, form))
+    for place, change in flips:
+        content[place % len(content)] ^= change
+    path = tmp_path / "network.pth"
+    path.write_bytes(content)
+    try:
+        found = read_torch(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert all(isinstance(array, np.ndarray) for array in found.values())
+        if form == "zip":
+            for name, array in found.items():
+                np.testing.assert_array_equal(array, TENSORS[name])
+
+
+def test_keys_of_every_dtype_are_read_as_they_lie(tmp_path):
+    arrays = {kind: np.array([0, 1, 100], kind) for kind in ("f8", "i8")}
+    for form in ("zip", "legacy"):
+        found = read(tmp_path / "network.pth", whole(arrays, form))
+        for (name, array), (kept, expected) in itertools.zip_longest(found.items(), arrays.items()):
+            assert name == kept and array.dtype == expected.dtype
+            np.testing.assert_array_equal(array, expected)
