@@ -212,7 +212,10 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "classic_cnn")) for name in NETWORKS],
+)
 def test_networks_of_the_library(name):
     options, size = NETWORKS[name]
     model = models.create(name.split(",")[0], 5, **options)

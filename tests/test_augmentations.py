@@ -34,7 +34,7 @@ def augmented(names, batch):
     return jax.jit(lambda batch: augment(augment_keys(ROOT, batch), batch))(batch)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_each_changes_images(name, channels):
     batch = batch_of(range(32), channels)

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxcnn import models, ops
+from jaxcnn import image, models, ops
 
 SHAPES = {"grey": (28, 28, 1), "rgb": (32, 32, 3)}
 CLASSES = 10
@@ -108,16 +108,19 @@ SMALL: dict = {
 # One of each family stands for those that only have more blocks, or wider ones; these are in the
 # table of parameters, and their shapes in tests/models/test_families.py.
 CONTRACT = ("classic_cnn", "lenet5", "small_vgg", *SMALL, "inception_v3")
-SLOW = ("resnet50", "resnet50_v1", "vgg11", "efficientnet_b0", "efficientnet_lite0", "inception_v3")
+# These stand for all in the quick suite; the slow one has the others.
+QUICK = ("classic_cnn", "vgg11_bn", "resnet18")
 # Below these sides nothing would be left of an image.
 SMALLEST = {"vgg11": 32, "vgg11_bn": 32, "inception_v3": 75}
 
-every_name = pytest.mark.parametrize("name", models.names())
-# ResNet-18 stands for the deep networks in the quick suite; the slow one has them all.
-every_model = pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CONTRACT],
-)
+
+def marked(names, quick):
+    """The names as parameters, slow but for the quick ones."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in quick)) for name in names]
+
+
+every_name = pytest.mark.parametrize("name", marked(models.names(), CONTRACT))
+every_model = pytest.mark.parametrize("name", marked(CONTRACT, QUICK))
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 
 
@@ -198,6 +201,24 @@ def test_parameter_counts(name, shape):
 def test_the_counts_that_the_literature_knows():
     assert PARAMETERS["classic_cnn", "grey"] == 805_066
     assert PARAMETERS["lenet5", "grey"] == 61_706
+
+
+@every_model
+def test_save_and_load(name, tmp_path):
+    options = SMALL.get(name, {})
+    size = images(name, "rgb", 1).shape[1:]
+    network = models.Pretrained(
+        model=small(name),
+        variables=variables(name, "rgb"),
+        preprocess=image.Preprocess(size[:2], 3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        classes=tuple("abcdefghij"),
+        name=name,
+        options=options,
+    )
+    models.save_pretrained(tmp_path / "network.safetensors", network)
+    found = models.load_pretrained(None, tmp_path / "network.safetensors")
+    chex.assert_trees_all_equal(found.variables, network.variables)
+    assert found._replace(variables=None) == network._replace(variables=None)
 
 
 @every_shape

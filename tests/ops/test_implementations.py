@@ -276,7 +276,9 @@ def test_first_kernel_gradients_of_any_batch(batch):
     chex.assert_trees_all_close(own, xla, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 96, 97])
+@pytest.mark.parametrize(
+    "batch", [3, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (1, 96, 97))]
+)
 @pytest.mark.parametrize("pairs", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((0, 2), (3, 0))])
 def test_winograd_is_the_convolution(batch, pairs):
     """Batches of one part and of several, outputs that fill their tiles and others."""

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+import jax
 import numpy as np
 
 Format = Literal["torch", "keras", "safetensors"]
@@ -71,5 +72,5 @@ def check_finite(tensors: dict[str, np.ndarray], path: Path) -> None:
       ValueError: if a tensor holds NaN or an infinite value.
     """
     for name, tensor in tensors.items():
-        if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+        if jax.dtypes.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
             raise ValueError(f"pretrained file {path}: tensor {name} holds NaN or infinite values")

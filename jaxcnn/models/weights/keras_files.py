@@ -13,8 +13,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from jaxcnn.models.weights.safetensors_files import widened
-
 _WEIGHTS = "model.weights.h5"
 _DEEPEST = 16  # groups in groups; a link may lead back to where it stands
 
@@ -107,6 +105,8 @@ def _child(group: h5py.Group, path: str, kind: type) -> Any:
     """What a group holds, if it is in this very file."""
     found: Any = group
     for part in path.split("/"):
+        if part not in found:
+            raise ValueError(f"{found.name} holds no {part}")
         if not isinstance(found.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"{path} leads to another place")
         found = found[part]
@@ -123,4 +123,4 @@ def _array(dataset: h5py.Dataset) -> np.ndarray:
         raise ValueError(f"{dataset.name} is compressed, or lies in another file")
     if dataset.id.get_storage_size() < dataset.nbytes:
         raise ValueError(f"{dataset.name} is larger than what the file holds of it")
-    return widened(dataset[()])
+    return dataset[()]

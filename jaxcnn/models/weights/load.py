@@ -85,11 +85,11 @@ def load_pretrained(
     Example:
       >>> import tempfile
       >>> from jaxcnn import models
-      >>> model = models.create("resnet18", 10, width=8)
+      >>> options = {"depths": (1,), "width": 8}
+      >>> model = models.create("resnet18", 10, **options)
       >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
       >>> preprocess = Preprocess(size=(32, 32), channels=3)
       >>> digits = tuple("0123456789")
-      >>> options = {"width": 8}
       >>> network = Pretrained(model, variables, preprocess, digits, "resnet18", options)
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     models.save_pretrained(f"{folder}/digits.safetensors", network)
@@ -264,7 +264,7 @@ def _fitted(
     name, options, preprocess, classes = config
     network = entry(name).network
     outputs = len(classes) if num_classes is None else num_classes
-    arrays = dict(arrays)
+    arrays = {path: _widened(array) for path, array in arrays.items()}
     heads = [("params", *layer.split("/")) for layer in network.output_layers]
     has_new_head = outputs != len(classes)
     if has_new_head:
@@ -278,7 +278,12 @@ def _fitted(
         mean, std = float(np.mean(preprocess.mean)), float(np.mean(preprocess.std))
         preprocess = Preprocess(preprocess.size, channels, (mean,) * channels, (std,) * channels)
     model = create(name, outputs, **options)
-    expected = _shapes(model, preprocess.channels, max(entry(name).size[0], preprocess.size[0]))
+    try:
+        expected = _shapes(model, preprocess.channels, max(entry(name).size[0], preprocess.size[0]))
+    except ValueError:
+        raise
+    except Exception as error:  # whatever an option makes a layer do
+        raise ValueError(f"{name} cannot be made with options {options}: {error}") from error
     for path in expected:
         if path not in arrays and not (has_new_head and path[:-1] in heads):
             raise ValueError(f"array {'/'.join(path)} is missing")
@@ -292,6 +297,12 @@ def _fitted(
         arrays |= _new_heads(model, preprocess, tuple(heads))
     arrays = {path: jnp.asarray(array) for path, array in arrays.items()}
     return Pretrained(model, unflatten_dict(arrays), preprocess, classes, name, options)
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    """Half precision, of both kinds, as float32."""
+    is_half = array.dtype == np.float16 or array.dtype.name == "bfloat16"
+    return array.astype(np.float32) if is_half else array
 
 
 def _spread(kernel: np.ndarray, channels: int) -> np.ndarray:

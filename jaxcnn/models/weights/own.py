@@ -15,6 +15,7 @@ from jaxcnn.parameters import fingerprint
 if TYPE_CHECKING:
     from jaxcnn.models.weights.load import Pretrained
 
+# The only one: several are written in an order that changes from process to process.
 _KEY = "jaxcnn"
 
 
@@ -31,7 +32,7 @@ def save_pretrained(path: str | Path, network: "Pretrained") -> None:
     """Write a network to a safetensors file, so that it is, at any moment, the old one or the new.
 
     Its metadata hold name, options, preprocessing and classes as JSON, and the SHA-256 of the
-    arrays that runs call ``params_sha256``.
+    arrays that runs call ``params_sha256``. The same network gives the same bytes.
 
     Args:
       path: the file.
@@ -49,16 +50,16 @@ def save_pretrained(path: str | Path, network: "Pretrained") -> None:
         "options": network.options,
         "preprocess": vars(network.preprocess),
         "classes": network.classes,
+        "sha256": fingerprint(variables),
     }
     try:
         text = json.dumps(config)
     except TypeError as error:
         raise ValueError(f"options must be JSON values, got {network.options!r}") from error
     arrays = {"/".join(key): np.ascontiguousarray(a) for key, a in flatten_dict(variables).items()}
-    metadata = {_KEY: text, "sha256": fingerprint(variables)}
     path = Path(path)
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+    temporary.write_bytes(safetensors.numpy.save(arrays, {_KEY: text}))
     temporary.replace(path)
 
 
@@ -76,14 +77,13 @@ def unpack(
       ValueError: if the configuration cannot be read, or the checksum is another.
     """
     arrays = {tuple(name.split("/")): array for name, array in tensors.items()}
-    if metadata.get("sha256") != fingerprint(unflatten_dict(arrays)):
-        raise ValueError("its SHA-256 is not that of its arrays")
     try:
+        digest = fingerprint(unflatten_dict(arrays))
         config = json.loads(metadata[_KEY])
         preprocess = config["preprocess"]
-        return Config(
-            name=config["name"],
-            options=dict(config["options"]),
+        read = Config(
+            name=str(config["name"]),
+            options={key: _hashable(value) for key, value in config["options"].items()},
             preprocess=Preprocess(
                 tuple(preprocess["size"]),
                 preprocess["channels"],
@@ -91,6 +91,14 @@ def unpack(
                 tuple(preprocess["std"]),
             ),
             classes=tuple(config["classes"]),
-        ), arrays
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        )
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(f"its configuration cannot be read: {error!r}") from error
+    if config.get("sha256") != digest:
+        raise ValueError("its SHA-256 is not that of its arrays")
+    return read, arrays
+
+
+def _hashable(value: Any) -> Any:
+    """A JSON value as an attribute of a module may be: JSON has no tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

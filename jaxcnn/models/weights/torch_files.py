@@ -16,8 +16,6 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from jaxcnn.models.weights.safetensors_files import widened
-
 _LONGEST_PICKLE = 1 << 26
 _MAGIC = 0x1950A86A20F9469CFC6C  # in front of torch's files before they were zip files
 _PROTOCOL = 1001
@@ -83,7 +81,7 @@ class _StorageType(NamedTuple):
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a ``state_dict``, also inside of a checkpoint; half precision as float32.
+    """The tensors of a ``state_dict``, also inside of a checkpoint.
 
     Raises:
       ValueError: if the file is damaged, or asks for anything but tensors.
@@ -96,9 +94,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
             read = _read_zip if zipfile.is_zipfile(file) else _read_legacy
             file.seek(0)
             content, load = read(file, path.stat().st_size)
-            tensors = {
-                name: widened(_view(tensor, load)) for name, tensor in _state(content).items()
-            }
+            tensors = {name: _view(tensor, load) for name, tensor in _state(content).items()}
     except ValueError as error:
         raise ValueError(f"pretrained file {path}: {error}") from error
     # A damaged pickle may raise anything.

@@ -1,7 +1,6 @@
 """PyTorch's files read without PyTorch: pickles are written here by hand, opcode by opcode."""
 
 import io
-import itertools
 import pickle
 import struct
 import zipfile
@@ -21,6 +20,7 @@ TENSORS = {
     "conv.bias": np.array([0.5, -1.5], "f4"),
     "bn.num_batches_tracked": np.array(7, "i8"),
     "half": np.array([1, 2.5], "f2"),
+    "double": np.array([[1, 2, 3.5]]),
 }
 
 
@@ -128,7 +128,7 @@ def test_every_value_comes_back(form, tmp_path):
     assert list(found) == list(TENSORS)
     for name, array in TENSORS.items():
         np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == (np.float32 if name == "half" else array.dtype)
+        assert found[name].dtype == array.dtype
 
 
 def test_views_of_one_storage(tmp_path):
@@ -301,7 +301,7 @@ FILES = {
     "a storage that nobody uses": (legacy(b"}", [np.ones(3, "f4")]), "no tensors"),
     "a legacy file that ends": (whole(TENSORS, "legacy")[:-1], "ends within its tensors"),
     "legacy counts that lie": (
-        legacy(state_dict(TENSORS, legacy=True), list(TENSORS.values()), counts=[2**60] * 4),
+        legacy(state_dict(TENSORS, legacy=True), list(TENSORS.values()), counts=[2**60] * 5),
         "pretrained file",
     ),
 }
@@ -356,12 +356,3 @@ def test_flipped_bytes_are_refused_or_harmless(form, flips, tmp_path):
         if form == "zip":
             for name, array in found.items():
                 np.testing.assert_array_equal(array, TENSORS[name])
-
-
-def test_keys_of_every_dtype_are_read_as_they_lie(tmp_path):
-    arrays = {kind: np.array([0, 1, 100], kind) for kind in ("f8", "i8")}
-    for form in ("zip", "legacy"):
-        found = read(tmp_path / "network.pth", whole(arrays, form))
-        for (name, array), (kept, expected) in itertools.zip_longest(found.items(), arrays.items()):
-            assert name == kept and array.dtype == expected.dtype
-            np.testing.assert_array_equal(array, expected)

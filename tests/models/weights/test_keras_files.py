@@ -1,0 +1,232 @@
+"""Keras's files read without Keras: their HDF5 groups are laid out here by hand."""
+
+import io
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jaxcnn.models.weights.files import weight_format
+from jaxcnn.models.weights.keras_files import read_keras
+
+LAYERS = {
+    "conv": [np.arange(24, dtype="f4").reshape(2, 2, 3, 2), np.array([1, 2], "f4")],
+    "halves": [np.array([1, 2.5], "f2")],
+    "bn": [np.array([number, 1], "f4") for number in range(4)],
+}
+
+
+def weights_h5(layers):
+    """What Keras 3 writes: a group of variables for each layer, which bears its name."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as content:
+        for number, (name, arrays) in enumerate(layers.items()):
+            group = content.create_group(f"layers/functional_{number}/vars")
+            group.attrs["name"] = name
+            for index, array in enumerate(arrays):
+                group[str(index)] = array
+        content.create_group("layers/without_weights/vars")
+    return file.getvalue()
+
+
+def keras(layers):
+    """A whole network of Keras 3, whose configuration is of no interest."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", '{"class_name": "Lambda", "code": "import os"}')
+        archive.writestr("model.weights.h5", weights_h5(layers))
+    return file.getvalue()
+
+
+def old_h5(layers, inside=""):
+    """What Keras 2 wrote, for weights alone or below ``model_weights`` of a network."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as content:
+        group = content.create_group(inside) if inside else content
+        group.attrs["layer_names"] = [name.encode() for name in [*layers, "flatten"]]
+        group.create_group("flatten").attrs["weight_names"] = []
+        for name, arrays in layers.items():
+            layer = group.create_group(name)
+            names = [f"{name}/{index}:0" for index in range(len(arrays))]
+            layer.attrs["weight_names"] = [name.encode() for name in names]
+            for key, array in zip(names, arrays, strict=True):
+                layer[key] = array
+    return file.getvalue()
+
+
+FORMS = {
+    "weights.h5": weights_h5,
+    "keras": keras,
+    "old weights": old_h5,
+    "old network": lambda layers: old_h5(layers, "model_weights"),
+}
+
+
+def read(path, content):
+    path.write_bytes(content)
+    assert weight_format(path) == "keras"
+    return read_keras(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_array_comes_back(form, tmp_path):
+    found = read(tmp_path / "network", FORMS[form](LAYERS))
+    assert set(found) == set(LAYERS)
+    for name, arrays in LAYERS.items():
+        for array, expected in zip(found[name], arrays, strict=True):
+            np.testing.assert_array_equal(array, expected)
+            assert array.dtype == expected.dtype
+
+
+def file_with(write):
+    """An HDF5 file whose one layer is what ``write(group)`` makes of it."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as content:
+        group = content.create_group("layers/conv/vars")
+        group.attrs["name"] = "conv"
+        write(group)
+    return file.getvalue()
+
+
+def external_link(group):
+    group["0"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def soft_link(group):
+    group["0"] = h5py.SoftLink("/layers")
+
+
+def external_data(group):
+    group.create_dataset("0", (4,), "u1", external=[("/etc/passwd", 0, 4)])
+
+
+def virtual_data(group):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
+    group.create_virtual_dataset("0", layout)
+
+
+def compressed(group):
+    group.create_dataset("0", data=np.zeros(10**6, "f4"), compression="gzip")
+
+
+def never_written(group):
+    group.create_dataset("0", (2**40,), "f4")
+
+
+def never_written_in_chunks(group):
+    group.create_dataset("0", (2**40,), "f4", chunks=(2**20,))
+
+
+def words(group):
+    group["0"] = np.array([b"conv", b"bn"], object)
+
+
+def references(group):
+    group.create_dataset("0", data=group.ref, dtype=h5py.ref_dtype)
+
+
+def group_for_array(group):
+    group.create_group("0")
+
+
+def numbers_left_out(group):
+    group["1"] = np.ones(3, "f4")
+
+
+def without_name(group):
+    del group.attrs["name"]
+    group["0"] = np.ones(3, "f4")
+
+
+def layers_of_one_name(group):
+    group["0"] = np.ones(3, "f4")
+    other = group.file.create_group("layers/other/vars")
+    other.attrs["name"] = "conv"
+    other["0"] = np.ones(3, "f4")
+
+
+def a_group_in_itself(group):
+    group.parent["again"] = group.parent
+
+
+def nothing(group):
+    del group.attrs["name"]
+
+
+REFUSED = {
+    external_link: "leads to another place",
+    soft_link: "leads to another place",
+    external_data: "lies in another file",
+    virtual_data: "lies in another file",
+    compressed: "is compressed",
+    never_written: "larger than what the file holds",
+    never_written_in_chunks: "larger than what the file holds",
+    words: "holds object, and not numbers",
+    references: "and not numbers",
+    group_for_array: "0 is no dataset",
+    numbers_left_out: "holds no 0",
+    without_name: "save it anew",
+    layers_of_one_name: "two layers 'conv'",
+    a_group_in_itself: "lie too deep",
+    nothing: "no layers with weights",
+}
+
+
+@pytest.mark.parametrize("write", REFUSED, ids=lambda write: write.__name__)
+def test_what_is_no_array_of_this_file_is_refused(write, tmp_path):
+    path = tmp_path / "network.weights.h5"
+    path.write_bytes(file_with(write))
+    with pytest.raises(ValueError, match=f"pretrained file {path}.*({REFUSED[write]})"):
+        read_keras(path)
+
+
+def test_a_zip_file_that_would_be_large(tmp_path):
+    path = tmp_path / "network.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10**8))
+    with pytest.raises(ValueError, match="would be 100,000,000 bytes"):
+        read_keras(path)
+
+
+def test_old_files_that_lack_what_they_name(tmp_path):
+    path = tmp_path / "network.h5"
+    content = io.BytesIO(old_h5(LAYERS))
+    with h5py.File(content, "a") as file:
+        del file["bn/bn"]
+    path.write_bytes(content.getvalue())
+    with pytest.raises(ValueError, match="/bn holds no bn"):
+        read_keras(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_ends_early(form, tmp_path):
+    content = FORMS[form](LAYERS)
+    path = tmp_path / "network"
+    for end in range(0, len(content), 97):
+        path.write_bytes(content[:end])
+        with pytest.raises(ValueError, match=f"pretrained file {path}"):
+            read_keras(path)
+
+
+@given(
+    form=st.sampled_from(list(FORMS)),
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4),
+)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_flipped_bytes_are_refused_or_give_arrays(form, flips, tmp_path):
+    content = bytearray(FORMS[form](LAYERS))
+    for place, change in flips:
+        content[place % len(content)] ^= change
+    path = tmp_path / "network"
+    path.write_bytes(content)
+    try:
+        found = read_keras(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert all(isinstance(array, np.ndarray) for arrays in found.values() for array in arrays)
