@@ -207,6 +207,10 @@ def test_initialisation_is_that_of_torchvision(key):
     conv, dense = params["params"]["conv3_1"]["kernel"], params["params"]["fc7"]["kernel"]
     assert np.isclose(conv.std(), (2 / (9 * 64)) ** 0.5, rtol=0.05)
     assert np.isclose(dense.std(), 0.01, rtol=0.05)
+    classifier = models.create("efficientnet_b0", 10, depth=0.1).init(
+        key, jnp.zeros((1, 32, 32, 3)), train=False
+    )["params"]["classifier"]["kernel"]
+    assert np.isclose(classifier.std(), (3 * 1000) ** -0.5, rtol=0.05)
     assert all(
         not leaf.any() for path, leaf in jax.tree.leaves_with_path(params) if path[-1].key == "bias"
     )

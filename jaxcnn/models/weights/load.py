@@ -114,7 +114,7 @@ def load_pretrained(
                 raise ValueError(f"it holds {config.name}, and not {name}")
             config = config._replace(options=config.options | options)
         elif name is None:
-            raise ValueError("it does not say which network it is of: name must be given")
+            raise ValueError("it does not say which network it is of: name (--model) must be given")
         else:
             source = source or conventions.guess_source(name, tensors, is_keras=is_keras)
             made = conventions.options(name, source, tensors) | options
