@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jaxcnn import shapes
 from jaxcnn.experiment_checks import RANGES, RELATIONS, described, fits
 
-Option = int | float | bool | str
+Option = int | float | bool | str | tuple[int, ...]
 Augmentation = Literal[
     "crop", "flip", "shift", "affine", "color", "rand", "trivial", "erase", "mixup", "cutmix"
 ]
@@ -176,12 +176,15 @@ class Experiment:
                     f"the configuration has no field {name!r}. "
                     f"{shapes.did_you_mean(name, accepted)}"
                 )
-        # JSON knows no tuples.
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
+        fields = {name: _from_json(value) for name, value in values.items()}
         return cls(**fields)
+
+
+def _from_json(value: Any) -> Any:
+    """JSON knows no tuples."""
+    if isinstance(value, dict):
+        return {name: _from_json(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 RECIPES: dict[str, Mapping[str, Any]] = {

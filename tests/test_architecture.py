@@ -50,6 +50,7 @@ FLOORS = (
         "pretrained",
         "run_folder",
         "runs",
+        "trained",
         "sweeps",
         "benchmark",
         "commands",

@@ -235,4 +235,4 @@ class Export:
         if self.output.suffix != ".safetensors":
             raise ValueError(f"the file must be called .safetensors, got {self.output}")
         models.save_pretrained(self.output, trained.to_pretrained(trained.open_run(self.run)))
-        print(f"weights: {self.output} ({self.output.stat().st_size / 1e6:.1f} MB)")
+        print(f"weights: {self.output} ({self.output.stat().st_size:,} bytes)")

@@ -210,6 +210,7 @@ def keras():
     return importlib.import_module("keras")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on torch
 @pytest.mark.parametrize(("name", "theirs", "module", "side"), KERAS)
 @pytest.mark.parametrize("form", ["weights.h5", "keras", "legacy.h5"])
 def test_keras(name, theirs, module, side, form, keras, tmp_path):

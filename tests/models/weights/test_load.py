@@ -144,7 +144,7 @@ def test_names_and_sources(path):
     safetensors.numpy.save_file(random_tensors(), path)
     with pytest.raises(ValueError, match="Did you mean 'resnet18'"):
         models.load_pretrained("resnet81", path)
-    with pytest.raises(ValueError, match="name .--model. must be given"):
+    with pytest.raises(ValueError, match=r"name \(--model\) must be given"):
         models.load_pretrained(None, path)
     with pytest.raises(ValueError, match="source must be one of torchvision, timm, keras for Res"):
         load(path, random_tensors(), source="efficientnet_pytorch")
