@@ -36,6 +36,11 @@ COLUMNS = {
         ("gap", "gap", 4),
         ("seconds an epoch", "epoch_seconds", 2),
     ),
+    "finetuning": (
+        ("train accuracy", "train_accuracy", 4),
+        ("test accuracy", "test_accuracy", 4),
+        ("seconds a run", "wall_seconds", 0),
+    ),
     "precision": (
         ("train accuracy", "train_accuracy", 4),
         ("test accuracy", "test_accuracy", 4),

@@ -33,6 +33,7 @@ _COMMANDS: dict[str, Any] = {
     "export": commands.Export,
     "prepare": commands.Prepare,
     "data": commands.Data,
+    "models": commands.Models,
     "benchmark": commands.Benchmark,
 }
 

@@ -45,19 +45,22 @@ class Ceilings(NamedTuple):
     bytes: float
 
 
-def operations(function: Callable[..., Any], *arguments: Any) -> list[Operation]:
+def operations(
+    function: Callable[..., Any], *arguments: Any, count_padding: bool = False
+) -> list[Operation]:
     """The operations of a function, in the formulation that is no platform's own.
 
     Args:
       function: any traceable function.
       *arguments: arrays or ``jax.ShapeDtypeStruct``.
+      count_padding: count a convolution's products with padding too, as published numbers do.
 
     Example:
       >>> x = jax.ShapeDtypeStruct((8, 16), jnp.float32)
       >>> [(o.name, o.flops, o.bytes) for o in operations(lambda x: x @ x.T, x)]
       [('dot_general', 2048, 1280)]
     """
-    return list(_walk(jax.make_jaxpr(function)(*arguments).jaxpr))
+    return list(_walk(jax.make_jaxpr(function)(*arguments).jaxpr, count_padding))
 
 
 def floor_seconds(found: list[Operation], ceilings: Ceilings) -> float:
@@ -112,7 +115,7 @@ def _best_seconds(step: Callable[[], jax.Array], seconds: float) -> float:
     return best
 
 
-def _walk(jaxpr: core.Jaxpr, repeats: int = 1) -> Iterator[Operation]:
+def _walk(jaxpr: core.Jaxpr, count_padding: bool, repeats: int = 1) -> Iterator[Operation]:
     platforms = {eqn.outvars[0] for eqn in jaxpr.eqns if eqn.primitive.name == "platform_index"}
     for eqn in jaxpr.eqns:
         name, parameters = eqn.primitive.name, eqn.params
@@ -121,12 +124,12 @@ def _walk(jaxpr: core.Jaxpr, repeats: int = 1) -> Iterator[Operation]:
             # The default comes last; elsewhere the dearest branch stands for all.
             if eqn.invars[0] in platforms:
                 branches = branches[-1:]
-            choices = [list(_walk(branch.jaxpr, repeats)) for branch in branches]
+            choices = [list(_walk(branch.jaxpr, count_padding, repeats)) for branch in branches]
             yield from max(choices, key=lambda found: sum(o.flops + o.bytes for o in found))
         elif inner := list(_inner(parameters)):
             for body in inner:
-                yield from _walk(body, repeats * parameters.get("length", 1))
-        elif flops := _flops(eqn):
+                yield from _walk(body, count_padding, repeats * parameters.get("length", 1))
+        elif flops := _flops(eqn, count_padding):
             arrays: list[Any] = [value.aval for value in (*eqn.invars, *eqn.outvars)]
             moved = sum(aval.size * aval.dtype.itemsize for aval in arrays)
             yield Operation(name, flops * repeats, moved * repeats, str(arrays[0].dtype))
@@ -141,7 +144,7 @@ def _inner(parameters: dict[str, Any]) -> Iterator[core.Jaxpr]:
             yield value
 
 
-def _flops(eqn: core.JaxprEqn) -> int:
+def _flops(eqn: core.JaxprEqn, count_padding: bool) -> int:
     """Operations of an equation, 0 for one that is taken to be free."""
     name, parameters = eqn.primitive.name, eqn.params
     results: list[Any] = [value.aval for value in eqn.outvars]
@@ -150,7 +153,8 @@ def _flops(eqn: core.JaxprEqn) -> int:
         (contracted, _), _ = parameters["dimension_numbers"]
         return 2 * results[0].size * math.prod(operands[0].shape[axis] for axis in contracted)
     if name == "conv_general_dilated":
-        return _convolution_flops(parameters, *(array.shape for array in (*operands, *results)))
+        shapes = [array.shape for array in (*operands, *results)]
+        return _convolution_flops(parameters, *shapes, count_padding=count_padding)
     return operands[0].size if name.startswith(("reduce_", "argm", "select_and_")) else 0
 
 
@@ -159,8 +163,13 @@ def _convolution_flops(
     images: tuple[int, ...],
     kernel: tuple[int, ...],
     result: tuple[int, ...],
+    *,
+    count_padding: bool,
 ) -> int:
-    """Products with a pixel, and not with the zeros of padding or between spread-out pixels."""
+    """Products with a pixel; those with the zeros of padding or between spread-out pixels if asked.
+
+    Spread out are the pixels of a transposed convolution.
+    """
     layout = parameters["dimension_numbers"]
     batch, features, *spatial = layout.out_spec
     count = result[batch] * result[features] * kernel[layout.rhs_spec[1]]
@@ -177,5 +186,5 @@ def _convolution_flops(
         places = np.add.outer(np.arange(result[axis]) * stride, np.arange(kernel[taps]) * dilation)
         places -= low
         inside = (places >= 0) & (places <= (images[pixels] - 1) * spread) & (places % spread == 0)
-        count *= int(inside.sum())
+        count *= places.size if count_padding else int(inside.sum())
     return 2 * count

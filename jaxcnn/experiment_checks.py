@@ -41,7 +41,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "channels": (lambda value: value in (1, 3), "1 or 3"),
     "normalization": (
         lambda value: isinstance(value, str) or _are_moments(value),
-        "unit, symmetric, standardize, or finite means and as many deviations > 0",
+        "unit, symmetric, standardize, or for 1 or 3 channels finite means, then deviations > 0",
     ),
     "folds": (lambda value: value >= 2, ">= 2"),
     "input_noise": (_is_size, "finite and >= 0"),

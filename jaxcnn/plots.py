@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
 
@@ -101,6 +102,28 @@ def pictures(images: np.ndarray, titles: Sequence[str], heading: str) -> Figure:
         figure.set_size_inches(11, 1)
         figure.text(0.5, 0.3, "none", ha="center")
     figure.suptitle(heading)
+    return figure
+
+
+def boxes(image: np.ndarray, found: np.ndarray, title: str) -> Figure:
+    """An image ``[H, W, C]``, and a numbered frame around each of its parts.
+
+    Args:
+      image: grey or in colour, as in its source.
+      found: ``[N, 4]`` (top, left, bottom, right) in pixels, the last two exclusive, as in
+        `jaxcnn.image.Regions`.
+      title: above the picture.
+    """
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(6, max(1.5, 6 * height / width + 0.4)), layout="constrained")
+    axes = figure.subplots()
+    axes.axis("off")
+    axes.imshow(image if image.shape[-1] == 3 else image.mean(-1), cmap="gray")
+    for number, (top, left, bottom, right) in enumerate(found, start=1):
+        corner = (left - 0.5, top - 0.5)
+        axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, color="tab:red"))
+        axes.text(left, top - 1, str(number), color="tab:red", va="bottom", fontsize=8)
+    axes.set_title(title)
     return figure
 
 

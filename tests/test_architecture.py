@@ -37,7 +37,7 @@ FLOORS = (
     ),
     ("models",),
     ("train",),
-    ("inspection", "attribution", "plots", "reports", "progress", "event_files"),
+    ("inspection", "model_table", "attribution", "plots", "reports", "progress", "event_files"),
     (
         "experiment",
         "experiment_checks",

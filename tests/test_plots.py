@@ -336,3 +336,22 @@ def test_pictures_of_the_embedded_slice_are_not_empty(tmp_path):
     titles = [source.classes[label] for label in source.labels[:6]]
     figure = plots.pictures(source.images[:6], titles, "The first six")
     assert drawn(figure, tmp_path).std() > 30
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_boxes_stand_around_their_pixels(channels, tmp_path):
+    image = np.zeros((20, 30, channels), np.uint8)
+    image[4:8, 10:15] = 255
+    figure = plots.boxes(image, np.array([[4, 10, 8, 15], [0, 0, 1, 1]]), "two parts")
+    drawn(figure, tmp_path)
+    assert {"two parts", "1", "2"} <= set(texts(figure))
+    first = figure.axes[0].patches[0]
+    # Pixels are drawn around whole numbers.
+    assert (first.get_x(), first.get_y()) == (9.5, 3.5)
+    assert (first.get_width(), first.get_height()) == (5, 4)
+
+
+def test_no_boxes(tmp_path):
+    figure = plots.boxes(np.eye(9)[..., None], np.zeros((0, 4), int), "nothing")
+    drawn(figure, tmp_path)
+    assert not figure.axes[0].patches

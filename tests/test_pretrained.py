@@ -310,8 +310,11 @@ BAD = [
     ("train --pretrained {tmp}/none.pth", "pretrained file {tmp}/none.pth is no file"),
     ("train --pretrained {weights}", "it holds resnet18, and not classic_cnn"),
     ("train --pretrained {weights} --model {tmp}/my.py:net", "must be left out for a network of"),
-    ("train --normalization 0.5 0.5 0.5", "or finite means and as many deviations > 0, got (0.5,"),
-    ("train --normalization 0 0 1 1", "normalization must be 1 means and 1 deviations for these"),
+    ("train --normalization 0.5 0.5 0.5", "finite means, then deviations > 0, got (0.5,"),
+    (
+        "train --normalization 0 0 0 1 1 1",
+        "normalization must be 1 means and 1 deviations for these",
+    ),
     ("predict {weights} {tmp}/none.png", "image {tmp}/none.png"),
     ("predict {weights}", "needs at least one image"),
     ("predict {tmp}/none.safetensors x.png", "is not the folder of a run"),

@@ -2,6 +2,7 @@
 
 from jaxcnn.commands.datasets import Data as Data
 from jaxcnn.commands.datasets import Prepare as Prepare
+from jaxcnn.commands.listing import Models as Models
 from jaxcnn.commands.timing import Benchmark as Benchmark
 from jaxcnn.commands.trained import Evaluate as Evaluate
 from jaxcnn.commands.trained import Export as Export

@@ -22,11 +22,13 @@ class Entry(NamedTuple):
         its ``output_layers`` those that give the outputs.
       options: attributes of it.
       size: (height, width, channels) of the images that it is meant for.
+      classes: number of classes that it is meant for.
     """
 
     network: type[Any]
     options: dict[str, Any]
     size: tuple[int, int, int]
+    classes: int = 1000
 
 
 def _vgg_family() -> Iterator[tuple[str, Entry]]:
@@ -94,9 +96,9 @@ TENSORFLOW_NORM: dict[str, Any] = {"norm_momentum": 0.99, "norm_epsilon": 1e-3}
 """Batch norm as in the EfficientNets of TensorFlow."""
 
 _MODELS: dict[str, Entry] = {
-    "classic_cnn": Entry(ClassicCNN, {}, (28, 28, 1)),
-    "lenet5": Entry(LeNet5, {}, (28, 28, 1)),
-    "small_vgg": Entry(SmallVGG, {}, (28, 28, 1)),
+    "classic_cnn": Entry(ClassicCNN, {}, (28, 28, 1), 10),
+    "lenet5": Entry(LeNet5, {}, (28, 28, 1), 10),
+    "small_vgg": Entry(SmallVGG, {}, (28, 28, 1), 10),
     "inception_v3": Entry(InceptionV3, {}, (299, 299, 3)),
     **dict(_vgg_family()),
     **dict(_resnet_family()),

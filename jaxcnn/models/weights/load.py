@@ -22,6 +22,8 @@ from jaxcnn.models.weights.names import Place, Source, places
 from jaxcnn.models.weights.safetensors_files import read_safetensors
 from jaxcnn.models.weights.torch_files import read_torch
 
+# Layers to which Keras's networks give no names.
+_COUNTED = ("conv2d", "batch_normalization", "normalization")
 Arrays = dict[tuple[str, ...], Any]
 
 
@@ -155,9 +157,9 @@ def _numbered(layers: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]
     counted: dict[str, list[tuple[int, str]]] = {}
     for layer in layers:
         kind, _, number = layer.rpartition("_")
-        if layer in ("conv2d", "batch_normalization"):
+        if layer in _COUNTED:
             kind, number = layer, "0"
-        if kind in ("conv2d", "batch_normalization") and number.isdecimal():
+        if kind in _COUNTED and number.isdecimal():
             counted.setdefault(kind, []).append((int(number), layer))
     new = {
         layer: f"{kind}_{index}" if index else kind

@@ -1,0 +1,44 @@
+"""The command models."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+from jaxcnn import models
+from jaxcnn.model_table import describe
+
+_COLUMNS = ("network", "images", "classes", "parameters", "multiply-adds", "kept for backward")
+_WIDTHS = (18, 9, 7, 10, 13, 17)
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """List the networks: image size, parameters, multiply-adds and memory per image of each."""
+
+    names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
+    """Networks by name; by default all, which takes minutes."""
+
+    def __call__(self) -> None:
+        """Print the rows of a Markdown table, each as soon as it is counted."""
+        names = self.names or models.names()
+        for name in names:
+            models.entry(name)
+        print(_row(_COLUMNS))
+        print(f"|{'|'.join('-' * (width + 2) for width in _WIDTHS)}|")
+        for name in names:
+            found = describe(name)
+            cells = (
+                name,
+                "x".join(map(str, found.size)),
+                str(found.classes),
+                f"{found.parameters / 1e6:.2f} M",
+                f"{found.multiply_adds / 1e6:,.1f} M",
+                f"{found.kept_bytes / 2**20:,.1f} MiB",
+            )
+            print(_row(cells), flush=True)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+    return f"| {' | '.join(padded)} |"
