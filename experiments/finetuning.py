@@ -63,9 +63,9 @@ def write_few(path: Path) -> None:
     few = train.take(np.sort(np.concatenate(rows)))
     np.savez(
         path,
-        train_images=few.images,
+        train_images=few.images[:],
         train_labels=few.labels,
-        test_images=test.images,
+        test_images=test.images[:],
         test_labels=test.labels,
         classes=np.array(train.classes),
     )
