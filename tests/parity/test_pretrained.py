@@ -55,8 +55,9 @@ KERAS = [
 ]
 
 
-def pixels(side, count=8):
-    """Bytes ``[B, H, W, 3]`` of fields of colour, with noise."""
+def pixels(side, count=None):
+    """Bytes ``[B, H, W, 3]`` of fields of colour, with noise; fewer where they are large."""
+    count = count or (4 if side > 200 else 8)
     rng = np.random.default_rng(1)
     fields = rng.integers(0, 200, (count, 4, 4, 3))
     nearest = np.arange(side) * 4 // side
