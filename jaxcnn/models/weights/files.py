@@ -25,16 +25,21 @@ def weight_format(path: Path) -> Format:
     Raises:
       ValueError: if it is none, or cannot be opened.
     """
-    if not path.is_file():  # which a pipe is not
-        reason = "is a folder" if path.is_dir() else "is no file"
-        raise ValueError(f"pretrained file {path} {reason}")
     try:
+        if not path.is_file():  # which a pipe is not
+            reason = "is a folder" if path.is_dir() else "is no file"
+            raise ValueError(f"pretrained file {path} {reason}")
         with path.open("rb") as file:
             start = file.read(64)
+        size = path.stat().st_size
     except OSError as error:
         raise ValueError(f"pretrained file {path} cannot be opened: {error.strerror}") from error
     if not start:
         raise ValueError(f"pretrained file {path} is empty")
+    # Eight bytes for the length of a JSON header, which then begins. They may look like anything
+    # else, but of nothing else do they give a length that the file has.
+    if start[8:9] == b"{" and 8 + int.from_bytes(start[:8], "little") <= size:
+        return "safetensors"
     for sign, meaning in _OTHERS.items():
         if start.lstrip().startswith(sign):
             raise ValueError(f"pretrained file {path} is {meaning}")
@@ -44,9 +49,8 @@ def weight_format(path: Path) -> Format:
         return _zip_format(path)
     if start.startswith(_PICKLES):
         return "torch"
-    # Eight bytes for the length of a JSON header, which then begins.
-    if len(start) > 8 and start[8:9] == b"{":
-        return "safetensors"
+    if start[8:9] == b"{":
+        raise ValueError(f"pretrained file {path} is damaged: its header is longer than the file")
     raise ValueError(
         f"pretrained file {path} is of no known kind: not of torch, safetensors or Keras 3"
     )
@@ -65,12 +69,22 @@ def _zip_format(path: Path) -> Format:
     raise ValueError(f"pretrained file {path} is a zip file, but of neither torch nor Keras 3")
 
 
-def check_finite(tensors: dict[str, np.ndarray], path: Path) -> None:
-    """Refuse weights that are no numbers.
+def check_numbers(tensors: dict[str, np.ndarray], path: Path) -> None:
+    """Refuse weights that are no numbers, or none of float32.
 
     Raises:
-      ValueError: if a tensor holds NaN or an infinite value.
+      ValueError: if a floating-point tensor holds NaN or a value that float32 has not.
     """
+    largest = np.finfo(np.float32).max
     for name, tensor in tensors.items():
-        if jax.dtypes.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
-            raise ValueError(f"pretrained file {path}: tensor {name} holds NaN or infinite values")
+        is_floating = jax.dtypes.issubdtype(tensor.dtype, np.inexact)
+        # Of NaN no comparison holds.
+        if is_floating and tensor.size and not np.abs(tensor).max() <= largest:
+            raise ValueError(
+                f"pretrained file {path}: tensor {shown(name)} holds NaN or infinite values"
+            )
+
+
+def shown(name: str) -> str:
+    """A name out of a file, as a message may hold it: on one line, and not too long."""
+    return name if name.isprintable() and len(name) <= 100 else repr(name)[:100]

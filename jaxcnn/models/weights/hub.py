@@ -49,7 +49,7 @@ def from_hub(address: str, name: str | None) -> tuple[Path, str, Source, Preproc
 
 def _described(config: Any, address: str, name: str | None) -> tuple[str, Source, Preprocess]:
     try:
-        architecture = config["architecture"]
+        architecture = str(config["architecture"])
         settings = config.get("pretrained_cfg", config)
         channels, height, width = settings["input_size"]
         preprocess = Preprocess(

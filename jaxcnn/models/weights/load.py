@@ -15,7 +15,7 @@ from jaxcnn.models.registry import create, entry
 from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
 from jaxcnn.models.weights import conventions, own
-from jaxcnn.models.weights.files import check_finite, weight_format
+from jaxcnn.models.weights.files import check_numbers, shown, weight_format
 from jaxcnn.models.weights.hub import HUB, from_hub
 from jaxcnn.models.weights.keras_files import read_keras
 from jaxcnn.models.weights.names import Place, Source, places
@@ -24,6 +24,7 @@ from jaxcnn.models.weights.torch_files import read_torch
 
 # Layers to which Keras's networks give no names.
 _COUNTED = ("conv2d", "batch_normalization", "normalization")
+_LONGEST_REASON = 500  # letters of a message, of which a file may have some
 Arrays = dict[tuple[str, ...], Any]
 
 
@@ -104,17 +105,21 @@ def load_pretrained(
     """
     if name is not None:
         entry(name)
+    for number, what, least in ((num_classes, "num_classes", 0), (channels, "channels", 1)):
+        if number is not None and (type(number) is not int or number < least):
+            raise ValueError(f"{what} must be an integer >= {least}, got {number!r}")
     from_config: Preprocess | None = None
     if str(path).startswith(HUB):
         path, name, source, from_config = from_hub(str(path), name)
     path = Path(path)
-    tensors, metadata, is_keras = _read(path)
     try:
+        tensors, metadata, is_keras = _read(path)
         if own.is_own(metadata):
             config, arrays = own.unpack(metadata, tensors)
             if name not in (None, config.name):
                 raise ValueError(f"it holds {config.name}, and not {name}")
             config = config._replace(options=config.options | options)
+            size = config.preprocess.size
         elif name is None:
             raise ValueError("it does not say which network it is of: name (--model) must be given")
         else:
@@ -124,9 +129,21 @@ def load_pretrained(
             kept = _input_channels(name, arrays)
             preprocess = from_config or conventions.preprocess(name, source, kept, tensors)
             config = own.Config(name, made, preprocess, _class_names(name, arrays))
-        return _fitted(config, arrays, num_classes, channels)
+            size = entry(name).size[:2]
+        return _fitted(config, arrays, size, num_classes, channels)
     except ValueError as error:
-        raise ValueError(f"pretrained file {path}: {error}") from error
+        reason = _in_one_line(error)
+        start = f"pretrained file {path}"  # which those that read files say too
+        raise ValueError(reason if reason.startswith(start) else f"{start}: {reason}") from error
+    # What else a damaged file may make those who read it raise.
+    except Exception as error:
+        raise ValueError(
+            f"pretrained file {path} cannot be used ({type(error).__name__}): {_in_one_line(error)}"
+        ) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_LONGEST_REASON]
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], bool]:
@@ -148,7 +165,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], bool]:
             for layer, arrays in _numbered(layers).items()
             for number, array in enumerate(arrays)
         }
-    check_finite(tensors, path)
+    check_numbers(tensors, path)
     return tensors, metadata, form == "keras"
 
 
@@ -170,11 +187,29 @@ def _numbered(layers: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]
 
 
 @functools.cache
-def _shapes(model: nn.Module, channels: int, side: int) -> dict[tuple[str, ...], tuple[int, ...]]:
-    images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+def _shapes(
+    model: nn.Module, channels: int, size: tuple[int, int]
+) -> dict[tuple[str, ...], tuple[int, ...]]:
+    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
     init = functools.partial(model.init, train=False)
     variables = jax.eval_shape(init, jax.random.key(0), images)
     return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
+
+
+def _shapes_with(
+    name: str, outputs: int, options: dict[str, Any], channels: int, size: tuple[int, int]
+) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """The shapes of a network's arrays.
+
+    Raises:
+      ValueError: if the options make none.
+    """
+    try:
+        return _shapes(create(name, outputs, **options), channels, size)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever an option makes a layer do
+        raise ValueError(f"{name} cannot be made with options {options}: {error}") from error
 
 
 def _from_source(
@@ -192,7 +227,7 @@ def _from_source(
     """
     network = entry(name).network
     # With any number of outputs, which the file decides; and of input channels.
-    shapes = _shapes(create(name, 1, **options), 3, entry(name).size[0])
+    shapes = _shapes_with(name, 1, options, 3, entry(name).size[:2])
     by_module = {"/".join(path[1:]): path for path in shapes}
     found = places(
         create(name, 1, **options), {key: shapes[path] for key, path in by_module.items()}, source
@@ -216,7 +251,7 @@ def _from_source(
             free={-1} if is_output else {2} if key == f"{network.input_layer}/kernel" else set(),
         )
     extra = sorted(
-        tensor
+        shown(tensor)
         for tensor in set(tensors) - used
         if not tensor.endswith("num_batches_tracked") and not tensor.startswith("normalization/")
     )
@@ -260,9 +295,13 @@ def _class_names(name: str, arrays: Arrays) -> tuple[str, ...]:
 
 
 def _fitted(
-    config: own.Config, arrays: Arrays, num_classes: int | None, channels: int | None
+    config: own.Config,
+    arrays: Arrays,
+    size: tuple[int, int],
+    num_classes: int | None,
+    channels: int | None,
 ) -> Pretrained:
-    """The network with the outputs and input channels that are asked for."""
+    """The network, for images of a size, with the outputs and input channels that are asked for."""
     name, options, preprocess, classes = config
     network = entry(name).network
     outputs = len(classes) if num_classes is None else num_classes
@@ -279,24 +318,24 @@ def _fitted(
         arrays[kernel] = _spread(arrays[kernel], channels)
         mean, std = float(np.mean(preprocess.mean)), float(np.mean(preprocess.std))
         preprocess = Preprocess(preprocess.size, channels, (mean,) * channels, (std,) * channels)
+    expected = _shapes_with(name, outputs, options, preprocess.channels, size)
     model = create(name, outputs, **options)
-    try:
-        expected = _shapes(model, preprocess.channels, max(entry(name).size[0], preprocess.size[0]))
-    except ValueError:
-        raise
-    except Exception as error:  # whatever an option makes a layer do
-        raise ValueError(f"{name} cannot be made with options {options}: {error}") from error
     for path in expected:
         if path not in arrays and not (has_new_head and path[:-1] in heads):
             raise ValueError(f"array {'/'.join(path)} is missing")
     for path, array in arrays.items():
+        label = shown("/".join(path))
         if array.shape != expected.get(path):
             raise ValueError(
-                f"array {'/'.join(path)} of shape {array.shape} does not fit the network's "
+                f"array {label} of shape {array.shape} does not fit the network's "
                 f"{expected.get(path)}"
             )
+        if not jax.dtypes.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"array {label} must be floating point, got {array.dtype}")
+        if path[-1] == "var" and array.min() < 0:
+            raise ValueError(f"array {label} holds variances, and some are negative")
     if has_new_head and outputs:
-        arrays |= _new_heads(model, preprocess, tuple(heads))
+        arrays |= _new_heads(model, size, preprocess.channels, tuple(heads))
     arrays = {path: jnp.asarray(array) for path, array in arrays.items()}
     return Pretrained(model, unflatten_dict(arrays), preprocess, classes, name, options)
 
@@ -314,11 +353,11 @@ def _spread(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _new_heads(
-    model: nn.Module, preprocess: Preprocess, heads: tuple[tuple[str, ...], ...]
+    model: nn.Module, size: tuple[int, int], channels: int, heads: tuple[tuple[str, ...], ...]
 ) -> Arrays:
     @jax.jit
     def draw(key: jax.Array) -> Arrays:
-        images = jnp.zeros((1, *preprocess.size, preprocess.channels))
+        images = jnp.zeros((1, *size, channels))
         variables = flatten_dict(model.init(key, images, train=False))
         # The compiler leaves out what the rest would take.
         return {path: array for path, array in variables.items() if path[:-1] in heads}

@@ -53,6 +53,10 @@ def places(model: Any, arrays: dict[str, tuple[int, ...]], source: Source) -> di
     """
     if (type(model), source) not in _RULES:
         known = [name for kind, name in _RULES if isinstance(model, kind)]
+        if not known:
+            raise ValueError(
+                f"{type(model).__name__} is of jaxcnn alone, so only its own files have its weights"
+            )
         raise ValueError(
             f"source must be one of {', '.join(known)} for {type(model).__name__}, got {source!r}"
         )

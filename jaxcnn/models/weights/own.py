@@ -15,6 +15,10 @@ from jaxcnn.parameters import fingerprint
 if TYPE_CHECKING:
     from jaxcnn.models.weights.load import Pretrained
 
+# Of what a file may say: sides of images, and the number behind an option.
+_LARGEST_SIDE = 1 << 14
+_LARGEST_OPTION = 1 << 20
+_DEEPEST = 16  # parts of an array's name
 # The only one: several are written in an order that changes from process to process.
 _KEY = "jaxcnn"
 
@@ -39,11 +43,13 @@ def save_pretrained(path: str | Path, network: "Pretrained") -> None:
       network: as `load_pretrained` gives it.
 
     Raises:
-      ValueError: if an option has no form in JSON.
+      ValueError: if an option has no form in JSON, or the classes are not texts of one line each,
+        all different.
 
     Example:
       See `load_pretrained`.
     """
+    _check_classes(network.classes)
     variables = jax.tree.map(np.asarray, jax.device_get(network.variables))
     config = {
         "name": network.name,
@@ -77,26 +83,68 @@ def unpack(
       ValueError: if the configuration cannot be read, or the checksum is another.
     """
     arrays = {tuple(name.split("/")): array for name, array in tensors.items()}
+    if any(len(path) > _DEEPEST for path in arrays):
+        raise ValueError("the names of its arrays have too many parts")
     try:
         digest = fingerprint(unflatten_dict(arrays))
         config = json.loads(metadata[_KEY])
         preprocess = config["preprocess"]
+        size, channels = tuple(preprocess["size"]), preprocess["channels"]
+        _check_options(config["options"], len(arrays))
+        if max(size) > _LARGEST_SIDE or channels > max(
+            array.shape[-2] for array in _kernels(arrays)
+        ):
+            raise ValueError(f"images of {channels} channels and size {size} fit no kernel of it")
         read = Config(
             name=str(config["name"]),
             options={key: _hashable(value) for key, value in config["options"].items()},
             preprocess=Preprocess(
-                tuple(preprocess["size"]),
-                preprocess["channels"],
-                tuple(preprocess["mean"]),
-                tuple(preprocess["std"]),
+                size, channels, tuple(preprocess["mean"]), tuple(preprocess["std"])
             ),
             classes=tuple(config["classes"]),
         )
-    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise ValueError(f"its configuration cannot be read: {error!r}") from error
+    _check_classes(config["classes"])
     if config.get("sha256") != digest:
         raise ValueError("its SHA-256 is not that of its arrays")
     return read, arrays
+
+
+def _kernels(arrays: dict[tuple[str, ...], np.ndarray]) -> list[np.ndarray]:
+    found = [array for path, array in arrays.items() if path[-1] == "kernel" and array.ndim > 1]
+    if not found:
+        raise ValueError("it holds no kernels")
+    return found
+
+
+def _check_options(options: dict[str, Any], arrays: int) -> None:
+    """Refuse numbers that would make a network of more layers than the file has arrays.
+
+    Raises:
+      ValueError: if there are some.
+    """
+    for name, value in options.items():
+        numbers = value if isinstance(value, list) else [value]
+        numbers = [number for number in numbers if isinstance(number, int | float)]
+        is_fine = all(0 <= number <= _LARGEST_OPTION for number in numbers)
+        if not is_fine or (name.startswith("depth") and sum(numbers) > arrays):
+            raise ValueError(f"options {name!r} are out of range")
+
+
+def _check_classes(classes: Any) -> None:
+    is_fine = isinstance(classes, list | tuple) and all(
+        isinstance(name, str) and name.isprintable() for name in classes
+    )
+    if not is_fine or len(set(classes)) != len(classes):
+        raise ValueError("classes must be texts of one line each, all different")
 
 
 def _hashable(value: Any) -> Any:

@@ -21,6 +21,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
             metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118 - it is no dictionary
                 tensors[name] = file.get_tensor(name)
+    # NumPy has no type for some that the format has.
+    except AttributeError as error:
+        raise ValueError(f"pretrained file {path} is of an unknown dtype: {error}") from error
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"pretrained file {path} is damaged: {error}") from error
     return tensors, metadata

@@ -223,6 +223,57 @@ def test_our_own_files(path):
     assert other.model.drop_path == 0.3
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("classic_cnn", (20, 24)), ("lenet5", (40, 28)), ("small_vgg", (8, 16))]
+)
+def test_our_own_files_of_networks_for_images_of_one_size(name, size, path):
+    model = models.create(name, 2)
+    images = jnp.zeros((1, *size, 1))
+    variables = jax.jit(lambda key: model.init(key, images, train=False))(jax.random.key(0))
+    network = models.Pretrained(model, variables, Preprocess(size, 1), ("a", "b"), name, {})
+    models.save_pretrained(path, network)
+    found = models.load_pretrained(None, path)
+    chex.assert_trees_all_equal(found.variables, network.variables)
+    assert "output" not in models.load_pretrained(None, path, num_classes=0).variables["params"]
+
+
+def test_a_header_of_any_length_is_known(path):
+    """Eight bytes of its length may look like the beginning of another format."""
+    network = own(path)
+
+    def header(letters):
+        models.save_pretrained(path, network._replace(classes=("cat", "dog", "f" * letters)))
+        return path.read_bytes()[:8]
+
+    pickle = 0x10000 + 0x480  # as bytes 80 04 01 00 ...
+    letters = 1 + pickle - int.from_bytes(header(1), "little")
+    assert header(letters)[:2] == b"\x80\x04"
+    assert models.load_pretrained(None, path).classes[2] == "f" * letters
+
+
+def test_messages_are_one_line_whatever_a_file_says(path):
+    for name in ("evil\n\x1b[2Jname", "x" * 10**5):
+        with pytest.raises(ValueError, match=f"pretrained file {path}: tensor") as caught:
+            load(path, random_tensors() | {name: ONES})
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+    for options, message in (
+        ({"num_classes": "3"}, "num_classes must be an integer >= 0, got '3'"),
+        ({"channels": 2.5}, "channels must be an integer >= 1, got 2.5"),
+        ({"width": "wide"}, "resnet18 cannot be made with options"),
+        ({"depths": [1, 1]}, "resnet18 cannot be made with options"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load(path, random_tensors(), **options)
+    with pytest.raises(ValueError, match="LeNet5 is of jaxcnn alone"):
+        load(path, random_tensors(), name="lenet5")
+
+
+def test_classes_that_no_file_may_say(path):
+    with pytest.raises(ValueError, match="classes must be texts of one line each"):
+        own(path, classes=("cat", "dog\n", "fish"))
+    assert not path.exists()
+
+
 def test_bfloat16_weights_keep_their_bits(path):
     network = own(path)
     halves = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), network.variables)
@@ -275,6 +326,55 @@ CHANGES = {
     "more arrays": (
         lambda _, tensors: tensors.update({"params/x": np.ones(1, "f4")}),
         "array params/x of shape",
+    ),
+    "layers without end": (
+        lambda config, _: config["options"].update(depths=[10**9]),
+        "options 'depths' are out of range",
+    ),
+    "layers less than none": (
+        lambda config, _: config["options"].update(depths=[1, 1, -1]),
+        "options 'depths' are out of range",
+    ),
+    "images of terabytes": (
+        lambda config, _: config["preprocess"].update(size=[10**9, 10**9]),
+        "fit no kernel",
+    ),
+    "channels without end": (
+        lambda config, _: config["preprocess"].update(channels=10**12, mean=[], std=[]),
+        "fit no kernel",
+    ),
+    "means beyond all numbers": (
+        lambda config, _: config["preprocess"].update(mean=[10**400] * 3),
+        "configuration cannot be read",
+    ),
+    "an option of another name": (
+        lambda config, _: config["options"].update(num_classes=3),
+        "num_classes",
+    ),
+    "classes in a word": (lambda config, _: config.update(classes="cat"), "classes must be texts"),
+    "a class twice": (
+        lambda config, _: config.update(classes=["cat", "cat", "dog"]),
+        "classes must be texts of one line each, all different",
+    ),
+    "a class that clears the screen": (
+        lambda config, _: config.update(classes=["cat", "\x1b[2J", "dog"]),
+        "classes must be texts of one line each",
+    ),
+    "whole numbers": (
+        lambda _, tensors: tensors.update({"params/fc/bias": np.ones(3, "i8")}),
+        "params/fc/bias must be floating point, got int64",
+    ),
+    "more than float32 has": (
+        lambda _, tensors: tensors.update({"params/fc/bias": np.full(3, 1e300)}),
+        "holds NaN or infinite values",
+    ),
+    "negative variances": (
+        lambda _, tensors: tensors.update({"batch_stats/bn1/var": np.full(8, -1, "f4")}),
+        "batch_stats/bn1/var holds variances, and some are negative",
+    ),
+    "a name of many parts": (
+        lambda _, tensors: tensors.update({"a/" * 30 + "b": np.ones(1, "f4")}),
+        "names of its arrays have too many parts",
     ),
     "arrays in arrays": (
         lambda _, tensors: tensors.update({"params/fc/bias/x": np.ones(1, "f4")}),

@@ -74,6 +74,14 @@ def test_headers_that_lie(name, tmp_path):
         read_safetensors(path)
 
 
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_a_type_that_numpy_has_not(dtype, tmp_path):
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(file_with(entry((16,), dtype=dtype)))
+    with pytest.raises(ValueError, match=f"pretrained file {path} is of an unknown dtype"):
+        read_safetensors(path)
+
+
 @given(
     flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)
 )
