@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+_GOLDEN = np.uint32(0x9E3779B9)
+
 
 def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Independent uniform uint32, a function of the key and the place in the array alone.
@@ -27,7 +29,8 @@ def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if words.shape != (2,):  # a generator other than JAX's default
         words = jax.random.bits(key, (2,))
     places = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    return _hash(_hash(places + words[0]) ^ words[1])
+    # The hash of 0 is 0: without the constant the first word under key 0 would be.
+    return _hash(_hash(places + (words[0] + _GOLDEN)) ^ words[1])
 
 
 def random_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

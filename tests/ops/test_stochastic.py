@@ -291,3 +291,13 @@ def test_random_words_depend_on_the_key_and_the_place_alone(key):
     chex.assert_trees_all_equal(words.ravel()[:12], random_words(key, (12,)))
     chex.assert_trees_all_equal(words, jax.jit(random_words, static_argnums=1)(key, (6, 4)))
     chex.assert_shape(random_words(key, ()), ())
+
+
+def test_the_first_words_of_small_seeds_are_like_any_others():
+    """Key 0 is the one that people write, and the hash of 0 is 0."""
+    words = np.stack([random_words(jax.random.key(seed), (4,)) for seed in range(500)])
+    for place in range(4):
+        result = scipy.stats.kstest(words[:, place] / 2**32, "uniform")
+        assert result.pvalue > 1e-3
+    assert words.min() > 0 and len(np.unique(words)) == words.size
+    assert abs(float(ops.gaussian_noise(jax.random.key(0), jnp.zeros(1), 1.0)[0])) < 4

@@ -1,0 +1,572 @@
+# %% [markdown]
+# # Convolutional neural networks: training, over-fitting, remedies
+#
+# **You will learn** how to train the course's classical network on real images, how to look into
+# it, how to recognise over-fitting, what the seven remedies do, and what the four famous
+# architectures are.
+#
+# **Time**: about an hour to read and try; the whole notebook runs in about two minutes.
+#
+# **Course**: parts "A Classical CNN Architecture" and "Overfitting and Regularization in CNNs".
+# The notebook before this one is **Convolutional_Neural_Networks_Basic_Design**.
+
+# %%
+# %matplotlib inline
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxcnn import data, image, inspection, metrics, models, ops, plots, regularizers, runs, train
+from jaxcnn.experiment import Experiment
+from jaxcnn.model_table import describe
+
+# %% [markdown]
+# ## 1. The images
+#
+# `data.load` gives a slice of Fashion-MNIST that ships with the package: 10,000 real images of
+# clothes to train on and 2,000 to test on, 28x28 pixels in grey, in ten classes.
+#
+# `data.hold_out` takes a tenth of the training images away as **validation** images. Every decision
+# looks at these. The test images are looked at once, at the end.
+
+# %%
+training, validation = data.hold_out(data.load("fashion_mnist_slice"), 0.1)
+test = data.load("fashion_mnist_slice", split="test")
+print(len(training), "to train on,", len(validation), "to validate,", len(test), "to test")
+plots.pictures(
+    training.images[:12], [training.classes[k] for k in training.labels[:12]], "Training images"
+)
+
+# %% [markdown]
+# ## 2. Training with the building blocks
+#
+# Six values make a training:
+#
+# - the **model**;
+# - `image.Preprocess`, which says what the network expects: the size, and numbers from 0 to 1;
+# - the **optimizer**, from optax: Adam, with the epsilon that Keras uses;
+# - the **state** (`train.create_state`): the parameters and all else that changes;
+# - the **step** (`train.make_train_step`), a compiled pure function
+#   `step(state, batch) -> (state, counts)`;
+# - the **batches** (`data.batches`), in an order that the seed decides.
+
+# %%
+model = models.create("classic_cnn", 10)
+preprocess = image.Preprocess(size=(28, 28), channels=1)
+optimizer = optax.adam(1e-3, eps=1e-7)
+state = train.create_state(model, optimizer, preprocess(training.images[:1]), seed=0)
+train_step = train.make_train_step(model, optimizer, preprocess=preprocess)
+eval_step = train.make_eval_step(model, preprocess=preprocess)
+batches = data.batches(training, 128, seed=0)
+validation_batches = data.batches(validation, 128)
+
+kernel_before = inspection.first_kernel(model, state.params, 1)
+assert kernel_before is not None
+
+# %% [markdown]
+# `train.fit` calls the step for every batch of every epoch, and `train.evaluate` measures on the
+# validation images after each. An **epoch** is one pass over the training images. Three are enough
+# to see it learn.
+
+# %%
+state, history = train.fit(
+    state,
+    train_step,
+    batches,
+    epochs=3,
+    validate=lambda now: train.evaluate(eval_step, now, validation_batches),
+)
+for row in history:
+    print(
+        f"epoch {row['epoch']}: training accuracy {row['train_accuracy']:.3f}, "
+        f"validation accuracy {row['validation_accuracy']:.3f}"
+    )
+assert history[-1]["validation_accuracy"] > 0.8
+
+# %% [markdown]
+# ## 3. The same with one call
+#
+# `runs.run` does all of this, and keeps the run in a folder: configuration, history, checkpoints,
+# pictures, result. `Experiment` holds every setting; its defaults are the course's network.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    result = runs.run(Experiment(epochs=3, seed=0), Path(folder) / "run")
+    names = sorted(path.name for path in (Path(folder) / "run").iterdir())
+print(names)
+print(f"test accuracy {result['test_accuracy']:.4f} after {result['steps']} steps")
+
+# %% [markdown]
+# Is it the same training? A seed decides the first parameters, the order of the images and the
+# dropout. So both give the same parameters, to the last bit. `train.fingerprint` is a checksum over
+# all of them.
+
+# %%
+print(train.fingerprint(state.eval_variables)[:16], result["params_sha256"][:16])
+assert train.fingerprint(state.eval_variables) == result["params_sha256"]
+
+# %% [markdown]
+# ## 4. What it gets wrong
+#
+# `train.predict` gives the metrics and the logits of the test images. The **confusion matrix** has
+# a row for each true class and a column for each predicted one: the diagonal is right.
+
+# %%
+measured, logits = train.predict(eval_step, state, data.batches(test, 500))
+probabilities = np.asarray(jax.nn.softmax(logits))
+matrix = metrics.confusion_matrix(test.labels, probabilities.argmax(-1), 10)
+assert abs(measured["accuracy"] - np.trace(matrix) / matrix.sum()) < 1e-9
+assert measured["accuracy"] == result["test_accuracy"]
+plots.confusion_matrix(matrix, test.classes)
+
+# %% [markdown]
+# Shoes, bags and trousers are easy. Most mistakes are among the garments for the upper body, which
+# look alike at 28x28 pixels. The mistakes of which the network was most sure tell more than the
+# others: `inspection.confident_mistakes` finds them.
+
+# %%
+upper = np.isin(test.classes, ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"))
+mistakes = matrix - np.diag(np.diag(matrix))
+share = mistakes[np.ix_(upper, upper)].sum() / mistakes.sum()
+print(f"{share:.0%} of the mistakes take one upper garment for another")
+recall = np.diag(matrix) / matrix.sum(1)
+assert share > 0.5 and recall[~upper].min() > recall[upper].mean()
+wrong = inspection.confident_mistakes(probabilities, test.labels, 12)
+titles = [
+    f"{test.classes[probabilities[k].argmax()]} {probabilities[k].max():.0%}\n"
+    f"is {test.classes[test.labels[k]]}"
+    for k in wrong
+]
+plots.pictures(test.images[wrong], titles, "Confident mistakes: what it said, and what it is")
+
+# %% [markdown]
+# ## 5. What it has learned
+#
+# The kernels before training were random. Three epochs do not turn them into something else, but
+# they bend them: compare each kernel with itself in the second picture. A kernel that is red on one
+# side and blue on the other detects an edge. Nobody gave the network these weights.
+
+# %%
+plots.kernels(kernel_before)
+
+# %%
+kernel_after = inspection.first_kernel(model, state.params, 1)
+assert kernel_after is not None
+likeness = np.corrcoef(kernel_before.reshape(-1), kernel_after.reshape(-1))[0, 1]
+print(f"correlation of the weights before and after: {likeness:.2f}")
+assert 0.5 < likeness < 0.99
+plots.kernels(kernel_after)
+
+# %% [markdown]
+# `inspection.feature_maps` shows what each layer makes of an image. Each of the 32 maps answers to
+# something else: some to the outline, some to one side of it, some to the bright surface. These are
+# the maps of the convolution, before ReLU; the others come after ReLU and pooling.
+
+# %%
+picture = preprocess(test.images[:1])
+layers = inspection.feature_maps(model, state.eval_variables, picture)
+print({name: layer.shape for name, layer in layers.items()})
+plots.feature_maps(np.asarray(picture[0]), np.asarray(layers["conv"][0]), "conv")
+
+# %%
+plots.feature_maps(np.asarray(picture[0]), np.asarray(layers["drop"][0]), "ReLU and pooling")
+
+# %% [markdown]
+# ## 6. Over-fitting
+#
+# A network **over-fits** when it learns its training images by heart, with their noise and
+# outliers. The sign is that it does **better on the training images than on the validation
+# images**. (A slide of the course says it the other way round; this is a slip.)
+#
+# It is easy to provoke: few images (500) and a network without any remedy, that is without pooling
+# and without dropout.
+
+# %%
+few = training.take(np.arange(500))
+few_batches = data.batches(few, 50, seed=0)
+bare = models.create("classic_cnn", 10, pool="none", dropout=0.0)
+
+# %% [markdown]
+# One function trains a network on these images with the building blocks of section 2, so that each
+# remedy below is one changed argument. Its accuracies are of the final network, on whole splits and
+# without dropout or noise; the **gap** is training less validation.
+
+# %%
+EPOCHS = 12
+table: dict[str, dict[str, float]] = {}
+histories: dict[str, list[dict[str, float]]] = {}
+
+
+def measure(
+    name: str,
+    model: Any,
+    *,
+    early_stopping: train.EarlyStopping | None = None,
+    **options: Any,
+) -> None:
+    """Train on the few images; add a row to the table, and the history to the histories."""
+    start = train.create_state(model, optimizer, preprocess(few.images[:1]), seed=0)
+    step = train.make_train_step(model, optimizer, preprocess=preprocess, **options)
+    check = train.make_eval_step(model, preprocess=preprocess)
+    last, histories[name] = train.fit(
+        start,
+        step,
+        few_batches,
+        epochs=EPOCHS,
+        validate=lambda now: train.evaluate(check, now, data.batches(validation, 500)),
+        early_stopping=early_stopping,
+    )
+    on_train = train.evaluate(check, last, data.batches(few, 500))["accuracy"]
+    on_validation = train.evaluate(check, last, data.batches(validation, 500))["accuracy"]
+    table[name] = {"train": on_train, "validation": on_validation, "gap": on_train - on_validation}
+    print(f"{name}: training {on_train:.3f}, validation {on_validation:.3f}")
+
+
+measure("none", bare)
+assert table["none"]["train"] > table["none"]["validation"] + 0.1
+
+# %% [markdown]
+# The learning curves show when it happens. The training loss goes down all the time; the validation
+# loss stops falling and rises. From there on the network learns by heart. The gap is on the right.
+#
+# In the first epoch training looks worse than validation. That is no sign of anything: its accuracy
+# is a mean over the whole epoch, while the network was still learning.
+
+# %%
+losses = {
+    part: [row[f"{part}_loss"] for row in histories["none"]] for part in ("train", "validation")
+}
+assert losses["train"][-1] < 0.1 and losses["validation"][-1] > min(losses["validation"])
+plots.learning_curves(histories["none"])
+
+# %% [markdown]
+# ## 7. Seven remedies
+#
+# Each remedy in a sentence, in code, and measured: 500 images, 12 epochs, **one seed**. The
+# validation slice has 1,000 images, so an accuracy near 0.8 is known to about 0.013 (its standard
+# error), and another seed gives other numbers. Differences of one or two percent mean nothing here.
+# The serious measurement comes after.
+
+# %% [markdown]
+# ### Dropout
+#
+# At each step a random part of the values is set to zero, so that no neuron can rely on a single
+# other one; what is left is scaled up, and in evaluation nothing is dropped.
+
+# %%
+print(ops.dropout(jax.random.key(1), jnp.ones(10), 0.5))
+measure("dropout", models.create("classic_cnn", 10, pool="none", dropout=0.5))
+
+# %% [markdown]
+# ### Batch normalization
+#
+# Each channel is shifted and scaled to mean 0 and deviation 1 over the batch; the noise that this
+# brings may act as a remedy, but above all it makes training faster.
+
+# %%
+channels = 5 + 3 * jax.random.normal(jax.random.key(0), (8, 4, 4, 2))
+zeros, ones = jnp.zeros(2), jnp.ones(2)
+normal, _ = ops.batch_norm(channels, ones, zeros, mean=zeros, var=ones, train=True)
+print("mean", channels.mean().round(2), "->", normal.mean().round(2), end=", ")
+print("deviation", channels.std().round(2), "->", normal.std().round(2))
+measure("batch norm", models.create("classic_cnn", 10, pool="none", dropout=0.0, norm="batch"))
+
+# %% [markdown]
+# ### Pooling layers
+#
+# Pooling leaves a quarter of the values, so the dense layer has a quarter of the weights, and the
+# exact place of a feature, which is easily learned by heart, is lost.
+
+# %%
+pooled = models.create("classic_cnn", 10, pool="max", dropout=0.0)
+for network in (bare, pooled):
+    shapes = jax.eval_shape(
+        functools.partial(network.init, train=False), jax.random.key(0), preprocess(few.images[:1])
+    )
+    print(f"pool={network.pool}: {sum(leaf.size for leaf in jax.tree.leaves(shapes)):,} parameters")
+measure("pooling", pooled)
+
+# %% [markdown]
+# ### Early stopping
+#
+# Stop when the validation loss no longer gets better, and keep the network of the best epoch.
+# `train.EarlyStopping` is a function of the history, so it can be asked about the run above.
+
+# %%
+stopping = train.EarlyStopping(patience=2)
+print("of", EPOCHS, "epochs the best was number", stopping.best_epoch(histories["none"]))
+measure("early stopping", bare, early_stopping=stopping)
+print("stopped after epoch", len(histories["early stopping"]))
+assert len(histories["early stopping"]) < EPOCHS
+
+# %% [markdown]
+# ### Noise injection
+#
+# Random numbers are added to the images and to the feature maps in training, so that no image is
+# seen twice in the same form and its details cannot be learned by heart.
+
+
+# %%
+def add_noise(keys: jax.Array, batch: data.Batch) -> data.Batch:
+    """Noise on the images; the step gives each image a key of its own."""
+    return batch._replace(image=image.add_gaussian_noise(keys, batch.image, 0.1))
+
+
+print(ops.gaussian_noise(jax.random.key(1), jnp.zeros(5), 0.2))
+noisy = models.create("classic_cnn", 10, pool="none", dropout=0.0, noise=0.2)
+measure("noise injection", noisy, augment=add_noise)
+
+# %% [markdown]
+# ### L1 and L2 regularization
+#
+# A penalty on large weights is added to the loss: L1 takes the sum of their absolute values and
+# draws weights to zero, L2 takes the sum of their squares and keeps all of them small.
+
+# %%
+penalty = functools.partial(regularizers.penalty, l1=1e-5, l2=1e-4)
+example = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([5.0])}
+print(regularizers.penalty(example, l1=0.5, l2=0.1), "= 0.5 * (1 + 2) + 0.1 * (1 + 4); no bias")
+assert regularizers.penalty(example, l1=0.5, l2=0.1) == 2
+measure("L1 and L2", bare, penalty=penalty)
+norm_without, norm_with = (histories[n][-1]["parameter_norm"] for n in ("none", "L1 and L2"))
+print(f"norm of all parameters: {norm_without:.1f} without, {norm_with:.1f} with the penalty")
+assert norm_with < norm_without
+
+# %% [markdown]
+# ### Data augmentation
+#
+# Every epoch shows slightly changed images, here mirrored and moved by up to two pixels, so that
+# there are many more of them than were collected. The next two notebooks are about this.
+
+# %%
+transform = image.compose(
+    image.random_flip_left_right, functools.partial(image.random_translate, max_shift=2)
+)
+
+
+def augment(keys: jax.Array, batch: data.Batch) -> data.Batch:
+    """Change the images of a batch, each by a key of its own."""
+    return batch._replace(image=transform(keys, batch.image))
+
+
+originals = image.to_float(few.images[:3])
+seen = [originals, *(transform(jax.random.key(epoch), originals) for epoch in range(1, 6))]
+measure("augmentation", bare, augment=augment)
+plots.augmentations(np.stack(seen, axis=1))
+
+# %% [markdown]
+# ### The table of the small runs
+
+# %%
+print(f"{'':16} {'train':>7} {'valid.':>7} {'gap':>7}")
+for name, values in table.items():
+    print(f"{name:16} {values['train']:7.3f} {values['validation']:7.3f} {values['gap']:7.3f}")
+error = np.sqrt(0.8 * 0.2 / len(validation))
+print(f"standard error of a validation accuracy near 0.8: {error:.3f}")
+assert round(error, 3) == 0.013 and len(table) == 8
+
+# %% [markdown]
+# With so few images half of these networks still learn nearly all of them by heart. Pooling, early
+# stopping, noise and augmentation narrow the gap. But look at the validation column too: in 12
+# epochs augmentation does not validate better than no remedy, it only trains worse. **A narrow gap
+# is not yet a good network.**
+
+# %%
+for name in ("pooling", "early stopping", "noise injection", "augmentation"):
+    assert table[name]["gap"] < table["none"]["gap"]
+assert table["augmentation"]["validation"] < table["none"]["validation"]
+
+# %% [markdown]
+# ## 8. The seven remedies, measured seriously
+#
+# The script `remedies.py` in the folder `experiments` trained each network with five seeds: 9,000
+# training images, ten epochs. Its numbers are in a file. Means, and the deviation over the seeds:
+
+# %%
+records = json.loads(Path("../results/remedies.json").read_text())
+splits = ("train_accuracy", "validation_accuracy", "test_accuracy", "gap")
+means: dict[str, dict[str, float]] = {}
+print(f"{'':16} {'train':>15} {'validation':>15} {'test':>15} {'gap':>15}")
+for name, record in records.items():
+    columns = {split: np.array([row[split] for row in record["rows"]]) for split in splits}
+    means[name] = {split: float(column.mean()) for split, column in columns.items()}
+    cells = [f"{column.mean():.3f} ± {column.std(ddof=1):.3f}" for column in columns.values()]
+    print(f"{name:16} " + " ".join(f"{cell:>15}" for cell in cells))
+assert all(len(record["rows"]) == 5 for record in records.values())
+
+# %% [markdown]
+# ![Training, validation and test accuracy with each remedy](../results/remedies.png)
+
+# %% [markdown]
+# An honest conclusion from these numbers, which the next cell checks:
+#
+# - without a remedy the gap is near ten points: the network over-fits;
+# - **every remedy but batch normalization narrows the gap**. Batch norm fits the training images
+#   even better: here it is no remedy, and the test accuracy is no better;
+# - a narrow gap is not the aim. **Pooling and dropout are the best on the test images**, by less
+#   than one point, which is about the spread over seeds; but pooling also needs only a quarter of
+#   the weights;
+# - augmentation leaves less than a quarter of the gap, but the test accuracy is not better either:
+#   in ten epochs this small network sees too few of the images as they are;
+# - **all seven together are too much**: the gap is nearly gone, and so are five points of accuracy.
+#   The network now under-fits.
+#
+# So: look at the gap to see *whether* there is over-fitting, choose the remedy by the validation
+# accuracy, and use more than one seed.
+
+# %%
+bare_means = means["none"]
+narrower = {name for name in means if means[name]["gap"] < bare_means["gap"]}
+assert bare_means["gap"] > 0.08
+assert narrower == set(means) - {"none", "batch norm"}
+best = sorted(means, key=lambda name: -means[name]["test_accuracy"])
+assert set(best[:2]) == {"pooling", "dropout"}
+assert means[best[0]]["test_accuracy"] - bare_means["test_accuracy"] < 0.01
+assert means["augmentation"]["gap"] < bare_means["gap"] / 4
+assert (
+    max(means[n]["test_accuracy"] for n in ("batch norm", "augmentation"))
+    < bare_means["test_accuracy"]
+)
+assert min(means, key=lambda name: means[name]["gap"]) == "all seven" == best[-1]
+assert bare_means["test_accuracy"] - means["all seven"]["test_accuracy"] > 0.05
+print("by test accuracy:", ", ".join(best))
+
+# %% [markdown]
+# ## 9. Other questions, other heads
+#
+# The same network answers other questions with another number of outputs and another task. So far
+# it was multi-class. Here are the other three, on 2,000 images and three epochs:
+#
+# - **binary**: is it footwear?
+# - **multi-label**: is it footwear, has it long sleeves, is it for winter? Any of them may hold;
+# - **regression**: by how many degrees was the image turned?
+
+# %%
+some = training.take(np.arange(2000))
+held = validation.take(np.arange(500))
+attributes = {
+    "footwear": ("Sandal", "Sneaker", "Ankle boot"),
+    "long sleeves": ("Pullover", "Coat"),
+    "winter": ("Pullover", "Coat", "Ankle boot"),
+}
+holds = np.stack([np.isin(some.classes, names) for names in attributes.values()], axis=1)
+
+
+def with_footwear(source: data.ArraySource) -> data.ArraySource:
+    """One label, 0 or 1."""
+    labels = holds[source.labels, 0].astype(int)
+    return data.from_arrays(np.asarray(source.images), labels, classes=("other", "footwear"))
+
+
+def with_attributes(source: data.ArraySource) -> data.ArraySource:
+    """Three labels, each 0 or 1."""
+    labels = holds[source.labels].astype(int)
+    return data.from_arrays(np.asarray(source.images), labels, classes=tuple(attributes))
+
+
+def with_angles(source: data.ArraySource) -> data.ArraySource:
+    """A number, by which the image is turned."""
+    degrees = np.random.default_rng(len(source)).uniform(-45, 45, len(source))
+    turned = image.rotate(image.to_float(np.asarray(source.images)), degrees)
+    return data.from_arrays(np.asarray(turned), degrees[:, None], classes=("degrees",))
+
+
+share_of_footwear = holds[held.labels, 0].mean()
+print(f"{share_of_footwear:.0%} of the validation images are footwear")
+assert abs(share_of_footwear - 0.3) < 0.05
+
+tasks = {
+    "binary": (train.binary(), 1, with_footwear),
+    "multi-label": (train.multi_label(), 3, with_attributes),
+    "regression": (train.regression(mean=[0.0], std=[26.0]), 1, with_angles),
+}
+
+# %% [markdown]
+# The only things that change are `task=` and the number of outputs. Each task has its own score
+# (`task.score`), and `task.overall` adds the metrics that need all answers at once. For comparison:
+# "always no" is right for seven of ten images; it finds no label, so its F1 is 0; and always
+# answering the mean angle has an R2 of 0.
+
+# %%
+for name, (task, outputs, relabel) in tasks.items():
+    to_learn, to_check = relabel(some), relabel(held)
+    network = models.create("classic_cnn", outputs)
+    start = train.create_state(network, optimizer, preprocess(to_learn.images[:1]), seed=0)
+    step = train.make_train_step(network, optimizer, task=task, preprocess=preprocess)
+    check = train.make_eval_step(network, task=task, preprocess=preprocess)
+    trained, rows = train.fit(start, step, data.batches(to_learn, 50, seed=0), epochs=3)
+    scores, answers = train.predict(
+        check, trained, data.batches(to_check, 500), overall=task.overall
+    )
+    first = task.answer(np.asarray(task.activate(answers[:1])[0]), to_check.classes, None)
+    said = ", ".join(f"{word} {value:.2f}" for word, value in first)
+    print(f"{name:12} {task.score} {scores[task.score]:.3f}; of the first image it says: {said}")
+    assert scores[task.score] > {"binary": 0.9, "multi-label": 0.6, "regression": 0.2}[name]
+
+# %% [markdown]
+# ## 10. Four famous architectures
+#
+# One idea each:
+#
+# - **VGG-16** (2014): only 3x3 convolutions, many of them; two in a row see 5x5 with fewer weights;
+# - **ResNet-50** (2015): each block adds its result to its input, so the gradient has a short way
+#   back and very deep networks can be trained;
+# - **InceptionV3** (2015): kernels of several sizes side by side, large ones split into small ones;
+# - **EfficientNet-B0** (2019): convolutions of each channel by itself (depthwise), and width, depth
+#   and image size grown together by one rule.
+#
+# `describe` counts what they are without computing anything: values that are trained,
+# multiplications with additions for one image, and the memory that a training step keeps for each
+# image.
+
+# %%
+famous = ("classic_cnn", "vgg16", "resnet50", "inception_v3", "efficientnet_b0")
+descriptions = {name: describe(name) for name in famous}
+print(f"{'':16} {'image':>12} {'parameters':>12} {'multiply-adds':>14} {'memory':>9}")
+for name, found in descriptions.items():
+    size = "x".join(map(str, found.size))
+    print(
+        f"{name:16} {size:>12} {found.parameters:>12,} {found.multiply_adds / 1e6:>12,.1f} M "
+        f"{found.kept_bytes / 1e6:>6.1f} MB"
+    )
+assert descriptions["classic_cnn"].parameters == 805_066
+assert descriptions["vgg16"].parameters == 138_357_544
+assert descriptions["resnet50"].parameters == 25_557_032
+assert descriptions["efficientnet_b0"].parameters == 5_288_548
+
+# %% [markdown]
+# EfficientNet-B0 has a twenty-sixth of VGG-16's weights and a fortieth of its multiplications. But
+# it keeps as much for the backward pass: few operations do not mean little memory. (InceptionV3 is
+# counted with the second head that it has in training.) On Fashion-MNIST's 28x28 pixels none of
+# them is needed; they were made for a thousand classes of photographs, and are used with weights
+# that were trained on these.
+
+# %%
+vgg, efficient = descriptions["vgg16"], descriptions["efficientnet_b0"]
+print(f"parameters {vgg.parameters / efficient.parameters:.0f} to 1", end=", ")
+print(f"multiply-adds {vgg.multiply_adds / efficient.multiply_adds:.0f} to 1", end=", ")
+print(f"memory {vgg.kept_bytes / efficient.kept_bytes:.1f} to 1")
+assert round(vgg.parameters / efficient.parameters) == 26
+assert round(vgg.multiply_adds / efficient.multiply_adds) == 40
+assert 0.8 < vgg.kept_bytes / efficient.kept_bytes < 1.2
+
+# %% [markdown]
+# ## Summary
+#
+# - Training is `create_state`, `make_train_step`, `fit`, `evaluate`; `runs.run` does it in one call
+#   and gives the same parameters, to the last bit.
+# - Look inside: `plots.kernels`, `inspection.feature_maps`, `metrics.confusion_matrix`,
+#   `inspection.confident_mistakes`.
+# - Training better than validation is over-fitting; `plots.learning_curves` shows the gap.
+# - Seven remedies, each one argument. They narrow the gap (batch norm here does not); whether they
+#   help is for the validation images to say, and for several seeds.
+# - The task makes a network binary, multi-class, multi-label or regression.
+#
+# Next: **ImageDataGenerator**, about images and their preparation.
