@@ -33,7 +33,7 @@ from jaxcnn.experiment import Experiment
 
 SEEDS = range(5)
 PIECES = {"train": 5, "test": 30}
-MARGIN = 0.1
+MARGIN = 0.05
 SCRATCH_RATES = (1e-3, 3e-3)
 COMMON = Experiment(
     model="efficientnet_lite0",

@@ -48,7 +48,11 @@ def execute(notebook: nbformat.NotebookNode) -> float:
     """
     began = time.perf_counter()
     client = nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+        notebook,
+        timeout=900,  # seconds for a cell, on however busy a machine
+        kernel_name="python3",
+        coalesce_streams=True,  # as the same run gives the same file
+        resources={"metadata": {"path": str(HERE)}},
     )
     try:
         client.execute(env=os.environ | {"PYTHONWARNINGS": "always::UserWarning"})
