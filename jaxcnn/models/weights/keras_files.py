@@ -60,8 +60,8 @@ def _content(path: Path) -> tuple[np.ndarray, str]:
 
 def _index(path: Path, member: str) -> dict[str, list[Any]]:
     """Where each layer's arrays lie, asked of a process of its own."""
-    # -I: without the folder that one happens to stand in.
-    command = [sys.executable, "-I", hdf5_index.__file__, str(path.absolute()), member]
+    # -P: its modules are those of this process, and not the script's neighbours.
+    command = [sys.executable, "-P", hdf5_index.__file__, str(path.absolute()), member]
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=_LONGEST_WAIT, stdin=subprocess.DEVNULL
