@@ -125,10 +125,10 @@ def accuracy(state, source, step=eval_step):
     return train.evaluate(step, state, data.batches(source, 500))["accuracy"]
 
 
-def run(training, augment, epochs, preprocess=preprocess, watch=True):
+def run(training, augment, epochs, *, rate=2e-3, size=50, preprocess=preprocess, watch=True):
     """Train on few images, and return the final state and a row of metrics per epoch."""
-    batches = data.batches(training, 50, seed=0)
-    optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, epochs * len(batches)))
+    batches = data.batches(training, size, seed=0)
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, epochs * len(batches)))
     state = train.create_state(model, optimizer, preprocess(training.images[:1]), seed=0)
     step = train.make_train_step(model, optimizer, preprocess=preprocess, augment=augment)
 
@@ -256,8 +256,8 @@ assert strong["epoch_seconds"] < 1.15 * none["epoch_seconds"]
 #
 # With `views`, `train.make_eval_step` shows the network each image and other views of it, and
 # averages the outputs. Each view costs one more forward pass. Again the views must be true: the
-# mirror image helps the network that was trained with flips, and misleads the two that never saw
-# a shoe from that side. Views turned by a few degrees do no harm.
+# mirror image does no harm to the network that was trained with flips, and costs the two that
+# never saw a shoe from that side about ten points. Views turned by a few degrees change little.
 
 # %%
 mirror = train.make_eval_step(model, preprocess=preprocess, views=[image.flip_left_right])
@@ -446,7 +446,8 @@ def head_accuracy(backbone_state, training, testing):
 
 # %%
 random_state = train.create_state(backbone.model, optax.identity(), example, seed=0)
-scratch_state, _ = run(few_pieces, None, 30, preprocess=colour_preprocess, watch=False)
+options = {"rate": 1e-3, "size": 20, "preprocess": colour_preprocess, "watch": False}
+scratch_state, _ = run(few_pieces, None, 30, **options)
 colour_step = train.make_eval_step(model, preprocess=colour_preprocess)
 on_pieces = {
     "pretrained, frozen, new head": head_accuracy(pretrained_state, few_pieces, test_pieces),
@@ -473,7 +474,7 @@ plt.show()
 # %%
 tests = {name: on_test for name, (_, on_test) in on_pieces.items()}
 assert tests["pretrained, frozen, new head"] > tests["random, frozen, new head"] + 0.1
-assert tests["pretrained, frozen, new head"] > tests["classical CNN from scratch"] + 0.05
+assert tests["pretrained, frozen, new head"] > tests["classical CNN from scratch"] + 0.1
 
 # %% [markdown]
 # ## Is it always so?
@@ -513,7 +514,8 @@ assert abs(frozen - scratch) < 0.05
 # - It narrows the gap. Whether it helps the accuracy depends on how much there is to gain:
 #   measure.
 # - With very few images, begin with other people's weights: `models.load_pretrained`, a new last
-#   layer, and fine-tuning.
+#   layer, and fine-tuning. It helps the more, the nearer the images are to those of the first
+#   training. It helps the more, the nearer the images are to those of the first training.
 # - `attribution.grad_cam` and `attribution.saliency` show where a network looks.
 #
 # **Next notebook:** `CNN_Exercise`, in which you put everything together.
