@@ -52,6 +52,7 @@ def execute(notebook: nbformat.NotebookNode) -> float:
         timeout=900,  # seconds for a cell, on however busy a machine
         kernel_name="python3",
         coalesce_streams=True,  # as the same run gives the same file
+        extra_arguments=["--log-level=ERROR"],  # not that it talks over TCP, to this machine alone
         resources={"metadata": {"path": str(HERE)}},
     )
     try:
