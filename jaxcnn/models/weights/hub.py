@@ -8,6 +8,7 @@ from jaxcnn.image import Preprocess
 from jaxcnn.models.registry import entry
 from jaxcnn.models.weights.names import Source
 
+_LARGEST = 1 << 14  # sides or channels of images
 HUB = "hf-hub:"
 """In front of the name of a repository."""
 
@@ -52,6 +53,8 @@ def _described(config: Any, address: str, name: str | None) -> tuple[str, Source
         architecture = str(config["architecture"])
         settings = config.get("pretrained_cfg", config)
         channels, height, width = settings["input_size"]
+        if max(channels, height, width) > _LARGEST:
+            raise ValueError
         preprocess = Preprocess(
             (height, width), channels, tuple(settings["mean"]), tuple(settings["std"])
         )

@@ -529,6 +529,10 @@ def test_networks_of_the_hub(hub):
         ("{", "cannot be downloaded"),
         ("[]", "config.json of another kind"),
         ('{"architecture": "resnet18"}', "config.json of another kind"),
+        (
+            '{"architecture": "resnet18", "input_size": [1000000000, 9, 9], "mean": [], "std": []}',
+            "config.json of another kind",
+        ),
         (json.dumps(CONFIG | {"architecture": "vit_base"}), "is vit_base, and not resnet18"),
     ],
 )
