@@ -162,7 +162,7 @@ def test_the_body_and_its_statistics_rest_in_the_frozen_epochs(frozen_run):
     assert all(not np.array_equal(leaf, moved[path]) for path, leaf in body_of(begin).items())
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("stop", [2, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 3))])
 def test_a_stopped_run_goes_on_to_the_same_bytes_without_the_file(
     stop, frozen_run, weights, tmp_path
 ):
@@ -187,6 +187,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_without_the_file(
     assert again["steps"] == result["steps"]
 
 
+@pytest.mark.slow
 def test_frozen_epochs_do_not_count_for_early_stopping(experiment, tmp_path):
     experiment = dataclasses.replace(
         experiment, epochs=5, frozen_epochs=2, early_stopping=1, learning_rate=1e-9
