@@ -238,8 +238,10 @@ def test_images_do_not_see_each_other_in_evaluation(name, key):
     together, _ = apply(variables(name, "grey"), batch, key)
     alone, _ = apply(variables(name, "grey"), batch[2:3], key)
     chex.assert_shape(alone, (1, CLASSES))
-    # The order of sums may depend on the size of a batch.
-    chex.assert_trees_all_close(alone, together[2:3], rtol=0, atol=1e-6)
+    # The order of sums may depend on the size of a batch: some roundings of the largest output,
+    # which is millions where a network starts with running statistics far from its own.
+    atol = 2**-18 * float(jnp.abs(together).max())
+    chex.assert_trees_all_close(alone, together[2:3], rtol=0, atol=atol)
 
 
 @every_model
@@ -274,9 +276,12 @@ def gradients(name, key, **options):
     labels = jnp.arange(4)
 
     def loss(params):
-        options = {"train": True, "rngs": {"dropout": key}, "mutable": ["batch_stats"]}
-        logits, _ = model.apply(initial | {"params": params}, batch, **options)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        options = {"train": True, "rngs": {"dropout": key}}
+        options["mutable"] = ["batch_stats", "intermediates"]
+        logits, updated = model.apply(initial | {"params": params}, batch, **options)
+        every = (logits, *updated.get("intermediates", {}).get("aux_logits", ()))
+        losses = optax.softmax_cross_entropy_with_integer_labels
+        return sum(losses(each, labels).mean() for each in every)
 
     return jax.tree.map(np.asarray, jax.jit(jax.grad(loss))(initial["params"]))
 
