@@ -40,6 +40,7 @@ def read_keras(path: Path) -> dict[str, list[np.ndarray]]:
         }
     except ValueError as error:
         raise ValueError(f"pretrained file {path}: {error}") from error
+    # zipfile's for a damaged archive; the last but one for a kind of compression unknown to it.
     except (OSError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"pretrained file {path} is damaged: {error}") from error
 

@@ -143,7 +143,9 @@ def load_pretrained(
 
 
 def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_LONGEST_REASON]
+    """Its message on one line and of printable letters, whatever a file has put into it."""
+    line = " ".join(str(error).split())[:_LONGEST_REASON]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], bool]:

@@ -11,6 +11,7 @@ import sys
 import threading
 
 import chex
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -256,6 +257,15 @@ def test_messages_are_one_line_whatever_a_file_says(path):
         with pytest.raises(ValueError, match=f"pretrained file {path}: tensor") as caught:
             load(path, random_tensors() | {name: ONES})
         assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+    # A layer that HDF5 knows by a name that clears the screen.
+    keras = path.with_name("evil.weights.h5")
+    with h5py.File(keras, "w") as file:
+        group = file.create_group("layers/\x1b[2J/vars")
+        group.attrs["name"] = "conv1_conv"
+        group["0"] = np.ones(3, ">f4")
+    with pytest.raises(ValueError, match="was written on a big-endian machine") as caught:
+        models.load_pretrained("resnet50", keras)
+    assert str(caught.value).isprintable()
     for options, message in (
         ({"num_classes": "3"}, "num_classes must be an integer >= 0, got '3'"),
         ({"channels": 2.5}, "channels must be an integer >= 1, got 2.5"),
