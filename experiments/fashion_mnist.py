@@ -1,6 +1,6 @@
 """The classical CNN on all of Fashion-MNIST, five seeds.
 
-Claim: ten epochs of the course's network reach a mean test accuracy of at least 0.905, and within
+Claim: ten epochs of the classical network reach a mean test accuracy of at least 0.905, and within
 0.004 of Keras trained the same way on the same seeds (`fashion_mnist_keras.py`).
 
 Validation fraction 0, no selection, the test split read once after the last step; Glorot-uniform

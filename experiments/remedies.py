@@ -1,4 +1,4 @@
-"""The deck's seven remedies against over-fitting, each alone and all together, five seeds each.
+"""Seven remedies against over-fitting, each alone and all together, five seeds each.
 
 Claim: without any remedy the classical CNN over-fits the embedded slice, by a gap between training
 and validation accuracy of more than 0.05. What each remedy does to it, the table shows.

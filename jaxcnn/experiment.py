@@ -16,7 +16,7 @@ Augmentation = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What to train, on what, and how. The defaults are the course's classical CNN.
+    """What to train, on what, and how. The defaults are the classical CNN.
 
     Raises:
       ValueError: if a field has the wrong type or is out of range, or two do not go together.

@@ -9,6 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from jaxcnn.models.layers import GroupNorm
+from jaxcnn.ops import plain_xla
 
 Variables = dict[str, Any]
 
@@ -102,7 +103,8 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
     # convolution, pooling and convolution whose kernels are constants.
     @jax.jit
     def sees(positive: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        with nn.intercept_methods(_pass_over_group_norm):
+        # Plain, because Winograd's method leaves traces of rounding beyond a window.
+        with nn.intercept_methods(_pass_over_group_norm), plain_xla():
             maps = feature_maps(model, positive, images)
         shapes.update({name: m.shape[1:] for name, m in maps.items()})
         return {

@@ -11,8 +11,10 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
+_FRAME = "gold"  # of a box, seen on light and dark
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -121,8 +123,9 @@ def boxes(image: np.ndarray, found: np.ndarray, title: str) -> Figure:
     axes.imshow(image if image.shape[-1] == 3 else image.mean(-1), cmap="gray")
     for number, (top, left, bottom, right) in enumerate(found, start=1):
         corner = (left - 0.5, top - 0.5)
-        axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, color="tab:red"))
-        axes.text(left, top - 1, str(number), color="tab:red", va="bottom", fontsize=8)
+        axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, color=_FRAME))
+        text = axes.text(left, top - 1, str(number), color=_FRAME, va="bottom", fontsize=11)
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
     axes.set_title(title)
     return figure
 
@@ -218,26 +221,42 @@ def learning_rates(
     return figure
 
 
-def kernels(kernel: np.ndarray) -> Figure:
-    """The first layer's kernels ``[h, w, in, out]``: what it detects. Red adds, blue subtracts."""
-    limit = max(float(np.abs(kernel).max()), 1e-12)
-    # Three input channels show as colour, any other number by their mean.
+def kernels(
+    kernel: np.ndarray, *, limit: float | None = None, title: str = "First layer's kernels"
+) -> Figure:
+    """The first layer's kernels ``[h, w, in, out]``: what it detects. Red adds, blue subtracts.
+
+    Three input channels show as colour (grey is 0), any other number by their mean.
+
+    Args:
+      kernel: weights.
+      limit: the weight that is full red; by default the largest magnitude. With one limit, pictures
+        of several kernels can be compared.
+      title: above the picture.
+    """
+    limit = limit or max(float(np.abs(kernel).max()), 1e-12)
     color = kernel.shape[2] == 3
-    tiles = (kernel / limit + 1) / 2 if color else kernel.mean(2, keepdims=True)
+    tiles = (kernel / limit + 1).clip(0, 2) / 2 if color else kernel.mean(2, keepdims=True)
     figure = Figure(layout="constrained")
     _mosaic(figure, list(np.moveaxis(tiles, -1, 0)), limit=None if color else limit)
-    figure.suptitle("First layer's kernels: its feature detectors")
+    if color:
+        figure.supxlabel(f"channel by channel, from {-limit:.2g} to {limit:.2g}", fontsize=8)
+    else:
+        (axes,) = figure.axes
+        figure.colorbar(axes.images[0], ax=axes, shrink=0.8, aspect=30, label="weight")
+    figure.suptitle(title)
     return figure
 
 
 def feature_maps(image: np.ndarray, maps: np.ndarray, title: str) -> Figure:
-    """One image ``[H, W, C]`` and what a layer makes of it, ``[h, w, c]`` (the first 31 maps).
+    """One image ``[H, W, C]`` and what a layer makes of it, ``[h, w, c]`` (the first 32 maps).
 
     Each map has a grey scale of its own, from its smallest value (black) to its largest.
     """
-    shown = min(maps.shape[-1], 31)
+    shown = min(maps.shape[-1], 32)
     figure = Figure(layout="constrained")
-    _mosaic(figure, [image, *np.moveaxis(maps[..., None, :shown], -1, 0)], ["input"])
+    tiles = [image, *np.moveaxis(maps[..., None, :shown], -1, 0)]
+    _mosaic(figure, tiles, ["input"], columns=11, inches=1.0)
     figure.suptitle(f"{title}: {shown} of {maps.shape[-1]} maps, {maps.shape[0]}x{maps.shape[1]}")
     return figure
 
@@ -250,20 +269,21 @@ def attribution(
     Args:
       images: ``[N, H, W, C]`` in [0, 1].
       heat: ``[N, H, W]`` in [0, 1], from the dimmed image in grey (0) through red to yellow (1).
-      saliency: ``[N, H, W]`` >= 0; each from black (0) to white (its largest value).
+      saliency: ``[N, H, W]`` >= 0; each from black (0) to white (its 99th percentile).
       titles: ``N``, above each image: a class and its probability.
     """
     if images.shape[-1] != 3:  # as grey, from the same black to the same white
         images = images.mean(-1, keepdims=True).repeat(3, -1)
     hot = 0.4 * images.mean(-1, keepdims=True) + 0.6 * colormaps["inferno"](0.9 * heat)[..., :3]
-    largest = np.maximum(saliency.max((1, 2), keepdims=True), 1e-30)
-    shown = (saliency / largest)[..., None].repeat(3, -1)
+    # Not of the largest value: single pixels stand out so far that the rest would be black.
+    white = np.maximum(np.quantile(saliency, 0.99, (1, 2), keepdims=True), 1e-30)
+    shown = (saliency / white)[..., None].repeat(3, -1)
     tiles = [tile.clip(0, 1) for row in zip(images, hot, shown, strict=True) for tile in row]
     names = [name for title in titles for name in (title, "Grad-CAM", "saliency")]
     figure = Figure(layout="constrained")
     _mosaic(figure, tiles, names, columns=3, inches=2.2)
-    figure.suptitle("Where the network finds each class")
-    figure.supxlabel("each map is scaled to its own largest value", fontsize=8, color="gray")
+    figure.suptitle("What speaks for each class")
+    figure.supxlabel("each map has a scale of its own", fontsize=8, color="gray")
     return figure
 
 

@@ -17,6 +17,7 @@ SHOWN = 18
 CURVES = 10
 EPOCHS = 8
 EXPLAINED = 3
+LEAST_PROBABLE = 0.01
 
 
 def history_figures(history: list[dict[str, float]], score: str) -> Figures:
@@ -73,7 +74,7 @@ def attribution_figures(
     picture: np.ndarray,
     classes: Sequence[str],
 ) -> Figures:
-    """Where a network finds the most probable classes, at most three, in one raw image.
+    """What speaks for the most probable classes in one raw image: at most three, of at least 1 %.
 
     Nothing for regression, and for a network that has no `jaxcnn.attribution.grad_cam`. The one
     output of a binary task speaks for its second class.
@@ -84,6 +85,7 @@ def attribution_figures(
     outputs = jax.jit(lambda *arguments: model.apply(*arguments, train=False))(variables, images)
     probabilities = np.asarray(task.activate(outputs))[0]
     best = np.argsort(-probabilities, kind="stable")[:EXPLAINED]
+    best = best[probabilities[best] >= min(LEAST_PROBABLE, probabilities.max())]
     several = images.repeat(len(best), 0)
     try:
         heat = attribution.grad_cam(model, variables, several, best)
@@ -103,7 +105,7 @@ def attribution_figures(
 def augmentation_figures(
     augment: Augment | None, source: ArraySource, preprocess: image.Preprocess, key: jax.Array
 ) -> Figures:
-    """The first eight training images, and what eight epochs made of them: 64 in all.
+    """Eight of the training images, and what eight epochs made of them: 64 in all.
 
     Exactly those that were trained with, but for mixup and cutmix, which find partners in a batch.
 
@@ -115,8 +117,11 @@ def augmentation_figures(
     """
     if augment is None:
         return {}
-    rows = np.arange(min(EPOCHS, len(source)), dtype=np.int32)
-    images = preprocess.to_float(source.images[rows])
+    # From everywhere, because a folder has its classes one after the other.
+    rows = np.linspace(0, len(source) - 1, min(EPOCHS, len(source))).astype(np.int32)
+    pixels = source.images[rows]
+    good = ~np.isin(rows, list(source.bad))  # known now
+    rows, images = rows[good], preprocess.to_float(pixels[good])
 
     @jax.jit
     def seen(epoch: int) -> jax.Array:
@@ -134,7 +139,7 @@ def _class_figures(probabilities: np.ndarray, source: ArraySource) -> Figures:
     matrix = metrics.confusion_matrix(labels, guesses, len(classes))
     wrong = inspection.confident_mistakes(probabilities, labels, SHOWN)
     titles = [
-        f"{classes[guesses[i]]} {probabilities[i].max():.0%}\nis {classes[labels[i]]}"
+        f"said: {classes[guesses[i]]} {probabilities[i].max():.0%}\nis: {classes[labels[i]]}"
         for i in wrong
     ]
     return {

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -435,7 +436,7 @@ def test_the_picture_has_a_row_for_each_image(channels, tmp_path):
     for number in range(2):
         picture, hot, bright = tiles[3 * number : 3 * number + 3]
         np.testing.assert_allclose(picture, images[number] if channels == 3 else grey[number])
-        scaled = saliency[number] / saliency[number].max()
+        scaled = (saliency[number] / np.quantile(saliency[number], 0.99)).clip(0, 1)
         np.testing.assert_allclose(bright, scaled[..., None].repeat(3, -1))
         # The picture shows through, dimmed.
         slope = np.ptp(hot - 0.4 * grey[number], axis=(0, 1))
@@ -483,9 +484,22 @@ def test_the_report_shows_the_most_probable_classes(task, count, tmp_path):
     for number, k in enumerate(best):
         np.testing.assert_allclose(tiles[3 * number], PICTURE / 255, rtol=1e-6)
         found = np.asarray(attribution.saliency(*network, images, [k]))[0]
-        np.testing.assert_allclose(tiles[3 * number + 2][..., 1], found / found.max(), atol=1e-4)
+        scaled = (found / np.quantile(found, 0.99)).clip(0, 1)
+        np.testing.assert_allclose(tiles[3 * number + 2][..., 1], scaled, atol=1e-4)
     plots.save_figure(figures["attribution"], tmp_path / "attribution.png")
     assert (tmp_path / "attribution.png").stat().st_size > 1000
+
+
+def test_the_report_leaves_out_what_is_improbable():
+    _, _, (model, variables) = figures_of(train.multi_class(), 4, CLASSES)
+    for bias, expected in ((20.0, ["hen"]), (-20.0, ["cat", "dog", "cow"])):
+        flat = {path: jnp.zeros_like(leaf) for path, leaf in flatten_dict(variables).items()}
+        (last,) = (path for path, leaf in flat.items() if leaf.shape == (4,))
+        found = unflatten_dict(flat | {last: jnp.array([0, 0, 0, bias])})
+        figures = reports.attribution_figures(
+            train.multi_class(), model, found, PREPROCESS, PICTURE, CLASSES
+        )
+        assert [title.split("\n")[0] for title in titles(figures["attribution"])[::3]] == expected
 
 
 def test_the_report_of_a_binary_task_is_about_the_second_class():

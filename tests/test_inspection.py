@@ -192,6 +192,15 @@ def test_receptive_fields_of_convolutions_and_pools_in_a_row(norm, side):
     assert fields == [min(field, side) for field in (3, 5, 10, 14, 24, 32)]
 
 
+def test_receptive_fields_end_where_windows_do():
+    """Also where a layer is wide enough for Winograd's method, which rounds beyond its windows."""
+    size = (64, 64, 1)
+    model = models.create("small_vgg", 10)
+    layers = inspection.receptive_fields(model, variables_of(model, size, 1.0), size)
+    fields = [layer.receptive_field[0] for layer in layers if layer.name.startswith("convs")]
+    assert fields == [3, 5, 10, 14, 24, 32]
+
+
 def test_receptive_fields_come_in_the_order_of_computation():
     model = Stack((conv("z", 3), conv("m", 3), conv("a", 3)))
     layers = inspection.receptive_fields(model, variables_of(model, SIZE, 0.0), SIZE)

@@ -305,17 +305,29 @@ def test_kernels(shape, tmp_path):
     drawn(figure, tmp_path)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_kernels_of_one_scale(channels):
+    kernel = np.full((2, 2, channels, 1), 0.5, np.float32)
+    strong, pale = (plots.kernels(kernel, limit=limit, title="Before") for limit in (0.25, 1.0))
+    assert "Before" in texts(pale)
+    if channels == 3:
+        assert shown(strong)[0].min() == 1 and shown(pale)[0].max() == 0.75
+    else:
+        limits = [figure.axes[0].images[0].get_clim() for figure in (strong, pale)]
+        assert limits == [(-0.25, 0.25), (-1, 1)]
+
+
 def test_kernels_of_zeros(tmp_path):
     for channels in (1, 3):
         drawn(plots.kernels(np.zeros((3, 3, channels, 4), np.float32)), tmp_path)
 
 
-@pytest.mark.parametrize(("channels", "maps"), [(1, 32), (3, 8), (1, 1), (1, 31), (4, 7)])
+@pytest.mark.parametrize(("channels", "maps"), [(1, 33), (3, 8), (1, 1), (1, 32), (4, 7)])
 def test_feature_maps(channels, maps, tmp_path):
     (image,) = images_of(1, channels)
     values = np.random.default_rng(0).standard_normal((6, 7, maps)).astype(np.float32)
     figure = plots.feature_maps(image, values, "conv")
-    kept = min(maps, 31)
+    kept = min(maps, 32)
     assert f"conv: {kept} of {maps} maps, 6x7" in texts(figure)
     first, *others = shown(figure)
     np.testing.assert_array_equal(first, image if channels == 3 else image.mean(-1))

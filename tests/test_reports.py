@@ -101,7 +101,7 @@ def test_the_most_confident_mistakes_come_first():
     )
     source = data.from_arrays(IMAGES[:4], np.array([1, 1, 0, 2]), classes=("cat", "dog", "cow"))
     figures = reports.result_figures(TASKS["multi_class"], logits, source)
-    expected = ["cow 90%\nis cat", "cat 70%\nis dog", "cat 60%\nis cow"]
+    expected = ["said: cow 90%\nis: cat", "said: cat 70%\nis: dog", "said: cat 60%\nis: cow"]
     assert titles(figures["mistakes"]) == expected
     for array, number in zip(pixels(figures["mistakes"]), (2, 0, 3), strict=True):
         np.testing.assert_array_equal(array, IMAGES[number, ..., 0])
@@ -114,7 +114,7 @@ def test_a_binary_answer_is_named_by_the_more_probable_class():
     logits = np.log(np.float32([[4.0], [3 / 7], [2 / 3]]))
     source = data.from_arrays(IMAGES[:3], np.array([0, 1, 0]), classes=("cat", "dog"))
     figures = reports.result_figures(TASKS["binary"], logits, source)
-    assert titles(figures["mistakes"]) == ["dog 80%\nis cat", "cat 70%\nis dog"]
+    assert titles(figures["mistakes"]) == ["said: dog 80%\nis: cat", "said: cat 70%\nis: dog"]
     (line,) = figures["roc"].axes[0].lines
     # One dog, below both cats.
     assert line.get_label() == "dog (area 0.000)"

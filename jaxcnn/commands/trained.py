@@ -136,8 +136,7 @@ class Inspect(_Opened):
         if self.image is None or augment is not None:
             examples = load_split(opened.experiment, "train")
             examples.images[: reports.EPOCHS]  # what is bad of these is known now
-            examples = examples.without_bad()
-            picture = examples.images[0]
+            picture = examples.without_bad().images[0]
             figures |= reports.augmentation_figures(
                 augment, examples, network.preprocess, opened.state.key
             )

@@ -64,7 +64,7 @@ def box_blur(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """The mean of each neighbourhood: the deck's ``cv2.blur``.
+    """The mean of each neighbourhood, as ``cv2.blur`` gives it.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.

@@ -27,7 +27,7 @@ def resize(
     method: Method = "bilinear",
     antialias: bool = True,
 ) -> jax.Array:
-    """Resize images to a size, or by factors as in the deck's ``cv2.resize(img, (0, 0), fx=0.1)``.
+    """Resize images to a size, or by factors as in ``cv2.resize(img, (0, 0), fx=0.1)``.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8; of any dtype for ``"nearest"``.

@@ -1,4 +1,4 @@
-"""The classical networks: the course's own, LeNet-5, and a small VGG.
+"""The classical networks: one convolution and one hidden layer, LeNet-5, and a small VGG.
 
 Each is called as ``model.apply(variables, images, train=...)`` and is
 ``head(features(images, train), train)``; both parts are callable with ``method=``. Logits are

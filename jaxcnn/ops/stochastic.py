@@ -93,7 +93,7 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
 
 
 def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float | jax.Array) -> jax.Array:
-    """Add independent normal noise of standard deviation ``stddev``: the deck's noise injection.
+    """Add independent normal noise of standard deviation ``stddev``, against over-fitting.
 
     Args:
       key: a JAX random key.
