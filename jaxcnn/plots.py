@@ -243,7 +243,8 @@ def kernels(
         figure.supxlabel(f"channel by channel, from {-limit:.2g} to {limit:.2g}", fontsize=8)
     else:
         (axes,) = figure.axes
-        figure.colorbar(axes.images[0], ax=axes, shrink=0.8, aspect=30, label="weight")
+        figure.set_figwidth(figure.get_figwidth() + 1)  # for the bar
+        figure.colorbar(axes.images[0], ax=axes, aspect=30, label="weight")
     figure.suptitle(title)
     return figure
 
