@@ -1,15 +1,17 @@
 # %% [markdown]
 # # Putting it all together
 #
-# Fourteen short exercises in the order of the course: layers, over-fitting, preprocessing, and at
-# the end a network of your own.
+# Fourteen short exercises in the order of these notebooks: layers, over-fitting, preprocessing,
+# and at the end a network of your own. They take an hour to an hour and a half; the machine
+# computes for about two minutes of it.
 #
 # Each exercise is three cells: one asks, in the second you replace every `...`, the third checks
 # your answer and prints `not answered yet`, `right: ...` or `not yet: ...` with a hint. Answer
 # them in any order, and run a cell again as often as you like. Nothing breaks as long as a `...`
 # is still there.
 #
-# `CNN_Exercise_Solution.ipynb` has the same cells answered. Try first.
+# `CNN_Exercise_Solution.ipynb` has the same cells answered. Try first. If you work in a copy of
+# this notebook, keep it in this folder: the checks are in `checks.py` beside it.
 
 # %%
 # %matplotlib inline
@@ -24,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import skimage.data
+from sklearn.datasets import load_sample_image
 
 from jaxcnn import data, image, metrics, models, ops, regularizers, train
 from jaxcnn.models import layers
@@ -75,10 +78,10 @@ checks.convolution(convolved, pixels, kernel)
 # %% [markdown]
 # ### 2. The shape of the output
 #
-# An image of 34x34x3, as in the course, goes through a convolution layer with 16 filters of 5x5x3
-# that moves 2 pixels at a time (its stride). What is the shape of the output (height, width,
-# channels) without padding (`valid`), and with `SAME` padding, which adds just enough zeros round
-# the image that every pixel can be under the middle of the filter?
+# An image of 34x34x3 goes through a convolution layer with 16 filters of 5x5x3 that moves 2 pixels
+# at a time (its stride). What is the shape of the output (height, width, channels) without padding
+# (`valid`), and with `SAME` padding, which adds just enough zeros round the image that every pixel
+# can be under the middle of the filter?
 
 # %%
 valid = (..., ..., ...)
@@ -136,10 +139,10 @@ checks.pooling(maximum, total, average, feature_map)
 #
 # ### 5. Count its parameters
 #
-# The course's classical network takes images of 28x28x1: a convolution layer with 32 filters of
-# 5x5 (`SAME` padding), max pooling 2x2, dropout, flatten, a fully connected layer with 128
-# neurons, and an output layer with 10. How many parameters (weights and biases) does each of the
-# three layers have that have any? Arithmetic such as `3 * 4 + 5` is a fine answer.
+# The classical network of these notebooks takes images of 28x28x1: a convolution layer with 32
+# filters of 5x5 (`SAME` padding), max pooling 2x2, dropout, flatten, a fully connected layer with
+# 128 neurons, and an output layer with 10. How many parameters (weights and biases) does each of
+# the three layers have that have any? Arithmetic such as `3 * 4 + 5` is a fine answer.
 
 # %%
 parameters = {
@@ -154,7 +157,7 @@ checks.parameters(parameters, size=(28, 28, 1))
 # %% [markdown]
 # ### 6. The output layer
 #
-# The output layer is followed by a logistic function. Which one, `"sigmoid"` or `"softmax"`, for
+# The output layer is followed by an activation. Which one, `"sigmoid"` or `"softmax"`, for
 # each kind of target? Binary: is there a tumor or not (one output)? Multi-class: which one of ten
 # garments is it? Multi-label: which of these things are in the photograph (none, one or several)?
 
@@ -217,7 +220,7 @@ def curves(histories):
     row[0, 0].legend()
 
 
-runs = {"A": teach(2000, 2e-5, 10), "B": teach(100, 5e-3, 30), "C": teach(4000, 1e-3, 8)}
+runs = {"A": teach(2000, 2e-5, 10), "B": teach(200, 5e-3, 30), "C": teach(4000, 1e-3, 8)}
 histories = {name: history for name, (_, history) in runs.items()}
 curves(histories)
 
@@ -238,12 +241,13 @@ checks.overfitting(overfits, best_epoch, histories)
 #  - `unit`: values from 0 to 1 (the division by 255),
 #  - `symmetric`: values from -1 to 1 (the byte 0 becomes -1, the byte 255 becomes 1),
 #  - `standardized`: each of the three channels with mean 0 and standard deviation 1,
-#  - `small`: the largest square in its middle, as greyscale, resized to 64x64, values from 0 to 1.
+#  - `small`: the largest square in its middle, in the greys that the eye sees (green counts most,
+#    blue least), resized to 64x64, values from 0 to 1.
 #
 # NumPy is enough for the first three; `jaxcnn.image` has a function for everything.
 
 # %%
-pixels = skimage.data.chelsea()[None]
+pixels = load_sample_image("flower.jpg")[None]
 pixels.shape, pixels.dtype
 
 # %%
@@ -258,7 +262,7 @@ checks.preprocessing(unit, symmetric, standardized, small, pixels, size=64)
 # %%
 pair = [pixels[0] / 255, pixels[0] / 255]
 if small is not ...:
-    pair[1] = np.asarray(small)[0]
+    pair[1] = np.reshape(small, (64, 64))
 show(pair, ["photograph", "small, once it is made"], columns=2)
 
 # %% [markdown]
@@ -288,8 +292,8 @@ show(copies if changed is ... else changed, [f"copy {number}" for number in rang
 # %% [markdown]
 # ### 10. Image filtering
 #
-# This photograph has salt and pepper: one pixel in ten was made white or black. The course shows
-# an average and another filter. Clean it so that it is clearly nearer to the original than any
+# This photograph has salt and pepper: one pixel in ten was made white or black. These notebooks
+# show an average and another filter. Clean it so that it is clearly nearer to the original than any
 # average makes it.
 
 # %%
@@ -306,7 +310,7 @@ checks.noise(cleaned, noisy, original)
 row = [noisy[0], image.box_blur(noisy, 3)[0]]
 titles = ["added noise", "average"]
 if cleaned is not ...:
-    row, titles = [*row, np.asarray(cleaned)[0]], [*titles, "yours"]
+    row, titles = [*row, np.reshape(cleaned, original.shape)[0]], [*titles, "yours"]
 show(row, titles, columns=3)
 
 # %% [markdown]
@@ -316,7 +320,7 @@ show(row, titles, columns=3)
 #
 # Two pixels that are on belong together if they touch: with 4-connectivity their edges, with
 # 8-connectivity their edges or their corners. How many components does the matrix have, with 4 and
-# with 8? (It is the course's example, with the first row as long as the others.)
+# with 8?
 
 # %%
 matrix = [
@@ -341,7 +345,9 @@ checks.components(four, eight, matrix)
 # Now a photograph: 24 coins on a table, with more light in the corner at the top. Make a `mask`
 # (True where a coin is) that has exactly 24 connected components. A way to it: blur a little;
 # subtract the mean of a wide neighbourhood (100 pixels or so), which takes the uneven light away;
-# `image.otsu` finds a threshold; `image.remove_small_components` takes specks away.
+# `image.otsu` finds a threshold, and `image.threshold` tells which pixels are above it. Masks are
+# `[B, H, W]`, so take the one channel with `[..., 0]`; then `image.remove_small_components` takes
+# specks away.
 
 # %%
 coins = image.to_float(skimage.data.coins()[None, ..., None])
@@ -365,10 +371,10 @@ show([coins[0], picture], ["photograph", "your components, each in a color"], co
 #
 # ### 12. Build it
 #
-# Write a Linen module from images `[B, 28, 28, 1]` to 10 logits, better than the classical one:
-# convolutions (`layers.Conv(filters, window)`), an activation (`nn.relu`), pooling
-# (`ops.max_pool`), flatten (`ops.flatten`), fully connected layers (`layers.Dense(neurons)`).
-# Remedies against over-fitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
+# Write a Linen module of your own from images `[B, 28, 28, 1]` to 10 logits, of convolutions
+# (`layers.Conv(filters, window)`), an activation after each (`nn.relu`), pooling (`ops.max_pool`),
+# flatten (`ops.flatten`) and fully connected layers (`layers.Dense(neurons)`). Remedies against
+# over-fitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
 # `layers.Dropout(rate)(x, train=train)`, `layers.GaussianNoise(stddev)(x, train=train)`.
 
 
@@ -390,7 +396,7 @@ checks.network(model, size=(28, 28, 1), classes=10)
 # ### 13. Train it
 #
 # Train your network on images of `training` until it is right on at least 80% of `validation`,
-# with three or more of the course's remedies: dropout, batch normalization, pooling layers, early
+# with three or more of the seven remedies: dropout, batch normalization, pooling layers, early
 # stopping, noise injection, L1 and L2 regularization, data augmentation. Some thousand images and
 # a few epochs (less than a minute) are enough. The cell of exercise 7 shows how; the further
 # remedies are arguments:
@@ -401,14 +407,15 @@ checks.network(model, size=(28, 28, 1), classes=10)
 #  - `train.make_train_step(..., penalty=functools.partial(regularizers.penalty, l1=..., l2=...))`;
 #  - `train.fit(..., early_stopping=train.EarlyStopping(patience=...))`.
 #
-# Give the names of your remedies as a list of words, and what `train.fit` gives.
+# Give the names of your remedies as a list of words, and what `train.fit` gives. The check looks
+# for what they leave in the network and in its history, and takes your word for the others.
 
 # %%
 remedies = ...
 state, history = ..., ...
 
 # %%
-checks.training(remedies, model, state, validation, preprocess, 0.80)
+checks.training(remedies, model, state, history, validation, preprocess, 0.80)
 
 # %%
 if history is not ...:
@@ -441,6 +448,7 @@ confused = ...  # (true, predicted)
 checks.mistakes(wrong, confused, outputs, labels, classes)
 
 # %%
-places = np.arange(8) if wrong is ... else np.asarray(wrong)[:8]
-titles = [f"{classes[labels[i]]}\ntaken for {classes[outputs[i].argmax()]}" for i in places]
-show(validation.images[places] / 255, titles)
+if wrong is not ...:
+    places = np.ravel(wrong)[:8]
+    titles = [f"{classes[labels[i]]}\ntaken for {classes[outputs[i].argmax()]}" for i in places]
+    show(validation.images[places] / 255, titles)

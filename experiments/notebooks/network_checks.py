@@ -1,0 +1,327 @@
+"""Checks of networks: what is seen in one, in how its training went, and in what it takes for what.
+
+They are the later exercises of ``checks``, through which a notebook calls them. Below them is what
+looks for evidence: whether the outputs are logits, whether there is an activation, and whether a
+remedy against over-fitting that a student names has left a trace.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from answers import HintError, MissingError, check, first_line, numbers, parts, require
+
+from jaxcnn import data, metrics, ops, train
+from jaxcnn.models import layers
+
+# The seven, and what a word must hold to mean one of them.
+_REMEDIES = {
+    "dropout": ("dropout",),
+    "batch normalization": ("batch",),
+    "pooling layers": ("pool",),
+    "early stopping": ("early", "stopping"),
+    "noise injection": ("noise",),
+    "L1 and L2 regularization": ("l1", "l2", "penalty"),
+    "data augmentation": ("augment",),
+}
+# What to say to whom names one that has left no trace; augmentation never leaves any.
+_NO_TRACE = {
+    "dropout": "`model` gives the same twice while training: layers.Dropout(rate)(x, train=train)",
+    "batch normalization": "no layer of `model` keeps statistics: layers.BatchNorm",
+    "pooling layers": "`model` has none: ops.max_pool or ops.avg_pool",
+    "noise injection": "`model` gives the same twice while training when dropout is left aside: "
+    "layers.GaussianNoise (noise in `augment` counts as data augmentation)",
+    "L1 and L2 regularization": "what was made small (`train_objective` in `history`) is the loss "
+    "alone: give train.make_train_step a penalty",
+}
+
+
+@check
+def overfitting(letter: Any, best_epoch: Any, histories: Any) -> str:
+    """Which curves show over-fitting, and which epoch's network early stopping would keep."""
+
+    def gap(history: Sequence[Mapping[str, float]]) -> float:
+        return history[-1]["validation_loss"] - history[-1]["train_loss"]
+
+    truth = max(histories, key=lambda name: gap(histories[name]))
+    history = histories[truth]
+    best = train.EarlyStopping(patience=1).best_epoch(history)
+    for name, answer in parts({"overfits": letter, "best_epoch": best_epoch}):
+        if name == "best_epoch":
+            _judge_epoch(float(numbers(answer, (), "`best_epoch`")), history)
+        elif not isinstance(answer, str) or answer.strip().upper() not in histories:
+            raise HintError(f"`overfits` is one of the letters {', '.join(histories)}")
+        elif answer.strip().upper() != truth:
+            raise HintError("where do the two curves part: training good, validation much worse?")
+    return (
+        f"in {truth} training gets better and better while the validation loss does not; early "
+        f"stopping keeps the network of epoch {best}, where that loss was smallest"
+    )
+
+
+@check
+def network(model: Any, size: Any, classes: Any) -> str:
+    """A Linen module of one's own: images to one logit for each class."""
+    require(model)
+    images = jnp.zeros((2, *size), jnp.float32)
+    if isinstance(model, type) or not hasattr(model, "init") or not hasattr(model, "apply"):
+        raise HintError("`model` must be a Linen module: MyNetwork(), with the brackets")
+    outputs: list[Any] = []
+
+    def run(key: jax.Array) -> Any:
+        variables = model.init(key, images, train=False)
+        outputs.append(model.apply(variables, images, train=False))
+        return variables
+
+    try:
+        variables = jax.eval_shape(run, jax.random.key(0))
+    except Exception as error:
+        raise HintError(f"`model(images, train=False)` fails, {first_line(error)}") from error
+    logits = outputs[0]
+    if logits is None or logits is ...:
+        raise MissingError
+    if getattr(logits, "shape", None) != (2, classes):
+        raise HintError(
+            f"the output must have the shape (images, {classes}), this gives "
+            f"{getattr(logits, 'shape', type(logits).__name__)}"
+        )
+    leaves = jax.tree.leaves(variables)
+    if not any(len(leaf.shape) == 4 for leaf in leaves):
+        raise HintError("there is no convolution in it: use layers.Conv")
+    _judge_logits(_untrained_outputs(model, size))
+    if _is_linear(model, size):
+        raise HintError(
+            "there is no activation in it: without nn.relu or another one after the convolutions, "
+            "all the weights together do no more than a single layer's"
+        )
+    count = sum(leaf.size for leaf in leaves)
+    return f"images become {classes} logits; it has {count:,} values to learn or to keep"
+
+
+@check
+def training(
+    remedies: Any, model: Any, state: Any, history: Any, validation: Any, preprocess: Any, bar: Any
+) -> str:
+    """A trained network with at least three remedies and a validation accuracy above a bar."""
+    require(remedies, state, history)
+    named = _named_remedies(remedies)
+    if not isinstance(state, train.TrainState):
+        raise HintError("`state` must be what train.fit gives first: state, history = ...")
+    if not isinstance(history, list) or not history or "train_loss" not in history[-1]:
+        raise HintError("`history` must be what train.fit gives second: state, history = ...")
+    if not hasattr(model, "apply") or isinstance(model, type):
+        raise HintError("`model` must be the network that you have trained: MyNetwork()")
+    step = train.make_eval_step(model, preprocess=preprocess)
+    found, outputs = train.predict(step, state, data.batches(validation, 250))
+    _judge_logits(outputs)
+    images = preprocess(validation.images[:4])
+    seen = _traces(named, model, state, images, history)
+    if "early stopping" in named and _is_of_earlier_epoch(history, found["loss"]):
+        seen.add("early stopping")
+    accuracy = found["accuracy"]
+    if accuracy < bar:
+        raise HintError(
+            f"validation accuracy is {accuracy:.1%}, the bar {bar:.0%}: compare the training "
+            "accuracy in `history`. If that is low too, train longer or with larger steps, or "
+            "make the network larger; if it is high, use more remedies or more images"
+        )
+    reasons = [f"validation accuracy {accuracy:.1%}"]
+    reasons += [f"the network or its history shows {_listed(seen)}"] if seen else []
+    reasons += [f"you say that you used {_listed(named - seen)}"] if named - seen else []
+    return "; ".join(reasons)
+
+
+@check
+def mistakes(wrong: Any, confused: Any, outputs: Any, labels: Any, classes: Any) -> str:
+    """Which images are classified wrongly, and which class is most often taken for another."""
+    truth = np.asarray(labels)
+    predicted = np.asarray(outputs).argmax(-1)
+    matrix = np.array(metrics.confusion_matrix(truth, predicted, len(classes)))
+    np.fill_diagonal(matrix, 0)
+    for name, answer in parts({"wrong": wrong, "confused": confused}):
+        if name == "wrong":
+            _judge_places(answer, np.flatnonzero(predicted != truth))
+        else:
+            _judge_pair(answer, matrix, list(classes))
+    return (
+        f"{np.sum(predicted != truth)} of {len(truth)} are wrong; {matrix.max()} times a "
+        f"{confused[0]} is taken for a {confused[1]}, which even you may not tell apart at this "
+        "size"
+    )
+
+
+def _judge_epoch(found: float, history: Sequence[Mapping[str, float]]) -> None:
+    """Whether this is the epoch with the smallest validation loss, or else a hint."""
+    best = min(history, key=lambda row: row["validation_loss"])["epoch"]
+    most_accurate = max(history, key=lambda row: row["validation_accuracy"])["epoch"]
+    if found not in (best, most_accurate):
+        raise HintError(
+            "`best_epoch`: the number of the epoch in which the validation loss of the one that "
+            "over-fits is smallest (the training loss does not count)"
+        )
+    if found != best:
+        raise HintError("`best_epoch`: there the accuracy is best; where is the loss smallest?")
+
+
+def _untrained_outputs(model: Any, size: Sequence[int]) -> np.ndarray:
+    """What a network gives before training, from two seeds, for images a, b, a + b and 0."""
+    a, b = jax.random.normal(jax.random.key(0), (2, 4, *size))
+    images = jnp.concatenate([a, b, a + b, jnp.zeros_like(a)])
+    outputs = [
+        model.init_with_output(jax.random.key(seed), images, train=False)[0] for seed in range(2)
+    ]
+    return np.stack(outputs)
+
+
+def _judge_logits(outputs: np.ndarray) -> None:
+    """A hint if the last axis holds no logits, but what an activation has made of them."""
+    if np.allclose(outputs.sum(-1), 1, atol=1e-3):
+        raise HintError(
+            "the outputs add up to 1: leave nn.softmax out, the loss applies it to the logits "
+            "itself, and twice is once too often"
+        )
+    if outputs.min() >= 0 and outputs.max() > 0:
+        raise HintError(
+            "no output is ever negative: no activation after the last layer, logits may be any "
+            "numbers (the loss applies softmax itself)"
+        )
+
+
+def _is_linear(model: Any, size: Sequence[int]) -> bool:
+    """Whether a network is linear in its images, but for a constant and for max pooling."""
+    # The maximum is not linear either; with averages in its place only activations are left.
+    with (
+        mock.patch.object(ops, "max_pool", ops.avg_pool),
+        mock.patch.object(ops, "global_max_pool", ops.global_avg_pool),
+        mock.patch.object(nn, "max_pool", nn.avg_pool),
+    ):
+        outputs = _untrained_outputs(model, size)
+    of_a, of_b, of_both, of_none = np.split(outputs, 4, axis=1)
+    return bool(np.abs(of_both + of_none - of_a - of_b).max() < 1e-3 * np.abs(outputs).max())
+
+
+def _judge_places(answer: Any, truth: np.ndarray) -> None:
+    """Whether these are the places of the wrong images, or else a hint."""
+    found = np.atleast_1d(np.squeeze(answer))
+    if found.dtype.kind not in "biu" or found.ndim != 1:
+        raise HintError("`wrong` must be a row of whole numbers, the places of the images")
+    if found.dtype == bool:
+        raise HintError("`wrong` holds truth values; np.flatnonzero gives their places")
+    if set(found.tolist()) != set(truth.tolist()):
+        raise HintError("`wrong`: where does the class with the largest logit differ from labels?")
+
+
+def _judge_pair(answer: Any, matrix: np.ndarray, classes: list[str]) -> None:
+    """Whether these are the two classes that are confused most often, or else a hint."""
+    pair = [str(name) for name in answer] if isinstance(answer, Sequence) else []
+    if len(pair) != 2 or isinstance(answer, str) or not set(pair) <= set(classes):
+        raise HintError("`confused` must be two names of `classes`: (true, predicted)")
+    row, column = map(classes.index, pair)
+    if matrix[row, column] != matrix.max() == matrix[column, row]:
+        raise HintError("`confused`: the true class comes first")
+    if matrix[row, column] != matrix.max():
+        raise HintError(
+            "`confused`: count how often each true class is taken for each other one; which number "
+            "off the diagonal is largest?"
+        )
+
+
+def _named_remedies(remedies: Any) -> set[str]:
+    """Those of the seven remedies that a list of words names."""
+    words = [remedies] if isinstance(remedies, str) else remedies
+    if not isinstance(words, list | tuple | set) or not all(isinstance(w, str) for w in words):
+        raise HintError("`remedies` must be a list of words, such as the exercise has them")
+    named = set()
+    for word in words:
+        meant = {
+            remedy for remedy, signs in _REMEDIES.items() if any(s in word.lower() for s in signs)
+        }
+        if not meant:
+            raise HintError(f"`remedies`: {word!r} is none of the seven: {', '.join(_REMEDIES)}")
+        named |= meant
+    if len(named) < 3:
+        raise HintError(
+            f"`remedies` names {len(named)} of the seven, and three are asked for: "
+            f"{', '.join(_REMEDIES)}"
+        )
+    return named
+
+
+def _traces(
+    named: set[str], model: Any, state: train.TrainState, images: jax.Array, history: Any
+) -> set[str]:
+    """The remedies that the network or its history shows; a hint if one named is not there."""
+    noise, dropout = (layers.GaussianNoise,), (layers.Dropout, nn.Dropout)
+    tests: dict[str, Callable[[], bool]] = {
+        "dropout": lambda: _is_random(model, state, images, without=noise),
+        "batch normalization": lambda: bool(state.batch_stats),
+        "pooling layers": lambda: _has_pooling(model, state, images),
+        "noise injection": lambda: _is_random(model, state, images, without=dropout),
+        "L1 and L2 regularization": lambda: all(
+            row["train_objective"] > row["train_loss"] + 1e-4 for row in history
+        ),
+    }
+    seen = {remedy for remedy in named if remedy in tests and tests[remedy]()}
+    for remedy in sorted(named & set(tests) - seen):
+        raise HintError(f"you name {remedy}, but {_NO_TRACE[remedy]}")
+    return seen
+
+
+def _has_pooling(model: Any, state: train.TrainState, images: jax.Array) -> bool:
+    """Whether a network reduces windows, or the height and width, to one value."""
+    run = functools.partial(model.apply, state.variables, train=False)
+    return bool(
+        re.search(r"reduce_(window|max|sum\[axes=\(1, 2\))", str(jax.make_jaxpr(run)(images)))
+    )
+
+
+def _is_random(
+    model: Any, state: train.TrainState, images: jax.Array, without: tuple[type, ...]
+) -> bool:
+    """Whether a network in training draws random numbers, layers of some kinds left aside."""
+
+    def leave_aside(layer: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        return args[0] if isinstance(context.module, without) else layer(*args, **kwargs)
+
+    def run(seed: int) -> jax.Array:
+        key = jax.random.key(seed)
+        outputs, _ = model.apply(
+            state.variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
+        )
+        return outputs
+
+    with nn.intercept_methods(leave_aside):
+        return not np.array_equal(run(0), run(1))
+
+
+def _is_of_earlier_epoch(history: Any, loss: float) -> bool:
+    """Whether a network with this validation loss is not the one after the last epoch.
+
+    Where the last epoch is the best one, nothing can be seen. Where it is not, early stopping
+    would have handed back another network, so a hint if this is the last one.
+    """
+    if "validation_loss" not in history[-1]:
+        raise HintError(
+            "you name early stopping, but `history` has no validation: train.fit(..., validate=...)"
+        )
+    last = history[-1]
+    is_best = last["validation_loss"] <= min(row["validation_loss"] for row in history)
+    if is_best or last["validation_accuracy"] >= max(row["validation_accuracy"] for row in history):
+        return False
+    if np.isclose(last["validation_loss"], loss, rtol=1e-4):
+        raise HintError(
+            "you name early stopping, but `state` is the network after the last epoch, and "
+            "`history` has a better one: train.fit(..., early_stopping=...) hands that back"
+        )
+    return True
+
+
+def _listed(remedies: set[str]) -> str:
+    """Remedies in the order of the exercise."""
+    return ", ".join(remedy for remedy in _REMEDIES if remedy in remedies)
