@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxcnn.data.files import Files, open_files
 from jaxcnn.data.idx import Read, png
+from jaxcnn.data.messages import printable
 from jaxcnn.data.official import OfficialFile
 
 URL = "https://www.cs.toronto.edu/~kriz/"
@@ -151,7 +152,8 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._KNOWN:
-            raise _RefusedError(f"the pickle asks for {module}.{name}, which is refused")
+            asked = printable(f"{module}.{name}")
+            raise _RefusedError(f"the pickle asks for {asked}, which is refused")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
@@ -161,7 +163,7 @@ def _unpickled(content: bytes) -> dict[bytes, Any]:
     except _RefusedError:
         raise
     except Exception as error:  # a damaged pickle fails in any way
-        raise ValueError(f"the pickle is damaged: {error}") from error
+        raise ValueError(f"the pickle is damaged: {printable(error)}") from error
     if not isinstance(values, dict):
         raise ValueError(f"the pickle must hold a dictionary, got {type(values).__name__}")
     return values

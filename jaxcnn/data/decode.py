@@ -3,6 +3,7 @@
 import functools
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,20 +11,38 @@ from typing import Literal, get_args
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+import PIL.TiffImagePlugin
 
 from jaxcnn.data.files import read_plain
+from jaxcnn.data.messages import printable
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MODES = {1: "L", 3: "RGB"}
 _ORIENTATION = 0x0112  # EXIF
+_TRANSPOSES = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+_BITS_PER_SAMPLE = 0x0102  # TIFF
 _MISSING = "does not exist"
 # What Pillow decodes by itself. Others are left out: for EPS it would run Ghostscript, a program
 # on what a stranger's file says.
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"),
 )
+
+# Pillow warns, without a file's name, of large images, which are allowed, and of damaged tags and
+# indices, which it does without. Filters are the whole process's, and changing them for a while is
+# not safe in threads: these stand behind all others, so that whoever wants the warnings has them.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning, append=True)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*ImagePlugin", append=True)
 
 
 class UnreadableImageError(ValueError):
@@ -34,7 +53,8 @@ class UnreadableImageError(ValueError):
     """
 
     def __init__(self, name: str, why: str):
-        super().__init__(f"{name} {'' if why == _MISSING else 'cannot be read: '}{why}")
+        start = f"{printable(name)} {'' if why == _MISSING else 'cannot be read: '}"
+        super().__init__(start + why)
         self.why = why
 
 
@@ -64,8 +84,9 @@ def decode_image(
       ``[height, width, channels]`` uint8.
 
     Raises:
-      UnreadableImageError: a `ValueError`, if the file is missing, damaged, no image, or of more
-        pixels than Pillow allows (about 179 million: a decompression bomb).
+      UnreadableImageError: a `ValueError`, if the file is missing, damaged, no image, of pixels
+        whose range nobody knows (32 bits or floating point), or of more pixels than Pillow allows
+        (about 179 million: a decompression bomb).
       ValueError: if ``channels`` is neither 1 nor 3, or ``interpolation`` unknown.
 
     Example:
@@ -107,7 +128,7 @@ def reason(error: Exception) -> str:
         return "it is no image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
-    return str(error) or type(error).__name__
+    return printable(error) or type(error).__name__
 
 
 def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
@@ -123,14 +144,25 @@ def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
     if content.startswith(_PNG):
         _check_png(content)
     picture: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=_formats())
-    if picture.mode == "F":
-        raise ValueError("pixels in floating point have no known range")
+    _check_range(picture)
     picture.load()  # Pillow tells of damage the first time only, and reading EXIF data may load
     try:
-        orientation = picture.getexif().get(_ORIENTATION, 1)
+        method = _TRANSPOSES.get(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF data say nothing, and the pixels may be fine
-        orientation = 1
-    return PIL.ImageOps.exif_transpose(picture) if orientation != 1 else picture
+        method = None
+    # Pillow's exif_transpose writes the EXIF data anew, and fails if a tag is of a wrong type.
+    return picture if method is None else picture.transpose(method)
+
+
+def _check_range(picture: PIL.Image.Image) -> None:
+    """Refuse pixels of which nobody knows what is white."""
+    if picture.mode == "F":
+        raise ValueError("pixels in floating point have no known range")
+    # Mode I is whole numbers of 32 bits, but of 16 in a file of any other format than TIFF.
+    if isinstance(picture, PIL.TiffImagePlugin.TiffImageFile) and picture.mode == "I":
+        bits = picture.tag_v2.get(_BITS_PER_SAMPLE)
+        if bits != (16,):
+            raise ValueError(f"pixels of {bits[0] if bits else 32} bits have no known range")
 
 
 def _check_png(content: bytes) -> None:

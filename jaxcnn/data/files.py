@@ -19,14 +19,17 @@ from typing import Any, NamedTuple
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 IMAGES = (
-    *(".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
-    *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2"),
+    *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm"),
+    *(".ppm", ".tif", ".tiff", ".webp"),
 )
 
 # One file, and all of a compressed tar, which has to be read as a whole.
 _LARGEST_FILE = 1 << 30
 _LARGEST_TAR = 4 << 30
 _ZIP_HEADER = 30
+_BLOCK = 1 << 20
+_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}  # of zips, that are not read
 # What the readers of the standard library happen to raise on an archive that is damaged, or none:
 # each of their layers, down to the numbers that a header makes impossible.
 _DAMAGED = (
@@ -43,33 +46,39 @@ class Files(NamedTuple):
       path: where they are.
       sizes: bytes of each file by its name, in the order of names.
       read: the content of a file; raises if it cannot be read. Nothing stays open.
+      folders: names of the folders that are there by themselves, perhaps without files.
     """
 
     path: Path
     sizes: dict[str, int]
     read: Callable[[str], bytes]
+    folders: frozenset[str] = frozenset()
 
 
 def open_files(path: Path) -> Files:
     """The files in a folder or an archive.
 
+    Links to folders are followed, except to one that they are in. In a tar the last file of a name
+    counts, which is how tars are updated; a zip holds each name once.
+
     Raises:
-      ValueError: if it does not exist, cannot be read, is no archive, or holds a name that points
-        out of it.
+      ValueError: if it does not exist, cannot be read, is no archive, holds a name that points out
+        of it or, in a zip, is there twice, or a folder that a link shows a second time.
     """
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
         raise ValueError(f"there is no file or folder {path}")
     try:
-        files = _zip(path) if zipfile.is_zipfile(path) else _tar(path)
+        files = _zip(path) if is_zip(path) else _tar(path)
     except _DAMAGED as error:
         raise ValueError(f"{path} cannot be read as a zip or tar: {error}") from error
     for name in files.sizes:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:", name):
             raise ValueError(f"{path} is refused: the name {name!r} in it points out of it")
-    return files._replace(sizes=dict(sorted(_visible(files.sizes).items())))
+    shown = frozenset(folder for folder in files.folders if folder and not is_hidden(folder))
+    return files._replace(sizes=_visible(files.sizes), folders=shown)
 
 
 def is_image(name: str) -> bool:
@@ -85,6 +94,15 @@ def is_image(name: str) -> bool:
 def is_archive(path: str | Path) -> bool:
     """Whether a path ends as archives do."""
     return str(path).lower().endswith(ARCHIVES)
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file begins as a zip does.
+
+    `zipfile.is_zipfile` looks at the end, where a tar may hold a zip as its last file.
+    """
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")  # the second one is empty
 
 
 def is_hidden(name: str) -> bool:
@@ -106,37 +124,57 @@ def read_plain(path: Path) -> bytes:
 
 
 def _visible(sizes: dict[str, int]) -> dict[str, int]:
-    return {name: size for name, size in sizes.items() if name and not is_hidden(name)}
+    return {name: sizes[name] for name in sorted(sizes) if name and not is_hidden(name)}
 
 
 def _folder(root: Path) -> Files:
     def failed(error: OSError) -> None:
         raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
-    sizes = {}
+    sizes: dict[str, int] = {}
+    first: dict[Path, Path] = {}  # by where a folder really is, as what it was met first
     for folder, inside, names in os.walk(root, onerror=failed, followlinks=True):
+        inside[:] = sorted(name for name in inside if not is_hidden(name))
         above = [parent.resolve() for parent in (Path(folder), *Path(folder).parents)]
         if above[0] in above[1:]:  # a link to a folder that it is in
             inside.clear()
             continue
         below = Path(folder).relative_to(root)
+        # Folders linked to each other would be met in every order that there is.
+        if first.setdefault(above[0], below) != below:
+            raise ValueError(
+                f"folders {root / first[above[0]]} and {folder} are the same one, by a link, and "
+                "its files would count twice; remove the link"
+            )
         for name in names:
             path = Path(folder) / name
             # A broken link is a file all the same, and one that cannot be read.
             sizes[(below / name).as_posix()] = path.stat().st_size if path.exists() else 0
-    sizes = dict(sorted(_visible(sizes).items()))
-    return Files(root, sizes, lambda name: read_plain(root / name))
+    folders = frozenset(below.as_posix() for below in first.values() if below.parts)
+    return Files(root, _visible(sizes), lambda name: read_plain(root / name), folders)
 
 
 def _zip(path: Path) -> Files:
     with zipfile.ZipFile(path) as archive:
-        members = {
-            info.filename.removeprefix("./"): info
-            for info in archive.infolist()
-            if info.filename and not info.is_dir()
-        }
+        infos = archive.infolist()
+    # Some programs write the separators of Windows; beside a slash they are part of a name.
+    is_foreign = not any("/" in info.filename for info in infos)
+    members: dict[str, zipfile.ZipInfo] = {}
+    folders = set()
+    for info in infos:
+        name = info.filename.replace("\\", "/") if is_foreign else info.filename
+        name = name.removeprefix("./")
+        if not name or name.endswith("/"):
+            folders.add(name.rstrip("/"))
+            continue
+        if name in members:
+            raise ValueError(f"the name {name!r} is in it twice")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
+            raise ValueError(f"{name!r} in it is compressed by {method}; pack it by deflate")
+        members[name] = info
     sizes = {name: info.file_size for name, info in members.items()}
-    return Files(path, sizes, lambda name: _read_member(path, members[name]))
+    return Files(path, sizes, lambda name: _read_member(path, members[name]), frozenset(folders))
 
 
 def _read_member(path: Path, info: zipfile.ZipInfo) -> bytes:
@@ -159,8 +197,6 @@ def _read_member(path: Path, info: zipfile.ZipInfo) -> bytes:
     if info.compress_type == zipfile.ZIP_DEFLATED:
         # No more than it says it is, whatever it would become.
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, info.file_size + 1)
-    elif info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError("it is compressed in a way that is not deflate")
     if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
         raise ValueError("its checksum in the archive is wrong")
     return content
@@ -172,11 +208,14 @@ def _tar(path: Path) -> Files:
     for magic, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
         if start.startswith(magic):
             return _compressed_tar(path, opener)
-    members = {}
+    members, folders = {}, set()
     with tarfile.open(path, "r:") as archive:
         for member in archive:
-            if not member.isdir():
-                members[member.name.removeprefix("./")] = member
+            name = member.name.removeprefix("./")
+            if member.isdir():
+                folders.add(name)
+            else:
+                members[name] = member
         _check_end(archive)
 
     def read(name: str) -> bytes:
@@ -189,17 +228,20 @@ def _tar(path: Path) -> Files:
             raise ValueError("the archive ends in the middle of it")
         return content
 
-    return Files(path, {name: member.size for name, member in members.items()}, read)
+    sizes = {name: member.size for name, member in members.items()}
+    return Files(path, sizes, read, frozenset(folders))
 
 
 def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
     contents: dict[str, bytes | tarfile.TarInfo] = {}
+    folders = set()
     total = 0
     with opener(path) as plain, tarfile.open(fileobj=plain, mode="r:") as archive:
         for member in archive:
-            if member.isdir():
-                continue
             name = member.name.removeprefix("./")
+            if member.isdir():
+                folders.add(name)
+                continue
             if not member.isreg() or member.sparse is not None:
                 contents[name] = member
                 continue
@@ -212,6 +254,8 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
             content = archive.extractfile(member)
             contents[name] = content.read() if content else b""
         _check_end(archive)
+        while plain.read(_BLOCK):  # to the end of the file, where the checksum is
+            pass
 
     def read(name: str) -> bytes:
         content = contents[name]
@@ -224,7 +268,7 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
         name: len(content) if isinstance(content, bytes) else 0
         for name, content in contents.items()
     }
-    return Files(path, sizes, read)
+    return Files(path, sizes, read, frozenset(folders))
 
 
 def _check_end(archive: tarfile.TarFile) -> None:

@@ -12,9 +12,10 @@ from jaxcnn import shapes
 from jaxcnn.data.batches import batches
 from jaxcnn.data.decode import Interpolation
 from jaxcnn.data.decoded import DecodedImages, Encoded
-from jaxcnn.data.files import is_image, open_files
-from jaxcnn.data.sources import ArraySource, words
-from jaxcnn.data.tables import class_indices
+from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
+from jaxcnn.data.messages import printable
+from jaxcnn.data.sources import ArraySource, stacked, words
+from jaxcnn.data.tables import class_indices, is_missing
 
 ClassMode = Literal["categorical", "binary", "sparse", "input", "raw"]
 ColorMode = Literal["rgb", "grayscale"]
@@ -96,7 +97,7 @@ class Listed(NamedTuple):
     Attributes:
       root: the folder that names are relative to.
       names: of the files.
-      labels: ``[N]`` class indices, or whatever a table holds.
+      labels: ``[N]`` class indices, ``[N, K]`` of 0 and 1, or whatever a table holds.
       classes: names of the classes, none if labels are no classes.
     """
 
@@ -116,10 +117,14 @@ def listed_by_directory(
     """
     root = Path(directory)
     if not root.is_dir():
-        raise ValueError(f"directory must be a folder, got {directory}")
-    found = sorted(path.name for path in root.iterdir() if path.is_dir())
+        raise ValueError(f"directory must be a folder, got {printable(directory)}")
+    inner = (path.name for path in root.iterdir() if path.is_dir())
+    found = sorted(name for name in inner if not is_hidden(name))
+    _check_different(classes)
     if classes is not None and (missing := [name for name in classes if name not in found]):
-        raise ValueError(f"directory {directory} has no folder for the class {missing[0]!r}")
+        raise ValueError(
+            f"directory {printable(directory)} has no folder for the class {missing[0]!r}"
+        )
     classes = tuple(found if classes is None else classes)
     names: list[str] = []
     labels: list[int] = []
@@ -129,7 +134,9 @@ def listed_by_directory(
         names += [f"{folder}/{name}" for name in inside]
         labels += [label] * len(inside)
     if not names:
-        raise ValueError(f"directory {directory} must hold images in class folders, found none")
+        raise ValueError(
+            f"directory {printable(directory)} must hold images in class folders, found none"
+        )
     return Listed(root, names, np.array(labels, np.int32), classes)
 
 
@@ -147,29 +154,80 @@ def listed_by_dataframe(
     """The images that a table names, such as a pandas ``DataFrame`` (or a dictionary of columns).
 
     Raises:
-      ValueError: if a column or a file is missing.
+      ValueError: if a column, a value or a file is missing.
     """
-    for column in (x_col, y_col):
-        if column is not None and column not in dataframe:
-            raise ValueError(f"dataframe must have the column {column!r}")
     root = Path(directory or "")
-    names = [str(name) for name in dataframe[x_col]]
+    names = [str(name) for name in column_of(dataframe, x_col)]
     if missing := [name for name in names if not (root / name).is_file()]:
-        raise ValueError(f"{x_col} names {len(missing)} files that do not exist, as {missing[0]}")
+        raise ValueError(
+            f"{x_col} names {len(missing)} files that do not exist, as {printable(missing[0])}"
+        )
     part = part_of(len(names), subset, split)
-    values = np.asarray(list(dataframe[y_col])) if y_col is not None else np.zeros(len(names))
+    values: np.ndarray = np.zeros(len(names))
     found: tuple[str, ...] = ()
-    if are_classes:
-        texts = [str(value) for value in values]
-        values, found = class_indices(texts)
-        if classes is not None:
-            if strange := sorted(set(texts) - set(classes)):
-                raise ValueError(f"classes must hold all of {y_col}, got {strange[0]!r} too")
-            found = tuple(classes)
-            values = np.array([found.index(text) for text in texts], np.int32)
+    if y_col is not None:
+        given = column_of(dataframe, y_col, len(names))
+        if are_classes:
+            values, found = _classes_of(given, y_col, classes)
+        else:
+            values = stacked(given, y_col)
     if not names[part]:
         raise ValueError(f"dataframe must hold images for subset {subset!r}, got none")
     return Listed(root, names[part], values[part], found)
+
+
+def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]:
+    """The values of a column.
+
+    Raises:
+      ValueError: if it is not there, holds a missing value, or is not of that length.
+    """
+    if name not in dataframe:
+        raise ValueError(f"dataframe must have the column {name!r}")
+    values = list(dataframe[name])
+    if length not in (None, len(values)):
+        raise ValueError(
+            f"the columns of dataframe must be of one length, {length}, got {len(values)} in {name}"
+        )
+    for row, value in enumerate(values):
+        if any(map(is_missing, value if isinstance(value, list | tuple) else [value])):
+            raise ValueError(
+                f"the column {name} of dataframe must hold no missing values, got {value!r} at "
+                f"index {row}"
+            )
+    return values
+
+
+def _classes_of(
+    values: list[Any], name: str, classes: Sequence[str] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class indices ``[N]``, or where rows are lists of classes, ``[N, K]`` of 0 and 1."""
+    are_lists = [isinstance(value, list | tuple) for value in values]
+    if any(are_lists) and not all(are_lists):
+        row = are_lists.index(False)
+        raise ValueError(
+            f"{name} must hold a class in each row or a list of classes in each, got "
+            f"{values[row]!r} at index {row} beside lists"
+        )
+    rows = [[str(item) for item in value] for value in values] if any(are_lists) else []
+    texts = [text for row in rows for text in row] if rows else [str(value) for value in values]
+    indices, found = class_indices(texts)
+    if classes is not None:
+        _check_different(classes)
+        if strange := sorted(set(texts) - set(classes)):
+            raise ValueError(f"classes must hold all of {name}, got {strange[0]!r} too")
+        found = tuple(classes)
+        indices = np.array([found.index(text) for text in texts], np.int32)
+    if rows:
+        if not found:
+            raise ValueError(f"{name} must hold a class in some row, got empty lists")
+        indices = np.array([[known in row for known in found] for row in rows], np.int32)
+    return indices, found
+
+
+def _check_different(classes: Sequence[str] | None) -> None:
+    if classes is not None and len(set(classes)) < len(classes):
+        raise ValueError(f"classes must have names that differ, got {list(classes)}")
 
 
 def decoded_files(
@@ -188,7 +246,7 @@ def decoded_files(
     labels = listed.labels
     encoded = Encoded(
         length=len(listed.names),
-        read=lambda number: (listed.root / listed.names[number]).read_bytes(),
+        read=lambda number: read_plain(listed.root / listed.names[number]),
         name=lambda number: str(listed.root / listed.names[number]),
         label=words(labels, listed.classes) if listed.classes else lambda i: str(labels[i]),
         identity=lambda: "\n".join(listed.names).encode(),
@@ -214,6 +272,12 @@ def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
         raise ValueError(
             f"class_mode must be None or {', '.join(modes)}, got {class_mode!r}. {hint}"
         )
+    if listed.classes and listed.labels.ndim == 2:
+        if class_mode != "categorical":
+            raise ValueError(
+                f"class_mode must be categorical for lists of classes, got {class_mode}"
+            )
+        return [listed.labels.astype(np.float32)]
     if class_mode == "categorical":
         return [np.eye(len(listed.classes), dtype=np.float32)[listed.labels]]
     if class_mode == "binary" and len(listed.classes) != 2:
@@ -229,3 +293,18 @@ def part_of(count: int, subset: Subset | None, split: float) -> slice:
         raise ValueError(f"subset must be training, validation or None, got {subset!r}")
     first = int(split * count)
     return {None: slice(None), "validation": slice(first), "training": slice(first, None)}[subset]
+
+
+def weights_of(
+    dataframe: Any, name: str, x_col: str, subset: Subset | None, split: float
+) -> np.ndarray:
+    """The weights ``[N]`` of a subset.
+
+    Raises:
+      ValueError: if the column is not there, not as long as the others, or not of numbers.
+    """
+    values = column_of(dataframe, name, len(dataframe[x_col]))
+    for row, value in enumerate(values):
+        if not isinstance(value, int | float | np.number):
+            raise ValueError(f"{name} must hold numbers, got {value!r} at index {row}")
+    return np.asarray(values, np.float32)[part_of(len(values), subset, split)]

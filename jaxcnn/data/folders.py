@@ -6,10 +6,13 @@ Known layouts, with any depth below a class::
     train/cat/1.jpg  val/...  test/...          classes in splits; without test/, val/ is the test
     labels.csv (or labels.jsonl), images        see `jaxcnn.data.tables`
 
-An archive may hold all of it in one folder of any name.
+All of it may lie in one folder of any name. Class names are compared, and shown, as Unicode's
+NFC: macOS takes "é" apart, others do not.
 """
 
-from collections.abc import Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -17,7 +20,7 @@ import numpy as np
 
 from jaxcnn.data.decode import reason
 from jaxcnn.data.decoded import DecodedImages, Encoded, OnBad
-from jaxcnn.data.files import Files, is_hidden, is_image, listed_files, open_files
+from jaxcnn.data.files import Files, is_image, listed_files, open_files
 from jaxcnn.data.sources import ArraySource, words
 from jaxcnn.data.splits import with_test_split
 from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table
@@ -50,7 +53,7 @@ def from_folder(
     *,
     size: tuple[int, int] = SIZE,
     channels: int = CHANNELS,
-    test_fraction: float = 0.2,
+    test_fraction: float | None = 0.2,
     on_bad: OnBad = "raise",
 ) -> dict[str, ArraySource]:
     """The splits of a folder, a zip or a tar of images, or of a table (CSV, JSON lines) of them.
@@ -65,15 +68,17 @@ def from_folder(
       size: (height, width) that images are brought to, as by `decode_image`.
       channels: 1 or 3.
       test_fraction: share of each class that becomes the test split if there is neither a test
-        nor a validation split; the same files each time.
+        nor a validation split; the same files each time. None leaves the splits as they are.
       on_bad: ``"raise"`` names an image that cannot be read; ``"skip"`` leaves it out and
         collects it in ``source.images.bad``.
 
     Returns:
-      ``train``, ``test`` and perhaps ``validation``, each an `ArraySource`.
+      ``train``, ``test`` and perhaps ``validation``, each an `ArraySource`; with
+      ``test_fraction=None`` those that are there.
 
     Raises:
-      ValueError: if there is no such layout, a class has no images, or splits disagree.
+      ValueError: if there is no such layout, a class has no images, splits disagree, or a link
+        shows a folder a second time (links to folders elsewhere are followed).
 
     Example:
       >>> import tempfile, PIL.Image
@@ -112,7 +117,38 @@ def from_folder(
     images = DecodedImages(encoded, size=size, channels=channels, on_bad=on_bad)
     whole = ArraySource(images, listing.labels, listing.classes)
     splits = {name: whole.take(rows) for name, rows in listing.splits.items()}
-    return with_test_split(splits, test_fraction)
+    return splits if test_fraction is None else with_test_split(splits, test_fraction, str(path))
+
+
+def left_out(path: str | Path) -> dict[str, int]:
+    """How many files of a folder or an archive are no examples, by what their names end in.
+
+    Such as HEIC photographs, which are not read, text, or images in no class folder or no row of
+    the table. Hidden files and tables do not count, nor what lies beside a table that is given
+    itself.
+
+    Args:
+      path: as for `from_folder`.
+
+    Returns:
+      Numbers by lower-case extension (``".heic"``; ``""`` for none), the largest first.
+
+    Raises:
+      ValueError: as `from_folder`.
+
+    Example:
+      >>> import tempfile, PIL.Image
+      >>> root = Path(tempfile.mkdtemp())
+      >>> for name in ("cat/1.png", "dog/1.png", "cat/2.heic", "dog/2.HEIC", "3.png"):
+      ...     (root / name).parent.mkdir(exist_ok=True)
+      ...     PIL.Image.new("RGB", (40, 30)).save(root / name, "PNG")
+      >>> left_out(root)
+      {'.heic': 2, '.png': 1}
+    """
+    listing = list_examples(Path(path))
+    others = sorted(listing.files.sizes.keys() - set(listing.names))
+    endings = Counter(_ending(name) for name in others if PurePosixPath(name).name not in NAMES)
+    return dict(endings.most_common())
 
 
 def list_examples(path: Path) -> Listing:
@@ -125,7 +161,7 @@ def list_examples(path: Path) -> Listing:
         table = read_table(path.read_bytes(), path.name)
         return _of_table(listed_files(path.parent, table.files), "", table)
     files = open_files(path)
-    prefix = "" if path.is_dir() else _common_folder(files)
+    prefix = _common_folder(files)
     for name in NAMES:
         if prefix + name in files.sizes:
             try:
@@ -139,17 +175,35 @@ def list_examples(path: Path) -> Listing:
 
 
 def _common_folder(files: Files) -> str:
-    """The one folder that an archive holds everything in, such as ``photos/``, or nothing."""
-    names = [PurePosixPath(name).parts for name in files.sizes]
-    tops = {parts[0] for parts in names}
+    """The one folder that holds everything, such as ``photos/`` or one in it, or nothing."""
+    prefix = ""
+    while top := _only_folder(_below(prefix, files.sizes), _below(prefix, files.folders)):
+        prefix += f"{top}/"
+    return prefix
+
+
+def _only_folder(names: list[list[str]], folders: list[list[str]]) -> str:
+    """The one folder that holds all images and tables, of which some lie deeper, or nothing."""
+    tops = {parts[0] for parts in folders} | {parts[0] for parts in names if len(parts) > 1}
     if len(tops) != 1 or SPLIT_NAMES.keys() & {top.lower() for top in tops}:
         return ""
-    top = tops.pop()
-    inside = {parts[1:] for parts in names}
-    is_layout = any(len(parts) > 1 for parts in inside) or any(
-        parts[0] in NAMES for parts in inside if parts
+    for name, *inside in names:
+        if not inside and (is_image(name) or name in NAMES):
+            return ""
+    is_layout = any(
+        (len(parts) == 2 and parts[1] in NAMES) or (len(parts) > 2 and is_image(parts[-1]))
+        for parts in names
     )
-    return f"{top}/" if is_layout else ""
+    return tops.pop() if is_layout else ""
+
+
+def _below(prefix: str, names: Iterable[str]) -> list[list[str]]:
+    """The parts of names that begin so, without that."""
+    return [name.removeprefix(prefix).split("/") for name in names if name.startswith(prefix)]
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def _of_table(files: Files, prefix: str, table: Table) -> Listing:
@@ -180,8 +234,10 @@ def _of_folders(files: Files, prefix: str) -> Listing:
             f"below train/, val/ and test/) or beside {' or '.join(NAMES)}; it holds "
             f"{len(inside)} images, none of them so"
         )
-    _check_no_empty_class(files.path, has_splits, examples)
-    labels, classes = class_indices(parts[depth - 1] for parts in examples.values())
+    _check_no_empty_class(files, prefix, depth, examples)
+    labels, classes = class_indices(
+        unicodedata.normalize("NFC", parts[depth - 1]) for parts in examples.values()
+    )
     rows = np.arange(len(examples))
     splits = {"train": rows}
     if has_splits:
@@ -190,16 +246,26 @@ def _of_folders(files: Files, prefix: str) -> Listing:
     return _checked(Listing(files, tuple(examples), labels, classes, splits))
 
 
-def _check_no_empty_class(root: Path, has_splits: bool, examples: Mapping[str, list[str]]) -> None:
+def _check_no_empty_class(
+    files: Files, prefix: str, depth: int, examples: Mapping[str, list[str]]
+) -> None:
     """An empty folder among the classes is more likely a mistake than a class."""
-    if not root.is_dir():
-        return
-    used = {root / "/".join(parts[:-1]) for parts in examples.values()}
-    used |= {folder for path in used for folder in path.parents}
-    for folder in root.glob("*/*/" if has_splits else "*/"):
-        hidden = is_hidden(folder.relative_to(root).as_posix())
-        if folder.is_dir() and not hidden and folder not in used:
-            raise ValueError(f"the class folder {folder} holds no images; remove it, or fill it")
+    inside = _below(prefix, files.sizes)
+    folders = [*_below(prefix, files.folders), *(parts[:-1] for parts in inside)]
+    known = {
+        tuple(parts[:depth])
+        for parts in folders
+        if len(parts) >= depth and (depth == 1 or parts[0].lower() in SPLIT_NAMES)
+    }
+    empty = known - {tuple(parts[:depth]) for parts in examples.values()}
+    if empty:
+        folder = min(empty)
+        kinds = {_ending(parts[-1]) for parts in inside if tuple(parts[:depth]) == folder} - {""}
+        only = f", only {', '.join(sorted(kinds))}" if kinds else ""
+        raise ValueError(
+            f"the class folder {files.path / prefix / '/'.join(folder)} holds no images{only}; "
+            "remove it, or fill it"
+        )
 
 
 def _checked(listing: Listing) -> Listing:

@@ -19,8 +19,10 @@ from jaxcnn.data.flow import (
     listed_by_directory,
     part_of,
     targets,
+    weights_of,
 )
 from jaxcnn.data.image_transforms import ImageTransforms, checked_images
+from jaxcnn.data.sources import stacked
 
 
 class ImageDataGenerator(ImageTransforms):
@@ -81,10 +83,13 @@ class ImageDataGenerator(ImageTransforms):
           ValueError: if an argument is not as described, or statistics are needed and not fitted.
         """
         images = checked_images(x, "x")
-        arrays = [np.asarray(array) for array in (y, sample_weight) if array is not None]
-        for name, array in (("y", y), ("sample_weight", sample_weight)):
-            if array is not None and len(array) != len(images):
-                raise ValueError(f"{name} must be as long as x, {len(images)}, got {len(array)}")
+        arrays = []
+        for name, given in (("y", y), ("sample_weight", sample_weight)):
+            if given is None:
+                continue
+            arrays.append(stacked(given, name))
+            if arrays[-1].shape[:1] != images.shape[:1]:
+                raise ValueError(f"{name} must be as long as x, {len(images)}, got {len(given)}")
         if sample_weight is not None and y is None:
             raise ValueError("sample_weight needs y, got None")
         part = part_of(len(images), subset, self.validation_split)
@@ -163,7 +168,7 @@ class ImageDataGenerator(ImageTransforms):
           dataframe: a pandas ``DataFrame``, or a dictionary of columns.
           directory: what the names are relative to.
           x_col: the column of names.
-          y_col: the column of labels.
+          y_col: the column of labels; lists of classes, several in a row, with ``"categorical"``.
           weight_col: a column of weights, handed out too.
           target_size: this and what is not named below as for `flow_from_directory`.
           color_mode: see there.
@@ -197,8 +202,7 @@ class ImageDataGenerator(ImageTransforms):
         )
         weights = []
         if weight_col is not None:
-            values = np.asarray(list(dataframe[weight_col]), np.float32)
-            weights = [values[part_of(len(values), subset, self.validation_split)]]
+            weights = [weights_of(dataframe, weight_col, x_col, subset, self.validation_split)]
         return self._flow_of_files(listed, images, class_mode, weights, batch_size, shuffle, seed)
 
     def _flow_of_files(

@@ -1,6 +1,8 @@
 """A data set by its name or path, whatever it is: splits of arrays, files, records."""
 
 import importlib.resources
+import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,23 +16,25 @@ from jaxcnn.data.decode import check_decoding
 from jaxcnn.data.decoded import OnBad, check_on_bad
 from jaxcnn.data.files import is_archive
 from jaxcnn.data.idx import FASHION_CLASSES
+from jaxcnn.data.messages import printable
 from jaxcnn.data.prepare import PREPARABLE
 from jaxcnn.data.prepared import data_root, find_prepared, read_prepared
-from jaxcnn.data.sources import ArraySource, from_arrays, resized
+from jaxcnn.data.sources import UNNAMED_CLASSES, ArraySource, from_arrays, resized
 
 SPLITS = folders.ORDER
 EMBEDDED = "fashion_mnist_slice"
 _TABLES = (".csv", ".tsv", ".jsonl")
 
-# What reading a damaged archive, or a file that is none, happens to raise.
+# What reading a damaged archive, or a file that is none, happens to raise; NumPy reads the header
+# of an array as Python, and makes room for what it says.
 _UNREADABLE: tuple[type[Exception], ...] = (
-    *(ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 
 
 def load(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     split: str = "train",
     data_dir: str | Path | None = None,
@@ -52,14 +56,15 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     options = (data_dir, size, channels, test_fraction, on_bad)
-    splits = _splits(name_or_path, *options, needed=(split,))
+    splits = _splits(os.fspath(name_or_path), *options, needed=(split,))
     if split not in splits:
-        raise ValueError(f"split of {name_or_path} must be {' or '.join(splits)}, got {split!r}")
+        name = printable(name_or_path)
+        raise ValueError(f"split of {name} must be {' or '.join(splits)}, got {split!r}")
     return splits[split]
 
 
 def load_splits(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     data_dir: str | Path | None = None,
     size: tuple[int, int] | None = None,
@@ -78,7 +83,8 @@ def load_splits(
           or TFDS, as ArrayRecord files of labelled images;
         - a folder, zip, tar, or table (``.csv``, ``.jsonl``) of images, see `from_folder`;
         - an ``.npz`` file with the arrays ``train_images``, ``train_labels``, ``test_images``,
-          ``test_labels`` as `from_arrays` takes them, perhaps ``validation_...`` and ``classes``.
+          ``test_labels`` as `from_arrays` takes them, perhaps ``validation_...`` and ``classes``;
+          of two classes or more, each of them in the training split.
       data_dir: folder of prepared data sets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
       size: (height, width) to bring images to; None for their own, or 64 x 64 for files.
@@ -99,26 +105,38 @@ def load_splits(
       ['test', 'train']
     """
     options = (data_dir, size, channels, test_fraction, on_bad)
-    return _splits(name_or_path, *options, needed=("train", "test"))
+    return _splits(os.fspath(name_or_path), *options, needed=("train", "test"))
 
 
-def is_path(name_or_path: str) -> bool:
+def is_path(name_or_path: str | Path) -> bool:
     """Whether a data set is given by the path of a file or folder, not by name.
 
     Example:
       >>> is_path("cifar10"), is_path("photos/"), is_path("photos.zip")
       (False, True, True)
     """
-    path = Path(name_or_path)
-    if name_or_path.partition(":")[0] in {EMBEDDED, *PREPARABLE}:
-        return False
-    has_form = name_or_path.startswith((".", "/", "~")) or name_or_path.endswith("/")
-    is_file = path.suffix in (".npz", *_TABLES) or is_archive(name_or_path)
-    return has_form or is_file or path.exists()
+    name = os.fspath(name_or_path)
+    if not name or name.partition(":")[0] in {EMBEDDED, *PREPARABLE}:
+        return False  # Path("") would be the current folder
+    has_form = name.startswith((".", "/", "~")) or name.endswith("/")
+    is_file = _suffix(name) in (".npz", *_TABLES) or is_archive(name)
+    # Of what no file can be called, Path.exists raises.
+    return has_form or is_file or os.path.exists(name)  # noqa: PTH110
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower()
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"data {name!r} names the home of a user who is not known") from error
 
 
 def _splits(
-    name_or_path: str,
+    name: str,
     data_dir: str | Path | None,
     size: tuple[int, int] | None,
     channels: int | None,
@@ -132,22 +150,22 @@ def _splits(
     )
     check_on_bad(on_bad)
     shapes.check_probability(test_fraction, "test_fraction")
-    if name_or_path == EMBEDDED:
+    if name == EMBEDDED:
         splits = _read_embedded()
-    elif Path(name_or_path).suffix == ".npz":
-        splits = _read_archive(Path(name_or_path).expanduser(), needed)
-    elif is_path(name_or_path):
+    elif _suffix(name) == ".npz":
+        splits = _read_archive(_expanded(name), needed)
+    elif is_path(name):
         return folders.from_folder(
-            Path(name_or_path).expanduser(),
+            _expanded(name),
             size=size or folders.SIZE,
             channels=channels or folders.CHANNELS,
             test_fraction=test_fraction,
             on_bad=on_bad,
         )
     else:
-        folder = _prepared(name_or_path, data_dir)
+        folder = _prepared(name, data_dir)
         return read_prepared(
-            name_or_path,
+            name,
             folder,
             size=size,
             channels=channels,
@@ -158,16 +176,23 @@ def _splits(
 
 
 def _prepared(name: str, data_dir: str | Path | None) -> Path:
-    folder = find_prepared(name, data_dir)
+    try:
+        folder = find_prepared(name, data_dir)
+    except OSError:  # no file can be called so
+        folder = None
     if folder is not None:
         return folder
-    if name in PREPARABLE:
+    base = name.partition(":")[0]
+    if base in PREPARABLE:
+        # There is one version only that `prepare` writes.
+        hint = "" if name == base else f", and call it {base}, without a version"
         raise ValueError(
-            f"{name} is not prepared in {data_root(data_dir)}; run: jaxcnn prepare {name}"
+            printable(f"{name} is not prepared in {data_root(data_dir)}; ")
+            + f"run: jaxcnn prepare {base}{hint}"
         )
     raise ValueError(
         f"data must name a data set, a folder, an archive, a table or an .npz file, got {name!r}. "
-        f"{shapes.did_you_mean(name, [EMBEDDED, *PREPARABLE])}"
+        f"{shapes.did_you_mean(name.lower(), [EMBEDDED, *PREPARABLE])}"
     )
 
 
@@ -186,7 +211,9 @@ def _read_embedded() -> dict[str, ArraySource]:
 
 def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
     if not path.is_file():
-        raise ValueError(f"data must name a data set or an .npz file; there is no file {path}")
+        raise ValueError(
+            f"data must name a data set or an .npz file; there is no file {printable(path)}"
+        )
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             splits = [s for s in SPLITS if f"{s}_images" in arrays.files or s in needed]
@@ -195,12 +222,43 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
                 raise ValueError(f"it holds no {missing[0]}, only {', '.join(arrays.files)}")
             labels = {split: arrays[f"{split}_labels"] for split in splits}
             classes = _class_names(arrays, labels)
-            return {
+            sources = {
                 split: from_arrays(arrays[f"{split}_images"], labels[split], classes=classes)
                 for split in splits
             }
+            _check_alike(sources)
+            return sources
     except _UNREADABLE as error:
-        raise ValueError(f"data file {path} cannot be used: {error}") from error
+        is_header = isinstance(error, tokenize.TokenError)
+        why = "the header of an array is damaged" if is_header else error
+        raise ValueError(printable(f"data file {path} cannot be used: {why}")) from error
+
+
+def _check_alike(sources: dict[str, ArraySource]) -> None:
+    """Splits must be of one kind, and none has a class that is not trained, as in folders."""
+    first, *_ = sources
+    one = sources[first]
+    for split, other in sources.items():
+        if other.images.dtype != one.images.dtype:
+            raise ValueError(
+                f"{first}_images and {split}_images must be of one type, since their ranges "
+                f"differ, got {one.images.dtype} and {other.images.dtype}"
+            )
+        if (other.labels.dtype, other.labels.shape[1:]) != (one.labels.dtype, one.labels.shape[1:]):
+            raise ValueError(
+                f"{first}_labels and {split}_labels must be of one kind, got {one.labels.dtype} "
+                f"of shape {one.labels.shape} and {other.labels.dtype} of {other.labels.shape}"
+            )
+        strange = np.setdiff1d(other.labels, one.labels)
+        if first == "train" and one.labels.ndim == 1 and strange.size:
+            raise ValueError(
+                f"{split}_labels has the class {one.classes[strange[0]]!r}, which train_labels "
+                "has not"
+            )
+    if len(set(one.classes)) < len(one.classes):
+        raise ValueError(f"classes must hold names that differ, got {', '.join(one.classes)[:100]}")
+    if one.labels.ndim == 1 and len(one.classes) < 2:
+        raise ValueError(f"it must hold two classes or more, got {one.classes[0]!r} alone")
 
 
 def _class_names(
@@ -209,7 +267,9 @@ def _class_names(
     if "classes" in arrays.files:
         return arrays["classes"].reshape(-1).tolist()
     every = list(labels.values())
-    if any(a.ndim != 1 or a.size == 0 or np.issubdtype(a.dtype, np.floating) for a in every):
+    if any(a.ndim != 1 or a.size == 0 or a.dtype.kind not in "bui" for a in every):
         return None
     # All splits together, so that they agree on what there is.
-    return [str(number) for number in range(max(int(a.max()) for a in every) + 1)]
+    count = max(int(a.max()) for a in every) + 1
+    # Of numbers that are no classes `from_arrays` tells.
+    return [str(number) for number in range(count)] if count <= UNNAMED_CLASSES else None

@@ -1,5 +1,7 @@
 """The official files of data sets: found in a folder or downloaded, and verified."""
 
+import contextlib
+import fcntl
 import hashlib
 import http.client
 import struct
@@ -7,13 +9,14 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import rich.console
 import rich.progress
+
+from jaxcnn.data.files import is_zip
 
 _BLOCK = 1 << 20
 _GZIP_HEADER = 10
@@ -65,7 +68,8 @@ def obtain(
             )
         names = ", ".join(file.name for file in files)
         by_hand = f"or fetch {names} by other means and run: {command} --from FOLDER"
-        return {file.name: _downloaded(file, downloads, by_hand) for file in files}
+        with alone(downloads):
+            return {file.name: _downloaded(file, downloads, by_hand) for file in files}
     present = [
         files for files in alternatives if all((source / file.name).is_file() for file in files)
     ]
@@ -79,9 +83,21 @@ def obtain(
     return paths
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is inside of this with the same folder, which is made.
+
+    A process that ends, however it does, is no longer inside.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _verify(file: OfficialFile, path: Path) -> None:
     if file.checksum is None:
-        if not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+        if not (is_zip(path) or tarfile.is_tarfile(path)):
             raise ValueError(f"{file.name} in {path.parent} is not the official file: no archive")
         return
     method, _, expected = file.checksum.partition(":")
@@ -148,7 +164,6 @@ def _fetch(url: str, part: Path) -> None:
             done = 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else None
-        part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab" if done else "wb") as out, _progress() as progress:
             task = progress.add_task(url.rsplit("/", 1)[-1], total=total, completed=done)
             while block := response.read(_BLOCK):

@@ -6,6 +6,7 @@ References:
 """
 
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcnn.data.decode import reason
 from jaxcnn.data.files import Files, open_files
 from jaxcnn.data.official import OfficialFile
 
@@ -65,6 +67,7 @@ COREL_CLASSES = (
     *("elephants", "flowers", "horses", "mountains", "food"),
 )
 _COREL_EACH = 100
+_CALTECH256_IMAGES, _CALTECH256_CLASSES = 30_607, 257  # nobody registers a checksum of them
 _CALTECH_TRAIN = 30  # images of each class, as is the custom
 _CALTECH_SEED = 1234
 
@@ -95,7 +98,7 @@ def caltech101(paths: Mapping[str, Path]) -> Any:
             label, file = PurePosixPath(name).parts[-2:]
             yield (
                 f"{label}/{file}",
-                {"image": files.read(name), "label": label.lower(), "image/file_name": file},
+                {"image": _read(files, name), "label": label.lower(), "image/file_name": file},
             )
 
     return {split: examples(names) for split, names in splits.items()}, {}
@@ -105,13 +108,24 @@ def caltech256(paths: Mapping[str, Path]) -> Any:
     """All images with their classes, ``001.ak47`` to ``257.clutter``; there is no test split."""
     (path,) = paths.values()
     files = open_files(path)
-    names = [name for name in files.sizes if name.endswith(".jpg")]
-    labels = sorted({PurePosixPath(name).parent.name for name in names})
+    folders = {name: PurePosixPath(name).parent.name for name in files.sizes}
+    # What lies in a folder of its own inside of a class is none of it.
+    names = [
+        name
+        for name, folder in folders.items()
+        if name.endswith(".jpg") and re.fullmatch(r"\d{3}\..+", folder)
+    ]
+    labels = sorted({folders[name] for name in names})
+    if len(names) != _CALTECH256_IMAGES or len(labels) != _CALTECH256_CLASSES:
+        raise ValueError(
+            f"{path} must hold {_CALTECH256_IMAGES} images of {_CALTECH256_CLASSES} classes, got "
+            f"{len(names)} of {len(labels)}; it is not complete"
+        )
 
     def examples() -> Iterator[tuple[str, dict[str, Any]]]:
         for name in names:
             label, file = PurePosixPath(name).parts[-2:]
-            yield name, {"image": files.read(name), "label": label, "file_name": file}
+            yield name, {"image": _read(files, name), "label": label, "file_name": file}
 
     return {"train": examples()}, {"label": labels}
 
@@ -120,19 +134,20 @@ def corel1000(paths: Mapping[str, Path]) -> Any:
     """1,000 images called by their number, a hundred of each class; there is no test split."""
     (path,) = paths.values()
     files = open_files(path)
-    names = {
-        int(PurePosixPath(name).stem): name
-        for name in files.sizes
-        if name.endswith(".jpg") and PurePosixPath(name).stem.isdecimal()
-    }
-    if strange := [number for number in names if number >= _COREL_EACH * len(COREL_CLASSES)]:
-        raise ValueError(f"{path}: images must be called 0.jpg to 999.jpg, got {names[strange[0]]}")
+    images = [PurePosixPath(name) for name in files.sizes if name.endswith(".jpg")]
+    names = sorted((int(name.stem), str(name)) for name in images if name.stem.isdecimal())
+    count = _COREL_EACH * len(COREL_CLASSES)
+    if [number for number, _ in names] != list(range(count)):
+        raise ValueError(
+            f"{path} must hold the images 0.jpg to {count - 1}.jpg, each once, got "
+            f"{len({number for number, _ in names} & set(range(count)))} of them in {len(images)}"
+        )
 
     def examples() -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, name in sorted(names.items()):
+        for number, name in names:
             label = COREL_CLASSES[number // _COREL_EACH]
             file = PurePosixPath(name).name
-            yield number, {"image": files.read(name), "label": label, "file_name": file}
+            yield number, {"image": _read(files, name), "label": label, "file_name": file}
 
     return {"train": examples()}, {"label": list(COREL_CLASSES)}
 
@@ -171,7 +186,14 @@ def _imagenet_validation(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     # The labels are in the order of the names.
     for name, label in zip(files.sizes, labels, strict=False):
         file = PurePosixPath(name).name
-        yield file, {"image": files.read(name), "label": label, "file_name": file}
+        yield file, {"image": _read(files, name), "label": label, "file_name": file}
+
+
+def _read(files: Files, name: str) -> bytes:
+    try:
+        return files.read(name)
+    except Exception as error:
+        raise ValueError(f"{name} in {files.path} cannot be read: {reason(error)}") from error
 
 
 def _inner_archive(path: Path) -> Files:

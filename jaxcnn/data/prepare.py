@@ -1,6 +1,7 @@
 """Writing data sets to disk in TFDS's format, without TensorFlow."""
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxcnn import shapes
 from jaxcnn.data import cifar, idx, photographs
 from jaxcnn.data.idx import Read
-from jaxcnn.data.official import OfficialFile, obtain
+from jaxcnn.data.official import OfficialFile, alone, obtain
 from jaxcnn.data.prepared import data_root, find_prepared
 
 Builder = Callable[[], Any]
@@ -37,8 +38,9 @@ def prepare(
     """Write a data set as TFDS ArrayRecord files, which `load` and plain TFDS both read.
 
     The official files are verified against the checksums that are registered for them. The folder
-    appears when it is complete; one that is already there is left as it is. Other names than
-    those below are left to TFDS's own code, which needs TensorFlow (the extra ``tf``).
+    appears when it is complete; one that is already there is left as it is, one that another
+    process is preparing is waited for. Other names than those below are left to TFDS's own code,
+    which needs TensorFlow (the extra ``tf``).
 
     Args:
       name: ``mnist``, ``fashion_mnist``, ``kmnist``, ``emnist/balanced`` (``byclass``,
@@ -64,14 +66,17 @@ def prepare(
     if folder is not None:
         return folder
     recipe = PREPARABLE[name]
+    downloads = data_root(data_dir) / "downloads" / "jaxcnn" / name.split("/")[0]
     paths = obtain(
         recipe.files,
         None if source is None else Path(source),
-        data_root(data_dir) / "downloads" / "jaxcnn" / name.split("/")[0],
+        downloads,
         f"jaxcnn prepare {name}",
     )
     examples, names = recipe.read(paths)
-    return _write(_builder(recipe, examples, names, data_dir))
+    builder = _builder(recipe, examples, names, data_dir)
+    with alone(downloads):
+        return _write(builder)
 
 
 def _builder(
@@ -107,33 +112,40 @@ def _builder(
 
 
 def _write(builder: Any) -> Path:
+    """Write a data set, unless another process just did."""
     import tensorflow_datasets as tfds
 
+    folder = Path(builder.data_dir)
+    # What a process left that was killed; no other one is inside of `alone`.
+    for left in folder.parent.glob(f"incomplete.*_{folder.name}"):
+        shutil.rmtree(left)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
     )
-    return Path(builder.data_dir)
+    return folder
 
 
 def _by_tfds(name: str, data_dir: str | Path | None) -> Path:
     import tensorflow_datasets as tfds
 
-    if name.split("/")[0].split(":")[0] not in tfds.list_builders(with_community_datasets=False):
+    base = name.split("/")[0].split(":")[0]
+    known = ", ".join(each for each in PREPARABLE if each.split("/")[0] == base.lower())
+    if base not in tfds.list_builders(with_community_datasets=False):
         raise ValueError(
             f"name must be a data set that jaxcnn or TFDS prepares, got {name!r}. "
-            f"{shapes.did_you_mean(name, PREPARABLE)}"
+            f"{f'Choose {known}' if known else shapes.did_you_mean(name, PREPARABLE)}"
         )
     if importlib.util.find_spec("tensorflow") is None:
         raise ValueError(
             f"{name} is prepared by TFDS's own code, which needs TensorFlow: "
-            f"pip install 'jaxcnn[tf]'"
+            f"pip install 'jaxcnn[tf]'{f', or choose {known}' if known else ''}"
         )
-    builder = tfds.builder(
-        name, data_dir=data_root(data_dir), file_format=tfds.core.FileFormat.ARRAY_RECORD
-    )
-    return _write(builder)
+    root = data_root(data_dir)
+    builder = tfds.builder(name, data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD)
+    with alone(root / "downloads" / "jaxcnn" / base):
+        return _write(builder)
 
 
 def _mnist(name: str) -> Builder:

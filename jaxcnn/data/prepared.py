@@ -89,7 +89,7 @@ def read_prepared(
         ) from error
     if "train" not in splits:
         raise ValueError(f"the data set in {folder} must have a split train, got {list(splits)}")
-    return with_test_split(splits, test_fraction)
+    return with_test_split(splits, test_fraction, f"the prepared {name} in {folder}")
 
 
 def _check_format(folder: Path) -> None:

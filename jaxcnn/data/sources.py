@@ -12,6 +12,9 @@ import numpy as np
 
 from jaxcnn.data.decoded import BadExample, DecodedImages, Encoded, OnBad, encoded_arrays
 
+# A larger label, where classes are not named, is a number of something else.
+UNNAMED_CLASSES = 100_000
+
 
 class Source(Protocol):
     """Examples by number, as TFDS's ``data_source`` and grain's sources give them.
@@ -92,8 +95,8 @@ def from_arrays(
         per image;
         ``[N, L]`` integers or truth values, a 0 or 1 for each of L labels;
         or ``[N]`` or ``[N, D]`` finite floats, the targets of a regression.
-      classes: one name per class, label or target; None names them "0", "1", ... (classes up to
-        the largest label).
+      classes: one name per class, label or target; None names them "0", "1", ...
+        (classes up to the largest label, 99,999 at most).
       channels_first: ``images`` are ``[N, C, *spatial]`` (torch's layout) and are transposed here.
         This is the library's only conversion of layouts: everything after it is channels-last.
 
@@ -164,15 +167,22 @@ def from_source(
     """
     if len(source) == 0:
         raise ValueError("source must hold at least one example, got an empty one")
-    given = np.array([row["label"] for row in _each(source)])
+    rows = enumerate(_each(source))
+    given = stacked([_field(row, "label", number) for number, row in rows], "labels")
     labels, count = _checked_labels(given, len(source), None if classes is None else len(classes))
     names = tuple(map(str, range(count) if classes is None else classes))
+
+    def read_many(numbers: Sequence[int]) -> list[bytes | np.ndarray]:
+        rows = zip(numbers, _several(source, numbers), strict=True)
+        return [_content(_field(row, "image", number)) for number, row in rows]
+
     encoded = Encoded(
         length=len(source),
-        read=lambda i: _content(source[i]["image"]),
+        read=lambda number: _content(_field(source[number], "image", number)),
         name=lambda i: f"number {i}",
         label=words(labels, names),
         identity=labels.tobytes,  # nothing else is known of the examples
+        read_many=read_many if hasattr(source, "__getitems__") else None,
     )
     images = DecodedImages(encoded, size=size, channels=channels, on_bad=on_bad)
     return ArraySource(images, labels, names)
@@ -219,12 +229,46 @@ def words(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], str]:
     return describe
 
 
+def stacked(rows: Any, name: str) -> np.ndarray:
+    """Rows of values as an array.
+
+    Raises:
+      ValueError: if they are not of one shape.
+
+    Example:
+      >>> stacked([[1, 0], [0, 1]], "labels").shape
+      (2, 2)
+    """
+    try:
+        return np.asarray(rows)
+    except ValueError as error:
+        sizes = [np.shape(row) for row in rows]
+        index = next(index for index, size in enumerate(sizes) if size != sizes[0])
+        raise ValueError(
+            f"{name} must be of one shape in all rows, got {sizes[0]} in the first and "
+            f"{sizes[index]} at index {index}"
+        ) from error
+
+
 def _each(source: Source, part: int = 1024) -> Any:
     """All examples, several at once where the source can."""
     for first in range(0, len(source), part):
-        numbers = range(first, min(first + part, len(source)))
-        several = getattr(source, "__getitems__", None)
-        yield from several(numbers) if several else (source[number] for number in numbers)
+        yield from _several(source, range(first, min(first + part, len(source))))
+
+
+def _several(source: Source, numbers: Sequence[int]) -> Any:
+    several = getattr(source, "__getitems__", None)
+    return several(numbers) if several else (source[number] for number in numbers)
+
+
+def _field(row: Mapping[str, Any], name: str, number: int) -> Any:
+    try:
+        return row[name]
+    except (KeyError, IndexError, TypeError) as error:
+        what = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+        raise ValueError(
+            f"source must give mappings with image and label, got {what} as number {number}"
+        ) from error
 
 
 def _content(image: Any) -> bytes | np.ndarray:
@@ -266,6 +310,11 @@ def _checked_labels(labels: np.ndarray, rows: int, names: int | None) -> tuple[n
         if not floats and not np.isin(labels, (0, 1)).all():
             raise ValueError("labels of shape [N, L] must be 0 or 1, got other numbers")
         return labels if floats else labels.astype(np.int32), count
+    if names is None and labels.max() >= UNNAMED_CLASSES:
+        raise ValueError(
+            f"labels must be below {UNNAMED_CLASSES} where classes does not name them, "
+            f"got {labels.max()} at index {labels.argmax()}"
+        )
     count = int(labels.max()) + 1 if names is None else names
     wrong = np.flatnonzero((labels < 0) | (labels >= count))
     if wrong.size:

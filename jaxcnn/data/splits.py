@@ -12,7 +12,8 @@ def hold_out(
     """Split a source into a training part and a validation slice of ``fraction`` of it.
 
     Which examples are held out depends on the size of the source and the fraction alone (and on
-    the labels, if stratified), so runs with other seeds are validated on the same images.
+    the labels, if stratified), so runs with other seeds are validated on the same images. Where
+    all images of a class would be held out, one of it is left to train on, for another image.
 
     Args:
       source: what to split.
@@ -46,6 +47,8 @@ def hold_out(
     held = order[:count]
     if stratified and fraction:
         held = _of_each_class(source, order, fraction)
+    elif source.labels.ndim == 1:
+        held = _leaving_each_class(source.labels, order, count)
     # In the source's own order, so that reading them stays sequential.
     rest = np.setdiff1d(np.arange(len(source)), held)
     return source.take(rest), source.take(np.sort(held))
@@ -130,11 +133,18 @@ def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
     return np.concatenate(chosen)[permutation(len(labels), *address)].astype(np.int32)
 
 
-def with_test_split(splits: dict[str, ArraySource], fraction: float) -> dict[str, ArraySource]:
+def with_test_split(
+    splits: dict[str, ArraySource], fraction: float, where: str
+) -> dict[str, ArraySource]:
     """The splits of a data set, with one to measure on at the end.
 
     Without ``test``, ``validation`` takes its place, as is the custom with ImageNet; without
     either, ``fraction`` of each class of ``train`` does.
+
+    Args:
+      splits: those that there are.
+      fraction: share of each class.
+      where: what the data set is called, for messages.
 
     Raises:
       ValueError: if there is no ``train``, or too little of it.
@@ -144,10 +154,38 @@ def with_test_split(splits: dict[str, ArraySource], fraction: float) -> dict[str
     if "validation" in splits:
         return {"train": splits["train"], "test": splits["validation"]}
     whole = splits["train"]
+    _check_two_of_each(whole, where)
     training, test = hold_out(whole, fraction, stratified=whole.labels.ndim == 1)
     if not len(test):
         raise ValueError(f"test_fraction must be > 0 without a test split, got {fraction}")
     return {"train": training, "test": test}
+
+
+def _check_two_of_each(whole: ArraySource, where: str) -> None:
+    if whole.labels.ndim == 1 and (alone := np.flatnonzero(np.bincount(whole.labels) == 1)).size:
+        raise ValueError(
+            f"{where} has one image of the class {whole.classes[alone[0]]!r}, and none is left to "
+            "train on when a share of each class is held out as test split: add images of it, "
+            "remove it, or make splits of your own (train/ and test/, or a column split)"
+        )
+
+
+def _leaving_each_class(labels: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
+    """The first of an order, but for one of each class that the others would lack.
+
+    The next ones of classes that are there more than once take their places, if there are such.
+    """
+    held, rest = order[:count].copy(), order[count:].copy()
+    left = np.bincount(labels[rest], minlength=labels.max(initial=0) + 1)
+    for place in np.flatnonzero(left[labels[held]] == 0):
+        if left[labels[held[place]]]:
+            continue
+        spare = np.flatnonzero(left[labels[rest]] > 1)
+        if not spare.size:
+            break
+        left[labels[[held[place], rest[spare[0]]]]] += [1, -1]
+        held[place], rest[spare[0]] = rest[spare[0]], held[place]
+    return held
 
 
 def _of_each_class(source: ArraySource, order: np.ndarray, fraction: float) -> np.ndarray:

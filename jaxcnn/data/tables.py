@@ -1,13 +1,16 @@
 """Labels in a table beside the images: CSV with a header, or a JSON object per line.
 
 A column ``file`` (or ``filename``, ``image``, ``path``) names an image, relative to the table; an
-optional column ``split`` says ``train``, ``validation`` or ``test``. What is left is the label:
+optional column ``split`` says ``train``, ``validation`` or ``test``. The label is the column
+``label``, ``class`` or ``target``, or where there is none of these, all that is left:
 
 - one column of words or whole numbers: the class;
 - one column of numbers with a decimal point: the target of a regression;
 - several columns of 0 and 1: whether each label holds; of other numbers: several targets.
 
 In JSON the label may also be a list of names (of the labels that hold) or of numbers (targets).
+Every image must have its label: an empty cell, ``NaN``, ``NA``, ``N/A``, ``null`` and ``None`` are
+refused, and so are words among numbers with a decimal point.
 """
 
 import csv
@@ -19,6 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcnn.data.messages import printable
+
 NAMES = ("labels.csv", "labels.jsonl")
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -26,6 +31,9 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
+_LABEL_COLUMNS = ("label", "class", "target")
+# What programs write for a value that there is not.
+_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
 
 
 class Table(NamedTuple):
@@ -57,12 +65,12 @@ def read_table(content: bytes, name: str) -> Table:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"table {name} must be UTF-8 text: {error}") from error
+        raise ValueError(printable(f"table {name} must be UTF-8 text: {error}")) from error
     try:
-        rows = _json_rows(text) if name.endswith(".jsonl") else _csv_rows(text)
+        rows = _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(text)
         return _table(rows)
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"table {name} cannot be used: {error}") from error
+        raise ValueError(printable(f"table {name} cannot be used: {error}")) from error
 
 
 def class_indices(names: Iterable[str]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -74,15 +82,28 @@ def class_indices(names: Iterable[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     names = list(names)
     numeric = all(_is_whole(name) for name in names)
-    classes = sorted(set(names), key=int if numeric else str)
+    # Of 1 and 01, which are as large, the order of their letters decides.
+    classes = sorted(sorted(set(names)), key=int if numeric else str)
     places = {name: place for place, name in enumerate(classes)}
     return np.array([places[name] for name in names], np.int32), tuple(classes)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none, as ``NaN``, ``None`` and ``"n/a"`` do.
+
+    Example:
+      >>> is_missing(float("nan")), is_missing("NA"), is_missing("cat")
+      (True, True, False)
+    """
+    return str(value).strip().lower() in _MISSING
 
 
 def _csv_rows(text: str) -> list[dict[str, Any]]:
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     names = [str(name).strip() for name in reader.fieldnames or ()]
     if "" in names or len(set(names)) < len(names):
         raise ValueError(f"columns must have names that differ, got {', '.join(names)}")
@@ -104,7 +125,7 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter of brackets without end
             raise ValueError(f"line {number} is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} must be an object, got {line.strip()[:40]}")
@@ -121,10 +142,13 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"a column must be called {', '.join(_FILE_COLUMNS)}, got {', '.join(rows[0])}"
         )
     label_columns = [name for name in rows[0] if name not in (column, "split")]
+    named = [name for name in _LABEL_COLUMNS if name in label_columns]
+    label_columns = named[:1] or label_columns
     if not label_columns:
         raise ValueError("it has no column of labels")
+    used = [column, *label_columns, *(["split"] if "split" in rows[0] else [])]
     for number, row in enumerate(rows, 1):
-        if missing := [name for name in rows[0] if row.get(name) in (None, "")]:
+        if missing := [name for name in used if row.get(name) in (None, "")]:
             raise ValueError(f"row {number} has no {missing[0]}")
         if more := row.keys() - rows[0].keys():
             raise ValueError(f"row {number} has {min(more)}, which the first row has not")
@@ -136,6 +160,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     if len(label_columns) == 1:
         labels, classes = _one_column([row[label_columns[0]] for row in rows], label_columns[0])
     else:
+        _check_no_id(rows, label_columns)
         labels, classes = _columns(
             [[row[name] for name in label_columns] for row in rows], label_columns
         )
@@ -156,9 +181,41 @@ def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ..
     if any(isinstance(value, list | dict | bool) for value in values):
         raise ValueError("labels must all be words, or numbers, or lists of either")
     words = [str(value) for value in values]
-    if all(map(_is_number, words)) and not all(map(_is_whole, words)):
+    for number, word in enumerate(words, 1):
+        if is_missing(word):
+            raise ValueError(
+                f"row {number} has no {name}, got {word!r}; leave the row out, or if a class is "
+                "called so, call it otherwise"
+            )
+    numbers = [_is_number(word) for word in words]
+    if all(numbers) and not all(map(_is_whole, words)):
         return np.array(values, np.float64).astype(np.float32)[:, None], (name,)
+    _check_no_number_with_a_point(words, numbers, name)
     return class_indices(words)
+
+
+def _check_no_number_with_a_point(words: list[str], numbers: list[bool], name: str) -> None:
+    """Targets with something else among them would be taken for classes."""
+    with_point = any(is_one and "." in word for word, is_one in zip(words, numbers, strict=True))
+    with_comma = not all(numbers) and all(_is_number(word.replace(",", ".")) for word in words)
+    if with_point or with_comma:
+        row = numbers.index(False)
+        raise ValueError(
+            f"row {row + 1}: {name} must be a number with a decimal point, as targets are, got "
+            f"{words[row]!r}; classes are words or whole numbers in every row"
+        )
+
+
+def _check_no_id(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """The number of a row would be taken for a target."""
+    for name in names:
+        values = {str(row[name]) for row in rows}
+        if len(values) == len(rows) and all(map(_is_whole, values)) and not values <= {"0", "1"}:
+            raise ValueError(
+                f"the column {name} holds another whole number in each row, as an id does: leave "
+                f"it out, or call the column of the label {' or '.join(_LABEL_COLUMNS)}; write "
+                "targets with a decimal point, as 20.0"
+            )
 
 
 def _columns(

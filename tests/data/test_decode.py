@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 
 import chex
 import numpy as np
@@ -227,6 +229,34 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"bomb\.png cannot be read: .* decompression bomb"):
         data.decode_image(path, size=(8, 8), channels=1)
+
+
+WARNED_OF = """
+import io, struct, sys, PIL.Image
+from jaxcnn.data.decode import decode_image
+tags = struct.pack("<HHHIII", 1, 0x010F, 2, 1_000_000, 8, 0)
+file = io.BytesIO()
+exif = b"Exif\\0\\0II*\\0" + struct.pack("<I", 8) + tags
+PIL.Image.new("L", (12, 12)).save(file, "JPEG", exif=exif)
+PIL.Image.MAX_IMAGE_PIXELS = 100
+print(decode_image(file.getvalue(), size=(2, 2), channels=1).shape)
+"""
+
+
+def test_nothing_is_warned_of_without_a_name():
+    command = [sys.executable, "-c", WARNED_OF]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout == "(2, 2, 1)\n"
+    assert found.stderr == ""
+
+
+def test_names_are_shown_without_control_characters(tmp_path):
+    path = tmp_path / "\x1b[31m\n.png"
+    path.write_bytes(b"no picture")
+    for name in (path, tmp_path / "\x1b[31m.png"):
+        with pytest.raises(data.UnreadableImageError, match=r"\\x1b\[31m") as caught:
+            data.decode_image(name, size=(8, 8), channels=1)
+        assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4, "RGB"])

@@ -1,6 +1,7 @@
 """`flow_from_directory` and `flow_from_dataframe`: files through the generator, as in Keras."""
 
 import itertools
+import os
 
 import numpy as np
 import PIL.Image
@@ -175,6 +176,7 @@ def test_dataframes(folder):
     [
         ({"directory": "no such folder"}, "directory must be a folder, got no such folder"),
         ({"classes": ["ant", "fly"]}, "has no folder for the class 'fly'"),
+        ({"classes": ["ant", "ant"]}, r"classes must have names that differ, got \['ant', 'ant'\]"),
         ({"class_mode": "categoric"}, "class_mode must be .* got 'categoric'. Did you mean"),
         ({"class_mode": "binary"}, "class_mode binary needs two classes, got 3"),
         ({"color_mode": "rgba"}, "color_mode must be rgb or grayscale, got 'rgba'"),
@@ -190,6 +192,9 @@ def test_bad_directories(folder, options, message):
         next(ImageDataGenerator().flow_from_directory(**options))
 
 
+RAW = {"y_col": "age", "class_mode": "raw"}
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
@@ -197,12 +202,57 @@ def test_bad_directories(folder, options, message):
         ({}, {"y_col": "label"}, "dataframe must have the column 'label'"),
         ({"filename": ["ant/0.png", "x.png"], "class": ["a", "b"]}, {}, "1 files .* as x.png"),
         ({}, {"classes": ["ant", "bee"]}, "classes must hold all of class, got 'cow' too"),
+        ({}, {"classes": [*CLASSES, "ant"]}, "classes must have names that differ"),
+        ({}, {"weight_col": "size"}, "dataframe must have the column 'size'"),
+        ({"class": ["a"] * 3}, {}, "must be of one length, 15, got 3 in class"),
+        ({"weight": [1.0]}, {"weight_col": "weight"}, "of one length, 15, got 1 in weight"),
+        ({"weight": ["x"] * 15}, {"weight_col": "weight"}, "must hold numbers, got 'x' at index 0"),
+        ({"class": ["a", None] * 7 + ["b"]}, {}, "no missing values, got None at index 1"),
+        ({"class": [np.nan] * 15}, {}, "column class .* no missing values, got nan at index 0"),
+        ({"class": [["a"], [None]] + [["b"]] * 13}, {}, r"values, got \[None\] at index 1"),
+        ({"age": [1.5, np.nan] * 7 + [2.0]}, RAW, "column age .* values, got nan at index 1"),
+        (
+            {"age": [[1.5], [2.0, 3.0]] * 7 + [[2.0]]},
+            RAW,
+            r"shape in .*, got \(1,\) .* \(2,\) at index 1",
+        ),
+        ({"class": [[]] * 15}, {}, "class must hold a class in some row, got empty lists"),
+        ({"class": [["a"]] * 14 + ["b"]}, {}, "got 'b' at index 14 beside lists"),
+        ({"class": [["a"], ["b"]] * 7 + [[]]}, {"class_mode": "sparse"}, "must be categorical for"),
         ({}, {"class_mode": "binary"}, "needs two classes, got 3"),
     ],
 )
 def test_bad_dataframes(folder, change, options, message):
     with pytest.raises(ValueError, match=message):
         ImageDataGenerator().flow_from_dataframe(table(folder) | change, folder, **options)
+
+
+def test_lists_of_classes_in_a_dataframe(folder):
+    rows = table(folder) | {"class": [["b", "a"], ("c",), []] * 5}
+    options = {"target_size": (4, 4), "shuffle": False}
+    flow = ImageDataGenerator().flow_from_dataframe(rows, folder, **options)
+    assert flow.class_indices == {"a": 0, "b": 1, "c": 2}
+    assert whole(flow)[1].tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]] * 5
+    flow = ImageDataGenerator().flow_from_dataframe(
+        rows, folder, classes=["c", "x", "b", "a"], **options
+    )
+    assert whole(flow)[1][:2].tolist() == [[0, 0, 1, 1], [1, 0, 0, 0]]
+
+
+def test_hidden_folders_are_no_classes(tmp_path):
+    for name in (".ipynb_checkpoints", "__MACOSX", "cat", "dog"):
+        (tmp_path / name).mkdir()
+        PIL.Image.new("RGB", (3, 3)).save(tmp_path / name / "1.png")
+    flow = ImageDataGenerator().flow_from_directory(tmp_path, target_size=(3, 3))
+    assert flow.class_indices == {"cat": 0, "dog": 1}
+    assert flow.samples == 2
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    (tmp_path / "cat").mkdir()
+    os.mkfifo(tmp_path / "cat" / "1.jpg")
+    with pytest.raises(ValueError, match=r"1\.jpg .* cannot be read: it is no plain file"):
+        next(ImageDataGenerator().flow_from_directory(tmp_path, target_size=(4, 4)))
 
 
 def test_statistics_are_needed_before(folder):

@@ -1,5 +1,6 @@
 """Folders, archives and tables of images: every layout, and what is refused."""
 
+import bz2
 import gzip
 import io
 import json
@@ -8,6 +9,7 @@ import os
 import re
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import PIL.Image
 import pytest
 
 from jaxcnn import data
-from jaxcnn.data.folders import list_examples
+from jaxcnn.data.folders import left_out, list_examples
 
 
 def png(value):
@@ -105,6 +107,11 @@ def test_splits_in_folders(kind, tmp_path):
         assert splits[split].classes == ("cat", "dog")
 
 
+def test_what_lies_beside_splits_is_no_class(tmp_path):
+    root = folder(tmp_path, SPLITS | {"annotations/xml/1.xml": ""})
+    assert data.from_folder(root)["train"].classes == ("cat", "dog")
+
+
 def test_without_a_test_split_validation_is_it(tmp_path):
     root = folder(tmp_path, {n: v for n, v in SPLITS.items() if not n.startswith("test")})
     splits = data.from_folder(root, size=(5, 6), channels=1)
@@ -188,7 +195,7 @@ BAD_FOLDERS = {
     "no train": ({"test/a/1.png": 1, "val/b/1.png": 1}, "must have a split train, got"),
     "one image of a class": (
         {"a/1.png": 1, "a/2.png": 2, "b/1.png": 1},
-        "two images of each class, got one of 'b'",
+        "photos has one image of the class 'b', .* add images of it, remove it, or make splits",
     ),
     "an empty table": (table(""), "labels.csv cannot be used: it has no rows"),
     "only a header": (table("file,label\n"), "it has no rows"),
@@ -332,6 +339,53 @@ def test_truncated_archives_are_refused(kind, tmp_path):
             data.from_folder(path, size=(5, 6), channels=1)
 
 
+@pytest.mark.parametrize("kind", ["tar.gz", "tar.bz2", "tar.xz"])
+def test_checksums_of_compressed_tars_are_compared(kind, tmp_path):
+    content = tarred("w")(tmp_path / "plain.tar", folder(tmp_path / "photos", CLASSES)).read_bytes()
+    # Not in the tar itself, so that only the checksum is wrong.
+    packed = bytearray(
+        {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[kind[4:]](content)
+    )
+    packed[{"tar.gz": -8, "tar.bz2": -3, "tar.xz": -20}[kind]] ^= 0xFF
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(bytes(packed))
+    with pytest.raises(ValueError, match="cannot be read as a zip or tar"):
+        data.load_splits(str(path))
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    inner = zipped(tmp_path / "inner.zip", folder(tmp_path / "other", {"c/1.png": 1, "d/1.png": 2}))
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.add(folder(tmp_path / "photos", CLASSES), "photos")
+        archive.add(inner, "z.zip")
+    assert data.from_folder(path)["train"].classes == ("a", "b")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice_is_refused_in_a_zip_and_the_last_one_in_a_tar(tmp_path):
+    root = folder(tmp_path / "photos", CLASSES)
+    with zipfile.ZipFile(zipped(tmp_path / "x.zip", root), "a") as archive:
+        archive.writestr("photos/a/0.png", png(99))
+    with pytest.raises(ValueError, match=r"the name 'photos/a/0\.png' is in it twice"):
+        data.from_folder(tmp_path / "x.zip")
+    path = tarred("w")(tmp_path / "x.tar", root)
+    (root / "a" / "0.png").write_bytes(png(99))
+    with tarfile.open(path, "a") as archive:
+        archive.add(root / "a" / "0.png", "photos/a/0.png")
+    splits = data.from_folder(path, size=(5, 6), channels=1)
+    seen = [value for source in splits.values() for value, _ in values(source)]
+    assert sorted(seen) == sorted([*list(CLASSES.values())[1:], 99])
+
+
+@pytest.mark.parametrize(("method", "name"), [(12, "bzip2"), (14, "lzma")])
+def test_zips_that_are_not_deflated_are_refused_when_they_are_opened(method, name, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        archive.writestr("a/1.png", png(1))
+    with pytest.raises(ValueError, match=rf"'a/1\.png' in it is compressed by {name}"):
+        list_examples(tmp_path / "x.zip")
+
+
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.xz"])
 def test_no_image_is_lost_behind_a_damaged_header(kind, tmp_path):
     plain = tarred("w")(tmp_path / "plain.tar", folder(tmp_path / "photos", CLASSES))
@@ -380,12 +434,106 @@ def test_linked_folders_are_followed(tmp_path):
     assert sum(map(len, data.from_folder(root).values())) == len(CLASSES)
 
 
-def test_links_between_siblings_are_followed_both(tmp_path):
-    root = folder(tmp_path / "photos", {n: v for n, v in SPLITS.items() if "test" not in n})
-    (root / "test").symlink_to(root / "val")
-    splits = data.from_folder(root, size=(5, 6), channels=1)
-    assert [len(source) for source in splits.values()] == [6, 6, 6]
-    assert values(splits["test"]) == values(splits["validation"])
+def test_a_folder_that_is_there_twice_by_a_link_is_named(tmp_path):
+    root = folder(tmp_path / "photos", CLASSES)
+    (root / "c").symlink_to(root / "b")
+    with pytest.raises(ValueError, match=r"photos/b and .*photos/c are the same one, by a link"):
+        data.from_folder(root)
+
+
+def test_folders_that_are_linked_to_each_other_are_refused_at_once(tmp_path):
+    root = folder(tmp_path / "photos", {f"{i}/{i}.png": i for i in range(9)})
+    for i in range(9):
+        for j in set(range(9)) - {i}:
+            (root / f"{i}" / f"to{j}").symlink_to(root / f"{j}")
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match="are the same one, by a link"):
+        data.from_folder(root)
+    assert time.monotonic() - begin < 5
+
+
+def test_what_is_left_out_is_counted_by_its_ending(tmp_path):
+    others = {"b/1.HEIC": "", "b/2.heic": "", "a/1.png.bak": "", "a/note": "", "loose.png": 1}
+    root = folder(tmp_path / "photos", CLASSES | others | {".hidden": "", "a/11.jfif": 3})
+    expected = {".heic": 2, "": 1, ".bak": 1, ".png": 1}
+    for kind, pack in PACKED.items():
+        assert left_out(pack(tmp_path / f"x.{kind}", root)) == expected
+    (root / "labels.csv").write_text("file,label\na/0.png,x\nb/0.png,y\n")
+    assert left_out(root) == expected | {".png": 19, ".jfif": 1}
+    assert left_out(root / "labels.csv") == {}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_class_without_images_is_named_in_archives_too(kind, tmp_path):
+    root = folder(tmp_path / "photos", CLASSES | {"fox/1.heic": "", "fox/deep/2.txt": ""})
+    with pytest.raises(ValueError, match=r"/fox holds no images, only \.heic, \.txt; remove it"):
+        data.from_folder(PACKED[kind](tmp_path / f"x.{kind}", root))
+    root = folder(tmp_path / "empty", CLASSES)
+    (root / "fox").mkdir()
+    with pytest.raises(ValueError, match=r"/fox holds no images; remove it"):
+        data.from_folder(PACKED[kind](tmp_path / f"y.{kind}", root))
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_all_may_lie_in_one_folder_or_two(kind, tmp_path):
+    for number, top in enumerate(("x", "x/y")):
+        files = {f"{top}/{name}": value for name, value in CLASSES.items()}
+        root = folder(tmp_path / f"photos{number}", files | {"README.txt": "", "x/note.txt": ""})
+        splits = data.from_folder(PACKED[kind](tmp_path / f"{number}.{kind}", root), channels=1)
+        assert splits["train"].classes == ("a", "b")
+        assert sum(map(len, splits.values())) == len(CLASSES)
+
+
+def test_names_of_windows_in_a_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("photos\\a\\", "")
+        for name, value in CLASSES.items():
+            archive.writestr("photos\\" + name.replace("/", "\\"), png(value))
+    splits = data.from_folder(tmp_path / "x.zip", size=(5, 6), channels=1)
+    assert sum(map(len, splits.values())) == len(CLASSES)
+    with zipfile.ZipFile(tmp_path / "x.zip", "a") as archive:
+        archive.writestr("..\\out.png", png(1))
+    with pytest.raises(ValueError, match="points out of it"):
+        data.from_folder(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_one_class_in_both_forms_of_unicode(kind, tmp_path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    files = {"train/b/1.png": 1, f"train/{apart}/1.png": 2, "val/b/1.png": 3}
+    root = folder(tmp_path / "photos", files | {f"val/{composed}/1.png": 4})
+    splits = data.from_folder(PACKED[kind](tmp_path / f"x.{kind}", root), size=(5, 6), channels=1)
+    assert splits["train"].classes == ("b", composed)
+    assert values(splits["test"]) == [(3, (0,)), (4, (1,))]
+
+
+def test_a_class_of_one_image_is_there_where_nothing_is_held_out(tmp_path):
+    root = folder(tmp_path, CLASSES | {"c/1.png": 1})
+    with pytest.raises(ValueError, match="one image of the class 'c'"):
+        data.from_folder(root)
+    splits = data.from_folder(root, test_fraction=None)
+    assert {name: np.bincount(s.labels).tolist() for name, s in splits.items()} == {
+        "train": [10, 10, 1]
+    }
+
+
+@pytest.mark.parametrize("sizes", [(12, 2, 12), (12, 3, 12), (1, 12, 12)])
+def test_holding_out_leaves_one_of_each_class_to_train_on(sizes, tmp_path):
+    sizes = dict(zip("abc", sizes, strict=True))
+    files = {f"{label}/{label}{i}.png": i for label, size in sizes.items() for i in range(size)}
+    whole = data.from_folder(folder(tmp_path, files), test_fraction=None)["train"]
+    order, swapped = data.permutation(len(whole), 0), 0
+    for count in range(1, len(whole) - 2):
+        training, validation = data.hold_out(whole, count / len(whole))
+        assert sorted([*names(training), *names(validation)]) == sorted(names(whole))
+        assert len(validation) == count
+        assert np.bincount(training.labels, minlength=3).min() >= 1
+        first = np.bincount(whole.labels[order[count:]], minlength=3).min() >= 1
+        swapped += not first
+        if first:  # nothing was wrong, and all is as it always was
+            held = whole.take(np.sort(order[:count]))
+            assert names(validation) == names(held)
+    assert swapped
 
 
 def test_what_other_programs_leave_is_passed_over(tmp_path):

@@ -235,6 +235,10 @@ def test_bad_options(options, message):
         (lambda g: g.flow(IMAGES * np.nan), "x must be finite, got"),
         (lambda g: g.standardize(IMAGES[0, 0]), r"x must be images \[N, H, W, C\]"),
         (lambda g: g.flow(IMAGES, LABELS[:-1]), "y must be as long as x, 23, got 22"),
+        (
+            lambda g: g.flow(IMAGES, [[1], [1, 2]] * 11 + [[1]]),
+            r"y must be of one shape .* index 1",
+        ),
         (lambda g: g.flow(IMAGES, sample_weight=LABELS), "sample_weight needs y"),
         (lambda g: g.flow(IMAGES, subset="test"), "subset must be training, validation or None"),
         (lambda g: g.flow(IMAGES, subset="validation"), "x must hold images for subset"),

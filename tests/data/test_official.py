@@ -20,6 +20,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from jaxcnn import data
+from jaxcnn.data import photographs
 from jaxcnn.data.idx import CLASS_NAMES
 from jaxcnn.data.photographs import COREL_CLASSES
 from jaxcnn.data.prepare import PREPARABLE
@@ -165,7 +166,7 @@ def caltech256(folder):
 
 def corel(folder):
     with zipfile.ZipFile(folder / "test1.zip", "w") as archive:
-        for number in range(0, 1000, 20):
+        for number in range(1000):
             archive.writestr(f"image.orig/{number}.jpg", jpeg(number // 4, (24, 16)))
 
 
@@ -237,6 +238,7 @@ def prepared(tmp_path_factory):
             make(folder)
             with pytest.MonkeyPatch.context() as patch:
                 trusted(patch, name, folder)
+                patch.setattr(photographs, "_CALTECH256_IMAGES", 2 * 257)
                 path = data.prepare(name, source=folder, data_dir=data_dir)
             known[layout] = (
                 data.load_splits(name, data_dir=data_dir),
@@ -323,7 +325,54 @@ def test_caltech256_and_corel_give_up_a_share_for_testing(prepared):
     assert [len(splits[split]) for split in ("train", "test")] == [257, 257]
     splits, _, _ = prepared("corel1000")
     assert splits["train"].classes == COREL_CLASSES
-    assert np.bincount(splits["test"].labels).tolist() == [1] * 10
+    assert np.bincount(splits["test"].labels).tolist() == [20] * 10
+
+
+def corel_with(folder, names):
+    with zipfile.ZipFile(folder / "test1.zip", "w") as archive:
+        for name in names:
+            archive.writestr(f"image.orig/{name}", jpeg(0))
+
+
+COREL = [f"{number}.jpg" for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["readme.txt"], "0 of them in 0"),
+        (COREL[:7], "7 of them in 7"),
+        (COREL[1:], "999 of them in 999"),
+        ([*COREL, "again/3.jpg"], "1000 of them in 1001"),
+        ([*COREL[:-1], "1000.jpg"], "999 of them in 1000"),
+    ],
+)
+def test_corel_must_be_complete(names, found, tmp_path):
+    corel_with(tmp_path, names)
+    message = rf"test1\.zip must hold the images 0\.jpg to 999\.jpg, each once, got {found}"
+    with pytest.raises(ValueError, match=message):
+        data.prepare("corel1000", source=tmp_path, data_dir=tmp_path / "data")
+    assert not (tmp_path / "data" / "corel1000").exists()
+
+
+def test_caltech256_must_be_complete(tmp_path):
+    caltech256(tmp_path)
+    message = r"tar must hold 30607 images of 257 classes, got 514 of 257; it is not complete"
+    with pytest.raises(ValueError, match=message):
+        data.prepare("caltech256", source=tmp_path, data_dir=tmp_path / "data")
+
+
+def test_an_image_that_cannot_be_read_is_named_with_its_archive(tmp_path):
+    corel(tmp_path)
+    path = tmp_path / "test1.zip"
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("image.orig/500.jpg").header_offset + 200
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0xFF
+    path.write_bytes(bytes(content))
+    message = r"image\.orig/500\.jpg in .*test1\.zip cannot be read: its checksum"
+    with pytest.raises(ValueError, match=message):
+        data.prepare("corel1000", source=tmp_path, data_dir=tmp_path / "data")
 
 
 def test_imagenet_has_synsets_and_is_measured_on_its_validation_split(prepared):
@@ -376,6 +425,14 @@ def test_files_that_are_not_the_official_ones_are_refused(name, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_tar_that_holds_a_zip_is_a_tar_and_no_zip(tmp_path):
+    corel(tmp_path)
+    tar = packed(tmp_path / "test1.tar", {"z.zip": (tmp_path / "test1.zip").read_bytes()}, "w")
+    (tmp_path / "test1.zip").unlink()
+    with pytest.raises(ValueError, match=f"{tar} must hold the images"):
+        data.prepare("corel1000", source=tmp_path, data_dir=tmp_path / "data")
+
+
 @pytest.mark.parametrize("name", sorted(set(dict(LAYOUTS.values())) - set(CHECKED)))
 def test_where_nobody_registers_a_checksum_it_must_be_an_archive(name, tmp_path):
     file = PREPARABLE[name].files[0][0]
@@ -395,6 +452,19 @@ def test_what_needs_registration_is_asked_for(tmp_path):
 def test_other_names_of_tfds_need_tensorflow(tmp_path):
     with pytest.raises(ValueError, match=r"needs TensorFlow: pip install 'jaxcnn\[tf\]'"):
         data.prepare("beans", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("emnist", "choose emnist/balanced, emnist/byclass"),
+        ("mnist:3.0.1", "choose mnist"),
+        ("MNIST", "Choose mnist"),
+    ],
+)
+def test_names_that_are_nearly_known_say_which_are(name, choice, tmp_path):
+    with pytest.raises(ValueError, match=choice):
+        data.prepare(name, data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cifar", "emnist", "no such set", "", "../cifar10"])

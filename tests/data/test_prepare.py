@@ -13,6 +13,7 @@ import shutil
 import socket
 import struct
 import threading
+import time
 import urllib.error
 from pathlib import Path
 
@@ -190,6 +191,50 @@ def test_a_finished_data_set_is_left_as_it_is(prepared, folder):
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
     assert data.prepare("fashion_mnist", source=folder, data_dir=data_dir) == path
     assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == before
+
+
+def test_two_at_once_are_not_in_each_others_way(official, tmp_path, monkeypatch):
+    asked = []
+
+    def send_slowly(handler):
+        asked.append(handler.path)
+        raw = official[handler.path.removeprefix("/").removesuffix(".gz")]
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(raw)))
+        handler.end_headers()
+        for place in range(0, len(raw), 1 + len(raw) // 5):
+            handler.wfile.write(raw[place : place + 1 + len(raw) // 5])
+            handler.wfile.flush()
+            time.sleep(0.02)
+
+    # Two threads are to a lock on a file as two processes are.
+    data_dir, found = tmp_path / "data", []
+    with served(monkeypatch, send_slowly):
+        threads = [
+            threading.Thread(
+                target=lambda: found.append(data.prepare("fashion_mnist", data_dir=data_dir))
+            )
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == [data_dir / "fashion_mnist" / "3.0.1"] * 2
+    assert len(asked) == len(set(asked)) == 4  # each file once
+    assert_complete(data_dir)
+
+
+def test_what_a_killed_process_left_is_removed(folder, tmp_path):
+    left = tmp_path / "data" / "fashion_mnist" / "incomplete.ABC123_3.0.1"
+    left.mkdir(parents=True)
+    (left / "some.array_record").write_bytes(b"x")
+    other = tmp_path / "data" / "fashion_mnist" / "incomplete.ABC123_2.0.0"
+    other.mkdir()
+    data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    assert not left.exists()
+    assert other.exists()
+    assert_complete(tmp_path / "data")
 
 
 def test_a_finished_data_set_needs_no_download(prepared, unreachable):

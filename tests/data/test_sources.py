@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxcnn import data
+from jaxcnn.data import decoded
 
 NOTICE = Path(__file__).parents[2] / "NOTICE"
 
@@ -200,6 +201,79 @@ def test_every_column_needs_a_name(labels):
     message = re.escape("classes must name 3 columns of labels, got 2 names")
     with pytest.raises(ValueError, match=message):
         data.from_arrays(GOOD, labels, classes=["a", "b"])
+
+
+@pytest.mark.parametrize("largest", [100_000, 2**40, 2**63])
+def test_labels_that_are_no_classes_are_refused_at_once(largest):
+    message = f"labels must be below 100000 where classes does not name them, got {largest} at"
+    with pytest.raises(ValueError, match=message):
+        data.from_arrays(GOOD, np.array([0, largest, 1], np.uint64))
+    assert len(data.from_arrays(GOOD, np.array([0, 99_999, 1])).classes) == 100_000
+
+
+class Several:
+    """A source that gives several examples at once, and counts how it is asked."""
+
+    def __init__(self, rows):
+        self.rows, self.single, self.several = rows, 0, 0
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        self.single += 1
+        return self.rows[index]
+
+    def __getitems__(self, indices):
+        self.several += 1
+        return [self.rows[index] for index in indices]
+
+
+def rows_of(count):
+    return [{"image": np.full((3, 3, 1), i % 256, np.uint8), "label": i % 2} for i in range(count)]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_examples_of_a_source_are_read_several_at_once(cached, monkeypatch):
+    if not cached:
+        monkeypatch.setattr(decoded, "free_memory", lambda: 0)
+    monkeypatch.setattr(decoded, "workers", lambda: 2)
+    several = Several(rows_of(320))
+    source = data.from_source(several, size=(3, 3), channels=1)
+    several.several = 0
+    for epoch in range(2):
+        for batch in data.batches(source, 32, seed=0).epoch(epoch):
+            np.testing.assert_array_equal(batch.image[:, 0, 0, 0], batch.index % 256)
+    np.testing.assert_array_equal(source.images[:][:, 0, 0, 0], np.arange(320) % 256)
+    assert several.single == 0
+    # Ten batches of 32 rows, in each of two threads; then all rows, no more than 64 at once.
+    assert several.several == (20 if cached else 20 * 2 + 6)
+
+
+def test_a_bad_example_among_several_is_told_from_the_others():
+    rows = rows_of(40)
+    rows[7] = {"image": b"no picture", "label": 1}
+    rows[20] = {"label": 0}
+    source = data.from_source(Several(rows), size=(3, 3), channels=1, on_bad="skip")
+    good = [i for b in data.batches(source, 16, seed=0).epoch(0) for i in b.index[b.mask]]
+    assert sorted(good) == sorted(set(range(40)) - {7, 20})
+    assert sorted(source.bad) == [7, 20]
+    assert "got label as number 20" in source.bad[20].reason
+    with pytest.raises(ValueError, match="image number 7 "):
+        data.from_source(Several(rows), size=(3, 3), channels=1).images[5:9]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"image": GOOD[0]}, "must give mappings with image and label, got image as number 2"),
+        ((GOOD[0], 1), "must give mappings with image and label, got tuple as number 2"),
+        ({"image": GOOD[0], "label": [1, 0]}, r"got \(\) in the first and \(2,\) at index 2"),
+    ],
+)
+def test_examples_without_a_label_are_named(row, message):
+    with pytest.raises(ValueError, match=message):
+        data.from_source([*rows_of(2), row], size=(3, 3), channels=1)
 
 
 @given(size=st.integers(2, 60), count=st.data())

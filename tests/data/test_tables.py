@@ -1,0 +1,208 @@
+"""Tables and archives of arrays: what would be trained on as something else is refused."""
+
+import io
+import json
+import re
+import zipfile
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from jaxcnn import data
+from jaxcnn.data.tables import class_indices, read_table
+
+
+def csv(values, header="file,label"):
+    """A table of one file per row."""
+    return "\n".join([header, *(f"{row}.png,{value}" for row, value in enumerate(values))])
+
+
+def read(text, name="labels.csv"):
+    return read_table(text.encode(), name)
+
+
+def test_classes_of_one_number_are_in_the_order_of_their_letters():
+    names = ["0" * zeros + "7" for zeros in range(20)]  # a set would have them in any order
+    labels, classes = class_indices(["10", *names, "2"])
+    assert classes == ("2", *sorted(names), "10")
+    assert labels.tolist() == [21, *(classes.index(name) for name in names), 0]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "n/a", "N/A", "null", "None", "<NA>"])
+@pytest.mark.parametrize("others", [("1.5", "2.5"), ("cat", "dog"), ("1", "2")])
+def test_missing_values_are_no_classes(word, others):
+    with pytest.raises(
+        ValueError, match=f"labels.csv cannot be used: row 3 has no label, got {word!r}"
+    ):
+        read(csv([*others, word, *others]))
+
+
+def test_missing_values_in_json_lines():
+    rows = [{"file": f"{row}.png", "age": age} for row, age in enumerate((1.5, float("nan"), 2.5))]
+    with pytest.raises(ValueError, match="row 2 has no age, got 'nan'"):
+        read("\n".join(map(json.dumps, rows)), "labels.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "got"),
+    [
+        (["1.5", "2", "old"], 3, "old"),
+        (["cat", "1.5", "dog"], 1, "cat"),
+        (["1.5", "1e99"], 2, "1e99"),
+        (['"0,5"', '"1,5"'], 1, "0,5"),
+        (["3", '"1,5"', "2"], 2, "1,5"),
+    ],
+)
+def test_words_among_numbers_with_a_point_are_refused(values, row, got):
+    message = f"row {row}: label must be a number with a decimal point, as targets are, got '{got}'"
+    with pytest.raises(ValueError, match=message):
+        read(csv(values))
+
+
+@pytest.mark.parametrize("values", [["v1.5", "v2"], ["a,b", "c"], ["12e4", "ab3f"], ["5", "many"]])
+def test_names_of_classes_may_hold_points_commas_and_digits(values):
+    assert read(csv([f'"{value}"' for value in values])).classes == tuple(sorted(values))
+
+
+def test_spaces_after_commas_and_quotes():
+    table = read('file, label\n0.png, "cat"\n1.png, "a, b"\n')
+    assert table.classes == ("a, b", "cat")
+    assert table.files == ("0.png", "1.png")
+
+
+@pytest.mark.parametrize("name", ["label", "class", "target"])
+def test_a_column_called_label_is_the_label_alone(name):
+    table = read(f"id,file,{name},note\n7,a.png,1,x\n8,b.png,0,\n9,c.png,1,z\n")
+    assert table.labels.tolist() == [1, 0, 1]
+    assert table.classes == ("0", "1")
+
+
+def test_a_number_of_the_row_is_no_target():
+    message = "the column id holds another whole number in each row, as an id does"
+    for last in ("kind", "age"):
+        with pytest.raises(ValueError, match=message):
+            read(f"id,file,{last}\n7,a.png,1\n9,b.png,0\n8,c.png,1\n")
+    # Other tables with whole numbers are what they were.
+    assert read("file,x,y\na.png,5,0\nb.png,5,1\n").labels.tolist() == [[5, 0], [5, 1]]
+    assert read("file,x,y\na.png,1,0\nb.png,0,1\n").labels.dtype == np.int32
+
+
+def test_brackets_without_end_are_no_json():
+    with pytest.raises(ValueError, match="line 1 is no JSON"):
+        read("[" * 100_000, "labels.jsonl")
+
+
+def test_control_characters_are_shown_as_escapes():
+    with pytest.raises(ValueError, match="twice") as caught:
+        read(csv(["a", "b"]).replace("1.png", "0.png").replace("0.png", "\x1b[31m.png"))
+    assert r"\x1b[31m.png is there twice" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+IMAGES = np.arange(4 * 9, dtype=np.uint8).reshape(4, 3, 3, 1)
+LABELS = np.array([0, 1, 1, 0])
+ARRAYS = {
+    f"{split}_{part}": array
+    for split in ("train", "test")
+    for part, array in (("images", IMAGES), ("labels", LABELS))
+}
+REFUSED = {
+    "a class to test alone": ({"test_labels": LABELS * 2}, "test_labels has the class '2', which"),
+    "a named one": (
+        {"test_labels": LABELS * 2, "classes": np.array(["a", "b", "c"])},
+        "test_labels has the class 'c', which train_labels has not",
+    ),
+    "one class": (
+        {"train_labels": LABELS * 0, "test_labels": LABELS * 0},
+        "it must hold two classes or more, got '0' alone",
+    ),
+    "names twice": ({"classes": np.array(["a", "a"])}, "classes must hold names that differ"),
+    "two ranges": (
+        {"test_images": np.float32(IMAGES / 255)},
+        "must be of one type, since their ranges differ, got uint8 and float32",
+    ),
+    "two kinds of labels": ({"test_labels": LABELS * 0.5}, "must be of one kind, got int32 of"),
+    "words": ({"train_labels": np.array(list("abba"))}, "labels must be integers .* got <U1"),
+    "a large label": (
+        {"train_labels": LABELS * 10**9},
+        "labels must be below 100000 where classes",
+    ),
+    "a larger one": (
+        {"train_labels": LABELS.astype(np.uint64) + np.uint64(2**63)},
+        "labels must be below 100000 where classes does not name them, got 9223372036854775809",
+    ),
+    "a large one to test": (
+        {"test_labels": LABELS * 10**9},
+        "labels must be below 100000 where classes",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_archives_of_arrays_are_checked_as_folders_are(kind, tmp_path):
+    change, message = REFUSED[kind]
+    np.savez(tmp_path / "x.npz", **ARRAYS | change)
+    with pytest.raises(ValueError, match=f"x.npz cannot be used: .*{message}"):
+        data.load_splits(tmp_path / "x.npz")
+
+
+def test_many_classes_of_few_images_are_fine(tmp_path):
+    many = ARRAYS | {"train_labels": LABELS * 999, "test_labels": LABELS * 999}
+    np.savez(tmp_path / "x.npz", **many)
+    assert len(data.load(tmp_path / "x.npz").classes) == 1000
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"{'descr':'|u1','fortran_order':False,'shape':(10,1000000,1000000,3)}\n", "allocate"),
+        (b"{'descr': (\n", "the header of an array is damaged"),
+        (b"{'descr':'|u1','fortran_order':False,'shape':(-1,8,8,3)}\n", "negative|cannot be used"),
+    ],
+)
+def test_damaged_headers_are_told_in_one_line(header, message, tmp_path):
+    file = io.BytesIO()
+    np.save(file, LABELS)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        archive.writestr("train_images.npy", start + header)
+        archive.writestr("train_labels.npy", file.getvalue())
+    with pytest.raises(ValueError, match=message) as caught:
+        data.load(tmp_path / "x.npz")
+    assert str(caught.value).isprintable()
+
+
+def test_paths_may_be_paths(tmp_path):
+    (tmp_path / "A.NPZ").write_bytes(b"")  # the suffix in any case
+    with pytest.raises(ValueError, match=re.escape("A.NPZ cannot be used: ")):
+        data.load(tmp_path / "A.NPZ")
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            path = tmp_path / "photos" / name / f"{number}.png"
+            PIL.Image.new("RGB", (3, 3)).save(path)
+    assert data.is_path(tmp_path / "photos")
+    assert data.load(tmp_path / "photos", size=(3, 3)).classes == ("cat", "dog")
+    assert data.load_splits(tmp_path / "photos").keys() == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "data must name a data set, .* got ''"),
+        ("~nobody-is-called-so/x", "'~nobody-is-called-so/x' names the home of a user who is not"),
+        ("MNIST", "got 'MNIST'. Did you mean 'mnist'"),
+        (
+            "mnist:9.9.9",
+            "mnist:9.9.9 is not prepared in .*; run: jaxcnn prepare mnist, and call it",
+        ),
+        ("x" * 5000, "data must name a data set"),
+        ("a\0b", r"data must name a data set, .* got 'a\\x00b'"),
+    ],
+)
+def test_odd_names_are_refused_in_one_line(name, message, tmp_path):
+    assert data.is_path(name) == name.startswith("~")
+    with pytest.raises(ValueError, match=message) as caught:
+        data.load_splits(name, data_dir=tmp_path)
+    assert str(caught.value).isprintable()
