@@ -21,6 +21,7 @@ import tyro
 
 from jaxcnn import commands, run_folder, runs, shapes, sweeps
 from jaxcnn import train as training
+from jaxcnn.data.messages import printable
 from jaxcnn.experiment import RECIPES, Experiment, recipe
 
 _COMMANDS: dict[str, Any] = {
@@ -35,6 +36,11 @@ _COMMANDS: dict[str, Any] = {
     "data": commands.Data,
     "models": commands.Models,
     "benchmark": commands.Benchmark,
+}
+# What these say themselves is little, or nothing.
+_IN_WORDS = {
+    MemoryError: "there is not enough memory",
+    RecursionError: "something is nested too deeply to be read",
 }
 
 
@@ -57,12 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("interrupted; a run that has a checkpoint goes on with --resume", file=sys.stderr)
+        goes_on = "; a run that has a checkpoint goes on with --resume"
+        print(f"interrupted{goes_on if argv[:1] == ['train'] else ''}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, training.DivergedError) as error:
+    except (ValueError, OSError, MemoryError, RecursionError, training.DivergedError) as error:
         if os.environ.get("JAXCNN_TRACEBACK"):
             raise
-        print(f"jaxcnn: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"jaxcnn: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, training.DivergedError) else 2
     return 0
 
@@ -86,7 +93,16 @@ def _keep_compiled_programs() -> None:
 
 def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning in the form of an error: one line, without the place in the source."""
-    print(f"jaxcnn: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"jaxcnn: warning: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(message: object) -> str:
+    """A message on one line, whatever names of files and classes are in it."""
+    line = printable(" ".join(str(message).split()))
+    for kind, words in _IN_WORDS.items():
+        if isinstance(message, kind):
+            line = f"{words}: {line}" if line else words
+    return line
 
 
 def _parse(argv: list[str]) -> Any:

@@ -15,7 +15,7 @@ import optax
 
 from jaxcnn import data, image, models, regularizers, train
 from jaxcnn.augmentations import make_augment, make_views
-from jaxcnn.examples import Splits, load_splits, make_preprocess
+from jaxcnn.examples import Splits, check_readable, load_splits, make_preprocess
 from jaxcnn.experiment import Experiment
 from jaxcnn.model_files import model_from_file
 from jaxcnn.optimizers import make_optimizer
@@ -106,6 +106,7 @@ def assemble(experiment: Experiment, weights: models.Pretrained | None) -> Assem
       ValueError: if they do not, or a name is unknown, or a model of the user's own fails.
     """
     splits = load_splits(experiment)
+    check_readable(experiment, splits)
     training, validation, test = splits
     make_task(experiment, {}).check(training.labels, training.classes)
     _check_split(experiment, "test", training, test)

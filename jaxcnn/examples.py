@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxcnn import data, image, train
+from jaxcnn.data.decoded import in_parts
+from jaxcnn.data.messages import printable
 from jaxcnn.experiment import Experiment
+
+_KEPT_AS = {"train": "data_sha256", "validation": "validation_sha256", "test": "test_sha256"}
 
 
 class Splits(NamedTuple):
@@ -48,9 +53,25 @@ def load_splits(experiment: Experiment) -> Splits:
     return Splits(*parts, test)
 
 
-def load_split(experiment: Experiment, split: str) -> data.ArraySource:
-    """The examples of one split of a run: ``train`` and ``validation`` as it divided them."""
+def load_split(experiment: Experiment, split: str, metadata: Mapping[str, Any]) -> data.ArraySource:
+    """The examples of one split of a run: ``train`` and ``validation`` as it divided them.
+
+    Args:
+      experiment: the run's.
+      split: ``train``, ``validation`` or ``test``.
+      metadata: what the run keeps of its data, with `fingerprints`.
+
+    Raises:
+      ValueError: if the data is no longer what the run was trained on: others might be divided so
+        that what it has learned is measured as new.
+    """
     splits = load_splits(experiment)
+    if change := difference(splits, metadata, ("train",)):
+        raise ValueError(
+            f"data {experiment.data} is no longer what this run was trained on: {change}; ask for "
+            "single images with jaxcnn predict, or train anew"
+        )
+    check_readable(experiment, splits)
     if split == "validation" and not len(splits.validation):
         raise ValueError("this run held out no validation slice (validation_fraction is 0)")
     return getattr(splits, split)
@@ -87,6 +108,71 @@ def make_preprocess(
     )
 
 
+def check_readable(experiment: Experiment, splits: Splits) -> None:
+    """Refuse a split of which no image can be read, where those are skipped.
+
+    Raises:
+      ValueError: if there is one; it names the first image, and why it cannot be read.
+    """
+    for split, source in splits._asdict().items():
+        images = source.images
+        if not isinstance(images, data.DecodedImages) or experiment.on_bad_example != "skip":
+            continue
+        # Mostly a single image is decoded, or with bad ones among the first, a few.
+        if len(source) and not any(len(part) for part in in_parts(images, rows=32)):
+            bad = source.bad[0]
+            raise ValueError(
+                f"the {split} split of {experiment.data} must hold an image that can be read, got "
+                f"{len(source)} that cannot, the first of them {bad.file}: {bad.reason}"
+            )
+
+
+def unreadable(splits: Splits) -> str | None:
+    """How many of the images were found to be unreadable, in words; None if there are none.
+
+    Classes that have no other images are named.
+    """
+    bad, every = (sum(map(len, sources)) for sources in ((s.bad for s in splits), splits))
+    if not bad:
+        return None
+    line = f"{bad:,} of {every:,} images could not be read"
+    if splits.train.labels.ndim == 1:
+        before, after = (
+            np.concatenate([source.labels for source in sources])
+            for sources in (splits, [source.without_bad() for source in splits])
+        )
+        lost = [splits.train.classes[label] for label in np.setdiff1d(before, after)]
+        if lost:
+            line += f", among them all of {printable(', '.join(lost))}"
+    return line
+
+
+def fingerprints(splits: Splits) -> dict[str, str]:
+    """What a run keeps of its splits, to know them again; see `difference`."""
+    return {_KEPT_AS[name]: fingerprint(source) for name, source in splits._asdict().items()}
+
+
+def difference(
+    splits: Splits, metadata: Mapping[str, Any], names: Sequence[str] = Splits._fields
+) -> str | None:
+    """How splits differ from those that a run keeps, in words; None if they do not.
+
+    Args:
+      splits: what there is now.
+      metadata: the run's ``classes`` and `fingerprints`; older runs have that of ``train`` alone.
+      names: the splits to compare.
+    """
+    then, now = metadata["classes"], splits.train.classes
+    if list(now) != list(then):
+        others = sorted(set(then) ^ set(now))
+        named = f" ({printable(', '.join(others[:4]))})" if others else ""
+        return f"its classes, or their order, are others{named}"
+    for name in names:
+        if metadata.get(_KEPT_AS[name]) not in (None, fingerprint(getattr(splits, name))):
+            return f"its {name} split has changed, or the files beside it"
+    return None
+
+
 def fingerprint(source: data.ArraySource) -> str:
     """A SHA-256 that changes with the examples: their pixels, or names and sizes of their files."""
     images = source.images
@@ -95,10 +181,17 @@ def fingerprint(source: data.ArraySource) -> str:
 
 
 def with_absolute_paths(experiment: Experiment) -> Experiment:
-    """The experiment with absolute paths of data and weights, found from anywhere."""
+    """The experiment with absolute paths of data and weights, found from anywhere.
+
+    Raises:
+      ValueError: if a path is in the home of an unknown user.
+    """
 
     def absolute(path: str) -> str:
-        return str(Path(path).expanduser().absolute())
+        try:
+            return str(Path(path).expanduser().absolute())
+        except RuntimeError as error:
+            raise ValueError(f"{path} names the home of a user who is not known") from error
 
     data_is_path = data.is_path(experiment.data)
     weights = experiment.pretrained

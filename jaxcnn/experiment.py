@@ -49,7 +49,7 @@ class Experiment:
     files."""
     on_bad_example: Literal["raise", "skip"] = "raise"
     """An image that cannot be read: stop and name it, or leave it out and list it in the run's
-    bad_examples.jsonl."""
+    bad_examples.jsonl; a run that goes on may change it."""
     test_fraction: float = 0.2
     """Share of each class that is measured on at the end, if the data has no test split."""
     normalization: Literal["unit", "symmetric", "standardize"] | tuple[float, ...] = "unit"

@@ -4,6 +4,7 @@ Figures are made without pyplot: no window system, no global state, safe in thre
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from jaxcnn.data.messages import printable
+
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
 _FRAME = "gold"  # of a box, seen on light and dark
 
@@ -20,7 +23,10 @@ _FRAME = "gold"  # of a box, seen on light and dark
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; the folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        # Names of classes may be in any script; what the font has not is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, dpi=120)
 
 
 def learning_curves(history: Sequence[dict[str, float]], score: str = "accuracy") -> Figure:
@@ -81,8 +87,9 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 30:
         ticks = range(len(classes))
-        axes.set_xticks(ticks, classes, rotation=45, ha="right")
-        axes.set_yticks(ticks, classes)
+        names = [_literal(name) for name in classes]
+        axes.set_xticks(ticks, names, rotation=45, ha="right")
+        axes.set_yticks(ticks, names)
         for (row, column), number in np.ndenumerate(matrix):
             color = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(number), ha="center", va="center", fontsize=8, color=color)
@@ -150,7 +157,7 @@ def curves(
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
     for name, (x, y) in lines.items():
-        axes.plot(x, y, label=name, linewidth=1.5)
+        axes.plot(x, y, label=_literal(name), linewidth=1.5)
     axes.set(
         xlabel=xlabel, ylabel=ylabel, title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect=1
     )
@@ -191,7 +198,8 @@ def regression_scatter(outputs: np.ndarray, targets: np.ndarray, names: Sequence
         true, predicted = targets[:, column], outputs[:, column]
         axes.scatter(true, predicted, s=5, alpha=0.5)
         axes.axline((float(true.mean()),) * 2, slope=1, color="gray", linewidth=0.8)
-        axes.set(xlabel=f"true {names[column]}", ylabel=f"predicted {names[column]}")
+        name = _literal(names[column])
+        axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
         axes.grid(alpha=0.3)
     figure.suptitle("Test split: predicted against true")
     return figure
@@ -321,5 +329,11 @@ def _mosaic(
         else:
             axes.imshow(tile[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=place)
         if number < len(titles):
-            axes.text(middle, top - 0.02, titles[number], ha="center", va="bottom", fontsize=8)
+            title = _literal(titles[number])
+            axes.text(middle, top - 0.02, title, ha="center", va="bottom", fontsize=8)
     axes.set(xlim=(0, columns), ylim=(height, 0), aspect="equal")
+
+
+def _literal(text: str) -> str:
+    """Lines of text as they are, where matplotlib would take ``$`` for the start of a formula."""
+    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxcnn import data
 from jaxcnn.experiment import Experiment
 
 
@@ -34,7 +35,20 @@ def write_json(path: Path, value: Any) -> None:
 def run_name(experiment: Experiment) -> str:
     """What a run's folder is called after: the network and the data."""
     model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
-    return f"{model}-{Path(experiment.data).stem}"
+    return f"{model}-{data_name(experiment.data)}"
+
+
+def data_name(name_or_path: str) -> str:
+    """What a folder about a data set is called after: the end of its path, without suffixes.
+
+    Example:
+      >>> data_name("cifar10"), data_name("../photos.tar.gz"), data_name("photos/train.csv")
+      ('cifar10', 'photos', 'train')
+    """
+    if not data.is_path(name_or_path):
+        return Path(name_or_path).stem
+    path = Path(name_or_path).expanduser().resolve()  # "." has no name of its own
+    return path.name if path.is_dir() else path.stem.removesuffix(".tar")
 
 
 def check_free(workdir: str | Path | None) -> None:

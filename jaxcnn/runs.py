@@ -12,22 +12,34 @@ import importlib.metadata
 import json
 import platform
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import rich.console
 
 from jaxcnn import data, plots, reports, train
 from jaxcnn.assembly import Assembly, assemble
+from jaxcnn.data.messages import printable
 from jaxcnn.event_files import EventFiles
-from jaxcnn.examples import Splits, fingerprint, with_absolute_paths, write_bad_examples
+from jaxcnn.examples import (
+    Splits,
+    difference,
+    fingerprints,
+    unreadable,
+    with_absolute_paths,
+    write_bad_examples,
+)
 from jaxcnn.experiment import Experiment
 from jaxcnn.pretrained import as_resolved, resolve
 from jaxcnn.progress import Progress
 from jaxcnn.run_folder import new_folder, read_config, run_name, write_json, write_text
 
 _PACKAGES = ("jaxcnn", "jax", "jaxlib", "flax", "optax", "numpy")
+# Of a run that goes on: a bad image may turn up as late as among the test images.
+_CHANGEABLE = ("epochs", "on_bad_example")
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the work is saved
@@ -52,7 +64,8 @@ def run(
       workdir: the run's folder, which must be new or empty; None makes
         ``runs/<model>-<data>-seed<seed>``, numbered if that exists.
       resume: go on from the last intact checkpoint in ``workdir`` instead, bit for bit as if the
-        run had never stopped. Only ``epochs`` may differ from the stored configuration.
+        run had never stopped. Only ``epochs`` and ``on_bad_example`` may differ from the stored
+        configuration.
       console: where to show progress; None is silent.
       tensorboard: write the history as TensorBoard event files too (extra ``tensorboard``).
 
@@ -91,7 +104,7 @@ def run(
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
         start = train.Snapshot(
             parts.network.initial_state(experiment.seed),
-            metadata=parts.network.metadata() | {"data_sha256": fingerprint(parts.splits.train)},
+            metadata=parts.network.metadata() | fingerprints(parts.splits),
         )
     write_json(folder / "config.json", experiment.to_json())
     if events:
@@ -103,6 +116,9 @@ def run(
         raise Interrupted(f"stopped after training, all work saved; {_go_on(folder)}") from None
     result |= {"wall_seconds": round(time.monotonic() - began, 2)}
     write_json(folder / "result.json", result)
+    if console and (line := unreadable(parts.splits)):
+        path = printable(folder / "bad_examples.jsonl")
+        console.print(f"{line}: {path}", soft_wrap=True, markup=False)
     return result | {"workdir": str(folder)}
 
 
@@ -113,7 +129,7 @@ def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> Expe
     experiment = as_resolved(experiment, stored)
     for field in dataclasses.fields(Experiment):
         given, kept = getattr(experiment, field.name), getattr(stored, field.name)
-        if given != kept and field.name != "epochs":
+        if given != kept and field.name not in _CHANGEABLE:
             raise ValueError(
                 f"a resumed run keeps its {field.name}: it is {kept!r} in {workdir}, got {given!r}"
             )
@@ -128,8 +144,10 @@ def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> Expe
 def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> train.Snapshot:
     like = jax.eval_shape(lambda: parts.network.initial_state(experiment.seed))
     snapshot = train.restore(folder / "checkpoints", like)
-    if snapshot.metadata["data_sha256"] != fingerprint(parts.splits.train):
-        raise ValueError(f"data {experiment.data} is no longer what the run in {folder} trains on")
+    if change := difference(parts.splits, snapshot.metadata):
+        raise ValueError(
+            f"data {experiment.data} is no longer what the run in {folder} trains on: {change}"
+        )
     taken, last = int(snapshot.state.step), experiment.epochs * len(parts.train)
     finished = (folder / "result.json").is_file()
     stopping = _early_stopping(experiment)
@@ -244,21 +262,14 @@ def _finish(
     history: list[dict[str, float]],
     folder: Path,
 ) -> dict[str, Any]:
-    network, task = parts.network, parts.network.task
+    task = parts.network.task
     measured = {}
     for split, source in parts.splits._asdict().items():
         if len(source):
             batches = data.batches(source, experiment.batch_size)
             measured[split] = train.predict(parts.eval_step, state, batches, overall=task.overall)
     bad = write_bad_examples(folder / "bad_examples.jsonl", parts.splits)
-    test, picture = parts.splits.test.without_bad(), parts.splits.train.without_bad().images[0]
-    figures = reports.history_figures(history, task.score)
-    figures |= reports.result_figures(task, measured["test"][1], test)
-    figures |= reports.network_figures(
-        network.model, state.eval_variables, network.preprocess, picture
-    )
-    for name, figure in figures.items():
-        plots.save_figure(figure, folder / "pictures" / f"{name}.png")
+    _draw(parts, state, history, measured["test"][1], folder / "pictures")
     result: dict[str, Any] = {
         f"{split}_{name}": value
         for split in ("test", "validation", "train")
@@ -275,7 +286,7 @@ def _finish(
     return {
         **result,
         "score": task.score,
-        "test_examples": len(test),
+        "test_examples": len(measured["test"][1]),
         "last_epoch": history[-1],
         "params_sha256": train.fingerprint(state.eval_variables),
         "seed": experiment.seed,
@@ -285,6 +296,35 @@ def _finish(
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
         "config": experiment.to_json(),
     }
+
+
+def _draw(
+    parts: Assembly,
+    state: train.TrainState,
+    history: list[dict[str, float]],
+    outputs: np.ndarray,
+    folder: Path,
+) -> None:
+    """The run's pictures; one that cannot be drawn is a warning, and no reason to lose the run."""
+    network, splits = parts.network, parts.splits
+
+    def of_network() -> reports.Figures:
+        picture = splits.train.without_bad().images[0]
+        return reports.network_figures(
+            network.model, state.eval_variables, network.preprocess, picture
+        )
+
+    for make in (
+        lambda: reports.history_figures(history, network.task.score),
+        lambda: reports.result_figures(network.task, outputs, splits.test.without_bad()),
+        of_network,
+    ):
+        try:
+            for name, figure in make().items():
+                plots.save_figure(figure, folder / f"{name}.png")
+        except Exception as error:  # whatever a font, a disk or a network of the user's own raises
+            message = f"pictures are missing in {folder}: {type(error).__name__}: {error}"
+            warnings.warn(message, stacklevel=2)
 
 
 def _go_on(folder: Path) -> str:

@@ -25,12 +25,14 @@ class Trained(NamedTuple):
       network: the model and what goes with it.
       state: parameters and statistics.
       history: rows of metrics by epoch, none for a file of weights.
+      metadata: what a run keeps beside its weights, nothing for a file of weights.
     """
 
     experiment: Experiment
     network: Network
     state: train.TrainState
     history: list[dict[str, float]]
+    metadata: dict[str, Any]
 
 
 def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
@@ -66,7 +68,7 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
     state = snapshot.state
     if snapshot.best is not None:
         state = state.with_eval_variables(snapshot.best)
-    return Trained(experiment, networks[-1], state, snapshot.history)
+    return Trained(experiment, networks[-1], state, snapshot.history, snapshot.metadata)
 
 
 def open_weights(
@@ -97,7 +99,7 @@ def open_weights(
         settings={},
     )
     network = network._replace(optimizer=optax.identity(), pretrained=pretrained.variables)
-    return Trained(experiment, network, network.initial_state(0), [])
+    return Trained(experiment, network, network.initial_state(0), [], {})
 
 
 def to_pretrained(trained: Trained) -> models.Pretrained:

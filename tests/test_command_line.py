@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import run_folder
+from jaxcnn import commands, run_folder
 from jaxcnn.experiment import Experiment
 
 RAISES = "def make_model(num_classes):\n    raise ZeroDivisionError('division by zero')\n"
@@ -77,7 +77,8 @@ CASES = [
     ("train --label-smoothing 1", "label_smoothing must be in [0, 1), got 1.0"),
     ("train --focal-gamma 0.5", "focal_gamma must be 0, or finite and >= 1, got 0.5"),
     ("train --task regresion", "invalid choice 'regresion' for argument '--task'"),
-    ("train --task regression", "which are labels for multi_class (or binary)"),
+    ("train --task regression", "(or binary); write whole numbers with a decimal point (20.0)"),
+    ("train --data ~no-such-user/x", "~no-such-user/x names the home of a user who is not known"),
     ("train --task multi_label", "which are labels for multi_class (or binary)"),
     ("train --task binary", "task binary needs 2 classes, got 10"),
     ("train --data {tmp}/targets.npz", "which are labels for regression"),
@@ -258,6 +259,28 @@ main(["train", "--workdir", sys.argv[1] + "/absent.py", "--epochs", "0"])
 os.seteuid(65534)
 sys.exit(main(["train", "--workdir", sys.argv[1] + "/run", "--model", "lenet5", "--epochs", "1"]))
 """
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "code", "said"),
+    [
+        ("prepare", KeyboardInterrupt(), 130, "interrupted\n"),
+        ("train", KeyboardInterrupt(), 130, "interrupted; a run that has a checkpoint goes on"),
+        ("train", MemoryError(), 2, "jaxcnn: error: there is not enough memory\n"),
+        ("train", RecursionError("x"), 2, "jaxcnn: error: something is nested too deeply"),
+        ("train", ValueError("a\x1b[31m"), 2, "jaxcnn: error: a\\x1b[31m\n"),
+    ],
+)
+def test_what_ends_a_command_is_said_in_one_line(command, error, code, said, monkeypatch, capsys):
+    def fail(self):
+        raise error
+
+    kind = {"prepare": commands.Prepare, "train": commands.Train}[command]
+    monkeypatch.setattr(kind, "__call__", fail)
+    assert command_line.main([command, *(["mnist"] if command == "prepare" else [])]) == code
+    errors = capsys.readouterr().err
+    assert errors.startswith(said)
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become an unprivileged user")

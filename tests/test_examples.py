@@ -12,7 +12,8 @@ import PIL.Image
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import data, examples, runs
+from jaxcnn import data, examples, run_folder, runs
+from jaxcnn.data_reports import data_report
 from jaxcnn.experiment import Experiment
 from jaxcnn.trained import open_run
 
@@ -123,12 +124,34 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path):
     assert resumed["bad_examples"] == whole["bad_examples"] == 1
 
 
-def test_changed_files_are_noticed(tmp_path):
+def test_changed_files_are_noticed(tmp_path, capsys):
     root = photographs(tmp_path / "photos")
     runs.run(experiment(root, epochs=1), tmp_path / "run")
-    shutil.copy(root / "dark" / "01.png", root / "dark" / "02.png")
+    shutil.copy(root / "dark" / "01.png", root / "dark" / "new.png")
     with pytest.raises(ValueError, match=r"is no longer what the run in .* trains on"):
         runs.run(experiment(root, epochs=2), tmp_path / "run", resume=True)
+    said = "is no longer what this run was trained on: its train split has changed"
+    for command in ("evaluate", "inspect"):
+        assert command_line.main([command, str(tmp_path / "run")]) == 2
+        assert said in capsys.readouterr().err
+    (root / "dark" / "new.png").unlink()
+    (root / "dark").rename(root / "night")
+    assert command_line.main(["evaluate", str(tmp_path / "run")]) == 2
+    assert "its classes, or their order, are others (dark, night)" in capsys.readouterr().err
+
+
+def test_a_bad_test_image_does_not_cost_the_training(tmp_path):
+    root = photographs(tmp_path / "photos")
+    run = experiment(root, epochs=1)
+    path = Path(examples.load_splits(run).test.images.name(0))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match="--on-bad-example skip"):
+        runs.run(run, tmp_path / "run")
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    skipping = dataclasses.replace(run, on_bad_example="skip")
+    result = runs.run(skipping, tmp_path / "run", resume=True)
+    assert (result["test_examples"], result["bad_examples"]) == (7, 1)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows, "it was only measured"
 
 
 def test_a_validation_split_of_its_own_is_used(tmp_path):
@@ -174,14 +197,19 @@ def test_data_report(finished, tmp_path, capsys):
     copy = shutil.copytree(root, tmp_path / "photos")
     shutil.copy(copy / "dark" / "00.png", copy / "dark" / "copy.png")
     shutil.copy(copy / "dark" / "00.png", copy / "light" / "copy.png")
+    for name in ("dark/1.heic", "dark/2.heic", "notes"):
+        (copy / name).write_bytes(b"")
     assert command_line.main(["data", "report", str(copy), "--workdir", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     splits = report["splits"]
-    assert sum(split["classes"]["dark"] for split in splits.values()) == 21
+    assert sum(split["classes"]["dark"] for split in splits.values()) == 20, "those that are read"
+    assert sum(split["examples"] for split in splits.values()) == 39
     assert sum(len(split["bad"]) for split in splits.values()) == 3
     (group,) = report["copies"]
-    assert len(group) == 3
+    assert sorted(label for _, _, label in group) == ["dark", "dark", "light"]
+    assert out.count(" <- with several labels") == 1
+    assert "left out: 2 .heic, 1 without extension" in out
     assert all(10 <= split["heights"][0] <= split["heights"][2] < 30 for split in splits.values())
     assert "groups of equal images: 1" in out
     assert "light/07.png (light): " in out
@@ -189,15 +217,75 @@ def test_data_report(finished, tmp_path, capsys):
         assert min(picture.size) > 200
 
 
-def test_nothing_readable_is_said(tmp_path, capsys):
-    root = photographs(tmp_path / "photos", each=6)
-    for path in root.rglob("*.png"):
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_of_which_nothing_can_be_read_is_named(split, tmp_path, capsys):
+    root = tmp_path / "photos"
+    for name in ("train", "val", "test"):
+        photographs(root / name, each=3)
+    for path in (root / split).rglob("*.png"):
         path.write_bytes(b"")
     arguments = ["--data", str(root), "--on-bad-example", "skip", "--model", "lenet5"]
+    named = {"val": "validation"}.get(split, split)
     for command in ("train", "find-learning-rate"):
-        folder = str(tmp_path / command)
-        assert command_line.main([command, *arguments, "--workdir", folder]) == 2
-        assert "must hold an example that can be read, got none" in capsys.readouterr().err
+        folder = tmp_path / command
+        assert command_line.main([command, *arguments, "--workdir", str(folder)]) == 2
+        captured = capsys.readouterr()
+        assert f"the {named} split of {root} must hold an image that can be read" in captured.err
+        assert f"got 6 that cannot, the first of them {root}/{split}/dark/00.png: " in captured.err
+        assert captured.out == ""
+        assert not folder.exists()
+
+
+def test_how_many_were_skipped_is_said(tmp_path, capsys):
+    bad = [f"light/{number:02}" for number in range(20)]
+    root = photographs(tmp_path / "photos", bad=("dark/00", *bad))
+    arguments = ["--data", str(root), "--on-bad-example", "skip", "--model", "lenet5"]
+    arguments += ["--epochs", "1", "--workdir", str(tmp_path / "run")]
+    assert command_line.main(["train", *arguments]) == 0
+    said = f"21 of 40 images could not be read, among them all of light: {tmp_path}/run/bad_ex"
+    assert said in capsys.readouterr().out
+
+
+def test_classes_may_be_called_anything(tmp_path, capsys):
+    names = ("a$_$", "b\x1b[31m\nc", os.fsdecode(b"caf\xe9"))
+    root = photographs(tmp_path / "photos", each=10, classes=names)
+    run = str(tmp_path / "run")
+    arguments = ["--data", str(root), "--model", "lenet5", "--epochs", "1", "--workdir", run]
+    assert command_line.main(["train", *arguments]) == 0
+    assert command_line.main(["predict", run, str(next(root.rglob("*.png")))]) == 0
+    report = ["data", "report", str(root), "--workdir", str(tmp_path / "out")]
+    assert command_line.main(report) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert r"  b\x1b[31m\nc  10" in captured.out
+    assert r"  caf\udce9     8" in captured.out
+    assert "\x1b" not in captured.out
+    trained = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert trained["test_examples"] == 6
+
+
+def test_classes_of_one_name_are_counted_each(tmp_path):
+    source = data.from_arrays(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, 1]))
+    report = data_report({"train": dataclasses.replace(source, classes=("cat", "cat"))})
+    assert report["splits"]["train"]["classes"] == {"cat (number 0)": 1, "cat (number 1)": 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (".", "my.photos"),
+        ("../my.photos/", "my.photos"),
+        ("photos.tar.gz", "photos"),
+        ("photos.zip", "photos"),
+        ("labels.csv", "labels"),
+        ("cifar10", "cifar10"),
+    ],
+)
+def test_folders_are_called_after_the_data(given, name, tmp_path, monkeypatch):
+    (tmp_path / "my.photos").mkdir()
+    monkeypatch.chdir(tmp_path / "my.photos")
+    assert run_folder.data_name(given) == name
+    assert run_folder.run_name(Experiment(data=given)) == f"classic_cnn-{name}"
 
 
 def test_a_report_needs_pictures(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Pictures: every figure for typical and extreme input, drawn, written and read back."""
 
+import os
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -153,6 +155,24 @@ def test_confusion_matrix(classes, tmp_path):
         f"Test split: {right:,} of {matrix.sum():,} right ({right / matrix.sum():.2%})"
     )
     drawn(figure, tmp_path)
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """Formulas, control characters, bytes that are no UTF-8, a script that the font has not."""
+    names = ["a$_$", "b\x1b[31m", os.fsdecode(b"caf\xe9"), "猫"]
+    matrix = plots.confusion_matrix(np.eye(4, dtype=int), names)
+    labels = [text.get_text() for text in matrix.axes[0].get_yticklabels()]
+    assert labels == [r"a\$_\$", r"b\x1b[31m", r"caf\udce9", "猫"]
+    curve = np.linspace(0, 1, 5)
+    images = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3))
+    for figure in (
+        matrix,
+        plots.pictures(images, [f"said: {name}\nis: {name}" for name in names], "Mistakes"),
+        plots.curves(dict.fromkeys(names, (curve, curve)), xlabel="x", ylabel="y", title="ROC"),
+        plots.regression_scatter(images[0, 0, :, :1], images[1, 0, :, :1], names[:1]),
+        plots.attribution(images, images[..., 0], images[..., 1], names),
+    ):
+        drawn(figure, tmp_path)
 
 
 def test_confusion_matrix_of_nothing(tmp_path):

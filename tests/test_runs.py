@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from jaxcnn import __main__ as command_line
-from jaxcnn import data, reports, runs, train
+from jaxcnn import data, examples, reports, runs, train
 from jaxcnn.experiment import RECIPES, Experiment
 from jaxcnn.trained import open_run
 
@@ -38,7 +38,7 @@ def test_the_folder_is_complete(finished):
     }
     for picture in (folder / "pictures").iterdir():
         with PIL.Image.open(picture) as opened:
-            assert min(opened.size) > 200
+            assert min(opened.size) > 150
     assert Experiment.from_json(json.loads((folder / "config.json").read_text())) == SMALL
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [180, 360]
@@ -311,11 +311,43 @@ def test_a_run_goes_on_with_its_own_data_only(tmp_path):
     experiment = Experiment(epochs=1, data=str(tmp_path / "data.npz"))
     runs.run(experiment, tmp_path / "run")
     with np.load(tmp_path / "data.npz") as arrays:
-        changed = dict(arrays)
-    changed["train_images"] = changed["train_images"] ^ 1
-    np.savez(tmp_path / "data.npz", **changed)
-    with pytest.raises(ValueError, match="is no longer what the run in"):
-        runs.run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
+        stored = dict(arrays)
+    for split in ("train", "test"):
+        name = f"{split}_images"
+        np.savez(tmp_path / "data.npz", **stored | {name: stored[name] ^ 1})
+        with pytest.raises(
+            ValueError, match=f"is no longer what the run in .* its {split} split has changed"
+        ):
+            runs.run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
+    arguments = ["evaluate", str(tmp_path / "run")]
+    assert command_line.main(arguments) == 0, "other images to be measured on are welcome"
+    np.savez(tmp_path / "data.npz", **stored | {"classes": np.array(list("acb"))})
+    assert command_line.main(arguments) == 2
+
+
+def test_a_run_that_knows_its_training_split_alone_goes_on(few_images, tmp_path, monkeypatch):
+    """As runs of older versions do."""
+    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            runs, "fingerprints", lambda splits: {"data_sha256": examples.fingerprint(splits.train)}
+        )
+        runs.run(tiny, tmp_path / "run")
+    longer = dataclasses.replace(tiny, epochs=2)
+    assert runs.run(longer, tmp_path / "run", resume=True)["steps"] == 6
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run(few_images, tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(reports, "result_figures", broken)
+    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
+    with pytest.warns(UserWarning, match=r"pictures are missing in .*: RuntimeError: no font"):
+        runs.run(tiny, tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").is_file()
+    pictures = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
+    assert {"learning_curves.png", "kernels.png"} < pictures
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxcnn import data, run_folder
+from jaxcnn.data.folders import left_out
+from jaxcnn.data.messages import printable
 from jaxcnn.data_reports import data_report, report_lines, write_contact_sheet
 
 
@@ -53,11 +55,13 @@ class Data:
             data_dir=self.data_dir,
             size=self.image_size,
             channels=self.channels,
+            test_fraction=None,
             on_bad="skip",
         )
-        report = data_report(splits)
-        folder = run_folder.new_folder(self.workdir, f"{Path(self.data).stem}-report")
+        in_files = data.is_path(self.data) and not self.data.lower().endswith(".npz")
+        report = data_report(splits, left_out(Path(self.data).expanduser()) if in_files else None)
+        folder = run_folder.new_folder(self.workdir, f"{run_folder.data_name(self.data)}-report")
         run_folder.write_json(folder / "report.json", report)
         write_contact_sheet(folder / "contact_sheet.png", splits["train"])
         print("\n".join(report_lines(report)))
-        print(f"report and contact sheet: {folder}")
+        print(f"report and contact sheet: {printable(folder)}")

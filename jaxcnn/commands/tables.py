@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from jaxcnn.data.messages import printable
+
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under a header, in columns as wide as their cells."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         print(

@@ -12,6 +12,7 @@ from jaxcnn import assembly, data, inspection, models, plots, reports, run_folde
 from jaxcnn import train as training
 from jaxcnn.augmentations import make_augment
 from jaxcnn.commands.tables import print_table
+from jaxcnn.data.messages import printable
 from jaxcnn.examples import load_split
 
 _Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -60,7 +61,7 @@ class Evaluate:
     def __call__(self) -> None:
         """Print the metrics."""
         run = trained.open_run(self.run, model=self.model)
-        source = load_split(run.experiment, self.split)
+        source = load_split(run.experiment, self.split, run.metadata)
         step = assembly.make_eval_step(run.experiment, run.network)
         batches = data.batches(source, run.experiment.batch_size)
         values = training.evaluate(step, run.state, batches, overall=run.network.task.overall)
@@ -112,7 +113,7 @@ class Predict(_Opened):
                 f"{name} {value:.4g}" if is_value else f"{name} {value:.1%}"
                 for name, value in answer
             ]
-            print(f"{path}: {', '.join(words) or 'none'}")
+            print(printable(f"{path}: {', '.join(words) or 'none'}"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ class Inspect(_Opened):
         figures: dict[str, Any] = {}
         augment = None if self.is_weights else make_augment(opened.experiment, len(network.classes))
         if self.image is None or augment is not None:
-            examples = load_split(opened.experiment, "train")
+            examples = load_split(opened.experiment, "train", opened.metadata)
             examples.images[: reports.EPOCHS]  # what is bad of these is known now
             picture = examples.without_bad().images[0]
             figures |= reports.augmentation_figures(

@@ -11,6 +11,7 @@ import tyro
 from jaxcnn import assembly, plots, run_folder, runs, sweeps
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
+from jaxcnn.data.messages import printable
 from jaxcnn.experiment import Experiment
 from jaxcnn.pretrained import resolve
 
@@ -63,7 +64,7 @@ class Train(_Configured):
             tensorboard=self.tensorboard,
         )
         score = result["score"]
-        print(f"run folder: {result['workdir']}")
+        print(f"run folder: {printable(result['workdir'])}")
         if "gap" in result:
             print(
                 f"over-fitting gap: {result['gap']:.4f} (train {score} "
@@ -135,7 +136,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
             for number, run in enumerate(summary["runs"])
         ],
     )
-    print(f"folder: {summary['workdir']}")
+    print(f"folder: {printable(summary['workdir'])}")
     count = len(summary["runs"])
     for name in shown:
         mean, spread = summary[name]["mean"], summary[name]["sd"]

@@ -69,7 +69,7 @@ def load_splits(
     data_dir: str | Path | None = None,
     size: tuple[int, int] | None = None,
     channels: int | None = None,
-    test_fraction: float = 0.2,
+    test_fraction: float | None = 0.2,
     on_bad: OnBad = "raise",
 ) -> dict[str, ArraySource]:
     """Load a data set by name, or from a file or folder.
@@ -89,12 +89,14 @@ def load_splits(
         ``~/tensorflow_datasets``).
       size: (height, width) to bring images to; None for their own, or 64 x 64 for files.
       channels: 1 or 3; None for their own, or 3 for files.
-      test_fraction: share of each class in a folder that becomes the test split, if it has none.
+      test_fraction: share of each class in a folder that becomes the test split, if it has none;
+        None leaves the splits as they are.
       on_bad: what becomes of images that cannot be read: ``"raise"`` names the first,
         ``"skip"`` leaves them out, and collects them in ``source.bad``.
 
     Returns:
-      ``train`` and ``test``, and ``validation`` where the data set has one.
+      ``train`` and ``test``, and ``validation`` where the data set has one; with
+      ``test_fraction=None`` those that are there.
 
     Raises:
       ValueError: if the name is unknown, or the data set is not prepared, damaged, or in no known
@@ -105,7 +107,8 @@ def load_splits(
       ['test', 'train']
     """
     options = (data_dir, size, channels, test_fraction, on_bad)
-    return _splits(os.fspath(name_or_path), *options, needed=("train", "test"))
+    needed = ("train",) if test_fraction is None else ("train", "test")
+    return _splits(os.fspath(name_or_path), *options, needed=needed)
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -140,7 +143,7 @@ def _splits(
     data_dir: str | Path | None,
     size: tuple[int, int] | None,
     channels: int | None,
-    test_fraction: float,
+    test_fraction: float | None,
     on_bad: OnBad,
     *,
     needed: Sequence[str],
@@ -149,7 +152,8 @@ def _splits(
         folders.SIZE if size is None else size, folders.CHANNELS if channels is None else channels
     )
     check_on_bad(on_bad)
-    shapes.check_probability(test_fraction, "test_fraction")
+    if test_fraction is not None:
+        shapes.check_probability(test_fraction, "test_fraction")
     if name == EMBEDDED:
         splits = _read_embedded()
     elif _suffix(name) == ".npz":

@@ -49,7 +49,7 @@ def read_prepared(
     *,
     size: tuple[int, int] | None,
     channels: int | None,
-    test_fraction: float,
+    test_fraction: float | None,
     on_bad: OnBad,
 ) -> dict[str, ArraySource]:
     """The splits of a prepared data set.
@@ -61,7 +61,8 @@ def read_prepared(
       folder: of one version, with its ``dataset_info.json``.
       size: (height, width) to bring images to; None for their own, or 64 x 64 if they have none.
       channels: 1 or 3; None for their own.
-      test_fraction: share of each class that becomes the test split, if there is none.
+      test_fraction: share of each class that becomes the test split, if there is none; None leaves
+        the splits as they are.
       on_bad: as for `from_source`.
 
     Raises:
@@ -89,6 +90,8 @@ def read_prepared(
         ) from error
     if "train" not in splits:
         raise ValueError(f"the data set in {folder} must have a split train, got {list(splits)}")
+    if test_fraction is None:
+        return splits
     return with_test_split(splits, test_fraction, f"the prepared {name} in {folder}")
 
 

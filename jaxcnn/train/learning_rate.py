@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxcnn.batch import Batch, prefetch
-from jaxcnn.train.loop import EpochBatches, check_any
+from jaxcnn.train.loop import EpochBatches
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import TrainStep
 
@@ -73,7 +73,6 @@ def find_learning_rate(
     with contextlib.closing(prefetch(_forever(batches))) as coming:
         for number, batch in enumerate(itertools.islice(coming, steps), 1):
             state, counts = step(state, batch)
-            check_any(counts)
             loss = float(counts["loss"]) / int(counts["examples"])
             average = SMOOTHING * average + (1 - SMOOTHING) * loss
             value = average / (1 - SMOOTHING**number)
@@ -95,4 +94,10 @@ def find_learning_rate(
 
 def _forever(batches: EpochBatches) -> Iterator[Batch]:
     for epoch in itertools.count():
-        yield from batches.epoch(epoch)
+        readable = False
+        for batch in batches.epoch(epoch):
+            if np.any(batch.mask):
+                readable = True
+                yield batch
+        if not readable:
+            raise ValueError("batches must hold an example that can be read, got none")

@@ -1,5 +1,6 @@
 """The loop round the step: epochs, validation, checkpoints, a clean stop."""
 
+import collections
 import contextlib
 import dataclasses
 import math
@@ -62,7 +63,8 @@ def fit(
     Args:
       start: the state at step 0 (it is donated), or a `Snapshot` from `restore`.
       train_step: from `make_train_step`.
-      batches: from `jaxcnn.data.batches`.
+      batches: from `jaxcnn.data.batches`. One without a row that counts is passed over; its
+        number counts in ``state.step`` all the same.
       epochs: epochs in all, counting those that a snapshot has behind it.
       validate: gives the validation metrics of a state, for example
         ``lambda state: evaluate(eval_step, state, validation_batches)``; called after each epoch.
@@ -129,12 +131,17 @@ def fit(
             break
         began = saved = time.monotonic()
         number = epoch * len(batches) + offset
-        with contextlib.closing(prefetch(calls.epoch(epoch, offset))) as coming:
+        has_rows: collections.deque[bool] = collections.deque()  # of batches on their way
+        noted = _noted(calls.epoch(epoch, offset), has_rows)
+        with contextlib.closing(prefetch(noted)) as coming:
             for batch in coming:
-                state, step_counts = train_step(state, batch)
-                counts = add_counts(counts, step_counts)
+                if has_rows.popleft():
+                    state, step_counts = train_step(state, batch)
+                    counts = add_counts(counts, step_counts)
+                else:  # no image of it could be read, but it keeps its place in the epoch
+                    state = dataclasses.replace(state, step=state.step + 1)
                 number = min(number + steps_per_call, (epoch + 1) * len(batches))
-                if on_step is not None:
+                if on_step is not None and counts is not None:
                     on_step(number, counts)
                 if number == (epoch + 1) * len(batches):
                     break  # a snapshot from here on must hold the epoch's row
@@ -210,7 +217,8 @@ def predict(
             labels.append(np.asarray(batch.label)[mask])
     if counts is None:
         raise ValueError("batches must hold at least one batch, got none")
-    check_any(counts)
+    if not int(counts["examples"]):
+        raise _nothing_readable()
     summary = summarize(counts)
     if overall is not None:
         summary |= overall(np.concatenate(outputs), np.concatenate(labels))
@@ -248,10 +256,10 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 def _row(
     epoch: int, state: TrainState, counts: Counts | None, validation: dict[str, float] | None
 ) -> dict[str, float]:
-    if counts is not None:
-        check_any(counts)
+    if counts is None:
+        raise _nothing_readable()
     row: dict[str, float] = {"epoch": epoch + 1, "step": int(state.step)}
-    row |= {f"train_{name}": value for name, value in summarize(counts or {}).items()}
+    row |= {f"train_{name}": value for name, value in summarize(counts).items()}
     row["parameter_norm"] = float(_norm(state.params))
     row |= {f"validation_{name}": value for name, value in (validation or {}).items()}
     for name, value in row.items():
@@ -263,10 +271,18 @@ def _row(
     return row
 
 
-def check_any(counts: Counts) -> None:
-    """Refuse batches in which nothing counts, because no image could be read."""
-    if not int(counts["examples"]):
-        raise ValueError("batches must hold an example that can be read, got none")
+def _noted(batches: Iterator[Batch], has_rows: collections.deque[bool]) -> Generator[Batch]:
+    """The batches; whether a row of each counts is noted on the host, which waits for no step."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(batches, Generator):
+            stack.enter_context(contextlib.closing(batches))
+        for batch in batches:
+            has_rows.append(bool(np.any(batch.mask)))
+            yield batch
+
+
+def _nothing_readable() -> ValueError:
+    return ValueError("batches must hold an example that can be read, got none")
 
 
 def _one_behind(

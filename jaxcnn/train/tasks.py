@@ -289,9 +289,10 @@ def _check_kind(labels: np.ndarray, task: str, accepted: str, kind: str) -> None
             "one_of_many": "multi_class (or binary)",
             "many_of_many": "multi_label",
         }[found]
+        hint = "; write whole numbers with a decimal point (20.0)" if kind == "numbers" else ""
         raise ValueError(
             f"task {task} needs labels that are {accepted}, got {labels.dtype} of shape "
-            f"{labels.shape}, which are labels for {fitting}"
+            f"{labels.shape}, which are labels for {fitting}{hint}"
         )
 
 

@@ -57,3 +57,21 @@ def test_a_loss_that_is_no_number():
 
     with pytest.raises(ValueError, match="low must be smaller: the loss is no number"):
         train.find_learning_rate(broken, BATCHES)
+
+
+@pytest.mark.parametrize("blank", [(1,), range(4)])
+def test_batches_without_a_row_that_counts_are_passed_over(blank):
+    class WithBlanks:
+        def __len__(self):
+            return len(BATCHES)
+
+        def epoch(self, epoch, start=0):
+            for number, batch in enumerate(BATCHES.epoch(epoch, start), start):
+                yield batch._replace(mask=batch.mask & (number not in blank))
+
+    if len(blank) < 4:
+        found = train.find_learning_rate(prepare, WithBlanks(), high=1e-3, steps=12)
+        assert len(found.losses) == 12
+    else:
+        with pytest.raises(ValueError, match="must hold an example that can be read, got none"):
+            train.find_learning_rate(prepare, WithBlanks(), steps=12)

@@ -347,3 +347,43 @@ def test_the_second_interrupt_is_obeyed(interruptible):
     with pytest.raises(KeyboardInterrupt), train.stop_signals():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+class WithBlanks:
+    """Batches of which some have no row that counts, as when none of their images can be read."""
+
+    blank = (0, 3)
+
+    def __len__(self):
+        return len(BATCHES)
+
+    def epoch(self, epoch, start=0):
+        for number, batch in enumerate(BATCHES.epoch(epoch, start), start):
+            nothing = number in self.blank
+            yield batch._replace(mask=batch.mask & False) if nothing else batch
+
+
+def test_a_batch_without_a_row_that_counts_moves_nothing_but_the_position():
+    seen = []
+
+    def step(state, batch):
+        seen.append((int(state.step), bool(np.any(batch.mask))))
+        return STEP(state, batch)
+
+    whole, history = train.fit(initial(), step, WithBlanks(), epochs=2)
+    assert seen == [(number, True) for number in (1, 2, 4, 6, 7, 9)]
+    assert int(whole.step) == 10
+    first, _ = train.fit(initial(), STEP, WithBlanks(), epochs=2, should_stop=lambda: True)
+    assert int(first.step) == 1
+    assert train.fingerprint(first.params) == train.fingerprint(INITIAL.params)
+    assert train.fingerprint(first.batch_stats) == train.fingerprint(INITIAL.batch_stats)
+    resumed, again = train.fit(train.Snapshot(first), STEP, WithBlanks(), epochs=2)
+    assert train.fingerprint(resumed) == train.fingerprint(whole)
+    assert without_seconds(again) == without_seconds(history)
+
+
+def test_batches_without_any_row_that_counts_are_refused():
+    blanks = WithBlanks()
+    blanks.blank = range(5)
+    with pytest.raises(ValueError, match="must hold an example that can be read, got none"):
+        train.fit(initial(), STEP, blanks, epochs=1)
