@@ -258,7 +258,7 @@ def test_classes_may_be_called_anything(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     assert r"  b\x1b[31m\nc  10" in captured.out
-    assert r"  caf\udce9     8" in captured.out
+    assert r"  caf\udce9     10" in captured.out
     assert "\x1b" not in captured.out
     trained = json.loads((tmp_path / "run" / "result.json").read_text())
     assert trained["test_examples"] == 6
