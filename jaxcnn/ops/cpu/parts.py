@@ -36,6 +36,26 @@ def map_parts(
     return outputs.reshape(len(images), *like.shape[1:])
 
 
+def map_slices(
+    function: Callable[[jax.Array], jax.Array], kernel: jax.Array, size: int
+) -> jax.Array:
+    """A function from ``[h, w, out, in]`` to ``[..., out]``, ``size`` outputs at a time.
+
+    All at once if ``size`` is no divisor of them.
+    """
+    channels = kernel.shape[2]
+    if channels <= size or channels % size:
+        return function(kernel)
+    like = jax.eval_shape(lambda: function(kernel[:, :, :size]))
+
+    def add(number: jax.Array, outputs: jax.Array) -> jax.Array:
+        part = lax.dynamic_slice_in_dim(kernel, number * size, size, 2)
+        return lax.dynamic_update_slice_in_dim(outputs, function(part), number * size, -1)
+
+    empty = jnp.zeros((*like.shape[:-1], channels), like.dtype)
+    return lax.fori_loop(0, channels // size, add, empty)
+
+
 def sum_parts(
     function: Callable[[jax.Array, jax.Array], jax.Array],
     images: jax.Array,

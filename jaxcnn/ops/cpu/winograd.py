@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.cpu.parts import map_parts, part_size, sum_parts
+from jaxcnn.ops.cpu.parts import map_parts, map_slices, part_size, sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows
 
 _OUT, _IN = 4, 6  # pixels of a tile along each side
@@ -39,6 +39,7 @@ _OF_OUTPUT = np.array(
 _LEAST_CHANNELS = 128  # with fewer it saves less than its rounding is worth
 _FEWEST_TILES = 64  # of a batch, for the four times larger kernel to be worth making
 _PART_TILES = 256  # enough for a fast product, few enough for the cache
+_PART_CHANNELS = 64  # of the outputs, where the kernel is in parts
 
 
 def suits(shape: Ints, windows: Windows, outputs: int) -> bool:
@@ -66,20 +67,31 @@ def conv(
     """
     images, kernel = lax.optimization_barrier((images, kernel))
     basis = _OF_KERNEL[:, ::-1] if turned else _OF_KERNEL
-    of_kernel = _applied(basis, kernel).reshape(_IN * _IN, *kernel.shape[2:])
     height, width = windows.output(images.shape[1:-1])
 
-    def part(images: jax.Array) -> jax.Array:
-        tiles, (batch, down, across) = _image_tiles(images, windows)
+    def transformed(kernel: jax.Array) -> jax.Array:
+        return _applied(basis, kernel).reshape(_IN * _IN, *kernel.shape[2:])
+
+    def output(tiles: jax.Array, counts: Ints, of_kernel: jax.Array) -> jax.Array:
         # [36, tiles, in] times [36, in, out], or [36, out, in].
         channels = 2 if turned else 1
         products = lax.dot_general(tiles, of_kernel, (((2,), (channels,)), ((0,), (0,))))
-        pixels = _applied(_OF_OUTPUT, products).reshape(_OUT, _OUT, batch, down, across, -1)
-        pixels = pixels.transpose(2, 3, 0, 4, 1, 5)
-        output = pixels.reshape(batch, down * _OUT, across * _OUT, -1)
-        return output[:, :height, :width].astype(images.dtype)
+        pixels = _applied(_OF_OUTPUT, products).reshape(_OUT, _OUT, *counts, -1)
+        batch, down, across = counts
+        pixels = pixels.transpose(2, 3, 0, 4, 1, 5).reshape(batch, down * _OUT, across * _OUT, -1)
+        return pixels[:, :height, :width].astype(images.dtype)
 
-    return map_parts(part, images, _part_size(images, windows))
+    size = _part_size(images, windows)
+    if turned and size == len(images):
+        # Few tiles, so many channels: the large thing then is the kernel, four times as large as
+        # before, and without barriers (jaxlib 0.10) XLA makes those of all layers at the start.
+        # In slices a gradient takes as long, but a forward pass a tenth longer.
+        tiles, counts = _image_tiles(images, windows)
+        return map_slices(
+            lambda part: output(tiles, counts, transformed(part)), kernel, _PART_CHANNELS
+        )
+    of_kernel = transformed(kernel)
+    return map_parts(lambda part: output(*_image_tiles(part, windows), of_kernel), images, size)
 
 
 def kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
