@@ -33,8 +33,9 @@ class Batch(NamedTuple):
 def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Generator[Arrays, None, None]:
     """Send batches, or other trees of arrays, to the device ``depth`` ahead of their use.
 
-    The transfer is asynchronous, so the next batch is gathered while the device works. Closing
-    this iterator closes ``batches`` too, if that can be closed.
+    The transfer is asynchronous, so the next batch is gathered while the device works. A CPU has
+    the batches where they are: they pass through, for a transfer would take its cores from the
+    step. Closing this iterator closes ``batches`` too, if that can be closed.
 
     Example:
       >>> from jaxcnn import data
@@ -42,10 +43,14 @@ def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Generator[Arrays, 
       >>> next(data.prefetch(data.batches(source, 32))).image.shape
       (32, 28, 28, 1)
     """
+    is_cpu = jax.default_backend() == "cpu"
     waiting: collections.deque[Arrays] = collections.deque()
     iterator = iter(batches)
     try:
         for batch in iterator:
+            if is_cpu:
+                yield batch
+                continue
             waiting.append(jax.device_put(batch))
             if len(waiting) > depth:
                 yield waiting.popleft()

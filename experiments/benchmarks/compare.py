@@ -83,7 +83,8 @@ class Process:
 
     def __init__(self, contender: Contender, pythons: dict[str, str], variables: dict[str, str]):
         self.contender = contender
-        command = [pythons[contender.environment], contender.script, *contender.flags]
+        python = Path(pythons[contender.environment]).absolute()  # it starts in another folder
+        command = [str(python), contender.script, *contender.flags]
         self.process = subprocess.Popen(
             command,
             cwd=HERE,

@@ -116,17 +116,26 @@ def test_the_golden_order_of_the_embedded_slice():
     assert batch.index.tolist() == [3600, 1153, 8005, 4790, 2635, 6261, 3363, 4270]
 
 
-@given(size=SIZES, batch_size=BATCH_SIZES, depth=st.integers(0, 5))
-def test_prefetch_changes_nothing_but_the_place(size, batch_size, depth):
+@pytest.fixture(params=["cpu", "gpu"])
+def backend(request):
+    """What `prefetch` takes the default backend for; what is sent ends on the CPU all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: request.param)
+        yield request.param
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5])
+@pytest.mark.parametrize(("size", "batch_size"), [(1, 1), (7, 3), (12, 4)])
+def test_prefetch_changes_nothing_but_the_place(backend, size, batch_size, depth):
     epochs = data.batches(numbered(size), batch_size, seed=1)
-    on_device = list(data.prefetch(epochs, depth=depth))
-    for batch, expected in zip(on_device, epochs, strict=True):
-        assert all(isinstance(leaf, jax.Array) for leaf in batch)
+    found = list(data.prefetch(epochs, depth=depth))
+    for batch, expected in zip(found, epochs, strict=True):
+        assert all(isinstance(leaf, jax.Array) == (backend == "gpu") for leaf in batch)
         chex.assert_trees_all_equal(batch, expected)
         chex.assert_trees_all_equal_shapes_and_dtypes(batch, expected)
 
 
-def test_prefetch_is_depth_ahead_and_no_further():
+def test_prefetch_is_depth_ahead_and_no_further(backend):
     taken = []
 
     def watched():
@@ -135,10 +144,11 @@ def test_prefetch_is_depth_ahead_and_no_further():
             yield batch
 
     ahead = data.prefetch(watched(), depth=2)
+    depth = 2 if backend == "gpu" else 0
     assert taken == []
     for number in range(8):
         assert next(ahead).index.tolist() == [number]
-        assert taken == list(range(min(number + 3, 8)))
+        assert taken == list(range(min(number + 1 + depth, 8)))
     assert next(ahead, None) is None
 
 
