@@ -1,7 +1,6 @@
 """The official files of data sets: found in a folder or downloaded, and verified."""
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import struct
@@ -87,9 +86,15 @@ def obtain(
 def alone(folder: Path) -> Iterator[None]:
     """Wait until no other process is inside of this with the same folder, which is made.
 
-    A process that ends, however it does, is no longer inside.
+    A process that ends, however it does, is no longer inside. On Windows, which has no such locks,
+    nobody waits.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
