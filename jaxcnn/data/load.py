@@ -181,8 +181,8 @@ def _splits(
 
 def _prepared(name: str, data_dir: str | Path | None) -> Path:
     try:
-        folder = find_prepared(name, data_dir)
-    except OSError:  # no file can be called so
+        folder = None if "\0" in name else find_prepared(name, data_dir)
+    except OSError:  # nor can a file be called so
         folder = None
     if folder is not None:
         return folder
