@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jaxcnn import ops
 from jaxcnn.ops import cpu, plain
 from jaxcnn.ops.cpu import conv as cpu_conv
-from jaxcnn.ops.cpu import patches, winograd
+from jaxcnn.ops.cpu import direct, patches, winograd
 from jaxcnn.ops.cpu.positions import Windows, put_back, take
 
 
@@ -295,6 +295,56 @@ def test_winograd_is_the_convolution(batch, pairs):
     found = jax.jit(winograd.kernel_gradient, static_argnums=2)(images, gradient, windows)
     expected = plain.kernel_gradient(images, gradient, windows, 1, kernel.shape)
     chex.assert_trees_all_close(found, expected, rtol=0, atol=3e-5 * jnp.abs(expected).max())
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["as on 0.12", "as on 0.10"])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "strides", "pairs"),
+    [
+        (8, 5, (1, 1), ((1, 1), (1, 1))),
+        (8, 5, (1, 2), ((2, 0), (0, 1))),
+        (8, 5, (2, 1), ((1, 1), (1, 1))),
+        (8, 5, (1, 1), ((0, 0), (0, 0))),
+        (3, 32, (2, 2), ((0, 1), (0, 1))),
+        (3, 33, (1, 1), ((1, 1), (1, 1))),
+        (1, 4, (1, 1), ((1, 1), (1, 1))),
+        (16, 4, (2, 2), ((1, 1), (1, 1))),
+    ],
+)
+def test_convolutions_as_for_each_version(monkeypatch, is_slow, channels, outputs, strides, pairs):
+    for module in (direct, patches, winograd):
+        monkeypatch.setattr(module, "CONVOLUTIONS_ARE_SLOW", is_slow)
+    windows = Windows((3, 3), strides, pairs, (1, 1))
+    images, kernel = numbers((4, 9, 10, channels)), numbers((3, 3, channels, outputs), 1)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        operands = images.astype(dtype), kernel.astype(dtype)
+        own = cpu_conv.conv(*operands, windows, 1)
+        xla = plain.conv(*operands, windows)
+        assert own.dtype == dtype and own.shape == xla.shape
+        own, xla = own.astype(jnp.float32), xla.astype(jnp.float32)
+        error = 1e-5 if dtype == jnp.float32 else 1e-2
+        chex.assert_trees_all_close(own, xla, rtol=error, atol=error * jnp.abs(xla).max())
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["as on 0.12", "as on 0.10"])
+@pytest.mark.parametrize("channels", [64, 128, 256])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_kernel_gradients_as_for_each_version(monkeypatch, is_slow, channels, dtype):
+    for module in (patches, winograd):
+        monkeypatch.setattr(module, "CONVOLUTIONS_ARE_SLOW", is_slow)
+    windows = Windows((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    shape = (16, 8, 8, channels)
+    images, gradient = numbers(shape).astype(dtype), numbers(shape, 1).astype(dtype)
+    least = 64 if is_slow else 128 if dtype == jnp.float32 else 256
+    assert winograd.suits_kernel_gradient(images, windows, channels) == (channels >= least)
+    shape = (3, 3, channels, channels)
+    own = cpu_conv.kernel_gradient(images, gradient, windows, 1, shape)
+    assert own.dtype == dtype
+    # Sums of bfloat16 that XLA makes are further off.
+    images, gradient, own = (x.astype(jnp.float32) for x in (images, gradient, own))
+    xla = plain.kernel_gradient(images, gradient, windows, 1, shape)
+    error = 3e-5 if dtype == jnp.float32 else 1e-2
+    chex.assert_trees_all_close(own, xla, rtol=0, atol=error * jnp.abs(xla).max())
 
 
 def test_in_a_loop_gradients_keep_the_order_that_is_fast():

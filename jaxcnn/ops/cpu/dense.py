@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops import plain
-from jaxcnn.ops.cpu import patches, winograd
+from jaxcnn.ops.cpu import direct, patches, winograd
 from jaxcnn.ops.cpu.parts import sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows
 
@@ -23,11 +23,11 @@ _LARGEST_IN_PARTS = 128 * 128  # channels in times channels out
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The convolution."""
-    if patches.suits(images, windows):
-        return patches.conv(images, kernel, windows)
     if winograd.suits(images.shape, windows, kernel.shape[-1]):
         return winograd.conv(images, kernel, windows)
-    return plain.conv(images, kernel, windows)
+    if patches.suits(images, windows):
+        return patches.conv(images, kernel, windows)
+    return direct.conv(images, kernel, windows)
 
 
 def input_gradient(
@@ -51,7 +51,7 @@ def input_gradient(
         widths = [(*pair, 0) for pair in edges]
         gradient = lax.pad(gradient, zero, [(0, 0, 0), *widths, (0, 0, 0)])
         back = windows._replace(pairs=((0, 0),) * len(edges))
-    if not patches.suits(gradient, back) and winograd.suits(gradient.shape, back, shape[-1]):
+    if winograd.suits(gradient.shape, back, shape[-1]):
         return winograd.conv(gradient, kernel, back, turned=True)
     turned = lax.rev(jnp.swapaxes(kernel, -1, -2), range(kernel.ndim - 2))
     return conv(gradient, turned, back)
@@ -61,16 +61,16 @@ def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
     """Gradient for a kernel of the given shape."""
+    if winograd.suits_kernel_gradient(images, windows, shape[-1]):
+        return winograd.kernel_gradient(images, gradient, windows)
     if patches.suits(images, windows) or patches.suits_kernel_gradient(images, windows):
         return patches.kernel_gradient(images, gradient, windows, shape)
-    if winograd.suits(images.shape, windows, shape[-1]):
-        return winograd.kernel_gradient(images, gradient, windows)
     size = math.gcd(len(images), _PART)
     if shape[-2] * shape[-1] > _LARGEST_IN_PARTS or size < 4:
         size = len(images)
     part = functools.partial(_kernel_gradient, windows=windows)
     # What has to be turned round stays in the cache.
-    return sum_parts(part, images, gradient, size)
+    return sum_parts(part, images, gradient, size).astype(gradient.dtype)
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:

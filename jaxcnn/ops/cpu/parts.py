@@ -65,14 +65,13 @@ def sum_parts(
     """The sum of what a function makes of ``size`` examples at a time, in float32 at least."""
     precise = jnp.promote_types(gradient.dtype, jnp.float32)
     if size == len(images):
-        return function(images, gradient).astype(gradient.dtype)
+        return function(images, gradient).astype(precise)
     images, gradient = _parted(images, size), _parted(gradient, size)
 
     def of(number: jax.Array | int) -> jax.Array:
         return function(_part(images, number), _part(gradient, number)).astype(precise)
 
-    total = lax.fori_loop(1, images.shape[1], lambda number, total: total + of(number), of(0))
-    return total.astype(gradient.dtype)
+    return lax.fori_loop(1, images.shape[1], lambda number, total: total + of(number), of(0))
 
 
 def _parted(x: jax.Array, size: int) -> jax.Array:

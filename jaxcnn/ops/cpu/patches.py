@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxcnn.ops.cpu.parts import map_parts, part_size, sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
+from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 
 _PART_BYTES = 2**22  # of patches
 _FEWEST_CHANNELS = 16  # of an image, for its pixels to be copied in long runs
@@ -22,7 +23,9 @@ _MOST_TAPS = 64  # of a window
 
 def suits(images: jax.Array, windows: Windows) -> bool:
     """Whether products in the type of the images are faster than convolutions."""
-    return images.dtype == jnp.bfloat16 and _are_few(windows)
+    copied_fast = images.shape[-1] >= _FEWEST_CHANNELS
+    is_slow = CONVOLUTIONS_ARE_SLOW and max(windows.strides) > 1 and copied_fast
+    return (images.dtype == jnp.bfloat16 or is_slow) and _are_few(windows)
 
 
 def suits_input_gradient(windows: Windows) -> bool:
@@ -78,7 +81,7 @@ def kernel_gradient(
     # The product is fast in this order alone, and XLA would undo a transpose in the same part.
     turned = gradient.reshape(len(gradient), -1, outputs).swapaxes(1, 2)
     size = min(_part_size(images, windows), part_size(len(images), len(images) // 3))
-    return sum_parts(part, images, turned, size).T.reshape(shape)
+    return sum_parts(part, images, turned, size).T.reshape(shape).astype(gradient.dtype)
 
 
 def _are_few(windows: Windows) -> bool:

@@ -18,6 +18,7 @@ from jax import lax
 
 from jaxcnn.ops.cpu.parts import map_parts, map_slices, part_size, sum_parts
 from jaxcnn.ops.cpu.positions import Ints, Windows
+from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 
 _OUT, _IN = 4, 6  # pixels of a tile along each side
 _OF_IMAGES = np.array(
@@ -42,15 +43,28 @@ _PART_TILES = 256  # enough for a fast product, few enough for the cache
 _PART_CHANNELS = 64  # of the outputs, where the kernel is in parts
 
 
-def suits(shape: Ints, windows: Windows, outputs: int) -> bool:
+def suits(
+    shape: Ints, windows: Windows, outputs: int, least_channels: int = _LEAST_CHANNELS
+) -> bool:
     """Whether it pays for a convolution of images of this shape."""
     return (
         windows.sizes == (3, 3)
         and windows.strides == windows.dilation == (1, 1)
-        and min(shape[-1], outputs) >= _LEAST_CHANNELS
+        and min(shape[-1], outputs) >= least_channels
         and min(windows.output(shape[1:-1])) >= _OUT
         and shape[0] * math.prod(_tile_counts(shape, windows)) >= _FEWEST_TILES
     )
+
+
+def suits_kernel_gradient(images: jax.Array, windows: Windows, outputs: int) -> bool:
+    """Whether it pays for the gradient of a convolution's kernel."""
+    if CONVOLUTIONS_ARE_SLOW:
+        least_channels = 64
+    elif images.dtype == jnp.bfloat16:
+        least_channels = 256  # products of bfloat16 are fast
+    else:
+        least_channels = _LEAST_CHANNELS
+    return suits(images.shape, windows, outputs, least_channels)
 
 
 def conv(
