@@ -316,9 +316,10 @@ def test_convolutions_as_for_each_version(monkeypatch, is_slow, channels, output
         monkeypatch.setattr(module, "CONVOLUTIONS_ARE_SLOW", is_slow)
     windows = Windows((3, 3), strides, pairs, (1, 1))
     images, kernel = numbers((4, 9, 10, channels)), numbers((3, 3, channels, outputs), 1)
+    compute = jax.jit(cpu_conv.conv, static_argnums=(2, 3))
     for dtype in (jnp.float32, jnp.bfloat16):
         operands = images.astype(dtype), kernel.astype(dtype)
-        own = cpu_conv.conv(*operands, windows, 1)
+        own = compute(*operands, windows, 1)
         xla = plain.conv(*operands, windows)
         assert own.dtype == dtype and own.shape == xla.shape
         own, xla = own.astype(jnp.float32), xla.astype(jnp.float32)
@@ -327,18 +328,19 @@ def test_convolutions_as_for_each_version(monkeypatch, is_slow, channels, output
 
 
 @pytest.mark.parametrize("is_slow", [False, True], ids=["as on 0.12", "as on 0.10"])
-@pytest.mark.parametrize("channels", [64, 128, 256])
+@pytest.mark.parametrize(("batch", "channels"), [(4, 3), (4, 64), (16, 64), (4, 128), (16, 256)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_kernel_gradients_as_for_each_version(monkeypatch, is_slow, channels, dtype):
+def test_kernel_gradients_as_for_each_version(monkeypatch, is_slow, batch, channels, dtype):
     for module in (patches, winograd):
         monkeypatch.setattr(module, "CONVOLUTIONS_ARE_SLOW", is_slow)
     windows = Windows((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
-    shape = (16, 8, 8, channels)
+    shape = (batch, 16, 16, channels)
     images, gradient = numbers(shape).astype(dtype), numbers(shape, 1).astype(dtype)
     least = 64 if is_slow else 128 if dtype == jnp.float32 else 256
     assert winograd.suits_kernel_gradient(images, windows, channels) == (channels >= least)
     shape = (3, 3, channels, channels)
-    own = cpu_conv.kernel_gradient(images, gradient, windows, 1, shape)
+    compute = jax.jit(cpu_conv.kernel_gradient, static_argnums=(2, 3, 4))
+    own = compute(images, gradient, windows, 1, shape)
     assert own.dtype == dtype
     # Sums of bfloat16 that XLA makes are further off.
     images, gradient, own = (x.astype(jnp.float32) for x in (images, gradient, own))

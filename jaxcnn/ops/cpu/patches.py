@@ -81,7 +81,8 @@ def kernel_gradient(
     # The product is fast in this order alone, and XLA would undo a transpose in the same part.
     turned = gradient.reshape(len(gradient), -1, outputs).swapaxes(1, 2)
     size = min(_part_size(images, windows), part_size(len(images), len(images) // 3))
-    return sum_parts(part, images, turned, size).T.reshape(shape).astype(gradient.dtype)
+    # Rounded first: XLA turns a transposed product into one of bfloat16 that it cannot compute.
+    return sum_parts(part, images, turned, size).astype(gradient.dtype).T.reshape(shape)
 
 
 def _are_few(windows: Windows) -> bool:
