@@ -21,8 +21,8 @@ import tyro
 
 from jaxcnn import commands, run_folder, runs, shapes, sweeps
 from jaxcnn import train as training
-from jaxcnn.data.messages import printable
 from jaxcnn.experiment import RECIPES, Experiment, recipe
+from jaxcnn.messages import printable
 
 _COMMANDS: dict[str, Any] = {
     "train": commands.Train,

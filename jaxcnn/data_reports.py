@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxcnn import data, plots
-from jaxcnn.data.messages import printable
+from jaxcnn.messages import printable
 
 _SHEET = 48  # pictures
 _LISTED = 10  # groups of copies, unreadable files

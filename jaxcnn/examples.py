@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxcnn import data, image, train
 from jaxcnn.data.decoded import in_parts
-from jaxcnn.data.messages import printable
 from jaxcnn.experiment import Experiment
+from jaxcnn.messages import printable
 
 _KEPT_AS = {"train": "data_sha256", "validation": "validation_sha256", "test": "test_sha256"}
 

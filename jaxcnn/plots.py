@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from jaxcnn.data.messages import printable
+from jaxcnn.messages import printable
 
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
 _FRAME = "gold"  # of a box, seen on light and dark

@@ -22,7 +22,6 @@ import rich.console
 
 from jaxcnn import data, plots, reports, train
 from jaxcnn.assembly import Assembly, assemble
-from jaxcnn.data.messages import printable
 from jaxcnn.event_files import EventFiles
 from jaxcnn.examples import (
     Splits,
@@ -33,6 +32,7 @@ from jaxcnn.examples import (
     write_bad_examples,
 )
 from jaxcnn.experiment import Experiment
+from jaxcnn.messages import printable
 from jaxcnn.pretrained import as_resolved, resolve
 from jaxcnn.progress import Progress
 from jaxcnn.run_folder import new_folder, read_config, run_name, write_json, write_text

@@ -24,6 +24,7 @@ PUBLIC = (
 # Imports only go down: a module may import its own floor and those before it.
 FLOORS = (
     (
+        "messages",
         "shapes",
         "parameters",
         "batch",

@@ -8,8 +8,8 @@ import tyro
 
 from jaxcnn import data, run_folder
 from jaxcnn.data.folders import left_out
-from jaxcnn.data.messages import printable
 from jaxcnn.data_reports import data_report, report_lines, write_contact_sheet
+from jaxcnn.messages import printable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxcnn.data.messages import printable
+from jaxcnn.messages import printable
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

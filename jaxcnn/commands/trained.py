@@ -12,8 +12,8 @@ from jaxcnn import assembly, data, inspection, models, plots, reports, run_folde
 from jaxcnn import train as training
 from jaxcnn.augmentations import make_augment
 from jaxcnn.commands.tables import print_table
-from jaxcnn.data.messages import printable
 from jaxcnn.examples import load_split
+from jaxcnn.messages import printable
 
 _Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 

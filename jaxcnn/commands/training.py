@@ -11,8 +11,8 @@ import tyro
 from jaxcnn import assembly, plots, run_folder, runs, sweeps
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
-from jaxcnn.data.messages import printable
 from jaxcnn.experiment import Experiment
+from jaxcnn.messages import printable
 from jaxcnn.pretrained import resolve
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxcnn.data.files import Files, open_files
 from jaxcnn.data.idx import Read, png
-from jaxcnn.data.messages import printable
 from jaxcnn.data.official import OfficialFile
+from jaxcnn.messages import printable
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 

@@ -14,7 +14,7 @@ import PIL.ImageOps
 import PIL.TiffImagePlugin
 
 from jaxcnn.data.files import read_plain
-from jaxcnn.data.messages import printable
+from jaxcnn.messages import printable
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 

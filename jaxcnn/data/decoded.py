@@ -20,7 +20,7 @@ from jaxcnn.data.decode import (
     decode_image,
     reason,
 )
-from jaxcnn.data.messages import printable
+from jaxcnn.messages import printable
 
 OnBad = Literal["raise", "skip"]
 # How many encoded images are held, in each thread, of a source that gives several at once.

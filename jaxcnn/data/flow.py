@@ -13,9 +13,9 @@ from jaxcnn.data.batches import batches
 from jaxcnn.data.decode import Interpolation
 from jaxcnn.data.decoded import DecodedImages, Encoded
 from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
-from jaxcnn.data.messages import printable
 from jaxcnn.data.sources import ArraySource, stacked, words
 from jaxcnn.data.tables import class_indices, is_missing
+from jaxcnn.messages import printable
 
 ClassMode = Literal["categorical", "binary", "sparse", "input", "raw"]
 ColorMode = Literal["rgb", "grayscale"]

@@ -16,10 +16,10 @@ from jaxcnn.data.decode import check_decoding
 from jaxcnn.data.decoded import OnBad, check_on_bad
 from jaxcnn.data.files import is_archive
 from jaxcnn.data.idx import FASHION_CLASSES
-from jaxcnn.data.messages import printable
 from jaxcnn.data.prepare import PREPARABLE
 from jaxcnn.data.prepared import data_root, find_prepared, read_prepared
 from jaxcnn.data.sources import UNNAMED_CLASSES, ArraySource, from_arrays, resized
+from jaxcnn.messages import printable
 
 SPLITS = folders.ORDER
 EMBEDDED = "fashion_mnist_slice"

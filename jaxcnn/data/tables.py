@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcnn.data.messages import printable
+from jaxcnn.messages import printable
 
 NAMES = ("labels.csv", "labels.jsonl")
 SPLIT_NAMES = {

@@ -11,6 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxcnn.image import Preprocess
+from jaxcnn.messages import printable
 from jaxcnn.models.registry import create, entry
 from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
@@ -143,9 +144,8 @@ def load_pretrained(
 
 
 def _in_one_line(error: Exception) -> str:
-    """Its message on one line and of printable letters, whatever a file has put into it."""
-    line = " ".join(str(error).split())[:_LONGEST_REASON]
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    """Its message on one line and not too long, whatever a file has put into it."""
+    return printable(" ".join(str(error).split())[:_LONGEST_REASON])
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], bool]:

@@ -16,8 +16,9 @@ _MOST_OUTPUTS = 32  # for which an odd number of channels takes three times as l
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The convolution.
 
-    The library that is slow refuses an output with more rows than the images have, so where it can
-    be, there is one row more than is asked for.
+    The library that is slow refuses an output with more rows than the images have, so where that
+    can be, there is one row more than is asked for. An odd number of channels, as of colour images,
+    gets one of zeros.
     """
     channels, outputs = kernel.shape[-2:]
     if not CONVOLUTIONS_ARE_SLOW or images.dtype != jnp.float32 or len(windows.sizes) != 2:
