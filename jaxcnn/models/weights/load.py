@@ -145,7 +145,7 @@ def load_pretrained(
 
 def _in_one_line(error: Exception) -> str:
     """Its message on one line and not too long, whatever a file has put into it."""
-    return printable(" ".join(str(error).split())[:_LONGEST_REASON])
+    return printable(" ".join(str(error).split()))[:_LONGEST_REASON]
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], bool]:

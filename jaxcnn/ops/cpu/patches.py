@@ -23,9 +23,9 @@ _MOST_TAPS = 64  # of a window
 
 def suits(images: jax.Array, windows: Windows) -> bool:
     """Whether products in the type of the images are faster than convolutions."""
-    copied_fast = images.shape[-1] >= _FEWEST_CHANNELS
-    is_slow = CONVOLUTIONS_ARE_SLOW and max(windows.strides) > 1 and copied_fast
-    return (images.dtype == jnp.bfloat16 or is_slow) and _are_few(windows)
+    if images.dtype == jnp.bfloat16:
+        return _are_few(windows)
+    return CONVOLUTIONS_ARE_SLOW and suits_kernel_gradient(images, windows)
 
 
 def suits_input_gradient(windows: Windows) -> bool:
