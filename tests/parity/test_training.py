@@ -26,20 +26,38 @@ STEPS = 5
 
 @pytest.fixture(scope="module")
 def keras():
-    """Keras on torch."""
+    """Keras on torch, in float64: so the differences are ours."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
 
     assert keras.backend.backend() == "torch"
+    floatx = keras.config.floatx()
+    keras.config.set_floatx("float64")
     keras.utils.set_random_seed(0)
-    return keras
+    yield keras
+    keras.config.set_floatx(floatx)
 
 
 @pytest.fixture(scope="module")
 def batches():
     """Real images, shuffled."""
+    return first_batches(128, seed=0)
+
+
+def first_batches(examples, seed):
     source = data.load("fashion_mnist_slice")
-    return list(itertools.islice(data.batches(source, 128, seed=0), STEPS))
+    return list(itertools.islice(data.batches(source, examples, seed=seed), STEPS))
+
+
+@pytest.fixture(scope="module")
+def decided_batches():
+    """Few images, for which rounding decides nothing in the small VGG.
+
+    Among 128 some value lies within rounding of a ReLU's zero, or some window's two largest within
+    rounding of each other; the side it falls on moves a gradient by up to one part in 250. The
+    closest decision on these four is 7e-6 away, for values around 1.
+    """
+    return first_batches(4, seed=9)
 
 
 def classic_in_keras(keras):
@@ -222,9 +240,17 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_one_step_down_the_gradient(keras, batches, name):
+@pytest.mark.parametrize(
+    ("name", "some", "most", "all_"),
+    [
+        ("classic_cnn", "batches", 1e-4, 3e-4),
+        ("small_vgg", "decided_batches", 1e-4, 3e-4),
+        ("small_vgg", "batches", 1e-2, 1e-2),
+    ],
+)
+def test_one_step_down_the_gradient(keras, request, name, some, most, all_):
     """The gradients of the compiled step are those of torch."""
+    batches = request.getfixturevalue(some)
     build, options = NETWORKS[name]
     model, optimizer = models.create(name, 10, dropout=0.0), optax.sgd(1.0)
     state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
@@ -233,23 +259,23 @@ def test_one_step_down_the_gradient(keras, batches, name):
     (expected_loss,) = steps_in_keras(lambda o: o.SGD(1.0))(keras, theirs, batches[:1])
     state, (loss,) = our_steps(model, optimizer, state, batches[:1])
     assert loss == pytest.approx(expected_loss, rel=1e-6)
-    assert_moved_alike(state.params, take(theirs, before), before, most=1e-4, all_=3e-4)
+    assert_moved_alike(state.params, take(theirs, before), before, most=most, all_=all_)
 
 
-def test_running_statistics_follow_keras(keras, batches):
+def test_running_statistics_follow_keras(keras, decided_batches):
     """Three steps small enough for both to stay together, then evaluation with the statistics."""
     model, optimizer = models.create("small_vgg", 10, dropout=0.0), optax.sgd(1e-3)
-    state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
+    state = train.create_state(model, optimizer, PREPROCESS(decided_batches[0].image))
     theirs = small_vgg_in_keras(keras, momentum=0.9, epsilon=1e-5)
     give(theirs, state.params)
     before = jax.device_get(state.batch_stats)
     for layer, stats in before.items():
         for name, variable in arrays(theirs.get_layer(layer), stats).items():
             chex.assert_trees_all_equal(stats[name], variable.value.detach().numpy())
-    steps_in_keras(lambda o: o.SGD(1e-3))(keras, theirs, batches[:3])
-    state, _ = our_steps(model, optimizer, state, batches[:3])
+    steps_in_keras(lambda o: o.SGD(1e-3))(keras, theirs, decided_batches[:3])
+    state, _ = our_steps(model, optimizer, state, decided_batches[:3])
     assert_moved_alike(state.batch_stats, take(theirs, before), before, most=1e-5, all_=1e-5)
-    images = PREPROCESS(batches[4].image)
+    images = PREPROCESS(decided_batches[4].image)
     logits = model.apply(state.variables, images, train=False)
     expected = theirs(np.array(images), training=False).detach().numpy()
     assert_close_to_the_largest(logits, expected, 2e-4)

@@ -9,17 +9,26 @@ from jaxcnn.ops import plain
 from jaxcnn.ops.cpu.positions import Windows
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 
+_CHANNELS = range(8, 128)  # of images, for one more row to be worth its cost
 _MOST_OUTPUTS = 32  # for which an odd number of channels takes three times as long
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The convolution.
 
-    An odd number of channels, as of colour images, gets one of zeros where YNNPACK is slow.
+    YNNPACK, where it is slow, refuses an output with more rows than the images have: so there is
+    one row more than is asked for where that can be. Elsewhere an odd number of channels, as of
+    colour images, gets one of zeros.
     """
     channels, outputs = kernel.shape[-2:]
-    is_slow = CONVOLUTIONS_ARE_SLOW and channels % 2 and channels > 1 and outputs <= _MOST_OUTPUTS
-    if is_slow and images.ndim == 4 and images.dtype == jnp.float32:
+    if not CONVOLUTIONS_ARE_SLOW or images.dtype != jnp.float32 or images.ndim != 4:
+        return plain.conv(images, kernel, windows)
+    rows = windows.output(images.shape[1:-1])[0]
+    if channels in _CHANNELS and windows.strides[0] == 1 and rows >= images.shape[1]:
+        (low, high), columns = windows.pairs
+        more = windows._replace(pairs=((low, high + 1), columns))
+        return plain.conv(images, kernel, more)[:, :rows]
+    if channels % 2 and channels > 1 and outputs <= _MOST_OUTPUTS:
         zero, same = np.zeros((), images.dtype), (0, 0, 0)
         images = lax.pad(images, zero, [same, same, same, (0, 1, 0)])
         kernel = lax.pad(kernel, zero, [same, same, (0, 1, 0), same])
