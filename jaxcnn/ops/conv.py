@@ -82,18 +82,22 @@ def conv(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(images: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
-    return lax.platform_dependent(
-        images,
-        kernel,
-        cpu=functools.partial(cpu.conv, windows=windows, groups=groups),
-        default=functools.partial(plain.conv, windows=windows, groups=groups),
-    )
+    return _conv_of_platform(images, kernel, windows, groups, for_gradient=False)
+
+
+def _conv_of_platform(
+    images: jax.Array, kernel: jax.Array, windows: Windows, groups: int, *, for_gradient: bool
+) -> jax.Array:
+    own = functools.partial(cpu.conv, windows=windows, groups=groups, for_gradient=for_gradient)
+    default = functools.partial(plain.conv, windows=windows, groups=groups)
+    return lax.platform_dependent(images, kernel, cpu=own, default=default)
 
 
 def _conv_forward(
     images: jax.Array, kernel: jax.Array, windows: Windows, groups: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _conv(images, kernel, windows, groups), (images, kernel)
+    output = _conv_of_platform(images, kernel, windows, groups, for_gradient=True)
+    return output, (images, kernel)
 
 
 def _conv_backward(

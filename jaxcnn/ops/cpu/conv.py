@@ -18,18 +18,26 @@ _MOST_TAPS = 64  # of a window that is unrolled
 _MOST_GROUPS = 64  # that become a convolution each
 
 
-def conv(images: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
-    """The convolution."""
+def conv(
+    images: jax.Array,
+    kernel: jax.Array,
+    windows: Windows,
+    groups: int,
+    *,
+    for_gradient: bool = False,
+) -> jax.Array:
+    """The convolution; with ``for_gradient`` its output is kept for one."""
     if _is_depthwise(images.shape, windows, groups):
         return depthwise.conv(images, kernel, windows)
     if _is_pointwise(windows, groups):
         (values,) = take(images, windows, filler=0)
         return _product(values, kernel.reshape(kernel.shape[-2:]))
     if groups == 1:
-        return dense.conv(images, kernel, windows)
+        return dense.conv(images, kernel, windows, for_gradient=for_gradient)
     if groups <= _MOST_GROUPS:
         parts = _split(groups, images, kernel)
-        return jnp.concatenate([conv(x, k, windows, 1) for x, k in parts], -1)
+        outputs = [conv(x, k, windows, 1, for_gradient=for_gradient) for x, k in parts]
+        return jnp.concatenate(outputs, -1)
     return plain.conv(images, kernel, windows, groups=groups)
 
 

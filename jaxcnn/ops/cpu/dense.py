@@ -21,13 +21,15 @@ _PART = 8  # examples
 _LARGEST_IN_PARTS = 128 * 128  # channels in times channels out
 
 
-def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
+def conv(
+    images: jax.Array, kernel: jax.Array, windows: Windows, *, for_gradient: bool
+) -> jax.Array:
     """The convolution."""
     if winograd.suits(images.shape, windows, kernel.shape[-1]):
         return winograd.conv(images, kernel, windows)
     if patches.suits(images, windows):
         return patches.conv(images, kernel, windows)
-    return direct.conv(images, kernel, windows)
+    return direct.conv(images, kernel, windows, for_gradient=for_gradient)
 
 
 def input_gradient(
@@ -54,7 +56,7 @@ def input_gradient(
     if winograd.suits(gradient.shape, back, shape[-1]):
         return winograd.conv(gradient, kernel, back, turned=True)
     turned = lax.rev(jnp.swapaxes(kernel, -1, -2), range(kernel.ndim - 2))
-    return conv(gradient, turned, back)
+    return conv(gradient, turned, back, for_gradient=True)
 
 
 def kernel_gradient(

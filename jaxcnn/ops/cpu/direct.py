@@ -9,22 +9,36 @@ from jaxcnn.ops import plain
 from jaxcnn.ops.cpu.positions import Windows
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 
-_CHANNELS = range(8, 128)  # of images, for one more row to be worth its cost
+# Channels of the images, and rows, from which on one more row is worth its cost.
+_FEWEST_FOR_GRADIENT = 8, 1
+_FEWEST = 64, 32
+_TOO_MANY = 128  # channels: YNNPACK does not get them
 _MOST_OUTPUTS = 32  # for which an odd number of channels takes three times as long
 
 
-def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
+def conv(
+    images: jax.Array, kernel: jax.Array, windows: Windows, *, for_gradient: bool
+) -> jax.Array:
     """The convolution.
 
     YNNPACK, where it is slow, refuses an output with more rows than the images have: so there is
     one row more than is asked for where that can be. Elsewhere an odd number of channels, as of
     colour images, gets one of zeros.
+
+    Args:
+      images: ``[B, *spatial, in]``.
+      kernel: ``[*window, in, out]``.
+      windows: the geometry.
+      for_gradient: whether the output is kept for a gradient, or is one. Else YNNPACK may fuse the
+        pooling behind it, and so computes small images fast.
     """
     channels, outputs = kernel.shape[-2:]
     if not CONVOLUTIONS_ARE_SLOW or images.dtype != jnp.float32 or images.ndim != 4:
         return plain.conv(images, kernel, windows)
     rows = windows.output(images.shape[1:-1])[0]
-    if channels in _CHANNELS and windows.strides[0] == 1 and rows >= images.shape[1]:
+    fewest_channels, fewest_rows = _FEWEST_FOR_GRADIENT if for_gradient else _FEWEST
+    is_worth_it = fewest_channels <= channels < _TOO_MANY and rows >= fewest_rows
+    if is_worth_it and windows.strides[0] == 1 and rows >= images.shape[1]:
         (low, high), columns = windows.pairs
         more = windows._replace(pairs=((low, high + 1), columns))
         return plain.conv(images, kernel, more)[:, :rows]
