@@ -27,7 +27,9 @@ KERAS = "import json, fashion_mnist_keras as job; print(json.dumps(job.train_onc
 def main() -> None:
     """Run both in turn, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keras", default=sys.executable, help="Python of its environment")
+    parser.add_argument(
+        "--keras", type=Path, default=Path(sys.executable), help="Python of its environment"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dry-run", action="store_true", help="print, and write nothing")
     options = parser.parse_args()
@@ -39,7 +41,8 @@ def main() -> None:
             command = [sys.executable, "-m", "jaxcnn", "train", *FLAGS.split(), "--workdir"]
             seconds["jaxcnn"].append(_timed([*command, str(workdir)])[0])
             accuracy["jaxcnn"] = json.loads((workdir / "result.json").read_text())["test_accuracy"]
-        taken, output = _timed([options.keras, "-c", KERAS])
+        # Not resolved: an environment's Python is a link. It starts in another folder.
+        taken, output = _timed([str(options.keras.absolute()), "-c", KERAS])
         seconds["keras"].append(taken)
         accuracy["keras"] = json.loads(output.splitlines()[-1])["test_accuracy"]
         print(seconds, accuracy, flush=True)
