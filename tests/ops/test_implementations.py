@@ -309,14 +309,20 @@ def test_winograd_is_the_convolution(batch, pairs):
         (3, 33, (1, 1), ((1, 1), (1, 1))),
         (1, 4, (1, 1), ((1, 1), (1, 1))),
         (16, 4, (2, 2), ((1, 1), (1, 1))),
+        (64, 4, (1, 1), ((1, 1), (1, 1))),  # in 33 rows: one more also without a gradient
     ],
 )
-def test_convolutions_as_for_each_version(monkeypatch, is_slow, channels, outputs, strides, pairs):
+@pytest.mark.parametrize("for_gradient", [False, True])
+def test_convolutions_as_for_each_version(
+    monkeypatch, is_slow, channels, outputs, strides, pairs, for_gradient
+):
     for module in (direct, patches, winograd):
         monkeypatch.setattr(module, "CONVOLUTIONS_ARE_SLOW", is_slow)
     windows = Windows((3, 3), strides, pairs, (1, 1))
-    images, kernel = numbers((4, 9, 10, channels)), numbers((3, 3, channels, outputs), 1)
-    compute = jax.jit(functools.partial(cpu_conv.conv, for_gradient=True), static_argnums=(2, 3))
+    rows = 33 if channels == 64 else 9
+    images, kernel = numbers((4, rows, 10, channels)), numbers((3, 3, channels, outputs), 1)
+    own_form = functools.partial(cpu_conv.conv, for_gradient=for_gradient)
+    compute = jax.jit(own_form, static_argnums=(2, 3))
     for dtype in (jnp.float32, jnp.bfloat16):
         operands = images.astype(dtype), kernel.astype(dtype)
         own = compute(*operands, windows, 1)
