@@ -195,7 +195,9 @@ def _decoded(
     picture = _to_mode(open_image(content), mode)
     height, width = size
     method = PIL.Image.Resampling[interpolation.upper()]
-    if crop:
+    if picture.size == (width, height):
+        fitted = picture
+    elif crop:
         fitted = PIL.ImageOps.fit(picture, (width, height), method=method)
     else:
         fitted = picture.resize((width, height), method)

@@ -24,7 +24,7 @@ from jaxcnn.messages import printable
 
 OnBad = Literal["raise", "skip"]
 # How many encoded images are held, in each thread, of a source that gives several at once.
-_AT_ONCE = 64
+_AT_ONCE = 256
 
 
 class BadExample(NamedTuple):

@@ -2,18 +2,23 @@
 
 import json
 import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxcnn.data.decoded import DecodedImages, Encoded, OnBad
+from jaxcnn.data.decoded import DecodedImages, Encoded, OnBad, workers
 from jaxcnn.data.idx import CLASS_NAMES
 from jaxcnn.data.sources import ArraySource, from_arrays, words
 from jaxcnn.data.splits import with_test_split
 
 _IN_MEMORY = 2 << 30  # bytes of a split whose images, all of one size, are decoded when it is read
 _PART = 1024  # records
+# Pixels of an image. Decoding smaller ones in several threads takes up to twice as long as in one:
+# they do little else than wait for the interpreter.
+_THREADS_PAY = 96 * 96
 
 
 def data_root(data_dir: str | Path | None) -> Path:
@@ -161,14 +166,18 @@ def _read_split(
     import tensorflow_datasets as tfds
 
     image, label = keys
-    records = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+    # TFDS would check and convert every feature of a record, which takes ten times as long.
+    records = builder.as_data_source(
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    shape = [-1 if length is None else length for length in builder.info.features[label].shape]
     given = np.array(
         [
-            record[label]
+            numbers
             for first in range(0, len(records), _PART)
-            for record in records.__getitems__(range(first, min(first + _PART, len(records))))
+            for numbers in _values(records, range(first, min(first + _PART, len(records))), label)
         ]
-    )
+    ).reshape(len(records), *shape)
     names = getattr(builder.info.features[label], "names", None)
     if names is None or names == list(map(str, range(len(names)))):
         names = CLASS_NAMES.get(builder.info.full_name.rpartition("/")[0], names)
@@ -176,12 +185,17 @@ def _read_split(
         return None
     labels = from_arrays(np.zeros((len(given), 1, 1), np.uint8), given, classes=names)
     own_height, own_width, own_channels = builder.info.features[image].shape
+
+    def read_many(numbers: Sequence[int]) -> list[bytes]:
+        return [content for (content,) in _values(records, numbers, image)]
+
     encoded = Encoded(
         length=len(records),
-        read=lambda number: records[number][image],
+        read=lambda number: read_many([number])[0],
         name=lambda number: f"{split} number {number} of {builder.info.name}",
         label=words(labels.labels, labels.classes),
         identity=lambda: _identity(builder.info.splits[split]),
+        read_many=read_many,
     )
     images = DecodedImages(
         encoded,
@@ -189,10 +203,24 @@ def _read_split(
         channels=channels or (own_channels if own_channels in (1, 3) else 3),
         on_bad=on_bad,
     )
-    is_small = own_height and own_width and np.prod(images.shape) <= _IN_MEMORY
-    pixels = images[:] if is_small else images
+    pixels: np.ndarray | DecodedImages = images
+    if own_height and own_width and np.prod(images.shape) <= _IN_MEMORY:
+        threads = 1 if own_height * own_width < _THREADS_PAY else workers()
+        with ThreadPoolExecutor(threads) as pool:
+            pixels, _ = images.gather(np.arange(len(images)), pool)()
     # Where some are bad they have to be told of in every batch.
     return ArraySource(images if images.bad else pixels, labels.labels, labels.classes)
+
+
+def _values(records: Any, numbers: Sequence[int], feature: str) -> list[Any]:
+    """What records, as they are stored, hold of a feature: a sequence of numbers or bytes each."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    found = []
+    for record in records.__getitems__(numbers):
+        values = tf_example_pb2.Example.FromString(record).features.feature[feature]
+        found.append(getattr(values, values.WhichOneof("kind")).value)
+    return found
 
 
 def _identity(split: Any) -> bytes:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import chex
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
@@ -173,6 +174,46 @@ def test_plain_tfds_reads_the_same_examples(pristine):
         for example, expected in zip(source, ours, strict=True):
             np.testing.assert_array_equal(example["image"], expected["image"])
             assert example["label"] == expected["label"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "labels"),
+    [
+        (tfds.features.Tensor(shape=(2,), dtype=np.float32), [[0.5, -1.25], [3, 4]]),
+        (tfds.features.Sequence(tfds.features.ClassLabel(num_classes=2)), [[0, 1], [1, 1]]),
+        (tfds.features.Scalar(dtype=np.bool_), [True, False]),
+    ],
+)
+def test_any_labels_of_numbers_are_read_as_tfds_reads_them(feature, labels, tmp_path):
+    pixels = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8, 1)
+
+    class Numbers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=(8, 8, 1)), "label": feature}
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number, label in enumerate(labels):
+                content = io.BytesIO()
+                PIL.Image.fromarray(pixels[number, ..., 0]).save(content, "PNG")
+                content.seek(0)
+                yield number, {"image": content, "label": label}
+
+    builder = Numbers(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    upstream = builder.as_data_source("train")
+    source = data.load_splits("numbers", data_dir=tmp_path, test_fraction=None)["train"]
+    np.testing.assert_array_equal(source.labels, np.array([row["label"] for row in upstream]))
+    np.testing.assert_array_equal(source.images, np.array([row["image"] for row in upstream]))
 
 
 def test_preparing_again_gives_the_same_order(folder, pristine, tmp_path):

@@ -238,16 +238,16 @@ def test_examples_of_a_source_are_read_several_at_once(cached, monkeypatch):
     if not cached:
         monkeypatch.setattr(decoded, "free_memory", lambda: 0)
     monkeypatch.setattr(decoded, "workers", lambda: 2)
-    several = Several(rows_of(320))
+    several = Several(rows_of(640))
     source = data.from_source(several, size=(3, 3), channels=1)
     several.several = 0
     for epoch in range(2):
         for batch in data.batches(source, 32, seed=0).epoch(epoch):
             np.testing.assert_array_equal(batch.image[:, 0, 0, 0], batch.index % 256)
-    np.testing.assert_array_equal(source.images[:][:, 0, 0, 0], np.arange(320) % 256)
+    np.testing.assert_array_equal(source.images[:][:, 0, 0, 0], np.arange(640) % 256)
     assert several.single == 0
-    # Ten batches of 32 rows, in each of two threads; then all rows, no more than 64 at once.
-    assert several.several == (20 if cached else 20 * 2 + 6)
+    # Twenty batches of 32 rows, in each of two threads; then all rows, no more than 256 at once.
+    assert several.several == (40 if cached else 40 * 2 + 4)
 
 
 def test_a_bad_example_among_several_is_told_from_the_others():
