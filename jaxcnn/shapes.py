@@ -34,7 +34,7 @@ def did_you_mean(name: str, accepted: Iterable[str]) -> str:
     return f"{hint}Accepted: {', '.join(accepted)}"
 
 
-def spatial_rank(images: jax.Array, name: str = "images") -> int:
+def spatial_rank(images: jax.Array | jax.ShapeDtypeStruct, name: str = "images") -> int:
     """Number of spatial dimensions of ``[B, *spatial, C]`` floating-point images.
 
     Raises:
@@ -51,7 +51,7 @@ def spatial_rank(images: jax.Array, name: str = "images") -> int:
     return images.ndim - 2
 
 
-def check_floating(x: jax.Array, name: str) -> None:
+def check_floating(x: jax.Array | jax.ShapeDtypeStruct, name: str) -> None:
     """Refuse anything but floating-point arrays."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(

@@ -91,12 +91,16 @@ class ClassicCNN(nn.Module):
 
     def features(self, images: jax.Array, train: bool) -> jax.Array:
         """Images to feature maps ``[B, H/2, W/2, 32]`` (``[B, H, W, 32]`` without pooling)."""
-        x = self.conv(images)
-        if self.conv_norm is not None:
-            x = self.conv_norm(x, train=train)
-        x = nn.relu(x)
-        if self.pool != "none":
-            x = _POOLS[self.pool](x, 2, padding="SAME")
+        if train and self.norm == "none" and self.pool == "max":
+            # The same in less time; in evaluation the convolution's output can be looked at.
+            x = self.conv.relu_max_pool(images, 2, padding="SAME")
+        else:
+            x = self.conv(images)
+            if self.conv_norm is not None:
+                x = self.conv_norm(x, train=train)
+            x = nn.relu(x)
+            if self.pool != "none":
+                x = _POOLS[self.pool](x, 2, padding="SAME")
         x = self.drop_maps(self.add_noise(x, train=train), train=train)
         return self.drop(x, train=train)
 

@@ -52,9 +52,21 @@ class Conv(nn.Module):
     kernel_init: Initializer = nn.initializers.glorot_uniform()
     dtype: Any = None
 
-    @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """``[B, *spatial, in]`` to ``[B, *output, features]``."""
+        return ops.conv(*self._operands(images), **self._geometry())
+
+    def relu_max_pool(
+        self, images: jax.Array, pool: IntOrInts, *, padding: Padding = "VALID"
+    ) -> jax.Array:
+        """The same with ReLU and max pooling behind it; see `jaxcnn.ops.conv_relu_max_pool`."""
+        operands = self._operands(images)
+        return ops.conv_relu_max_pool(
+            *operands, pool=pool, pool_padding=padding, **self._geometry()
+        )
+
+    @nn.compact
+    def _operands(self, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         rank = shapes.spatial_rank(images)
         window = shapes.ints(self.window, rank, "window")
         (groups,) = shapes.ints(self.groups, 1, "groups")
@@ -64,16 +76,15 @@ class Conv(nn.Module):
             )
         inputs = images.shape[-1] // groups
         kernel, bias = _kernel_and_bias(self, (*window, inputs, self.features))
-        images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
-        return ops.conv(
-            images,
-            kernel,
-            bias,
-            strides=self.strides,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
+        return _to_compute_dtype(self.dtype, images, kernel, bias)
+
+    def _geometry(self) -> dict[str, Any]:
+        return {
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
 
 
 class DepthwiseConv(nn.Module):

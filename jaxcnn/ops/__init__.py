@@ -3,6 +3,7 @@
 from jaxcnn.ops.conv import conv as conv
 from jaxcnn.ops.conv import conv_transpose as conv_transpose
 from jaxcnn.ops.conv import depthwise_conv as depthwise_conv
+from jaxcnn.ops.conv_pool import conv_relu_max_pool as conv_relu_max_pool
 from jaxcnn.ops.dense import dense as dense
 from jaxcnn.ops.dense import flatten as flatten
 from jaxcnn.ops.implementation import plain_xla as plain_xla

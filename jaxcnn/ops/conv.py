@@ -67,17 +67,29 @@ def conv(
     Reference:
       ``jax.lax.conv_general_dilated``; ``torch.nn.functional.conv2d`` with the axes moved.
     """
-    rank, groups = _check_operands(images, kernel, groups)
-    strides = shapes.ints(strides, rank, "strides")
-    dilation = shapes.ints(dilation, rank, "dilation")
-    extents = shapes.dilated(kernel.shape[:-2], dilation)
-    pairs = shapes.pairs(padding, images.shape[1:-1], extents, strides)
-    windows = Windows(kernel.shape[:-2], strides, tuple(pairs), dilation)
+    windows, groups = geometry(images, kernel, strides, padding, dilation, groups)
     if is_own(implementation):
         output = _conv(images, kernel, windows, groups)
     else:
         output = plain.conv(images, kernel, windows, groups=groups)
     return output if bias is None else add_bias(output, bias)
+
+
+def geometry(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: IntOrInts,
+    padding: Padding,
+    dilation: IntOrInts,
+    groups: int,
+) -> tuple[Windows, int]:
+    """How the kernel of a `conv` slides over the images, and the number of groups; all checked."""
+    rank, groups = _check_operands(images, kernel, groups)
+    strides = shapes.ints(strides, rank, "strides")
+    dilation = shapes.ints(dilation, rank, "dilation")
+    extents = shapes.dilated(kernel.shape[:-2], dilation)
+    pairs = shapes.pairs(padding, images.shape[1:-1], extents, strides)
+    return Windows(kernel.shape[:-2], strides, tuple(pairs), dilation), groups
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -100,9 +112,10 @@ def _conv_forward(
     return output, (images, kernel)
 
 
-def _conv_backward(
+def conv_backward(
     windows: Windows, groups: int, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+    """Gradients for the images and the kernel that are the residuals of a `conv`."""
     images, kernel = residuals
 
     def of(module: ModuleType, name: str, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
@@ -125,7 +138,7 @@ def _conv_backward(
     return of_images, of_kernel
 
 
-_conv.defvjp(_conv_forward, _conv_backward)
+_conv.defvjp(_conv_forward, conv_backward)
 
 
 def depthwise_conv(

@@ -57,10 +57,10 @@ def max_pool(
       ``torch.nn.functional.max_pool2d``, Keras's ``MaxPooling2D``.
     """
     images = jnp.asarray(images)
-    windows = _geometry(images, window, strides, padding)
+    windows = geometry(images, window, strides, padding)
     if is_own(implementation) and math.prod(windows.sizes) <= _LARGEST:
         return _max_pool(images, windows)
-    return _max_pool_xla(images, windows)
+    return max_pool_xla(images, windows)
 
 
 def sum_pool(
@@ -82,7 +82,7 @@ def sum_pool(
       10.0
     """
     images = jnp.asarray(images)
-    windows = _geometry(images, window, strides, padding)
+    windows = geometry(images, window, strides, padding)
     return _window_sums(images, windows, implementation).astype(images.dtype)
 
 
@@ -120,7 +120,7 @@ def avg_pool(
       [2.5, 3.0, 3.5, 4.0]
     """
     images = jnp.asarray(images)
-    windows = _geometry(images, window, strides, padding)
+    windows = geometry(images, window, strides, padding)
     total = _window_sums(images, windows, implementation)
     if count_padding:
         return (total / math.prod(windows.sizes)).astype(images.dtype)
@@ -196,9 +196,13 @@ def adaptive_avg_pool(images: jax.Array, size: IntOrInts) -> jax.Array:
     return pooled
 
 
-def _geometry(
-    images: jax.Array, window: IntOrInts, strides: IntOrInts | None, padding: Padding
+def geometry(
+    images: jax.Array | jax.ShapeDtypeStruct,
+    window: IntOrInts,
+    strides: IntOrInts | None,
+    padding: Padding,
 ) -> Windows:
+    """How the windows of a pooling slide over the images, all checked."""
     rank = shapes.spatial_rank(images)
     sizes = shapes.ints(window, rank, "window")
     steps = sizes if strides is None else shapes.ints(strides, rank, "strides")
@@ -219,7 +223,8 @@ def _window_sums(images: jax.Array, windows: Windows, implementation: Implementa
     return _sum_pool_xla(precise, windows)
 
 
-def _max_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
+def max_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
+    """Largest value of each window, by `jax.lax`."""
     return _reduce_window(images, -jnp.inf, lax.max, windows)
 
 
@@ -230,14 +235,14 @@ def _sum_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(images: jax.Array, windows: Windows) -> jax.Array:
     # Without a gradient XLA may fuse it into the convolution before it.
-    return _max_pool_xla(images, windows)
+    return max_pool_xla(images, windows)
 
 
 def _max_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
     output = lax.platform_dependent(
         images,
         cpu=functools.partial(cpu.max_pool, windows=windows),
-        default=functools.partial(_max_pool_xla, windows=windows),
+        default=functools.partial(max_pool_xla, windows=windows),
     )
     return output, images
 
@@ -246,7 +251,7 @@ def _max_pool_backward(
     windows: Windows, images: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
     def plain(images: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jax.vjp(lambda images: _max_pool_xla(images, windows), images)[1](gradient)[0]
+        return jax.vjp(lambda images: max_pool_xla(images, windows), images)[1](gradient)[0]
 
     own = functools.partial(cpu.max_pool_gradient, windows=windows)
     return (lax.platform_dependent(images, gradient, cpu=own, default=plain),)

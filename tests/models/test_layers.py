@@ -234,6 +234,32 @@ def test_integers_are_refused(layer, key):
 NORM_SHAPES = [(4, 3), (4, 5, 3), (4, 5, 6, 3)]
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "padding"),
+    [
+        (Conv(16, 5), (2, 8, 6, 1), "VALID"),
+        (Conv(16, 5, use_bias=False), (2, 8, 6, 1), "SAME"),
+        (Conv(6, 3, strides=2, padding=1, dilation=2, groups=2), (2, 13, 11, 4), "SAME"),
+    ],
+)
+def test_a_convolution_pools_as_the_ops_do(layer, shape, padding, key):
+    images = jax.random.normal(key, shape)
+    variables = layer.init(key, images)
+
+    def pooled(variables):
+        output = layer.apply(variables, images, 2, padding=padding, method="relu_max_pool")
+        return jnp.sum(jnp.sin(output)), output
+
+    def one_by_one(variables):
+        output = ops.max_pool(nn.relu(layer.apply(variables, images)), 2, padding=padding)
+        return jnp.sum(jnp.sin(output)), output
+
+    found, expected = (
+        jax.grad(function, has_aux=True)(variables) for function in (pooled, one_by_one)
+    )
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", NORM_SHAPES)
 @pytest.mark.parametrize("train", [False, True])
 def test_batch_norm_is_its_op(shape, train, key):

@@ -1,6 +1,7 @@
 """The formulations for CPUs against plain `jax.lax`: values, gradients, and how they partition."""
 
 import functools
+import math
 import os
 import re
 import subprocess
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 from jaxcnn import ops
 from jaxcnn.ops import cpu, plain
 from jaxcnn.ops.cpu import conv as cpu_conv
+from jaxcnn.ops.cpu import conv_pool as cpu_conv_pool
 from jaxcnn.ops.cpu import direct, patches, winograd
 from jaxcnn.ops.cpu.positions import Windows, put_back, take
+from jaxcnn.ops.dense import add_bias
 
 
 def numbers(shape, seed=0, dtype=np.float32):
@@ -43,6 +46,20 @@ def convolution(kernel, **options):
         scale = 1 / np.sqrt(np.prod(kernel[:-1]))
         weights = numbers(kernel, 1, x.dtype) * (scale * (1 + jnp.mean(x))).astype(x.dtype)
         return ops.conv(x, weights, implementation=implementation, **options)
+
+    return function
+
+
+def conv_relu_max_pool(kernel, **options):
+    """With a kernel and a bias that depend on the images, so all three are derived."""
+
+    def function(x, *, implementation):
+        changing = (1 + jnp.mean(x)).astype(x.dtype)
+        weights = numbers(kernel, 1, x.dtype) * changing / np.sqrt(np.prod(kernel[:-1]))
+        bias = numbers(kernel[-1:], 2, x.dtype) * changing
+        return ops.conv_relu_max_pool(
+            x, weights.astype(x.dtype), bias, implementation=implementation, **options
+        )
 
     return function
 
@@ -87,6 +104,12 @@ CASES = {
     "grouped 1d": (convolution((3, 2, 4), groups=2, dilation=2), (2, 9, 4)),
     "3x3": (convolution((3, 3, 128, 128), padding=1), (16, 7, 7, 128)),
     "first": (convolution((5, 5, 1, 4), padding=2), (8, 9, 9, 1)),
+    "conv_relu_max_pool": (conv_relu_max_pool((5, 5, 1, 16), pool=2), (4, 8, 9, 1)),
+    "conv_relu_max_pool strided": (
+        conv_relu_max_pool((3, 3, 1, 16), pool=(3, 2), strides=2, padding=2),
+        (4, 10, 9, 1),
+    ),
+    "conv_relu_max_pool of colours": (conv_relu_max_pool((3, 3, 3, 8), pool=2), (4, 7, 6, 3)),
     "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
 }
 
@@ -353,6 +376,43 @@ def test_kernel_gradients_as_for_each_version(monkeypatch, is_slow, batch, chann
     xla = plain.kernel_gradient(images, gradient, windows, 1, shape)
     error = 3e-5 if dtype == jnp.float32 else 1e-2
     chex.assert_trees_all_close(own, xla, rtol=0, atol=error * jnp.abs(xla).max())
+
+
+@pytest.mark.slow
+@settings(max_examples=20)
+@given(st.data())
+def test_drawn_convolutions_with_pooling_in_one_pass(data):
+    """Against one after the other, of whole numbers, so that sums are exact and maxima tie."""
+    windows, sizes = data.draw(geometries())
+    counts = windows.output(sizes)
+    pool = tuple(data.draw(st.integers(1, min(3, count))) for count in counts)
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    shapes = (2, *sizes, 1), (*windows.sizes, 1, 16), (16,)
+    operands = [jnp.asarray(random.integers(-2, 3, shape), jnp.float32) for shape in shapes]
+
+    def one_pass(*operands):
+        return ops.conv_relu_max_pool(
+            *operands,
+            pool=pool,
+            strides=windows.strides,
+            padding=windows.pairs,
+            dilation=windows.dilation,
+        )
+
+    def one_by_one(images, kernel, bias):
+        output = jax.nn.relu(add_bias(plain.conv(images, kernel, windows), bias))
+        return ops.max_pool(output, pool, implementation="xla")
+
+    output = jax.ShapeDtypeStruct((2, *counts, 16), jnp.float32)
+    tiles = Windows(pool, pool, ((0, 0),) * len(pool), (1,) * len(pool))
+    with mock.patch.object(cpu_conv_pool, "BARRIERS_HOLD", True):
+        is_small = math.prod(windows.sizes) * math.prod(pool) <= 128
+        assert cpu_conv_pool.suits(operands[0], windows, output.shape, tiles) == is_small
+        found, back = jax.vjp(jax.jit(one_pass), *operands)
+    expected, back_one_by_one = jax.vjp(jax.jit(one_by_one), *operands)
+    np.testing.assert_array_equal(found, expected)
+    gradient = jnp.asarray(random.integers(-2, 3, found.shape), jnp.float32)
+    chex.assert_trees_all_equal(back(gradient), back_one_by_one(gradient))
 
 
 def test_in_a_loop_gradients_keep_the_order_that_is_fast():

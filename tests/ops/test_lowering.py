@@ -48,6 +48,14 @@ for rank, images in IMAGES.items():
             functools.partial(ops.max_pool, window=3, strides=2, padding="SAME"),
             [images],
         ),
+        f"conv_relu_max_pool {suffix}": (
+            functools.partial(ops.conv_relu_max_pool, pool=2),
+            [(*images[:-1], 1), (*window, 1, 16), (16,)],
+        ),
+        f"conv_relu_max_pool of channels {suffix}": (
+            functools.partial(ops.conv_relu_max_pool, pool=2, strides=2, padding=1, groups=2),
+            [images, (*window, 2, 6), (6,)],
+        ),
         f"avg_pool {suffix}": (
             functools.partial(ops.avg_pool, window=3, strides=2, padding="SAME"),
             [images],

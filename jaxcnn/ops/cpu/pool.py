@@ -27,7 +27,7 @@ def sum_pool(images: jax.Array, windows: Windows) -> jax.Array:
 def sum_pool_gradient(gradient: jax.Array, windows: Windows, sizes: Ints) -> jax.Array:
     """Send each window's gradient to all of its pixels."""
     if windows.sizes == windows.strides:
-        return _put_back_tiles(gradient, windows, sizes, None)
+        return put_back_tiles(gradient, windows, sizes, None)
     return put_back([gradient] * np.prod(windows.sizes), windows, sizes)
 
 
@@ -45,13 +45,13 @@ def max_pool_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) 
         best = jnp.maximum(values, best)
     sizes = images.shape[1:-1]
     if windows.sizes == windows.strides:
-        return _put_back_tiles(gradient, windows, sizes, first)
+        return put_back_tiles(gradient, windows, sizes, first)
     zero = jnp.zeros((), gradient.dtype)
     shares = [jnp.where(first == number, gradient, zero) for number in range(len(others) + 1)]
     return put_back(shares, windows, sizes)
 
 
-def _put_back_tiles(
+def put_back_tiles(
     gradient: jax.Array, windows: Windows, sizes: Ints, first: jax.Array | None
 ) -> jax.Array:
     """`put_back` for windows that tile the image: each pixel asks whether it was the first."""
