@@ -10,9 +10,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from jaxcnn.ops.cpu.pool import largest_and_first
 from jaxcnn.ops.cpu.positions import Ints, Windows, take
 from jaxcnn.ops.cpu.versions import BARRIERS_HOLD
 
@@ -44,12 +44,8 @@ def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
 
 
 def max_pool(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
-    """Largest value of each window, and where in it the first such is, in raster order, as int8."""
-    best, *others = take(images, windows, filler=-np.inf)
-    place = jnp.zeros(best.shape, jnp.int8)
-    for number, values in enumerate(others, start=1):
-        place = jnp.where(values > best, jnp.int8(number), place)
-        best = jnp.maximum(values, best)
+    """`largest_and_first` in one pass."""
+    best, place = largest_and_first(images, windows)
     # As one number, because XLA goes through all of it again for a second result.
     both = lax.optimization_barrier(lax.complex(best, place.astype(best.dtype)))
     return both.real, both.imag.astype(jnp.int8)

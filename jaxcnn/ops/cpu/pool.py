@@ -5,6 +5,7 @@ tens of milliseconds for a batch whose forward pass takes one.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,16 @@ def sum_pool_gradient(gradient: jax.Array, windows: Windows, sizes: Ints) -> jax
     return put_back([gradient] * np.prod(windows.sizes), windows, sizes)
 
 
+def largest_and_first(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    """Largest value of each window, and which in it is the first such, in raster order, as int8."""
+    best, *others = take(images, windows, filler=-np.inf)
+    first = jnp.zeros(best.shape, jnp.int8)
+    for number, values in enumerate(others, start=1):
+        first = jnp.where(values > best, jnp.int8(number), first)
+        best = jnp.maximum(values, best)
+    return best, first
+
+
 def max_pool_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
     """Send each window's gradient to its first maximum.
 
@@ -38,16 +49,14 @@ def max_pool_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) 
     program XLA may compute the images twice with different rounding, and a test for equality
     would then lose the gradient of a window.
     """
-    best, *others = take(images, windows, filler=-np.inf)
-    first = jnp.zeros(best.shape, jnp.int8)
-    for number, values in enumerate(others, start=1):
-        first = jnp.where(values > best, jnp.int8(number), first)
-        best = jnp.maximum(values, best)
+    _, first = largest_and_first(images, windows)
     sizes = images.shape[1:-1]
     if windows.sizes == windows.strides:
         return put_back_tiles(gradient, windows, sizes, first)
     zero = jnp.zeros((), gradient.dtype)
-    shares = [jnp.where(first == number, gradient, zero) for number in range(len(others) + 1)]
+    shares = [
+        jnp.where(first == number, gradient, zero) for number in range(np.prod(windows.sizes))
+    ]
     return put_back(shares, windows, sizes)
 
 
