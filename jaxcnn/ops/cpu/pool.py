@@ -5,7 +5,6 @@ tens of milliseconds for a batch whose forward pass takes one.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
