@@ -23,8 +23,9 @@ import jax
 from matplotlib.figure import Figure
 from results import FOLDER, read_results, update_readme, write_results
 
-from jaxcnn import plots, runs
-from jaxcnn.experiment import Augmentation, Experiment
+from jaxcnn.experiment import runner
+from jaxcnn.experiment.config import Augmentation, Experiment
+from jaxcnn.view import plots
 
 SEEDS = range(2)
 CONTENDERS: dict[str, tuple[Augmentation, ...]] = {
@@ -40,7 +41,7 @@ def measure(augment: tuple[Augmentation, ...], seed: int) -> dict[str, Any]:
     """Train once."""
     experiment = dataclasses.replace(EXPERIMENT, augment=augment, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        result = runs.run(experiment, Path(folder) / "run")
+        result = runner.run(experiment, Path(folder) / "run")
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
     epochs = list(map(json.loads, lines))
     return {

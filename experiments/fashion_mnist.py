@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 from results import update_readme, write_results
 
-from jaxcnn import runs
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment import runner
+from jaxcnn.experiment.config import Experiment
 
 SEEDS = range(5)
 EXPERIMENT = Experiment(data="fashion_mnist", validation_fraction=0.0, epochs=10, batch_size=128)
@@ -30,7 +30,7 @@ def main() -> None:
     for seed in SEEDS:
         experiment = Experiment.from_json({**vars(EXPERIMENT), "seed": seed})
         with tempfile.TemporaryDirectory() as folder:
-            result = runs.run(experiment, Path(folder) / "run")
+            result = runner.run(experiment, Path(folder) / "run")
         rows.append(
             {
                 "seed": seed,

@@ -28,8 +28,8 @@ import jax
 from photographs import write_pieces
 from results import update_readme, write_results
 
-from jaxcnn import runs
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment import runner
+from jaxcnn.experiment.config import Experiment
 
 SEEDS = range(5)
 PIECES = {"train": 5, "test": 30}
@@ -62,7 +62,7 @@ def measure(experiment: Experiment, seed: int) -> dict[str, Any]:
         photographs = Path(folder) / "photographs"
         write_pieces(photographs, PIECES, seed=seed)
         experiment = dataclasses.replace(experiment, seed=seed, data=str(photographs))
-        result = runs.run(experiment, Path(folder) / "run")
+        result = runner.run(experiment, Path(folder) / "run")
     kept = ("train_accuracy", "test_accuracy", "wall_seconds")
     return {"seed": seed, **{name: result[name] for name in kept}}
 

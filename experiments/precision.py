@@ -16,8 +16,8 @@ from typing import Literal
 import jax
 from results import update_readme, write_results
 
-from jaxcnn import runs
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment import runner
+from jaxcnn.experiment.config import Experiment
 
 SEEDS = range(3)
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
@@ -36,7 +36,7 @@ def main() -> None:
                 model=model, epochs=EPOCHS[model], seed=seed, precision=precision
             )
             with tempfile.TemporaryDirectory() as folder:
-                result = runs.run(experiment, Path(folder) / "run")
+                result = runner.run(experiment, Path(folder) / "run")
             rows.append({"seed": seed, **{name: result[name] for name in KEPT}})
             print(model, precision, rows[-1], flush=True)
         write_results("precision", f"{model} {precision}", versions, rows)

@@ -22,8 +22,9 @@ import jax
 from matplotlib.figure import Figure
 from results import FOLDER, read_results, update_readme, write_results
 
-from jaxcnn import plots, runs
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment import runner
+from jaxcnn.experiment.config import Experiment
+from jaxcnn.view import plots
 
 SEEDS = range(5)
 BARE: dict[str, Any] = {"pool": "none", "dropout": 0.0}
@@ -80,7 +81,7 @@ def main() -> None:
         rows = []
         for seed in SEEDS:
             with tempfile.TemporaryDirectory() as folder:
-                result = runs.run(experiment(contenders[contender], seed), Path(folder) / "run")
+                result = runner.run(experiment(contenders[contender], seed), Path(folder) / "run")
             rows.append({"seed": seed, **{name: result[name] for name in KEPT}})
             print(contender, rows[-1], flush=True)
         write_results("remedies", contender, versions, rows)

@@ -19,9 +19,10 @@ from typing import Any
 import jax
 import tyro
 
-from jaxcnn import commands, run_folder, runs, shapes, sweeps
+from jaxcnn import commands, shapes
 from jaxcnn import train as training
-from jaxcnn.experiment import RECIPES, Experiment, recipe
+from jaxcnn.experiment import run_folder, runner, sweeps
+from jaxcnn.experiment.config import RECIPES, Experiment, recipe
 from jaxcnn.messages import printable
 
 _COMMANDS: dict[str, Any] = {
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _keep_compiled_programs()
             training.keep_freed_memory()
             command()
-    except runs.Interrupted as stop:
+    except runner.Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 import jaxcnn
-from jaxcnn import plots
+from jaxcnn.view import plots
 
 GUIDE = (Path(__file__).parents[1] / "experiments" / "guides" / "coming_from_keras.md").read_text()
 PEERS = ("Keras", "OpenCV", "scikit-learn")

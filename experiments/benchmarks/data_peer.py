@@ -28,9 +28,9 @@ class Jaxcnn:
 
     def __init__(self, folder: str):
         from jaxcnn import data
-        from jaxcnn.data import decoded
+        from jaxcnn.data import lazy
 
-        decoded.free_memory = lambda: 0  # an epoch of files, not of memory
+        lazy.free_memory = lambda: 0  # an epoch of files, not of memory
         splits = data.from_folder(folder, size=(SIZE, SIZE))
         self._data, self._source = data, splits["train"]
 

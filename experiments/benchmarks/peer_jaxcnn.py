@@ -13,10 +13,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from peer import serve
 from workloads import Workload
 
-from jaxcnn import costs, losses, models, train
+from jaxcnn import losses, models, train
 from jaxcnn.batch import Batch
-from jaxcnn.benchmark import count_operations
 from jaxcnn.train.state import to_variables
+from jaxcnn.view import costs
+from jaxcnn.view.benchmark import count_operations
 
 
 class JaxcnnPeer:

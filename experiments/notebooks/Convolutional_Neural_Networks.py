@@ -23,9 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcnn import data, image, inspection, metrics, models, ops, plots, regularizers, runs, train
-from jaxcnn.experiment import Experiment
-from jaxcnn.model_table import describe
+from jaxcnn import data, image, metrics, models, ops, regularizers, train
+from jaxcnn.experiment import runner
+from jaxcnn.experiment.config import Experiment
+from jaxcnn.view import inspection, plots
+from jaxcnn.view.model_table import describe
 
 # %% [markdown]
 # ## 1. The images
@@ -93,12 +95,12 @@ assert history[-1]["validation_accuracy"] > 0.8
 # %% [markdown]
 # ## 3. The same with one call
 #
-# `runs.run` does all of this, and keeps the run in a folder: configuration, history, checkpoints,
+# `runner.run` does all of this, and keeps the run in a folder: configuration, history, checkpoints,
 # pictures, result. `Experiment` holds every setting; its defaults are the classical network.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    result = runs.run(Experiment(epochs=3, seed=0), Path(folder) / "run")
+    result = runner.run(Experiment(epochs=3, seed=0), Path(folder) / "run")
     names = sorted(path.name for path in (Path(folder) / "run").iterdir())
 print(names)
 print(f"test accuracy {result['test_accuracy']:.4f} after {result['steps']} steps")
@@ -565,7 +567,7 @@ assert 0.8 < vgg.kept_bytes / efficient.kept_bytes < 1.2
 # %% [markdown]
 # ## Summary
 #
-# - Training is `create_state`, `make_train_step`, `fit`, `evaluate`; `runs.run` does it in one call
+# - Training is `create_state`, `make_train_step`, `fit`, `evaluate`; `experiment.run` does it all
 #   and gives the same parameters, to the last bit.
 # - Look inside: `plots.kernels`, `inspection.feature_maps`, `metrics.confusion_matrix`,
 #   `inspection.confident_mistakes`.

@@ -23,7 +23,8 @@ import numpy as np
 import skimage.data
 from matplotlib import pyplot as plt
 
-from jaxcnn import image, inspection, losses, models, ops, plots, train
+from jaxcnn import image, losses, models, ops, train
+from jaxcnn.view import inspection, plots
 
 # %% [markdown]
 # ## JAX in ten lines

@@ -30,7 +30,8 @@ import optax
 import skimage.data
 from sklearn.datasets import load_sample_image
 
-from jaxcnn import attribution, data, image, metrics, models, ops, plots, regularizers, train
+from jaxcnn import data, image, metrics, models, ops, regularizers, train
+from jaxcnn.view import attribution, plots
 
 # %% [markdown]
 # ## Few images

@@ -27,7 +27,8 @@ import skimage.data
 from skimage.io import imsave
 from sklearn.datasets import load_sample_image
 
-from jaxcnn import data, image, plots
+from jaxcnn import data, image
+from jaxcnn.view import plots
 
 plt.rcParams["figure.dpi"] = 80  # small pictures, for a small file
 

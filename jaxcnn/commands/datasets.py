@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxcnn import data, run_folder
+from jaxcnn import data
 from jaxcnn.data.folders import left_out
-from jaxcnn.data_reports import data_report, report_lines, write_contact_sheet
+from jaxcnn.experiment import run_folder
 from jaxcnn.messages import printable
+from jaxcnn.view.data_report import data_report, report_lines, write_contact_sheet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from jaxcnn import models
-from jaxcnn.model_table import describe
+from jaxcnn.view.model_table import describe
 
 _COLUMNS = ("network", "images", "classes", "parameters", "multiply-adds", "kept for backward")
 _WIDTHS = (18, 9, 7, 10, 13, 17)

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Literal
 
 from jaxcnn import models
-from jaxcnn.benchmark import benchmark
 from jaxcnn.commands.tables import print_table
+from jaxcnn.view.benchmark import benchmark
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,13 @@ import optax
 import rich.console
 import tyro
 
-from jaxcnn import assembly, plots, run_folder, runs, sweeps
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment import build, run_folder, runner, sweeps
+from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment.finetune import resolve
 from jaxcnn.messages import printable
-from jaxcnn.pretrained import resolve
+from jaxcnn.view import plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Train(_Configured):
         resumes_sweep = self.resume and self.workdir and sweeps.is_sweep(self.workdir)
         every_fold = self.experiment.folds is not None and self.experiment.fold is None
         if self.seeds or every_fold or resumes_sweep:
-            summary = sweeps.run(
+            summary = sweeps.run_sweep(
                 self.experiment,
                 self.workdir,
                 seeds=self.seeds,
@@ -56,7 +57,7 @@ class Train(_Configured):
             )
             _print_summary(summary)
             return
-        result = runs.run(
+        result = runner.run(
             self.experiment,
             self.workdir,
             resume=self.resume,
@@ -95,17 +96,17 @@ class FindLearningRate(_Configured):
         # What is looked for is the rate for the whole network.
         experiment = dataclasses.replace(self.experiment, frozen_epochs=0)
         experiment, weights = resolve(experiment)
-        parts = assembly.assemble(experiment, weights)
+        parts = build.assemble(experiment, weights)
 
         def prepare(schedule: optax.Schedule) -> tuple[training.TrainState, training.TrainStep]:
             network = parts.network
-            optimizer = assembly.optimizer_of(
+            optimizer = build.optimizer_of(
                 experiment, network.model, network.preprocess, len(parts.train), schedule=schedule
             )
             network = network._replace(optimizer=optimizer)
             return (
                 network.initial_state(experiment.seed),
-                assembly.make_train_step(experiment, network),
+                build.make_train_step(experiment, network),
             )
 
         found = training.find_learning_rate(

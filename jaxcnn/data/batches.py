@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxcnn.batch import Batch
-from jaxcnn.data.decoded import DecodedImages, workers
+from jaxcnn.data.lazy import DecodedImages, workers
 from jaxcnn.data.sources import ArraySource
 from jaxcnn.data.splits import balanced_order, permutation
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcnn.data.decode import open_image, reason
-from jaxcnn.data.decoded import BadExample, DecodedImages, workers
+from jaxcnn.data.lazy import BadExample, DecodedImages, workers
 from jaxcnn.data.sources import ArraySource, words
 
 

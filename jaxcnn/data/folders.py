@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcnn.data.decode import reason
-from jaxcnn.data.decoded import DecodedImages, Encoded, OnBad
 from jaxcnn.data.files import Files, is_image, listed_files, open_files
+from jaxcnn.data.lazy import DecodedImages, Encoded, OnBad
 from jaxcnn.data.sources import ArraySource, words
 from jaxcnn.data.splits import with_test_split
 from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table

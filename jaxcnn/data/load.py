@@ -13,12 +13,12 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.data import folders
 from jaxcnn.data.decode import check_decoding
-from jaxcnn.data.decoded import OnBad, check_on_bad
 from jaxcnn.data.files import is_archive
-from jaxcnn.data.idx import FASHION_CLASSES
-from jaxcnn.data.prepare import PREPARABLE
-from jaxcnn.data.prepared import data_root, find_prepared, read_prepared
+from jaxcnn.data.lazy import OnBad, check_on_bad
+from jaxcnn.data.official.catalog import PREPARABLE
+from jaxcnn.data.official.idx import FASHION_CLASSES
 from jaxcnn.data.sources import UNNAMED_CLASSES, ArraySource, from_arrays, resized
+from jaxcnn.data.tfds import data_root, find_prepared, read_prepared
 from jaxcnn.messages import printable
 
 SPLITS = folders.ORDER

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxcnn.data.decoded import BadExample, DecodedImages, Encoded, OnBad, encoded_arrays
+from jaxcnn.data.lazy import BadExample, DecodedImages, Encoded, OnBad, encoded_arrays
 
 # A larger label, where classes are not named, is a number of something else.
 UNNAMED_CLASSES = 100_000

@@ -18,7 +18,6 @@ from jaxcnn.image.color import to_grayscale as to_grayscale
 from jaxcnn.image.components import Components as Components
 from jaxcnn.image.components import connected_components as connected_components
 from jaxcnn.image.components import similar_components as similar_components
-from jaxcnn.image.draws import row_keys as row_keys
 from jaxcnn.image.filters import box_blur as box_blur
 from jaxcnn.image.filters import filter2d as filter2d
 from jaxcnn.image.filters import gaussian_blur as gaussian_blur
@@ -75,6 +74,7 @@ from jaxcnn.image.random_geometry import random_flip_up_down as random_flip_up_d
 from jaxcnn.image.random_geometry import random_resized_crop as random_resized_crop
 from jaxcnn.image.random_geometry import random_rotation as random_rotation
 from jaxcnn.image.random_geometry import random_translate as random_translate
+from jaxcnn.image.randomness import row_keys as row_keys
 from jaxcnn.image.regions import Regions as Regions
 from jaxcnn.image.regions import crop_components as crop_components
 from jaxcnn.image.regions import largest_component as largest_component

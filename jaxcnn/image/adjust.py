@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import shapes
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.dtypes import check_images
 from jaxcnn.image.warp import Numbers
 from jaxcnn.ops.implementation import computed_once
 

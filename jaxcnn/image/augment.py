@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.image.draws import chances, interval, row_keys, uniform
-from jaxcnn.image.pixels import back, check_images
+from jaxcnn.image.dtypes import back, check_images
+from jaxcnn.image.randomness import chances, interval, row_keys, uniform
 
 RandomTransform = Callable[[jax.Array, jax.Array], jax.Array]
 

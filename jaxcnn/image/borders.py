@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
-from jaxcnn.image.pixels import back, check_images
+from jaxcnn.image.dtypes import back, check_images
 
 Border = Literal["reflect101", "reflect", "replicate", "wrap", "constant"]
 _PAD_MODES = {

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
-from jaxcnn.image.pixels import check_images, in_float
+from jaxcnn.image.dtypes import check_images, in_float
 
 _LUMA = {"rec601": (0.299, 0.587, 0.114), "rec709": (0.2126, 0.7152, 0.0722)}
 

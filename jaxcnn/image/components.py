@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.dtypes import check_images
 
 Connectivity = Literal[4, 8]
 _AHEAD = ((0, 1), (1, 0), (1, -1), (1, 1))  # of the neighbours, those that come later

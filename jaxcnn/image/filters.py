@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxcnn import ops, shapes
 from jaxcnn.image.borders import Border, odd_window, pad, reach
-from jaxcnn.image.pixels import as_float, back, check_images, in_float
+from jaxcnn.image.dtypes import as_float, back, check_images, in_float
 from jaxcnn.ops.implementation import computed_once
 
 _LAPLACIANS = {4: ((0, 1, 0), (1, -4, 1), (0, 1, 0)), 8: ((1, 1, 1), (1, -8, 1), (1, 1, 1))}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.dtypes import check_images
 
 _BINS = 256
 

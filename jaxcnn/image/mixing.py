@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn import shapes
-from jaxcnn.image.draws import row_keys
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.dtypes import check_images
+from jaxcnn.image.randomness import row_keys
 
 
 def mixup(

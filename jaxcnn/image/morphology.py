@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, odd_window, pad, reach
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.dtypes import check_images
 from jaxcnn.ops.implementation import computed_once
 
 Window = shapes.IntOrInts | np.ndarray

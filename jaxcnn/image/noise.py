@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops, shapes
-from jaxcnn.image.draws import row_keys
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.dtypes import check_images
+from jaxcnn.image.randomness import row_keys
 from jaxcnn.ops.random_bits import random_words
 
 

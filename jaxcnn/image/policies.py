@@ -16,10 +16,10 @@ from jaxcnn import shapes
 from jaxcnn.image.adjust import posterize, solarize
 from jaxcnn.image.borders import Border
 from jaxcnn.image.color import to_grayscale
-from jaxcnn.image.draws import row_keys
+from jaxcnn.image.dtypes import check_images
 from jaxcnn.image.filters import filter2d
 from jaxcnn.image.intensity import autocontrast, equalize
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.randomness import row_keys
 from jaxcnn.image.warp import affine_matrix, warp
 
 OPERATIONS = (

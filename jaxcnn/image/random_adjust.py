@@ -18,8 +18,8 @@ from jaxcnn.image.adjust import (
     solarize,
 )
 from jaxcnn.image.color import to_grayscale
-from jaxcnn.image.draws import chances, extent, interval, row_keys, uniform
 from jaxcnn.image.filters import gaussian_blur, laplacian
+from jaxcnn.image.randomness import chances, extent, interval, row_keys, uniform
 
 
 def random_brightness(key: jax.Array, images: jax.Array, *, max_delta: float) -> jax.Array:

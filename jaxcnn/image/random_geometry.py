@@ -13,9 +13,9 @@ import numpy as np
 
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, pad
-from jaxcnn.image.draws import chances, extent, interval, row_keys, uniform
+from jaxcnn.image.dtypes import check_images
 from jaxcnn.image.geometry import flip_left_right, flip_up_down, translate
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.randomness import chances, extent, interval, row_keys, uniform
 from jaxcnn.image.warp import Interpolation, affine_matrix, warp
 
 Range = float | tuple[float, float]

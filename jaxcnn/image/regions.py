@@ -11,7 +11,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border
 from jaxcnn.image.components import Components, Connectivity, connected_components
-from jaxcnn.image.pixels import check_images
+from jaxcnn.image.dtypes import check_images
 from jaxcnn.image.warp import Interpolation, warp
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, pad
-from jaxcnn.image.pixels import check_images, in_float
+from jaxcnn.image.dtypes import check_images, in_float
 
 Method = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 _JAX_METHODS = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, pad
-from jaxcnn.image.pixels import back, check_images
+from jaxcnn.image.dtypes import back, check_images
 from jaxcnn.ops.implementation import computed_once
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]

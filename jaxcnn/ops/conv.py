@@ -12,11 +12,11 @@ import jax
 from jax import lax
 
 from jaxcnn import shapes
-from jaxcnn.ops import plain
+from jaxcnn.ops import xla
 from jaxcnn.ops.cpu import conv as cpu
-from jaxcnn.ops.cpu.positions import Windows
 from jaxcnn.ops.dense import add_bias
 from jaxcnn.ops.implementation import Implementation, is_own
+from jaxcnn.ops.windows import Windows
 from jaxcnn.shapes import IntOrInts, Padding
 
 
@@ -71,7 +71,7 @@ def conv(
     if is_own(implementation):
         output = _conv(images, kernel, windows, groups)
     else:
-        output = plain.conv(images, kernel, windows, groups=groups)
+        output = xla.conv(images, kernel, windows, groups=groups)
     return output if bias is None else add_bias(output, bias)
 
 
@@ -101,7 +101,7 @@ def _conv_of_platform(
     images: jax.Array, kernel: jax.Array, windows: Windows, groups: int, *, for_gradient: bool
 ) -> jax.Array:
     own = functools.partial(cpu.conv, windows=windows, groups=groups, for_gradient=for_gradient)
-    default = functools.partial(plain.conv, windows=windows, groups=groups)
+    default = functools.partial(xla.conv, windows=windows, groups=groups)
     return lax.platform_dependent(images, kernel, cpu=own, default=default)
 
 
@@ -127,13 +127,13 @@ def conv_backward(
         gradient,
         kernel,
         cpu=of(cpu, "input_gradient", images.shape),
-        default=of(plain, "input_gradient", images.shape),
+        default=of(xla, "input_gradient", images.shape),
     )
     of_kernel = lax.platform_dependent(
         images,
         gradient,
         cpu=of(cpu, "kernel_gradient", kernel.shape),
-        default=of(plain, "kernel_gradient", kernel.shape),
+        default=of(xla, "kernel_gradient", kernel.shape),
     )
     return of_images, of_kernel
 
@@ -246,7 +246,7 @@ def conv_transpose(
         dilation,
     )
     flipped = lax.rev(kernel, tuple(range(rank)))
-    output = plain.conv(images, flipped, windows, groups=groups, spread=strides)
+    output = xla.conv(images, flipped, windows, groups=groups, spread=strides)
     # Negative padding is cropped here: XLA for CPU in jaxlib 0.10 misreads it, as in `conv`.
     sizes = output.shape[1:-1]
     kept = [

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops import plain
+from jaxcnn.ops import xla
 from jaxcnn.ops.conv import conv, conv_backward, geometry
 from jaxcnn.ops.cpu import conv_pool as cpu
 from jaxcnn.ops.cpu.pool import put_back_tiles
-from jaxcnn.ops.cpu.positions import Windows
 from jaxcnn.ops.dense import add_bias
 from jaxcnn.ops.implementation import Implementation, is_own
 from jaxcnn.ops.pool import geometry as pool_geometry
 from jaxcnn.ops.pool import max_pool, max_pool_xla
+from jaxcnn.ops.windows import Windows
 from jaxcnn.shapes import IntOrInts, Padding
 
 
@@ -85,14 +85,14 @@ def conv_relu_max_pool(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    return plain.conv(images, kernel, windows)
+    return xla.conv(images, kernel, windows)
 
 
 def _conv_forward(
     images: jax.Array, kernel: jax.Array, windows: Windows
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     own = functools.partial(cpu.conv, windows=windows)
-    default = functools.partial(plain.conv, windows=windows)
+    default = functools.partial(xla.conv, windows=windows)
     output = lax.platform_dependent(images, kernel, cpu=own, default=default)
     return output, (images, kernel)
 

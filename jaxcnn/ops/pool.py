@@ -15,8 +15,8 @@ from jax import lax
 
 from jaxcnn import shapes
 from jaxcnn.ops.cpu import pool as cpu
-from jaxcnn.ops.cpu.positions import Windows
 from jaxcnn.ops.implementation import Implementation, is_own
+from jaxcnn.ops.windows import Windows
 from jaxcnn.shapes import IntOrInts, Padding
 
 # The CPU's formulations unroll the window, which is too much of a program for a large one.

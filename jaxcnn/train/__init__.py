@@ -4,9 +4,9 @@ from jaxcnn.parameters import fingerprint as fingerprint
 from jaxcnn.train.checkpoint import Snapshot as Snapshot
 from jaxcnn.train.checkpoint import restore as restore
 from jaxcnn.train.checkpoint import save as save
-from jaxcnn.train.layer_rates import layer_rates as layer_rates
-from jaxcnn.train.learning_rate import LearningRates as LearningRates
-from jaxcnn.train.learning_rate import find_learning_rate as find_learning_rate
+from jaxcnn.train.learning_rates import LearningRates as LearningRates
+from jaxcnn.train.learning_rates import find_learning_rate as find_learning_rate
+from jaxcnn.train.learning_rates import layer_rates as layer_rates
 from jaxcnn.train.loop import DivergedError as DivergedError
 from jaxcnn.train.loop import evaluate as evaluate
 from jaxcnn.train.loop import fit as fit

@@ -18,7 +18,7 @@ from jaxcnn.batch import Batch, prefetch
 from jaxcnn.metrics import Counts, add_counts, summarize
 from jaxcnn.train.checkpoint import History, Snapshot
 from jaxcnn.train.monitors import EarlyStopping, ReduceOnPlateau
-from jaxcnn.train.resident import Resident
+from jaxcnn.train.multi_step import Resident
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import EvalStep, TrainStep
 

@@ -21,7 +21,7 @@ def keep_freed_memory() -> bool:
     XLA takes the working memory of a compiled program in one piece, and glibc fetches a large
     piece from the system and gives it back when it is freed. So each step on a CPU would have the
     system clear the same pages again, which can take close to half of its time. Call this before
-    JAX makes its first array, as the command line and `jaxcnn.runs.run` do, and from the main
+    JAX makes its first array, as `jaxcnn.experiment.run` does, and from the main
     thread: only glibc's first thread can keep pieces of over 64 MiB, so compiled programs are then
     run by the thread that calls them, one after the other, instead of in the background
     (``jax_cpu_enable_async_dispatch``). Called later, by `make_train_step` at the latest, it keeps

@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 
 from jaxcnn import data
-from jaxcnn.data import decoded
+from jaxcnn.data import lazy
 
 COLOR = (200, 100, 50)
 GREY = 123
@@ -269,7 +269,7 @@ def test_skip_reports_exactly_the_bad_ones_and_delivers_the_others_once(
 ):
     root, bad = planted
     if not cached:
-        monkeypatch.setattr(decoded, "free_memory", lambda: 0)
+        monkeypatch.setattr(lazy, "free_memory", lambda: 0)
     source = data.from_folder(root, size=(9, 9), channels=1, on_bad="skip")["train"]
     for epoch in range(2):
         seen = []

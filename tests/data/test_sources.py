@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxcnn import data
-from jaxcnn.data import decoded
+from jaxcnn.data import lazy
 
 NOTICE = Path(__file__).parents[2] / "NOTICE"
 
@@ -236,8 +236,8 @@ def rows_of(count):
 @pytest.mark.parametrize("cached", [True, False])
 def test_examples_of_a_source_are_read_several_at_once(cached, monkeypatch):
     if not cached:
-        monkeypatch.setattr(decoded, "free_memory", lambda: 0)
-    monkeypatch.setattr(decoded, "workers", lambda: 2)
+        monkeypatch.setattr(lazy, "free_memory", lambda: 0)
+    monkeypatch.setattr(lazy, "workers", lambda: 2)
     several = Several(rows_of(640))
     source = data.from_source(several, size=(3, 3), channels=1)
     several.several = 0

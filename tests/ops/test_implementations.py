@@ -18,12 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxcnn import ops
-from jaxcnn.ops import cpu, plain
+from jaxcnn.ops import cpu
+from jaxcnn.ops import xla as plain
 from jaxcnn.ops.cpu import conv as cpu_conv
 from jaxcnn.ops.cpu import conv_pool as cpu_conv_pool
 from jaxcnn.ops.cpu import direct, patches, winograd
-from jaxcnn.ops.cpu.positions import Windows, put_back, take
+from jaxcnn.ops.cpu.taps import put_back, take
 from jaxcnn.ops.dense import add_bias
+from jaxcnn.ops.windows import Windows
 
 
 def numbers(shape, seed=0, dtype=np.float32):

@@ -10,7 +10,7 @@ from jaxcnn.models.efficientnet import EfficientNet
 from jaxcnn.models.inception import InceptionV3
 from jaxcnn.models.registry import RESNET_V1, TENSORFLOW_NORM, entry
 from jaxcnn.models.resnet import ResNet
-from jaxcnn.models.weights.names import Source
+from jaxcnn.models.weights.array_names import Source
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

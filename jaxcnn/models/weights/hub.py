@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxcnn.image import Preprocess
 from jaxcnn.models.registry import entry
-from jaxcnn.models.weights.names import Source
+from jaxcnn.models.weights.array_names import Source
 
 _LARGEST = 1 << 14  # sides or channels of images
 HUB = "hf-hub:"

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,11 +15,12 @@ from jaxcnn.messages import printable
 from jaxcnn.models.registry import create, entry
 from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
-from jaxcnn.models.weights import conventions, own
-from jaxcnn.models.weights.files import check_numbers, shown, weight_format
+from jaxcnn.models.weights import conventions, jaxcnn_files
+from jaxcnn.models.weights.array_names import Place, Source, places
+from jaxcnn.models.weights.formats import check_numbers, shown, weight_format
 from jaxcnn.models.weights.hub import HUB, from_hub
 from jaxcnn.models.weights.keras_files import read_keras
-from jaxcnn.models.weights.names import Place, Source, places
+from jaxcnn.models.weights.pretrained import Pretrained
 from jaxcnn.models.weights.safetensors_files import read_safetensors
 from jaxcnn.models.weights.torch_files import read_torch
 
@@ -27,26 +28,6 @@ from jaxcnn.models.weights.torch_files import read_torch
 _COUNTED = ("conv2d", "batch_normalization", "normalization")
 _LONGEST_REASON = 500  # letters of a message, of which a file may have some
 Arrays = dict[tuple[str, ...], Any]
-
-
-class Pretrained(NamedTuple):
-    """A network with weights, what it expects of its images, and what its outputs mean.
-
-    Attributes:
-      model: a Linen module.
-      variables: ``params`` and ``batch_stats``.
-      preprocess: from pixels to the model's input.
-      classes: names of the outputs.
-      name: the network, one of `jaxcnn.models.names`.
-      options: what `jaxcnn.models.create` made it with.
-    """
-
-    model: nn.Module
-    variables: dict[str, Any]
-    preprocess: Preprocess
-    classes: tuple[str, ...]
-    name: str
-    options: dict[str, Any]
 
 
 def load_pretrained(
@@ -115,8 +96,8 @@ def load_pretrained(
     path = Path(path)
     try:
         tensors, metadata, is_keras = _read(path)
-        if own.is_own(metadata):
-            config, arrays = own.unpack(metadata, tensors)
+        if jaxcnn_files.is_own(metadata):
+            config, arrays = jaxcnn_files.unpack(metadata, tensors)
             if name not in (None, config.name):
                 raise ValueError(f"it holds {config.name}, and not {name}")
             config = config._replace(options=config.options | options)
@@ -129,7 +110,7 @@ def load_pretrained(
             arrays = _from_source(name, made, tensors, source, without_head=num_classes is not None)
             kept = _input_channels(name, arrays)
             preprocess = from_config or conventions.preprocess(name, source, kept, tensors)
-            config = own.Config(name, made, preprocess, _class_names(name, arrays))
+            config = jaxcnn_files.Config(name, made, preprocess, _class_names(name, arrays))
             size = entry(name).size[:2]
         return _fitted(config, arrays, size, num_classes, channels)
     except ValueError as error:
@@ -297,7 +278,7 @@ def _class_names(name: str, arrays: Arrays) -> tuple[str, ...]:
 
 
 def _fitted(
-    config: own.Config,
+    config: jaxcnn_files.Config,
     arrays: Arrays,
     size: tuple[int, int],
     num_classes: int | None,

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.ops.cpu.pool import largest_and_first
-from jaxcnn.ops.cpu.positions import Ints, Windows, take
+from jaxcnn.ops.cpu.taps import take
 from jaxcnn.ops.cpu.versions import BARRIERS_HOLD
+from jaxcnn.ops.windows import Ints, Windows
 
 _FEWEST_OUTPUTS = 16  # which are computed side by side
 _MOST_PRODUCTS = 128  # of a window of the pooling; they are unrolled

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
+from jaxcnn.ops.cpu.taps import put_back, take
+from jaxcnn.ops.windows import Ints, Windows
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:

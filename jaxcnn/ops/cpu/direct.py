@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops import plain
-from jaxcnn.ops.cpu.positions import Windows
+from jaxcnn.ops import xla
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
+from jaxcnn.ops.windows import Windows
 
 # Channels of the images, and rows, from which on one more row is worth its cost.
 _FEWEST_FOR_GRADIENT = 8, 1
@@ -34,16 +34,16 @@ def conv(
     """
     channels, outputs = kernel.shape[-2:]
     if not CONVOLUTIONS_ARE_SLOW or images.dtype != jnp.float32 or images.ndim != 4:
-        return plain.conv(images, kernel, windows)
+        return xla.conv(images, kernel, windows)
     rows = windows.output(images.shape[1:-1])[0]
     fewest_channels, fewest_rows = _FEWEST_FOR_GRADIENT if for_gradient else _FEWEST
     is_worth_it = fewest_channels <= channels < _TOO_MANY and rows >= fewest_rows
     if is_worth_it and windows.strides[0] == 1 and rows >= images.shape[1]:
         (low, high), columns = windows.pairs
         more = windows._replace(pairs=((low, high + 1), columns))
-        return plain.conv(images, kernel, more)[:, :rows]
+        return xla.conv(images, kernel, more)[:, :rows]
     if channels % 2 and channels > 1 and outputs <= _MOST_OUTPUTS:
         zero, same = np.zeros((), images.dtype), (0, 0, 0)
         images = lax.pad(images, zero, [same, same, same, (0, 1, 0)])
         kernel = lax.pad(kernel, zero, [same, same, (0, 1, 0), same])
-    return plain.conv(images, kernel, windows)
+    return xla.conv(images, kernel, windows)

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops.cpu.parts import map_parts, part_size, sum_parts
-from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
+from jaxcnn.ops.cpu.chunks import map_parts, part_size, sum_parts
+from jaxcnn.ops.cpu.taps import put_back, take
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
+from jaxcnn.ops.windows import Ints, Windows
 
 _PART_BYTES = 2**22  # of patches
 _FEWEST_CHANNELS = 16  # of an image, for its pixels to be copied in long runs

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.cpu.positions import Ints, Windows, put_back, take
+from jaxcnn.ops.cpu.taps import put_back, take
+from jaxcnn.ops.windows import Ints, Windows
 
 
 def max_pool(images: jax.Array, windows: Windows) -> jax.Array:

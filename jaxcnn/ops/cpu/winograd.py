@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcnn.ops.cpu.parts import map_parts, map_slices, part_size, sum_parts
-from jaxcnn.ops.cpu.positions import Ints, Windows
+from jaxcnn.ops.cpu.chunks import map_parts, map_slices, part_size, sum_parts
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
+from jaxcnn.ops.windows import Ints, Windows
 
 _OUT, _IN = 4, 6  # pixels of a tile along each side
 _OF_IMAGES = np.array(

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxcnn.models.weights import hdf5_index
-from jaxcnn.models.weights.files import weight_format
+from jaxcnn.models.weights.formats import weight_format
 from jaxcnn.models.weights.keras_files import read_keras
 
 LAYERS = {

@@ -10,7 +10,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxcnn.models.weights.files import weight_format
+from jaxcnn.models.weights.formats import weight_format
 from jaxcnn.models.weights.safetensors_files import read_safetensors
 
 TENSORS = {

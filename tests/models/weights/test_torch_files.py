@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxcnn.models.weights.files import weight_format
+from jaxcnn.models.weights.formats import weight_format
 from jaxcnn.models.weights.torch_files import read_torch
 
 STORAGES = {"f4": "FloatStorage", "f8": "DoubleStorage", "f2": "HalfStorage", "i8": "LongStorage"}

@@ -1,0 +1,1 @@
+"""Keras's `ImageDataGenerator`, on the device and with keyed randomness."""

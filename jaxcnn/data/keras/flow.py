@@ -1,0 +1,310 @@
+"""What `ImageDataGenerator` gives out: batches without end, of arrays or of files."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import numpy as np
+
+from jaxcnn import shapes
+from jaxcnn.data.batches import batches
+from jaxcnn.data.decode import Interpolation
+from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
+from jaxcnn.data.lazy import DecodedImages, Encoded
+from jaxcnn.data.sources import ArraySource, stacked, words
+from jaxcnn.data.tables import class_indices, is_missing
+from jaxcnn.messages import printable
+
+ClassMode = Literal["categorical", "binary", "sparse", "input", "raw"]
+ColorMode = Literal["rgb", "grayscale"]
+Subset = Literal["training", "validation"]
+
+Transform = Callable[[jax.Array, int, np.ndarray, np.ndarray], jax.Array]
+Standardize = Callable[[jax.Array], jax.Array]
+
+
+class Flow:
+    """Batches of transformed and normalised images, without end.
+
+    Attributes:
+      filenames: of the images, relative to their folder; empty for arrays.
+      class_indices: the index of each class by name; empty for arrays.
+      samples: how many images.
+    """
+
+    filenames: tuple[str, ...] = ()
+    class_indices: dict[str, int] = {}  # noqa: RUF012 - never changed
+
+    def __init__(
+        self,
+        transform: Transform,
+        standardize: Standardize,
+        images: np.ndarray | DecodedImages,
+        arrays: Sequence[np.ndarray],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        repeats_images: bool = False,
+    ):
+        self._transform, self._standardize, self._arrays = transform, standardize, arrays
+        self._repeats_images = repeats_images
+        source = ArraySource(images=images, labels=np.arange(len(images)), classes=())
+        self._batches = batches(source, batch_size, seed=seed if shuffle else None)
+        self._root = jax.random.key(seed)
+        self._endless = itertools.chain.from_iterable(map(self.epoch, itertools.count()))
+        self._ahead: Any = None
+
+    @property
+    def samples(self) -> int:
+        """How many images."""
+        return len(self._batches.source)
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self._batches)
+
+    def __iter__(self) -> "Flow":
+        return self
+
+    def __next__(self) -> Any:
+        if self._ahead is None:
+            self._ahead = next(self._endless)
+        # The device works on the next one while this one is used.
+        batch, self._ahead = self._ahead, next(self._endless)
+        return batch
+
+    def epoch(self, number: int) -> Iterator[Any]:
+        """The batches of one epoch: always the same ones for a number and the flow's seed."""
+        for batch in self._batches.epoch(number):
+            pixels = batch.image.astype(np.float32, copy=False)
+            transformed = self._transform(self._root, number, pixels, batch.index)
+            real = batch.index[batch.mask]
+            if len(real) < len(batch.index):
+                transformed = transformed[: len(real)]
+            images = self._standardize(transformed)
+            parts = [array[real] for array in self._arrays]
+            if self._repeats_images:
+                parts.insert(0, images)
+            yield (images, *parts) if parts else images
+
+
+class Listed(NamedTuple):
+    """Files with their labels.
+
+    Attributes:
+      root: the folder that names are relative to.
+      names: of the files.
+      labels: ``[N]`` class indices, ``[N, K]`` of 0 and 1, or whatever a table holds.
+      classes: names of the classes, none if labels are no classes.
+    """
+
+    root: Path
+    names: Sequence[str]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+def listed_by_directory(
+    directory: str | Path, classes: Sequence[str] | None, subset: Subset | None, split: float
+) -> Listed:
+    """The images below the class folders of a directory, as Keras finds them.
+
+    Raises:
+      ValueError: if there is no such folder, or no image.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise ValueError(f"directory must be a folder, got {printable(directory)}")
+    inner = (path.name for path in root.iterdir() if path.is_dir())
+    found = sorted(name for name in inner if not is_hidden(name))
+    _check_different(classes)
+    if classes is not None and (missing := [name for name in classes if name not in found]):
+        raise ValueError(
+            f"directory {printable(directory)} has no folder for the class {missing[0]!r}"
+        )
+    classes = tuple(found if classes is None else classes)
+    names: list[str] = []
+    labels: list[int] = []
+    for label, folder in enumerate(classes):
+        inside = [name for name in open_files(root / folder).sizes if is_image(name)]
+        inside = inside[part_of(len(inside), subset, split)]
+        names += [f"{folder}/{name}" for name in inside]
+        labels += [label] * len(inside)
+    if not names:
+        raise ValueError(
+            f"directory {printable(directory)} must hold images in class folders, found none"
+        )
+    return Listed(root, names, np.array(labels, np.int32), classes)
+
+
+def listed_by_dataframe(
+    dataframe: Any,
+    directory: str | Path | None,
+    x_col: str,
+    y_col: str | None,
+    classes: Sequence[str] | None,
+    subset: Subset | None,
+    split: float,
+    *,
+    are_classes: bool,
+) -> Listed:
+    """The images that a table names, such as a pandas ``DataFrame`` (or a dictionary of columns).
+
+    Raises:
+      ValueError: if a column, a value or a file is missing.
+    """
+    root = Path(directory or "")
+    names = [str(name) for name in column_of(dataframe, x_col)]
+    if missing := [name for name in names if not (root / name).is_file()]:
+        raise ValueError(
+            f"{x_col} names {len(missing)} files that do not exist, as {printable(missing[0])}"
+        )
+    part = part_of(len(names), subset, split)
+    values: np.ndarray = np.zeros(len(names))
+    found: tuple[str, ...] = ()
+    if y_col is not None:
+        given = column_of(dataframe, y_col, len(names))
+        if are_classes:
+            values, found = _classes_of(given, y_col, classes)
+        else:
+            values = stacked(given, y_col)
+    if not names[part]:
+        raise ValueError(f"dataframe must hold images for subset {subset!r}, got none")
+    return Listed(root, names[part], values[part], found)
+
+
+def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]:
+    """The values of a column.
+
+    Raises:
+      ValueError: if it is not there, holds a missing value, or is not of that length.
+    """
+    if name not in dataframe:
+        raise ValueError(f"dataframe must have the column {name!r}")
+    values = list(dataframe[name])
+    if length not in (None, len(values)):
+        raise ValueError(
+            f"the columns of dataframe must be of one length, {length}, got {len(values)} in {name}"
+        )
+    for row, value in enumerate(values):
+        if any(map(is_missing, value if isinstance(value, list | tuple) else [value])):
+            raise ValueError(
+                f"the column {name} of dataframe must hold no missing values, got {value!r} at "
+                f"index {row}"
+            )
+    return values
+
+
+def _classes_of(
+    values: list[Any], name: str, classes: Sequence[str] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class indices ``[N]``, or where rows are lists of classes, ``[N, K]`` of 0 and 1."""
+    are_lists = [isinstance(value, list | tuple) for value in values]
+    if any(are_lists) and not all(are_lists):
+        row = are_lists.index(False)
+        raise ValueError(
+            f"{name} must hold a class in each row or a list of classes in each, got "
+            f"{values[row]!r} at index {row} beside lists"
+        )
+    rows = [[str(item) for item in value] for value in values] if any(are_lists) else []
+    texts = [text for row in rows for text in row] if rows else [str(value) for value in values]
+    indices, found = class_indices(texts)
+    if classes is not None:
+        _check_different(classes)
+        if strange := sorted(set(texts) - set(classes)):
+            raise ValueError(f"classes must hold all of {name}, got {strange[0]!r} too")
+        found = tuple(classes)
+        indices = np.array([found.index(text) for text in texts], np.int32)
+    if rows:
+        if not found:
+            raise ValueError(f"{name} must hold a class in some row, got empty lists")
+        indices = np.array([[known in row for known in found] for row in rows], np.int32)
+    return indices, found
+
+
+def _check_different(classes: Sequence[str] | None) -> None:
+    if classes is not None and len(set(classes)) < len(classes):
+        raise ValueError(f"classes must have names that differ, got {list(classes)}")
+
+
+def decoded_files(
+    listed: Listed,
+    target_size: tuple[int, int],
+    color_mode: ColorMode,
+    interpolation: Interpolation,
+    *,
+    keep_aspect_ratio: bool,
+) -> DecodedImages:
+    """The images of files, stretched to one size or cut to its shape first."""
+    channels = {"rgb": 3, "grayscale": 1}
+    if color_mode not in channels:
+        raise ValueError(f"color_mode must be rgb or grayscale, got {color_mode!r}")
+    height, width = shapes.ints(target_size, 2, "target_size")
+    labels = listed.labels
+    encoded = Encoded(
+        length=len(listed.names),
+        read=lambda number: read_plain(listed.root / listed.names[number]),
+        name=lambda number: str(listed.root / listed.names[number]),
+        label=words(labels, listed.classes) if listed.classes else lambda i: str(labels[i]),
+        identity=lambda: "\n".join(listed.names).encode(),
+    )
+    return DecodedImages(
+        encoded,
+        size=(height, width),
+        channels=channels[color_mode],
+        crop=keep_aspect_ratio,
+        interpolation=interpolation,
+    )
+
+
+def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
+    """What goes with the images.
+
+    Raises:
+      ValueError: if the mode is unknown, or binary without two classes.
+    """
+    modes = get_args(ClassMode)
+    if class_mode is not None and class_mode not in modes:
+        hint = shapes.did_you_mean(str(class_mode), modes)
+        raise ValueError(
+            f"class_mode must be None or {', '.join(modes)}, got {class_mode!r}. {hint}"
+        )
+    if listed.classes and listed.labels.ndim == 2:
+        if class_mode != "categorical":
+            raise ValueError(
+                f"class_mode must be categorical for lists of classes, got {class_mode}"
+            )
+        return [listed.labels.astype(np.float32)]
+    if class_mode == "categorical":
+        return [np.eye(len(listed.classes), dtype=np.float32)[listed.labels]]
+    if class_mode == "binary" and len(listed.classes) != 2:
+        raise ValueError(f"class_mode binary needs two classes, got {len(listed.classes)}")
+    if class_mode in ("binary", "sparse"):
+        return [listed.labels.astype(np.float32)]
+    return [listed.labels] if class_mode == "raw" else []
+
+
+def part_of(count: int, subset: Subset | None, split: float) -> slice:
+    """Of ``count`` things in order, those of a subset: the first ones are for validation."""
+    if subset not in (*get_args(Subset), None):
+        raise ValueError(f"subset must be training, validation or None, got {subset!r}")
+    first = int(split * count)
+    return {None: slice(None), "validation": slice(first), "training": slice(first, None)}[subset]
+
+
+def weights_of(
+    dataframe: Any, name: str, x_col: str, subset: Subset | None, split: float
+) -> np.ndarray:
+    """The weights ``[N]`` of a subset.
+
+    Raises:
+      ValueError: if the column is not there, not as long as the others, or not of numbers.
+    """
+    values = column_of(dataframe, name, len(dataframe[x_col]))
+    for row, value in enumerate(values):
+        if not isinstance(value, int | float | np.number):
+            raise ValueError(f"{name} must hold numbers, got {value!r} at index {row}")
+    return np.asarray(values, np.float32)[part_of(len(values), subset, split)]

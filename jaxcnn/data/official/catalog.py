@@ -1,0 +1,239 @@
+"""Writing data sets to disk in TFDS's format, without TensorFlow."""
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxcnn import shapes
+from jaxcnn.data.official import cifar, idx, photographs
+from jaxcnn.data.official.download import OfficialFile, alone, obtain
+from jaxcnn.data.official.idx import Read
+from jaxcnn.data.tfds import data_root, find_prepared
+
+Builder = Callable[[], Any]
+
+
+class Recipe(NamedTuple):
+    """How a data set is prepared.
+
+    Attributes:
+      files: sets of official files, each enough.
+      read: from the files to examples.
+      builder: TFDS's class that describes the data set, or one like it.
+      config: the name of one of its parts.
+    """
+
+    files: tuple[tuple[OfficialFile, ...], ...]
+    read: Read
+    builder: Builder
+    config: str | None = None
+
+
+def prepare(
+    name: str, *, source: str | Path | None = None, data_dir: str | Path | None = None
+) -> Path:
+    """Write a data set as TFDS ArrayRecord files, which `load` and plain TFDS both read.
+
+    The official files are verified against the checksums that are registered for them. The folder
+    appears when it is complete; one that is already there is left as it is, one that another
+    process is preparing is waited for. Other names than those below are left to TFDS's own code,
+    which needs TensorFlow (the extra ``tf``).
+
+    Args:
+      name: ``mnist``, ``fashion_mnist``, ``kmnist``, ``emnist/balanced`` (``byclass``,
+        ``bymerge``, ``letters``, ``digits``, ``mnist``), ``cifar10``, ``cifar100``,
+        ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or any name that TFDS
+        knows.
+      source: folder with the official files, or None to download them.
+      data_dir: where prepared data sets live; None means TFDS's own (``$TFDS_DATA_DIR``, or
+        ``~/tensorflow_datasets``).
+
+    Returns:
+      The folder of the prepared data set.
+
+    Raises:
+      ValueError: if the name is unknown, or a file is missing, unreachable or not the official one.
+
+    Reference:
+      https://www.tensorflow.org/datasets/catalog/overview
+    """
+    if name not in PREPARABLE:
+        return _by_tfds(name, data_dir)
+    folder = find_prepared(name, data_dir)
+    if folder is not None:
+        return folder
+    recipe = PREPARABLE[name]
+    downloads = data_root(data_dir) / "downloads" / "jaxcnn" / name.split("/")[0]
+    paths = obtain(
+        recipe.files,
+        None if source is None else Path(source),
+        downloads,
+        f"jaxcnn prepare {name}",
+    )
+    examples, names = recipe.read(paths)
+    builder = _builder(recipe, examples, names, data_dir)
+    with alone(downloads):
+        return _write(builder)
+
+
+def _builder(
+    recipe: Recipe, examples: dict[str, Any], names: dict[str, list[str]], data_dir: Any
+) -> Any:
+    """The builder with our examples, images as files.
+
+    Upstream's yield arrays, or read with TensorFlow, which they need for it.
+    """
+    import tensorflow_datasets as tfds
+
+    base = recipe.builder()
+
+    # A base that is only known when this runs, and the keyword of TFDS's `__init_subclass__`, which
+    # ships no types, are beyond the checker.
+    class Prepared(base, skip_registration=True):  # type: ignore[call-arg,misc,valid-type]
+        name = base.name
+        pkg_dir_path = base._get_pkg_dir_path()
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            for key, values in names.items():
+                self.info.features[key].names = values
+            return {split: self._generate_examples(split) for split in examples}
+
+        def _generate_examples(self, split: str) -> Any:
+            return examples[split]
+
+    return Prepared(
+        data_dir=data_root(data_dir),
+        file_format=tfds.core.FileFormat.ARRAY_RECORD,
+        config=recipe.config,
+    )
+
+
+def _write(builder: Any) -> Path:
+    """Write a data set, unless another process just did."""
+    import tensorflow_datasets as tfds
+
+    folder = Path(builder.data_dir)
+    # What a process left that was killed; no other one is inside of `alone`.
+    for left in folder.parent.glob(f"incomplete.*_{folder.name}"):
+        shutil.rmtree(left)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+    return folder
+
+
+def _by_tfds(name: str, data_dir: str | Path | None) -> Path:
+    import tensorflow_datasets as tfds
+
+    base = name.split("/")[0].split(":")[0]
+    known = ", ".join(each for each in PREPARABLE if each.split("/")[0] == base.lower())
+    if base not in tfds.list_builders(with_community_datasets=False):
+        raise ValueError(
+            f"name must be a data set that jaxcnn or TFDS prepares, got {name!r}. "
+            f"{f'Choose {known}' if known else shapes.did_you_mean(name, PREPARABLE)}"
+        )
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ValueError(
+            f"{name} is prepared by TFDS's own code, which needs TensorFlow: "
+            f"pip install 'jaxcnn[tf]'{f', or choose {known}' if known else ''}"
+        )
+    root = data_root(data_dir)
+    builder = tfds.builder(name, data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD)
+    with alone(root / "downloads" / "jaxcnn" / base):
+        return _write(builder)
+
+
+def _mnist(name: str) -> Builder:
+    def builder() -> Any:
+        from tensorflow_datasets.image_classification import mnist
+
+        return getattr(mnist, name)
+
+    return builder
+
+
+def _cifar(name: str) -> Builder:
+    def builder() -> Any:
+        from tensorflow_datasets.image_classification import cifar
+
+        return getattr(cifar, name)
+
+    return builder
+
+
+def _caltech101() -> Any:
+    from tensorflow_datasets.datasets.caltech101 import caltech101_dataset_builder
+
+    return caltech101_dataset_builder.Builder
+
+
+def _imagenet2012() -> Any:
+    from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder
+
+    return imagenet2012_dataset_builder.Builder
+
+
+def _photographs(builder_name: str, homepage: str, classes: int) -> Builder:
+    """A builder for what TFDS does not know: images with a class and a file name."""
+
+    def builder() -> Any:
+        import tensorflow_datasets as tfds
+
+        # The keyword is that of TFDS's `__init_subclass__`, which ships no types.
+        class Photographs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+            """Only described here: `_builder` adds the examples, as to TFDS's own builders."""
+
+            name = builder_name
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self) -> Any:
+                return tfds.core.DatasetInfo(
+                    builder=self,
+                    description=f"{builder_name}, written by jaxcnn.",
+                    features=tfds.features.FeaturesDict(
+                        {
+                            "image": tfds.features.Image(encoding_format="jpeg"),
+                            "label": tfds.features.ClassLabel(num_classes=classes),
+                            "file_name": tfds.features.Text(),
+                        }
+                    ),
+                    supervised_keys=("image", "label"),
+                    homepage=homepage,
+                )
+
+        return Photographs
+
+    return builder
+
+
+PREPARABLE: dict[str, Recipe] = {
+    "mnist": Recipe(idx.MNIST_FILES, idx.examples, _mnist("MNIST")),
+    "fashion_mnist": Recipe(idx.FASHION_FILES, idx.examples, _mnist("FashionMNIST")),
+    "kmnist": Recipe(idx.KMNIST_FILES, idx.examples, _mnist("KMNIST")),
+    **{
+        f"emnist/{part}": Recipe(
+            idx.EMNIST_FILES, idx.emnist_examples(part), _mnist("EMNIST"), part
+        )
+        for part in ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")
+    },
+    "cifar10": Recipe(cifar.CIFAR10_FILES, cifar.examples("cifar10"), _cifar("Cifar10")),
+    "cifar100": Recipe(cifar.CIFAR100_FILES, cifar.examples("cifar100"), _cifar("Cifar100")),
+    "caltech101": Recipe(photographs.CALTECH101_FILES, photographs.caltech101, _caltech101),
+    "caltech256": Recipe(
+        photographs.CALTECH256_FILES,
+        photographs.caltech256,
+        _photographs("caltech256", "https://data.caltech.edu/records/nyy15-4j048", 257),
+    ),
+    "corel1000": Recipe(
+        photographs.COREL_FILES,
+        photographs.corel1000,
+        _photographs("corel1000", "http://wang.ist.psu.edu/docs/related/", 10),
+    ),
+    "imagenet2012": Recipe(photographs.IMAGENET_FILES, photographs.imagenet2012, _imagenet2012),
+}
+"""By name, what is prepared without TensorFlow."""

@@ -1,0 +1,169 @@
+"""CIFAR-10 and CIFAR-100, from their binary files or their pickles.
+
+Reference:
+  https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+import io
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxcnn.data.files import Files, open_files
+from jaxcnn.data.official.download import OfficialFile
+from jaxcnn.data.official.idx import Read, png
+from jaxcnn.messages import printable
+
+URL = "https://www.cs.toronto.edu/~kriz/"
+
+
+def _archives(name: str, binary: str, pickled: str) -> tuple[tuple[OfficialFile, ...], ...]:
+    """The binary archive with TFDS's checksum, or that of the pickles with their page's."""
+    file = f"{name}-binary.tar.gz"
+    return (
+        (OfficialFile(file, URL + file, f"sha256:{binary}"),),
+        (OfficialFile(f"{name}-python.tar.gz", None, f"md5:{pickled}"),),
+    )
+
+
+CIFAR10_FILES = _archives(
+    "cifar-10",
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    "c58f30108f718f92721af3b95e74349a",
+)
+CIFAR100_FILES = _archives(
+    "cifar-100",
+    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    "eb9058c3a382ffc7106e4002c42a8d85",
+)
+_PIXELS = 3 * 32 * 32
+# Where each label stands: file of the names in the binary archive, key in the pickles.
+_LABELS: dict[str, dict[str, tuple[str, str]]] = {
+    "cifar10": {"label": ("batches.meta.txt", "labels")},
+    "cifar100": {
+        "coarse_label": ("coarse_label_names.txt", "coarse_labels"),
+        "label": ("fine_label_names.txt", "fine_labels"),
+    },
+}
+_META = {
+    "labels": "label_names",
+    "coarse_labels": "coarse_label_names",
+    "fine_labels": "fine_label_names",
+}
+_TRAIN = {"cifar10": tuple(f"data_batch_{i}" for i in range(1, 6)), "cifar100": ("train",)}
+_TEST = {"cifar10": "test_batch", "cifar100": "test"}
+
+_Batch = Callable[[str], tuple[dict[str, np.ndarray], np.ndarray]]
+
+
+def examples(name: str) -> Read:
+    """How to read one of the two: examples by split, and the names of each label."""
+
+    def read(paths: Mapping[str, Path]) -> Any:
+        (path,) = paths.values()
+        files = open_files(path)
+        folder = next(iter(files.sizes), "").split("/")[0]
+        is_binary = path.name.endswith("-binary.tar.gz")
+        read_batch: _Batch
+        if is_binary:
+            names = {
+                label: [line for line in _text(files, f"{folder}/{file}") if line]
+                for label, (file, _) in _LABELS[name].items()
+            }
+            read_batch = lambda batch: _binary(files.read(f"{folder}/{batch}.bin"), name, batch)  # noqa: E731
+        else:
+            meta = "batches.meta" if name == "cifar10" else "meta"
+            values = _unpickled(files.read(f"{folder}/{meta}"))
+            names = {
+                label: [word.decode() for word in values[_META[key].encode()]]
+                for label, (_, key) in _LABELS[name].items()
+            }
+            read_batch = lambda batch: _pickle(files.read(f"{folder}/{batch}"), name, batch)  # noqa: E731
+        splits = {
+            "train": _examples("train_", _TRAIN[name], read_batch),
+            "test": _examples("test_", (_TEST[name],), read_batch),
+        }
+        return splits, names
+
+    return read
+
+
+def _examples(
+    prefix: str, batches: tuple[str, ...], read: _Batch
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    for batch in batches:
+        labels, images = read(batch)
+        for row, image in enumerate(images):
+            example: dict[str, Any] = {key: int(values[row]) for key, values in labels.items()}
+            yield number, example | {"id": f"{prefix}{number:05d}", "image": png(image)}
+            number += 1
+
+
+def _binary(content: bytes, name: str, batch: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    keys = list(_LABELS[name])
+    width = len(keys) + _PIXELS
+    if not content or len(content) % width:
+        raise ValueError(f"{batch}.bin must be records of {width} bytes, got {len(content)} bytes")
+    rows = np.frombuffer(content, np.uint8).reshape(-1, width)
+    labels = {key: rows[:, place] for place, key in enumerate(keys)}
+    return labels, _images(rows[:, len(keys) :])
+
+
+def _pickle(content: bytes, name: str, batch: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    values = _unpickled(content)
+    labels = {key: np.array(values[word.encode()]) for key, (_, word) in _LABELS[name].items()}
+    data = np.asarray(values[b"data"])
+    if data.dtype != np.uint8 or data.shape != (len(next(iter(labels.values()))), _PIXELS):
+        raise ValueError(
+            f"{batch} must hold data [N, {_PIXELS}] uint8, got {data.dtype} {data.shape}"
+        )
+    return labels, _images(data)
+
+
+def _images(rows: np.ndarray) -> np.ndarray:
+    """From planes to pixels: ``[N, 32, 32, 3]``."""
+    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _text(files: Files, name: str) -> list[str]:
+    return files.read(name).decode().splitlines()
+
+
+class _RefusedError(ValueError):
+    """A pickle wants something called."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows arrays and nothing else, so a file cannot have anything called."""
+
+    _KNOWN = frozenset(
+        {
+            *(
+                ("numpy.core.multiarray", "_reconstruct"),
+                ("numpy._core.multiarray", "_reconstruct"),
+            ),
+            *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._KNOWN:
+            asked = printable(f"{module}.{name}")
+            raise _RefusedError(f"the pickle asks for {asked}, which is refused")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _unpickled(content: bytes) -> dict[bytes, Any]:
+    try:
+        values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+    except _RefusedError:
+        raise
+    except Exception as error:  # a damaged pickle fails in any way
+        raise ValueError(f"the pickle is damaged: {printable(error)}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"the pickle must hold a dictionary, got {type(values).__name__}")
+    return values

@@ -1,0 +1,95 @@
+"""The pixels under each position of a sliding window, and the way back.
+
+Position by position, over all windows at once, is how a CPU is kept busy: each array is a shifted
+view of the images, and XLA fuses what is done with it.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxcnn.ops.windows import Ints, Windows
+
+
+def take(images: jax.Array, windows: Windows, *, filler: float) -> list[jax.Array]:
+    """The values at each position, ``[B, *output, C]`` each; padding has the value ``filler``."""
+    edges = [(0, 0, 0), *((*pair, 0) for pair in windows.pairs), (0, 0, 0)]
+    padded = lax.pad(images, np.asarray(filler, images.dtype), edges)
+    if padded.shape != images.shape:
+        # Else XLA takes positions without padding from what the images are made of, once more.
+        padded = lax.optimization_barrier(padded)
+    counts = windows.output(images.shape[1:-1])
+    return [
+        lax.slice(
+            padded,
+            (0, *offset, 0),
+            (
+                padded.shape[0],
+                *(
+                    start + (count - 1) * stride + 1
+                    for start, count, stride in zip(offset, counts, windows.strides, strict=True)
+                ),
+                padded.shape[-1],
+            ),
+            (1, *windows.strides, 1),
+        )
+        for offset in windows.offsets()
+    ]
+
+
+def put_back(values: Sequence[jax.Array], windows: Windows, sizes: Sequence[int]) -> jax.Array:
+    """Add the values of each position to the pixels that `take` took them from: its adjoint.
+
+    Pixels whose places agree modulo the strides see the same positions, each as one shifted array.
+    So they are computed group by group, without the zeros that a strided scatter would add up.
+
+    Args:
+      values: per position ``[B, *output, C]``.
+      windows: the geometry.
+      sizes: spatial sizes of the images.
+    """
+    padded = windows.padded(sizes)
+    strides = windows.strides
+    counts = [-(-n // stride) for n, stride in zip(padded, strides, strict=True)]
+    groups: dict[Ints, list[jax.Array]] = {
+        phase: [] for phase in itertools.product(*map(range, strides))
+    }
+    for offset, array in zip(windows.offsets(), values, strict=True):
+        phase = tuple(start % stride for start, stride in zip(offset, strides, strict=True))
+        shifts = [start // stride for start, stride in zip(offset, strides, strict=True)]
+        edges = [
+            (shift, count - shift - n, 0)
+            for shift, count, n in zip(shifts, counts, array.shape[1:-1], strict=True)
+        ]
+        zero = np.asarray(0, array.dtype)
+        groups[phase].append(lax.pad(array, zero, [(0, 0, 0), *edges, (0, 0, 0)]))
+    batch, channels, dtype = values[0].shape[0], values[0].shape[-1], values[0].dtype
+    empty = jnp.zeros((batch, *counts, channels), dtype)
+    sums = {
+        phase: functools.reduce(jnp.add, arrays) if arrays else empty
+        for phase, arrays in groups.items()
+    }
+    total = interleave(sums, strides)
+    lows = [low for low, _ in windows.pairs]
+    ends = [low + n for low, n in zip(lows, sizes, strict=True)]
+    return lax.slice(total, (0, *lows, 0), (batch, *ends, channels))
+
+
+def interleave(planes: dict[Ints, jax.Array], strides: Ints) -> jax.Array:
+    """One image of the pixels whose places, modulo the strides, are the keys."""
+    for axis in reversed(range(len(strides))):
+        joined = {}
+        for phase in dict.fromkeys(key[:axis] for key in planes):
+            rows = [planes[(*phase, number)] for number in range(strides[axis])]
+            if len(rows) > 1:
+                shape = list(rows[0].shape)
+                shape[axis + 1] *= len(rows)
+                rows = [jnp.stack(rows, axis + 2).reshape(shape)]
+            joined[phase] = rows[0]
+        planes = joined
+    return planes[()]

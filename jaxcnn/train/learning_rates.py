@@ -1,0 +1,172 @@
+"""Learning rates: the range test that suggests one, and layer-wise factors on it."""
+
+import contextlib
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from jaxcnn.batch import Batch, prefetch
+from jaxcnn.parameters import map_with_name, matches_any
+from jaxcnn.train.loop import EpochBatches
+from jaxcnn.train.state import TrainState
+from jaxcnn.train.step import TrainStep
+
+SMOOTHING = 0.9
+
+
+class LearningRates(NamedTuple):
+    """What a range test saw.
+
+    Attributes:
+      rates: ``[S]``, the learning rate of each step.
+      losses: ``[S]``, the loss of the batch before the step.
+      smoothed: ``[S]``, their moving average.
+      suggestion: the rate at which the smoothed loss falls fastest.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggestion: float
+
+
+def find_learning_rate(
+    prepare: Callable[[optax.Schedule], tuple[TrainState, TrainStep]],
+    batches: EpochBatches,
+    *,
+    low: float = 1e-6,
+    high: float = 1.0,
+    steps: int = 200,
+) -> LearningRates:
+    """Train while the learning rate grows from ``low`` to ``high``, and see where the loss falls.
+
+    Args:
+      prepare: ``prepare(schedule) -> (state, train_step)``: a fresh state, and a step whose
+        optimizer takes its learning rate from ``schedule``.
+      batches: the training examples, repeated if need be.
+      low: first learning rate, > 0.
+      high: last one, > low.
+      steps: how many, >= 10. It ends early when the smoothed loss is four times its smallest
+        value, or no number.
+
+    Returns:
+      The steps that were taken, and the suggestion.
+
+    Raises:
+      ValueError: if an argument is out of range, or the loss was no number from the start.
+
+    Reference:
+      Smith 2015, "Cyclical learning rates for training neural networks", section 3.3.
+    """
+    if not 0 < low < high < math.inf:
+        raise ValueError(f"low and high must be 0 < low < high, got {low!r} and {high!r}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 10:
+        raise ValueError(f"steps must be an integer >= 10, got {steps!r}")
+    ratio = (high / low) ** (1 / (steps - 1))
+    state, step = prepare(lambda count: low * ratio**count)
+    losses: list[float] = []
+    smoothed: list[float] = []
+    average, best = 0.0, math.inf
+    with contextlib.closing(prefetch(_forever(batches))) as coming:
+        for number, batch in enumerate(itertools.islice(coming, steps), 1):
+            state, counts = step(state, batch)
+            loss = float(counts["loss"]) / int(counts["examples"])
+            average = SMOOTHING * average + (1 - SMOOTHING) * loss
+            value = average / (1 - SMOOTHING**number)
+            if not math.isfinite(value):
+                break
+            losses.append(loss)
+            smoothed.append(value)
+            best = min(best, value)
+            if value > 4 * best:
+                break
+    if len(losses) < 3:
+        raise ValueError(f"low must be smaller: the loss is no number at a rate of {low!r}")
+    rates = low * ratio ** np.arange(len(losses))
+    slope = np.gradient(np.asarray(smoothed), np.log(rates))
+    return LearningRates(
+        rates, np.asarray(losses), np.asarray(smoothed), float(rates[np.argmin(slope)])
+    )
+
+
+def layer_rates(
+    model: nn.Module, images: Any, decay: float, *, output_layers: Sequence[str] = ()
+) -> chex.ArrayTree:
+    """A factor on the learning rate for every parameter: 1 for the last layer, less before it.
+
+    The groups are the model's own modules in the order in which they are called; one without a
+    kernel, such as a normalisation, goes with the one before it.
+
+    Args:
+      model: a Linen module called as ``model(images, train=...)``.
+      images: preprocessed images, ``[B, *spatial, C]``; only their shape and dtype count, so a
+        ``jax.ShapeDtypeStruct`` will do.
+      decay: factor from each group to the one before it, in (0, 1].
+      output_layers: patterns of modules whose factor is 1 wherever they are, such as auxiliary
+        heads.
+
+    Returns:
+      The structure of the parameters, a float for each.
+
+    Raises:
+      ValueError: if ``decay`` is out of range, or the model is no Linen module.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> images = jax.ShapeDtypeStruct((1, 28, 28, 1), jax.numpy.float32)
+      >>> rates = layer_rates(models.create("classic_cnn", 10), images, 0.5)
+      >>> rates["output"]["kernel"], rates["hidden"]["kernel"], rates["conv"]["kernel"]
+      (1.0, 0.5, 0.25)
+
+    Reference:
+      Howard and Ruder 2018, "Universal language model fine-tuning for text classification";
+      the ``layer_decay`` of Bao et al. 2021 ("BEiT") and timm.
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay must be in (0, 1], got {decay!r}")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a Linen module for layer-wise rates, got {model!r}")
+    called: list[str] = []
+
+    def record(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+        path = context.module.path
+        if path and path[0] not in called:
+            called.append(path[0])
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(record):
+        init = functools.partial(model.init, train=False)
+        params = jax.eval_shape(init, jax.random.key(0), images)["params"]
+    groups: dict[str, int] = {}
+    number = -1
+    for name in called:
+        if name in params:
+            has_kernel = any(leaf.ndim > 1 for leaf in jax.tree.leaves(params[name]))
+            number += has_kernel or number < 0
+            groups[name] = number
+
+    def rate(name: str, _: Any) -> float:
+        if matches_any(name, output_layers):
+            return 1.0
+        return decay ** (number - groups[name.split("/")[0]])
+
+    return map_with_name(rate, params)
+
+
+def _forever(batches: EpochBatches) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        readable = False
+        for batch in batches.epoch(epoch):
+            if np.any(batch.mask):
+                readable = True
+                yield batch
+        if not readable:
+            raise ValueError("batches must hold an example that can be read, got none")

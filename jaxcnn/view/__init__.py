@@ -1,0 +1,1 @@
+"""Viewing: plots, inspection, attribution, reports, costs and benchmarks."""

@@ -1,0 +1,589 @@
+"""Data sets prepared and read end to end from small official-looking files, and damaged.
+
+The small files stand in for the real ones by their checksums; a `slow` test takes the real ones.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import http.server
+import io
+import re
+import shutil
+import socket
+import struct
+import threading
+import time
+import urllib.error
+from pathlib import Path
+
+import chex
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_datasets as tfds
+
+from jaxcnn import data
+from jaxcnn.data.official.catalog import PREPARABLE
+from jaxcnn.data.official.download import OfficialFile
+from jaxcnn.data.official.idx import FASHION_CLASSES
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+SIZES = {"train": 50, "test": 20}
+# Size, SHA-256 of pixels and of labels as int32, in the order that TFDS gives the real examples.
+REAL = {
+    "train": (
+        60_000,
+        "d6f7acb83157a75006f04dbae6822f88b1bb1651cef953707c39831d938776a3",
+        "0f719277c94fd64b784df233338874360483009b12c9952b1be69bc7d463ae04",
+    ),
+    "test": (
+        10_000,
+        "a84f70bc4eaa1b2c5e671e99525a60f9dbe89328fa62013e4aa30ba11800c4df",
+        "85e2be1b62985fe36ef293a029e9559c3f6822643be932622c5042b8a1654a94",
+    ),
+}
+STAMPS = {"train": 1504176606, "test": 1504176627}
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+
+def arrays(split):
+    """Images and labels of a small stand-in."""
+    rng = np.random.default_rng(STAMPS[split])
+    size = SIZES[split]
+    return rng.integers(0, 256, (size, 28, 28), np.uint8), rng.integers(0, 10, size, np.uint8)
+
+
+def idx(array):
+    """An array of bytes in the IDX format: type and rank, sizes, values."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return header + array.tobytes()
+
+
+def zipped(content, name, stamp):
+    """What `gzip` makes of a file of that name and time."""
+    file = io.BytesIO()
+    with gzip.GzipFile(name, "wb", fileobj=file, mtime=stamp) as stream:
+        stream.write(content)
+    return file.getvalue()
+
+
+RAW = {
+    name: zipped(idx(array), name, STAMPS[split])
+    for split, names in FILES.items()
+    for name, array in zip(names, arrays(split), strict=True)
+}
+
+
+def stand_in(patch, url="http://127.0.0.1:9/"):
+    """Let the small files, at an address, stand in for the official ones."""
+    files = tuple(
+        OfficialFile(
+            f"{name}.gz",
+            f"{url}{name}.gz",
+            f"sha256:{hashlib.sha256(RAW[name]).hexdigest()}",
+            STAMPS[split],
+        )
+        for split, names in FILES.items()
+        for name in names
+    )
+    recipe = PREPARABLE["fashion_mnist"]._replace(files=(files,))
+    patch.setitem(PREPARABLE, "fashion_mnist", recipe)
+
+
+def written(folder):
+    """The folder, with the small files in it."""
+    folder.mkdir(exist_ok=True)
+    for name, raw in RAW.items():
+        (folder / f"{name}.gz").write_bytes(raw)
+    return folder
+
+
+@pytest.fixture
+def official(monkeypatch):
+    """The small files by name, while their checksums stand in for the real ones."""
+    stand_in(monkeypatch)
+    return RAW
+
+
+@pytest.fixture
+def folder(official, tmp_path):
+    """A folder with the small files."""
+    return written(tmp_path / "downloads")
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """A data directory with the small data set, to read or copy."""
+    source, data_dir = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch)
+        data.prepare("fashion_mnist", source=written(source), data_dir=data_dir)
+    return data_dir
+
+
+@pytest.fixture
+def prepared(pristine, tmp_path):
+    """A data directory to damage, and the folder of the data set in it."""
+    shutil.copytree(pristine, tmp_path / "data")
+    return tmp_path / "data", tmp_path / "data" / "fashion_mnist" / "3.0.1"
+
+
+def by_pixels(images, labels):
+    """Examples in an order of their own: TFDS shuffles what it writes, always in the same way."""
+    order = np.lexsort(images.reshape(len(images), -1).T)
+    return images.reshape(-1, 28, 28)[order], labels[order]
+
+
+def assert_complete(data_dir):
+    """Both splits are there, example by example."""
+    for split in SIZES:
+        source = data.load("fashion_mnist", split=split, data_dir=data_dir)
+        chex.assert_shape(source.images, (SIZES[split], 28, 28, 1))
+        chex.assert_type([source.images, source.labels], [np.uint8, np.int32])
+        assert source.classes == FASHION_CLASSES
+        chex.assert_trees_all_equal(
+            by_pixels(source.images, source.labels), by_pixels(*arrays(split))
+        )
+
+
+def test_prepare_and_load(folder, tmp_path):
+    data_dir = tmp_path / "data"
+    path = data.prepare("fashion_mnist", source=folder, data_dir=data_dir)
+    assert path == data_dir / "fashion_mnist" / "3.0.1"
+    assert_complete(data_dir)
+    # Only the finished data set is left, no temporary folder beside it.
+    assert [entry.name for entry in path.parent.iterdir()] == ["3.0.1"]
+
+
+def test_strings_are_paths_too(folder, tmp_path):
+    data.prepare("fashion_mnist", source=str(folder), data_dir=str(tmp_path / "data"))
+    assert_complete(str(tmp_path / "data"))
+
+
+def test_plain_tfds_reads_the_same_examples(pristine):
+    sources = tfds.data_source("fashion_mnist", data_dir=pristine, download=False, try_gcs=False)
+    builder = tfds.builder_from_directory(pristine / "fashion_mnist" / "3.0.1")
+    assert builder.info.features["label"].names == list(FASHION_CLASSES)
+    for split, source in sources.items():
+        ours = data.load("fashion_mnist", split=split, data_dir=pristine)
+        assert len(source) == builder.info.splits[split].num_examples == SIZES[split]
+        for example, expected in zip(source, ours, strict=True):
+            np.testing.assert_array_equal(example["image"], expected["image"])
+            assert example["label"] == expected["label"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "labels"),
+    [
+        (tfds.features.Tensor(shape=(2,), dtype=np.float32), [[0.5, -1.25], [3, 4]]),
+        (tfds.features.Sequence(tfds.features.ClassLabel(num_classes=2)), [[0, 1], [1, 1]]),
+        (tfds.features.Scalar(dtype=np.bool_), [True, False]),
+    ],
+)
+def test_any_labels_of_numbers_are_read_as_tfds_reads_them(feature, labels, tmp_path):
+    pixels = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8, 1)
+
+    class Numbers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=(8, 8, 1)), "label": feature}
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number, label in enumerate(labels):
+                content = io.BytesIO()
+                PIL.Image.fromarray(pixels[number, ..., 0]).save(content, "PNG")
+                content.seek(0)
+                yield number, {"image": content, "label": label}
+
+    builder = Numbers(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    upstream = builder.as_data_source("train")
+    source = data.load_splits("numbers", data_dir=tmp_path, test_fraction=None)["train"]
+    np.testing.assert_array_equal(source.labels, np.array([row["label"] for row in upstream]))
+    np.testing.assert_array_equal(source.images, np.array([row["image"] for row in upstream]))
+
+
+def test_preparing_again_gives_the_same_order(folder, pristine, tmp_path):
+    data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    for split in SIZES:
+        first, second = (
+            data.load("fashion_mnist", split=split, data_dir=data_dir)
+            for data_dir in (pristine, tmp_path / "data")
+        )
+        np.testing.assert_array_equal(first.images, second.images)
+        np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_a_finished_data_set_is_left_as_it_is(prepared, folder):
+    data_dir, path = prepared
+    before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
+    assert data.prepare("fashion_mnist", source=folder, data_dir=data_dir) == path
+    assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == before
+
+
+def test_two_at_once_are_not_in_each_others_way(official, tmp_path, monkeypatch):
+    asked = []
+
+    def send_slowly(handler):
+        asked.append(handler.path)
+        raw = official[handler.path.removeprefix("/").removesuffix(".gz")]
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(raw)))
+        handler.end_headers()
+        for place in range(0, len(raw), 1 + len(raw) // 5):
+            handler.wfile.write(raw[place : place + 1 + len(raw) // 5])
+            handler.wfile.flush()
+            time.sleep(0.02)
+
+    # Two threads are to a lock on a file as two processes are.
+    data_dir, found = tmp_path / "data", []
+    with served(monkeypatch, send_slowly):
+        threads = [
+            threading.Thread(
+                target=lambda: found.append(data.prepare("fashion_mnist", data_dir=data_dir))
+            )
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == [data_dir / "fashion_mnist" / "3.0.1"] * 2
+    assert len(asked) == len(set(asked)) == 4  # each file once
+    assert_complete(data_dir)
+
+
+def test_what_a_killed_process_left_is_removed(folder, tmp_path):
+    left = tmp_path / "data" / "fashion_mnist" / "incomplete.ABC123_3.0.1"
+    left.mkdir(parents=True)
+    (left / "some.array_record").write_bytes(b"x")
+    other = tmp_path / "data" / "fashion_mnist" / "incomplete.ABC123_2.0.0"
+    other.mkdir()
+    data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    assert not left.exists()
+    assert other.exists()
+    assert_complete(tmp_path / "data")
+
+
+def test_a_finished_data_set_needs_no_download(prepared, unreachable):
+    data_dir, path = prepared
+    assert data.prepare("fashion_mnist", data_dir=data_dir) == path
+
+
+def test_the_default_folder_is_that_of_tfds(pristine, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(pristine))
+    assert_complete(None)
+
+
+def strip_header(raw):
+    """The gzip file as Debian ships it, without the name and the time."""
+    end = raw.index(b"\0", 10) + 1
+    return raw[:3] + bytes(5) + raw[8:10] + raw[end:]
+
+
+def test_files_with_a_stripped_header_are_the_official_ones(folder, official, tmp_path):
+    for name, raw in official.items():
+        stripped = strip_header(raw)
+        assert len(stripped) == len(raw) - len(name) - 1
+        assert gzip.decompress(stripped) == gzip.decompress(raw)
+        (folder / f"{name}.gz").write_bytes(stripped)
+    data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    assert_complete(tmp_path / "data")
+
+
+def altered(raw):
+    """One bit of the packed data flipped."""
+    middle = len(raw) // 2
+    return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [altered, lambda raw: altered(strip_header(raw)), lambda raw: raw[:-1], lambda raw: b""],
+    ids=["flipped", "stripped_and_flipped", "cut", "empty"],
+)
+@pytest.mark.parametrize("name", [name for names in FILES.values() for name in names])
+def test_a_file_that_is_not_the_official_one(folder, official, tmp_path, name, change):
+    content = change(official[name])
+    (folder / f"{name}.gz").write_bytes(content)
+    wanted = hashlib.sha256(official[name]).hexdigest()
+    got = hashlib.sha256(content).hexdigest()
+    message = f"{name}.gz in {folder} is not the official file: its SHA-256 must be {wanted}, got "
+    with pytest.raises(ValueError, match=re.escape(message + got)):
+        data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_repacked_file_is_not_the_official_one(folder, official, tmp_path):
+    # The same pixels, packed by another gzip: only the official bytes are trusted.
+    name = "train-images-idx3-ubyte"
+    again = gzip.compress(gzip.decompress(official[name]), compresslevel=1, mtime=0)
+    (folder / f"{name}.gz").write_bytes(again)
+    with pytest.raises(ValueError, match="is not the official file"):
+        data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+
+
+def test_a_missing_file_is_named_with_those_wanted(folder, tmp_path):
+    missing = folder / "t10k-images-idx3-ubyte.gz"
+    missing.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"{missing} does not exist")) as caught:
+        data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    for names in FILES.values():
+        assert all(f"{name}.gz" in str(caught.value) for name in names)
+
+
+@pytest.fixture
+def unreachable(monkeypatch):
+    """An address on this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    stand_in(monkeypatch, f"http://127.0.0.1:{port}/")
+
+
+@contextlib.contextmanager
+def served(monkeypatch, respond):
+    """A server on this machine that answers with ``respond(handler)``, in place of the web."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            respond(self)
+
+        def log_message(self, *arguments):
+            """Keep quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        stand_in(monkeypatch, f"http://127.0.0.1:{server.server_port}/")
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_without_a_folder_the_files_are_downloaded(official, tmp_path, monkeypatch):
+    def send(handler):
+        raw = official[handler.path.removeprefix("/").removesuffix(".gz")]
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(raw)))
+        handler.end_headers()
+        handler.wfile.write(raw)
+
+    with served(monkeypatch, send):
+        data.prepare("fashion_mnist", data_dir=tmp_path / "data")
+    assert_complete(tmp_path / "data")
+
+
+def assert_says_how_to_go_on(error):
+    assert "/train-images-idx3-ubyte.gz (" in str(error)
+    assert "t10k-labels-idx1-ubyte.gz" in str(error)
+    assert "run: jaxcnn prepare fashion_mnist --from FOLDER" in str(error)
+
+
+def test_no_network_says_how_to_go_on(official, unreachable, tmp_path):
+    with pytest.raises(ValueError, match="cannot download") as caught:
+        data.prepare("fashion_mnist", data_dir=tmp_path)
+    assert_says_how_to_go_on(caught.value)
+    assert not any(tmp_path.rglob("*.gz*"))
+
+
+def no_such_file(handler):
+    handler.send_error(404)
+
+
+def broken_off(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"only this")
+
+
+def not_http(handler):
+    handler.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+@pytest.mark.parametrize("respond", [no_such_file, broken_off, not_http])
+def test_a_failed_download_says_how_to_go_on(official, tmp_path, monkeypatch, respond):
+    with (
+        served(monkeypatch, respond),
+        pytest.raises(ValueError, match="cannot download") as caught,
+    ):
+        data.prepare("fashion_mnist", data_dir=tmp_path)
+    assert_says_how_to_go_on(caught.value)
+    if isinstance(caught.value.__cause__, urllib.error.HTTPError):
+        caught.value.__cause__.close()  # it holds its connection open
+
+
+def test_another_file_from_the_web_is_refused(official, tmp_path, monkeypatch):
+    def login_page(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"<html>Please log in to the hotel's network</html>")
+
+    with served(monkeypatch, login_page), pytest.raises(ValueError, match="not the official file"):
+        data.prepare("fashion_mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_not_prepared_says_what_to_run(tmp_path, split):
+    message = f"fashion_mnist is not prepared in {tmp_path}; run: jaxcnn prepare fashion_mnist"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data.load("fashion_mnist", split=split, data_dir=tmp_path)
+
+
+def shard(path, split):
+    """The one file of a split."""
+    (file,) = path.glob(f"*-{split}.array_record-*")
+    return file
+
+
+def cut(path):
+    file = shard(path, "train")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def cut_by_one_byte(path):
+    file = shard(path, "train")
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def emptied(path):
+    shard(path, "train").write_bytes(b"")
+
+
+def deleted(path):
+    shard(path, "train").unlink()
+
+
+def corrupted(path):
+    file = shard(path, "train")
+    raw = bytearray(file.read_bytes())
+    raw[1000] ^= 0xFF
+    file.write_bytes(raw)
+
+
+def replaced(path):
+    shutil.copy(shard(path, "test"), shard(path, "train"))
+
+
+def unreadable_info(path):
+    (path / "dataset_info.json").write_text("{")
+
+
+def missing_features(path):
+    (path / "features.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        cut_by_one_byte,
+        emptied,
+        deleted,
+        corrupted,
+        replaced,
+        unreadable_info,
+        missing_features,
+    ],
+)
+def test_damage_is_found_and_says_what_to_run(prepared, damage):
+    data_dir, path = prepared
+    damage(path)
+    with pytest.raises(ValueError, match="is damaged") as caught:
+        data.load("fashion_mnist", data_dir=data_dir)
+    assert f"the prepared fashion_mnist in {path} is damaged" in str(caught.value)
+    assert "delete that folder and run: jaxcnn prepare fashion_mnist" in str(caught.value)
+
+
+def test_another_format_is_named_and_not_called_damaged(prepared):
+    data_dir, path = prepared
+    info = path / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(ValueError, match="must be written as array_record, got tfrecord"):
+        data.load("fashion_mnist", data_dir=data_dir)
+
+
+def test_no_module_is_imported_that_a_data_set_names(prepared, tmp_path, monkeypatch):
+    data_dir, path = prepared
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('was-here').touch()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    features = path / "features.json"
+    own = "tensorflow_datasets.core.features.image_feature.Image"
+    features.write_text(features.read_text().replace(own, "evil.Image"))
+    with pytest.raises(ValueError, match=r"asks for 'evil\.Image', which is not of TFDS"):
+        data.load("fashion_mnist", data_dir=data_dir)
+    assert not (tmp_path / "was-here").exists()
+
+
+def test_no_flipped_byte_goes_unnoticed(prepared):
+    data_dir, path = prepared
+    file = shard(path, "train")
+    raw = file.read_bytes()
+    used = np.flatnonzero(np.frombuffer(raw, np.uint8))
+    intact = data.load("fashion_mnist", data_dir=data_dir)
+    found = 0
+    for position in np.random.default_rng(0).choice(used, 100, replace=False):
+        damaged = bytearray(raw)
+        damaged[position] ^= 0x10
+        file.write_bytes(damaged)
+        try:
+            source = data.load("fashion_mnist", data_dir=data_dir)
+        except ValueError:
+            found += 1
+        else:
+            # Only a byte that no example uses may go unnoticed.
+            np.testing.assert_array_equal(source.images, intact.images)
+            np.testing.assert_array_equal(source.labels, intact.labels)
+    assert found >= 90
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not DEBIAN.is_dir(), reason="needs the files of Debian's package dataset-fashion-mnist"
+)
+def test_the_real_files(tmp_path):
+    path = data.prepare("fashion_mnist", source=DEBIAN, data_dir=tmp_path)
+    assert path == tmp_path / "fashion_mnist" / "3.0.1"
+    sources = tfds.data_source("fashion_mnist", data_dir=tmp_path, download=False, try_gcs=False)
+    for split, (size, pixels_sha, labels_sha) in REAL.items():
+        source = data.load("fashion_mnist", split=split, data_dir=tmp_path)
+        chex.assert_shape(source.images, (size, 28, 28, 1))
+        assert np.bincount(source.labels).tolist() == [size // 10] * 10
+        # The order too is that of TFDS's own preparation with TensorFlow.
+        assert hashlib.sha256(source.images.tobytes()).hexdigest() == pixels_sha
+        assert hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest() == labels_sha
+        for index in (0, size // 2, size - 1):
+            example = sources[split][index]
+            np.testing.assert_array_equal(example["image"], source.images[index])
+            assert example["label"] == source.labels[index]
+        # Zalando's files hold the same examples, and the embedded slice is their beginning.
+        raw = [
+            np.frombuffer(gzip.decompress((DEBIAN / f"{name}.gz").read_bytes()), np.uint8, -1, skip)
+            for name, skip in zip(FILES[split], (16, 8), strict=True)
+        ]
+        images = raw[0].reshape(size, 28, 28)
+        chex.assert_trees_all_equal(
+            by_pixels(source.images, source.labels), by_pixels(images, raw[1])
+        )
+        embedded = data.load("fashion_mnist_slice", split=split)
+        np.testing.assert_array_equal(embedded.images[..., 0], images[: len(embedded)])
+        np.testing.assert_array_equal(embedded.labels, raw[1][: len(embedded)])
