@@ -391,7 +391,9 @@ def trained(network):
     """A network that has learned nothing, a history without a penalty, and data to validate it."""
     preprocess = image.Preprocess(size=(28, 28), channels=1)
     validation = data.load("fashion_mnist_slice", split="test").take(np.arange(20))
-    state = train.create_state(network, optax.sgd(0.1), preprocess(validation.images[:1]))
+    state = train.create_state(
+        jax.random.key(0), network, optax.sgd(0.1), preprocess(validation.images[:1])
+    )
     found = train.evaluate(
         train.make_eval_step(network, preprocess=preprocess), state, data.batches(validation, 20)
     )

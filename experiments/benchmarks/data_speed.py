@@ -135,7 +135,7 @@ def steps_in_turns(rounds: int) -> dict[str, list[float]]:
     preprocess = image.Preprocess(size=(28, 28), channels=1)
     model, optimizer = models.create("classic_cnn", 10), optax.adam(1e-3)
     step = train.make_train_step(model, optimizer, preprocess=preprocess)
-    state = train.create_state(model, optimizer, preprocess(source.images[:1]))
+    state = train.create_state(jax.random.key(0), model, optimizer, preprocess(source.images[:1]))
     fixed = jax.device_put(next(iter(batches)))
 
     def seconds(epoch: Any) -> float:

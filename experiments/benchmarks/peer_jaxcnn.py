@@ -35,7 +35,7 @@ class JaxcnnPeer:
         self.workload = workload
         self.model = self.build(workload, options, jnp.dtype(precision))
         optimizer = make_optimizer(workload.optimizer)
-        self.state = train.create_state(self.model, optimizer, data[0][0])
+        self.state = train.create_state(jax.random.key(0), self.model, optimizer, data[0][0])
         if weights is not None:
             params = unflatten_dict(weights, sep="/")
             self.state = dataclasses.replace(self.state, params=jax.tree.map(jnp.asarray, params))

@@ -235,7 +235,7 @@ preprocess = image.Preprocess(size=(28, 28), channels=1)
 def teach(images, learning_rate, epochs):
     """LeNet-5 after some epochs on the first images, and its history."""
     model, optimizer = models.LeNet5(num_classes=10), optax.adam(learning_rate)
-    state = train.create_state(model, optimizer, preprocess(training.images[:1]), seed=0)
+    state = train.create_state(jax.random.key(0), model, optimizer, preprocess(training.images[:1]))
     step = train.make_train_step(model, optimizer, preprocess=preprocess)
     eval_step = train.make_eval_step(model, preprocess=preprocess)
     batches = data.batches(training.take(np.arange(images)), 50, seed=0)
@@ -523,7 +523,7 @@ step = train.make_train_step(
 )
 eval_step = train.make_eval_step(model, preprocess=preprocess)
 state, history = train.fit(
-    train.create_state(model, optimizer, preprocess(training.images[:1]), seed=0),
+    train.create_state(jax.random.key(0), model, optimizer, preprocess(training.images[:1])),
     step,
     data.batches(training.take(np.arange(6000)), 100, seed=0),
     epochs=6,

@@ -63,7 +63,7 @@ plots.pictures(
 model = models.create("classic_cnn", 10)
 preprocess = image.Preprocess(size=(28, 28), channels=1)
 optimizer = optax.adam(1e-3, eps=1e-7)
-state = train.create_state(model, optimizer, preprocess(training.images[:1]), seed=0)
+state = train.create_state(jax.random.key(0), model, optimizer, preprocess(training.images[:1]))
 train_step = train.make_train_step(model, optimizer, preprocess=preprocess)
 eval_step = train.make_eval_step(model, preprocess=preprocess)
 batches = data.batches(training, 128, seed=0)
@@ -218,7 +218,7 @@ def measure(
     **options: Any,
 ) -> None:
     """Train on the few images; add a row to the table, and the history to the histories."""
-    start = train.create_state(model, optimizer, preprocess(few.images[:1]), seed=0)
+    start = train.create_state(jax.random.key(0), model, optimizer, preprocess(few.images[:1]))
     step = train.make_train_step(model, optimizer, preprocess=preprocess, **options)
     check = train.make_eval_step(model, preprocess=preprocess)
     last, histories[name] = train.fit(
@@ -505,7 +505,9 @@ tasks = {
 for name, (task, outputs, relabel) in tasks.items():
     to_learn, to_check = relabel(some), relabel(held)
     network = models.create("classic_cnn", outputs)
-    start = train.create_state(network, optimizer, preprocess(to_learn.images[:1]), seed=0)
+    start = train.create_state(
+        jax.random.key(0), network, optimizer, preprocess(to_learn.images[:1])
+    )
     step = train.make_train_step(network, optimizer, task=task, preprocess=preprocess)
     check = train.make_eval_step(network, task=task, preprocess=preprocess)
     trained, rows = train.fit(start, step, data.batches(to_learn, 50, seed=0), epochs=3)

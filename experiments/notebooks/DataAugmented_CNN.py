@@ -131,7 +131,7 @@ def run(training, augment, epochs, *, rate=2e-3, size=50, preprocess=preprocess,
     """Train on few images, and return the final state and a row of metrics per epoch."""
     batches = data.batches(training, size, seed=0)
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, epochs * len(batches)))
-    state = train.create_state(model, optimizer, preprocess(training.images[:1]), seed=0)
+    state = train.create_state(jax.random.key(0), model, optimizer, preprocess(training.images[:1]))
     step = train.make_train_step(model, optimizer, preprocess=preprocess, augment=augment)
 
     def validate(state):
@@ -297,7 +297,7 @@ print("it wants:", pretrained.preprocess)
 
 # %%
 photographs = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket()]
-photos = jnp.concatenate([pretrained.preprocess.fit(jnp.asarray(p)[None]) for p in photographs])
+photos = jnp.concatenate([pretrained.preprocess.resize(jnp.asarray(p)[None]) for p in photographs])
 inputs = pretrained.preprocess(photos)
 logits = pretrained.model.apply(pretrained.variables, inputs, train=False)
 probabilities = jax.nn.softmax(logits)
@@ -363,7 +363,7 @@ def pieces(count, begin, end):
         tops = random.integers(0, height - side, count)
         lefts = random.integers(int(begin * width), int(end * width) - side, count)
         cut = [colour[y : y + side, x : x + side] for y, x in zip(tops, lefts, strict=True)]
-        images.append(colour_preprocess.fit(jnp.asarray(np.stack(cut))))
+        images.append(colour_preprocess.resize(jnp.asarray(np.stack(cut))))
     labels = np.repeat(np.arange(len(things)), count)
     return data.from_arrays(np.concatenate(images), labels, classes=list(things))
 
@@ -401,7 +401,7 @@ def features(state, source):
 
 
 pretrained_state = train.create_state(
-    backbone.model, optax.identity(), example, pretrained=backbone.variables
+    jax.random.key(0), backbone.model, optax.identity(), example, pretrained=backbone.variables
 )
 print("features of the few:", features(pretrained_state, few_pieces).shape)
 
@@ -436,7 +436,7 @@ def head_accuracy(backbone_state, training, testing):
     """Train a dense layer on frozen features; its accuracy on the training and the test images."""
     few_batch, test_batch = (as_batch(backbone_state, source) for source in (training, testing))
     optimizer = optax.adam(1e-3)
-    state = train.create_state(head, optimizer, few_batch.image[:1])
+    state = train.create_state(jax.random.key(0), head, optimizer, few_batch.image[:1])
     step = train.make_train_step(head, optimizer, penalty=penalty)
     for _ in range(300):
         state, _ = step(state, few_batch)
@@ -449,7 +449,7 @@ def head_accuracy(backbone_state, training, testing):
 # 200 images.
 
 # %%
-random_state = train.create_state(backbone.model, optax.identity(), example, seed=0)
+random_state = train.create_state(jax.random.key(0), backbone.model, optax.identity(), example)
 options = {"rate": 1e-3, "size": 20, "preprocess": colour_preprocess, "watch": False}
 scratch_state, _ = run(few_pieces, None, 30, **options)
 colour_step = train.make_eval_step(model, preprocess=colour_preprocess)

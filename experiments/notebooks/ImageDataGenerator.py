@@ -168,7 +168,7 @@ for place, picture, title in (
 
 # %%
 preprocess = image.Preprocess(size=(96, 96), channels=3)
-photos = jnp.concatenate([preprocess.fit(jnp.asarray(p)[None]) for p in photographs.values()])
+photos = jnp.concatenate([preprocess.resize(jnp.asarray(p)[None]) for p in photographs.values()])
 print(photos.shape, photos.dtype)
 plots.pictures(np.asarray(photos), list(photographs), "Six photographs of one size")
 

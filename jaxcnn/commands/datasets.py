@@ -27,7 +27,7 @@ class Prepare:
 
     def __call__(self) -> None:
         """Write it, and say where."""
-        folder = data.prepare(self.name, source=self.source, data_dir=self.data_dir)
+        folder = data.prepare(self.name, folder=self.source, data_dir=self.data_dir)
         print(f"prepared: {folder}")
 
 

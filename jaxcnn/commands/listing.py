@@ -23,7 +23,7 @@ class Models:
         """Print the rows of a Markdown table, each as soon as it is counted."""
         names = self.names or models.names()
         for name in names:
-            models.entry(name)
+            models.info(name)
         print(_row(_COLUMNS))
         print(f"|{'|'.join('-' * (width + 2) for width in _WIDTHS)}|")
         for name in names:

@@ -7,8 +7,8 @@ from jaxcnn.data.batches import batches as batches
 from jaxcnn.data.decode import UnreadableImageError as UnreadableImageError
 from jaxcnn.data.decode import decode_image as decode_image
 from jaxcnn.data.examine import Findings as Findings
-from jaxcnn.data.examine import copies as copies
 from jaxcnn.data.examine import examine as examine
+from jaxcnn.data.examine import find_duplicates as find_duplicates
 from jaxcnn.data.files import is_image as is_image
 from jaxcnn.data.folders import from_folder as from_folder
 from jaxcnn.data.keras.generator import ImageDataGenerator as ImageDataGenerator
@@ -24,7 +24,7 @@ from jaxcnn.data.sources import ArraySource as ArraySource
 from jaxcnn.data.sources import Source as Source
 from jaxcnn.data.sources import from_arrays as from_arrays
 from jaxcnn.data.sources import from_source as from_source
-from jaxcnn.data.sources import words as words
+from jaxcnn.data.sources import label_names as label_names
 from jaxcnn.data.splits import hold_out as hold_out
 from jaxcnn.data.splits import permutation as permutation
 from jaxcnn.data.splits import take_fold as take_fold

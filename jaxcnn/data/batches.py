@@ -27,14 +27,17 @@ class Batches:
         *,
         balanced: bool,
         drop_last: bool,
-        host: int,
-        hosts: int,
+        process_index: int,
+        process_count: int,
     ):
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
         self._balanced, self._drop_last = balanced, drop_last
-        self._part = slice(host * batch_size // hosts, (host + 1) * batch_size // hosts)
+        self._part = slice(
+            process_index * batch_size // process_count,
+            (process_index + 1) * batch_size // process_count,
+        )
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -149,8 +152,8 @@ def batches(
     seed: int | None = None,
     balanced: bool = False,
     drop_last: bool = False,
-    host: int = 0,
-    hosts: int = 1,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Batches:
     """Batches that visit every example of a source exactly once per epoch.
 
@@ -159,13 +162,13 @@ def batches(
 
     Args:
       source: the examples.
-      batch_size: rows per batch, >= 1, of all hosts together.
+      batch_size: rows per batch, >= 1, of all processes together.
       seed: shuffle every epoch anew, by (seed, epoch); None keeps the order of the source.
       balanced: show every class equally often instead: an epoch is as long, and holds examples of
         rare classes several times. Needs a seed, and one class per image.
       drop_last: leave out what does not fill a batch, instead of filling it up.
-      host: the number of this host, and
-      hosts: how many there are: each gets its own rows of every batch.
+      process_index: index of this process, as `jax.process_index()`.
+      process_count: number of processes; each gets its own rows of every batch.
 
     Returns:
       An iterable over one epoch with ``len`` (batches per epoch) and ``epoch(number, start=0)``.
@@ -192,12 +195,23 @@ def batches(
             f"batch_size must be at most {len(source)}, the number of examples, with drop_last, "
             f"got {batch_size}"
         )
-    if hosts < 1 or not 0 <= host < hosts:
-        raise ValueError(f"host must be from 0 to hosts - 1, got {host!r} of {hosts!r}")
-    if batch_size % hosts:
-        raise ValueError(f"batch_size must be a multiple of hosts, {hosts}, got {batch_size}")
+    if process_count < 1 or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"process_index must be in [0, process_count), got {process_index!r} of "
+            f"{process_count!r}"
+        )
+    if batch_size % process_count:
+        raise ValueError(
+            f"batch_size must be a multiple of process_count, {process_count}, got {batch_size}"
+        )
     if balanced and (seed is None or source.labels.ndim != 1):
         raise ValueError("balanced needs a seed, and one class per image")
     return Batches(
-        source, batch_size, seed, balanced=balanced, drop_last=drop_last, host=host, hosts=hosts
+        source,
+        batch_size,
+        seed,
+        balanced=balanced,
+        drop_last=drop_last,
+        process_index=process_index,
+        process_count=process_count,
     )

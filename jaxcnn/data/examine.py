@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxcnn.data.decode import open_image, reason
 from jaxcnn.data.lazy import BadExample, DecodedImages, workers
-from jaxcnn.data.sources import ArraySource, words
+from jaxcnn.data.sources import ArraySource, label_names
 
 
 class Findings(NamedTuple):
@@ -37,7 +37,7 @@ def examine(source: ArraySource) -> Findings:
       >>> found.sizes.min(0).tolist(), len(set(found.digests)), found.bad
       ([28, 28], 2000, {})
     """
-    images, label = source.images, words(source.labels, source.classes)
+    images, label = source.images, label_names(source.labels, source.classes)
 
     def one(row: int) -> tuple[str, tuple[int, int], str, BadExample | None]:
         if not isinstance(images, DecodedImages):
@@ -64,12 +64,12 @@ def examine(source: ArraySource) -> Findings:
     )
 
 
-def copies(findings: Mapping[str, Findings]) -> list[list[tuple[str, str]]]:
+def find_duplicates(findings: Mapping[str, Findings]) -> list[list[tuple[str, str]]]:
     """Examples with the same content, in groups of (split, name); the largest groups first.
 
     Example:
       >>> found = Findings(("a", "b"), np.ones((2, 2), int), ("x", "x"), {})
-      >>> copies({"train": found})
+      >>> find_duplicates({"train": found})
       [[('train', 'a'), ('train', 'b')]]
     """
     groups: dict[str, list[tuple[str, str]]] = {}

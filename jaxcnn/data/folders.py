@@ -21,7 +21,7 @@ import numpy as np
 from jaxcnn.data.decode import reason
 from jaxcnn.data.files import Files, is_image, listed_files, open_files
 from jaxcnn.data.lazy import DecodedImages, Encoded, OnBad
-from jaxcnn.data.sources import ArraySource, words
+from jaxcnn.data.sources import ArraySource, label_names
 from jaxcnn.data.splits import with_test_split
 from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table
 
@@ -93,7 +93,7 @@ def from_folder(
     listing = list_examples(Path(path))
     if on_bad == "raise" and (missing := set(listing.names) - set(listing.files.sizes)):
         raise ValueError(f"{path} names the file {min(missing)}, which is not there")
-    labels = words(listing.labels, listing.classes)
+    labels = label_names(listing.labels, listing.classes)
 
     def identity() -> bytes:
         sizes = listing.files.sizes

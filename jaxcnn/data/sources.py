@@ -180,7 +180,7 @@ def from_source(
         length=len(source),
         read=lambda number: _content(_field(source[number], "image", number)),
         name=lambda i: f"number {i}",
-        label=words(labels, names),
+        label=label_names(labels, names),
         identity=labels.tobytes,  # nothing else is known of the examples
         read_many=read_many if hasattr(source, "__getitems__") else None,
     )
@@ -203,18 +203,18 @@ def resized(source: ArraySource, size: tuple[int, int] | None, channels: int | N
             "image_size and channels must be left out unless images are [N, H, W, 1 or 3] uint8, "
             f"got {source.images.dtype} of shape {source.images.shape}"
         )
-    encoded = encoded_arrays(source.images[:], words(source.labels, source.classes))
+    encoded = encoded_arrays(source.images[:], label_names(source.labels, source.classes))
     images = DecodedImages(encoded, size=(shape[0], shape[1]), channels=shape[2])
     return dataclasses.replace(source, images=images)
 
 
-def words(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], str]:
+def label_names(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], str]:
     """What the label of example ``i`` is called.
 
     Example:
-      >>> words(np.array([1, 0]), ("cat", "dog"))(0)
+      >>> label_names(np.array([1, 0]), ("cat", "dog"))(0)
       'dog'
-      >>> words(np.array([[1, 1]]), ("cat", "dog"))(0)
+      >>> label_names(np.array([[1, 1]]), ("cat", "dog"))(0)
       'cat, dog'
     """
 

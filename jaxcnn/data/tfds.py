@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxcnn.data.lazy import DecodedImages, Encoded, OnBad, workers
 from jaxcnn.data.official.idx import CLASS_NAMES
-from jaxcnn.data.sources import ArraySource, from_arrays, words
+from jaxcnn.data.sources import ArraySource, from_arrays, label_names
 from jaxcnn.data.splits import with_test_split
 
 _IN_MEMORY = 2 << 30  # bytes of a split whose images, all of one size, are decoded when it is read
@@ -193,7 +193,7 @@ def _read_split(
         length=len(records),
         read=lambda number: read_many([number])[0],
         name=lambda number: f"{split} number {number} of {builder.info.name}",
-        label=words(labels.labels, labels.classes),
+        label=label_names(labels.labels, labels.classes),
         identity=lambda: _identity(builder.info.splits[split]),
         read_many=read_many,
     )

@@ -34,7 +34,7 @@ class Network(NamedTuple):
       classes: names of the classes, labels or targets.
       settings: the data's part in the task (class weights, targets' mean and deviation), as JSON
         values.
-      average: whether a moving average of the variables is kept.
+      ema: whether an exponential moving average of the variables is kept.
       pretrained: variables to begin with, if not all are drawn.
     """
 
@@ -44,7 +44,7 @@ class Network(NamedTuple):
     task: train.Task
     classes: tuple[str, ...]
     settings: dict[str, Any]
-    average: bool
+    ema: bool
     pretrained: dict[str, Any] | None = None
 
     def initial_state(self, seed: int) -> train.TrainState:
@@ -52,11 +52,11 @@ class Network(NamedTuple):
         size = (1, *self.preprocess.size, self.preprocess.channels)
         images = jax.ShapeDtypeStruct(size, jnp.float32)
         return train.create_state(
+            jax.random.key(seed),
             self.model,
             self.optimizer,
             images,
-            seed=seed,
-            average=self.average,
+            ema=self.ema,
             pretrained=self.pretrained,
         )
 
@@ -170,8 +170,8 @@ def make_network(
     with _model_errors(experiment):
         model = _make_model(experiment, outputs)
         optimizer = optimizer_of(experiment, model, preprocess, steps_per_epoch, schedule=schedule)
-        average = experiment.ema_decay is not None
-        network = Network(model, optimizer, preprocess, task, classes, settings, average)
+        ema = experiment.ema_decay is not None
+        network = Network(model, optimizer, preprocess, task, classes, settings, ema)
         state = jax.eval_shape(lambda: network.initial_state(0))
         images = jax.ShapeDtypeStruct((2, *preprocess.size, preprocess.channels), jnp.float32)
         logits = jax.eval_shape(

@@ -64,7 +64,7 @@ def kept_variables(
     """The variables to begin with: all for the same classes, else without the last layer's."""
     if network.classes == classes and experiment.task in ("multi_class", "multi_label"):
         return network.variables
-    layers = [tuple(layer.split("/")) for layer in models.entry(network.name).network.output_layers]
+    layers = [tuple(layer.split("/")) for layer in models.info(network.name).network.output_layers]
     return unflatten_dict(
         {
             path: leaf

@@ -72,7 +72,7 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
 
 
 def open_weights(
-    path: str | Path, *, model: str | None = None, source: models.Source | None = None
+    path: str | Path, *, model: str | None = None, source: models.WeightSource | None = None
 ) -> Trained:
     """Read a file of weights as a network that tells one of several classes.
 

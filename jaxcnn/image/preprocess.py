@@ -72,7 +72,7 @@ class Preprocess:
 
     Called on raw images it does all of it: ``preprocess(images)`` is
     ``preprocess.normalize(preprocess.to_float(images))``. Training puts augmentation in between,
-    and images of another size come after ``preprocess.fit(images)``.
+    and images of another size come after ``preprocess.resize(images)``.
 
     Attributes:
       size: (height, width) in pixels; files are cropped and resized to it.
@@ -117,7 +117,7 @@ class Preprocess:
         """Raw images ``[B, *size, C]`` as the network sees them, float32."""
         return self.normalize(self.to_float(images))
 
-    def fit(self, images: jax.Array) -> jax.Array:
+    def resize(self, images: jax.Array) -> jax.Array:
         """Raw images ``[B, H, W, 1 or 3]`` of any size, brought to this one as files are.
 
         The largest part in the middle with the target's shape is resized with an antialiased

@@ -173,7 +173,7 @@ class InceptionBlock(nn.Module):
 
     Attributes:
       block: the branches.
-      count_padding: whether average pooling counts padding, as torchvision's does.
+      count_include_pad: whether average pooling counts padding, as torchvision's does.
       norm_momentum: share of the running statistics that batch norm keeps at each step.
       norm_scale: whether batch norm scales the normalised values.
       dtype: type to compute in.
@@ -184,7 +184,7 @@ class InceptionBlock(nn.Module):
     """
 
     block: Block
-    count_padding: bool
+    count_include_pad: bool
     norm_momentum: float
     norm_scale: bool
     dtype: Any = jnp.float32
@@ -210,7 +210,7 @@ class InceptionBlock(nn.Module):
             joined.append(x)
         if self.block.pooled:
             options: dict[str, Any] = {"strides": 1, "padding": "SAME"}
-            x = ops.avg_pool(images, 3, count_padding=self.count_padding, **options)
+            x = ops.avg_pool(images, 3, count_include_pad=self.count_include_pad, **options)
             joined.append(unit(Layer("branch_pool", self.block.pooled), x))
         else:
             joined.append(ops.max_pool(images, 3, strides=2))
@@ -265,7 +265,7 @@ class InceptionV3(nn.Module):
     Attributes:
       num_classes: number of outputs, 0 for what the last layer would see.
       aux_head: whether there is the auxiliary head.
-      count_padding: whether average pooling counts padding: torchvision's and timm's does,
+      count_include_pad: whether average pooling counts padding: torchvision's and timm's does,
         Keras's does not.
       norm_scale: whether batch norm scales the normalised values; Keras's does not.
       dropout: rate of the dropout in front of the classifier.
@@ -289,7 +289,7 @@ class InceptionV3(nn.Module):
 
     num_classes: int
     aux_head: bool = True
-    count_padding: bool = True
+    count_include_pad: bool = True
     norm_scale: bool = True
     dropout: float = 0.5
     norm_momentum: float = 0.9
@@ -310,7 +310,7 @@ class InceptionV3(nn.Module):
             for layer in STEM
         ]
         self.blocks = [
-            InceptionBlock(block, self.count_padding, *norm, dtype=self.dtype, name=name)
+            InceptionBlock(block, self.count_include_pad, *norm, dtype=self.dtype, name=name)
             for name, block in BLOCKS.items()
         ]
         has_aux = self.aux_head and self.num_classes

@@ -26,7 +26,7 @@ class Conv(nn.Module):
 
     Attributes:
       features: number of output channels.
-      window: extent of the kernel, one integer or one per spatial dimension.
+      kernel_size: extent of the kernel, one integer or one per spatial dimension.
       strides: step between positions.
       padding: ``"SAME"``, ``"VALID"``, an integer, or pairs.
       dilation: distance between the kernel's taps.
@@ -43,7 +43,7 @@ class Conv(nn.Module):
     """
 
     features: int
-    window: IntOrInts
+    kernel_size: IntOrInts
     strides: IntOrInts = 1
     padding: Padding = "SAME"
     dilation: IntOrInts = 1
@@ -68,14 +68,14 @@ class Conv(nn.Module):
     @nn.compact
     def _operands(self, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         rank = shapes.spatial_rank(images)
-        window = shapes.ints(self.window, rank, "window")
+        kernel_size = shapes.ints(self.kernel_size, rank, "kernel_size")
         (groups,) = shapes.ints(self.groups, 1, "groups")
         if images.shape[-1] % groups:
             raise ValueError(
                 f"groups must divide the channels of images ({images.shape[-1]}), got {groups}"
             )
         inputs = images.shape[-1] // groups
-        kernel, bias = _kernel_and_bias(self, (*window, inputs, self.features))
+        kernel, bias = _kernel_and_bias(self, (*kernel_size, inputs, self.features))
         return _to_compute_dtype(self.dtype, images, kernel, bias)
 
     def _geometry(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class DepthwiseConv(nn.Module):
     """A convolution of each channel by itself; see `jaxcnn.ops.depthwise_conv`.
 
     Attributes:
-      window: extent of the kernel.
+      kernel_size: extent of the kernel.
       multiplier: output channels per input channel.
       strides: step between positions.
       padding: as in `Conv`.
@@ -100,7 +100,7 @@ class DepthwiseConv(nn.Module):
       dtype: type to compute in, None for that of the input.
     """
 
-    window: IntOrInts
+    kernel_size: IntOrInts
     multiplier: int = 1
     strides: IntOrInts = 1
     padding: Padding = "SAME"
@@ -111,10 +111,10 @@ class DepthwiseConv(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """``[B, *spatial, C]`` to ``[B, *output, C * multiplier]``."""
-        window = shapes.ints(self.window, shapes.spatial_rank(images), "window")
+        kernel_size = shapes.ints(self.kernel_size, shapes.spatial_rank(images), "kernel_size")
         (multiplier,) = shapes.ints(self.multiplier, 1, "multiplier")
         features = images.shape[-1] * multiplier
-        kernel, bias = _kernel_and_bias(self, (*window, 1, features))
+        kernel, bias = _kernel_and_bias(self, (*kernel_size, 1, features))
         images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
         return ops.depthwise_conv(images, kernel, bias, strides=self.strides, padding=self.padding)
 
@@ -124,7 +124,7 @@ class ConvTranspose(nn.Module):
 
     Attributes:
       features: number of output channels.
-      window: extent of the kernel.
+      kernel_size: extent of the kernel.
       strides: factor of the upsampling.
       padding: as in `Conv`.
       use_bias: whether to add a bias.
@@ -133,7 +133,7 @@ class ConvTranspose(nn.Module):
     """
 
     features: int
-    window: IntOrInts
+    kernel_size: IntOrInts
     strides: IntOrInts = 1
     padding: Padding = "SAME"
     use_bias: bool = True
@@ -143,8 +143,8 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """``[B, *spatial, in]`` to ``[B, *output, features]``."""
-        window = shapes.ints(self.window, shapes.spatial_rank(images), "window")
-        kernel, bias = _kernel_and_bias(self, (*window, images.shape[-1], self.features))
+        kernel_size = shapes.ints(self.kernel_size, shapes.spatial_rank(images), "kernel_size")
+        kernel, bias = _kernel_and_bias(self, (*kernel_size, images.shape[-1], self.features))
         images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
         return ops.conv_transpose(images, kernel, bias, strides=self.strides, padding=self.padding)
 

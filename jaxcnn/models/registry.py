@@ -136,7 +136,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
       >>> create("classic_cnn", 10, dropout=0.5).dropout
       0.5
     """
-    found = entry(name)
+    found = info(name)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
         raise ValueError(f"num_classes must be an integer >= 0, got {num_classes!r}")
     # `parent` and `name` are Linen's own fields.
@@ -154,14 +154,14 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     return found.network(num_classes=num_classes, **{**found.options, **options})
 
 
-def entry(name: str) -> Entry:
+def info(name: str) -> Entry:
     """What a name stands for: the network's class, its options, and the size of its images.
 
     Raises:
       ValueError: if there is no such network.
 
     Example:
-      >>> entry("resnet18").size
+      >>> info("resnet18").size
       (224, 224, 3)
     """
     if name not in _MODELS:

@@ -92,7 +92,7 @@ def avg_pool(
     *,
     strides: IntOrInts | None = None,
     padding: Padding = "VALID",
-    count_padding: bool = False,
+    count_include_pad: bool = False,
     implementation: Implementation = "auto",
 ) -> jax.Array:
     """Mean of the values in each window.
@@ -102,7 +102,7 @@ def avg_pool(
       window: as in `max_pool`.
       strides: as in `max_pool`.
       padding: as in `max_pool`.
-      count_padding: divide by the whole window (torch's default) instead of by the pixels of
+      count_include_pad: divide by the whole window (torch's default) instead of by the pixels of
         the image under it (Keras's rule, and the default).
       implementation: as in `max_pool`.
 
@@ -122,7 +122,7 @@ def avg_pool(
     images = jnp.asarray(images)
     windows = geometry(images, window, strides, padding)
     total = _window_sums(images, windows, implementation)
-    if count_padding:
+    if count_include_pad:
         return (total / math.prod(windows.sizes)).astype(images.dtype)
     counts = shapes.window_sizes(images.shape[1:-1], windows.sizes, windows.strides, windows.pairs)
     return (total / jnp.asarray(counts[None, ..., None], total.dtype)).astype(images.dtype)

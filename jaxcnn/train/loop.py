@@ -101,7 +101,9 @@ def fit(
       >>> source = data.load("fashion_mnist_slice", split="test")
       >>> model, optimizer = models.create("lenet5", 10), optax.adam(1e-3)
       >>> preprocess = image.Preprocess(size=(28, 28), channels=1)
-      >>> state = train.create_state(model, optimizer, preprocess(source.images[:1]))
+      >>> state = train.create_state(
+      ...     jax.random.key(0), model, optimizer, preprocess(source.images[:1])
+      ... )
       >>> step = train.make_train_step(model, optimizer, preprocess=preprocess)
       >>> state, history = train.fit(state, step, data.batches(source, 100, seed=0), epochs=1)
       >>> state.step.item(), history[0]["train_accuracy"] > 0.3
@@ -157,7 +159,7 @@ def fit(
             best = jax.tree.map(jnp.copy, state.eval_variables)
         if plateau:
             scale = jnp.float32(plateau.scale(history))
-            state = dataclasses.replace(state, step_scale=scale)
+            state = dataclasses.replace(state, lr_scale=scale)
         counts, offset = None, 0
         keep(counts)
         if on_epoch is not None:

@@ -32,8 +32,8 @@ class TrainState:
       batch_stats: running statistics, empty for a model without any.
       opt_state: state of the optax optimizer.
       key: the root key of the run.
-      average: moving average of ``variables``, or None if none is kept.
-      step_scale: factor on the optimizer's updates, float32 scalar; 1 until a plateau.
+      ema: exponential moving average of ``variables``, or None if none is kept.
+      lr_scale: factor on the optimizer's updates, float32 scalar; 1 until a plateau.
     """
 
     step: jax.Array
@@ -41,8 +41,8 @@ class TrainState:
     batch_stats: chex.ArrayTree
     opt_state: optax.OptState
     key: chex.PRNGKey
-    average: dict[str, chex.ArrayTree] | None
-    step_scale: jax.Array
+    ema: dict[str, chex.ArrayTree] | None
+    lr_scale: jax.Array
 
     @property
     def variables(self) -> dict[str, chex.ArrayTree]:
@@ -52,12 +52,12 @@ class TrainState:
     @property
     def eval_variables(self) -> dict[str, chex.ArrayTree]:
         """What to evaluate and predict with: the moving average where one is kept."""
-        return self.variables if self.average is None else self.average
+        return self.variables if self.ema is None else self.ema
 
     def with_eval_variables(self, variables: dict[str, chex.ArrayTree]) -> "TrainState":
         """The state that evaluates with ``variables``."""
-        if self.average is not None:
-            return dataclasses.replace(self, average=variables)
+        if self.ema is not None:
+            return dataclasses.replace(self, ema=variables)
         return dataclasses.replace(
             self, params=variables["params"], batch_stats=variables.get("batch_stats", {})
         )
@@ -90,7 +90,7 @@ def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Funct
       ...     lambda key, images: jnp.zeros((images[0].size, 10)),
       ...     lambda params, images, *, train, key: images.reshape(len(images), -1) @ params,
       ... )
-      >>> state = create_state(model, optax.sgd(0.1), jnp.zeros((1, 28, 28, 1)))
+      >>> state = create_state(jax.random.key(0), model, optax.sgd(0.1), jnp.zeros((1, 28, 28, 1)))
       >>> state.params.shape
       (784, 10)
     """
@@ -115,24 +115,24 @@ def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Funct
 
 
 def create_state(
+    key: chex.PRNGKey,
     model: Any,
     optimizer: optax.GradientTransformation,
     images: Any,
     *,
-    seed: int = 0,
-    average: bool = False,
+    ema: bool = False,
     pretrained: dict[str, Any] | None = None,
 ) -> TrainState:
     """Initialise parameters, statistics and optimizer in one compiled call.
 
     Args:
+      key: the root key of the run, a scalar from ``jax.random.key``.
       model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
       optimizer: any optax transformation.
       images: preprocessed images, ``[B, *spatial, C]`` float32; only their shape and dtype count,
         so a ``jax.ShapeDtypeStruct`` will do.
-      seed: names the run's root key, >= 0.
-      average: keep a moving average of parameters and statistics, for a step that is made with
-        ``ema_decay``.
+      ema: keep an exponential moving average of parameters and statistics, for a step made
+        with ``ema_decay``.
       pretrained: variables to begin with, any part of those that the model has; the others are
         drawn.
 
@@ -140,20 +140,22 @@ def create_state(
       The state at step 0.
 
     Raises:
-      ValueError: if ``seed`` is negative, the module has no ``train`` argument, it keeps
+      ValueError: if ``key`` is not one typed key, the module has no ``train`` argument, it keeps
         collections other than ``params`` and ``batch_stats``, or a pretrained array has no place
         in it.
 
     Example:
       >>> from jaxcnn import models
+      >>> images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
       >>> state = create_state(
-      ...     models.create("lenet5", 10), optax.sgd(0.1), jnp.zeros((1, 28, 28, 1))
+      ...     jax.random.key(0), models.create("lenet5", 10), optax.sgd(0.1), images
       ... )
       >>> state.params["conv1"]["kernel"].shape
       (5, 5, 1, 6)
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    is_key = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not is_key or key.ndim:
+        raise ValueError(f"key must be one key from jax.random.key, got {key!r}")
     if isinstance(model, nn.Module) and "train" not in inspect.signature(model.__call__).parameters:
         raise ValueError(
             f"model must be called as model(images, train=...), got {type(model).__name__} "
@@ -176,11 +178,10 @@ def create_state(
             batch_stats=batch_stats,
             opt_state=optimizer.init(variables["params"]),
             key=key,
-            average=to_variables(variables["params"], batch_stats) if average else None,
-            step_scale=jnp.ones((), jnp.float32),
+            ema=to_variables(variables["params"], batch_stats) if ema else None,
+            lr_scale=jnp.ones((), jnp.float32),
         )
 
-    key = jax.random.key(seed)
     if isinstance(key, jax.core.Tracer):  # for the shapes alone, or inside a user's own jit
         return initialize(key, pretrained or {})
     # It runs once, so that its compilation is what takes time.

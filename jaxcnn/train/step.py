@@ -91,7 +91,7 @@ def make_train_step(
       >>> model, optimizer = models.create("lenet5", 10), optax.adam(1e-3)
       >>> preprocess = image.Preprocess(size=(28, 28), channels=1)
       >>> batch = next(iter(data.batches(data.load("fashion_mnist_slice"), 32)))
-      >>> state = train.create_state(model, optimizer, preprocess(batch.image))
+      >>> state = train.create_state(jax.random.key(0), model, optimizer, preprocess(batch.image))
       >>> step = make_train_step(model, optimizer, preprocess=preprocess)
       >>> state, counts = step(state, batch)
       >>> state.step.item(), counts["examples"].item()
@@ -131,7 +131,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         # Weight decay would move what has no gradient.
         updates = _replace_where(is_frozen, jnp.zeros_like, updates)
-        updates = jax.tree.map(lambda update: state.step_scale * update, updates)
+        updates = jax.tree.map(lambda update: state.lr_scale * update, updates)
         new = dataclasses.replace(
             state,
             step=state.step + 1,
@@ -140,7 +140,7 @@ def make_train_step(
             opt_state=opt_state,
         )
         if ema_decay is not None:
-            new = dataclasses.replace(new, average=_averaged(new, ema_decay))
+            new = dataclasses.replace(new, ema=_averaged(new, ema_decay))
         counts |= {
             "objective": share.astype(jnp.float32),
             "gradient_norm": optax.tree.norm(gradients).astype(jnp.float32),
@@ -319,14 +319,14 @@ def _accumulated(
 
 
 def _averaged(state: TrainState, decay: float) -> dict[str, chex.ArrayTree]:
-    if state.average is None:
-        raise ValueError("ema_decay needs a state that was created with average=True")
+    if state.ema is None:
+        raise ValueError("ema_decay needs a state that was created with ema=True")
     step = state.step.astype(jnp.float32)
     kept = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(
         # Exactly the old value where nothing moved.
         lambda old, new: (old + (1 - kept) * (new - old)).astype(old.dtype),
-        state.average,
+        state.ema,
         state.variables,
     )
 

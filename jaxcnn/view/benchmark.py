@@ -93,7 +93,7 @@ def benchmark(
     batch = jax.device_put(Batch(images, rows * 0, rows >= 0, rows, np.int32(0)))
 
     def start() -> train.TrainState:
-        return train.create_state(model, optimizer, images)
+        return train.create_state(jax.random.key(0), model, optimizer, images)
 
     def make_step() -> Callable[[], Any]:
         step, state = train.make_train_step(model, optimizer), start()
@@ -143,7 +143,8 @@ def count_operations(
     images = jax.ShapeDtypeStruct((batch_size, *size), np.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
     state = jax.eval_shape(
-        lambda images: train.create_state(model, optax.identity(), images), images
+        lambda images: train.create_state(jax.random.key(0), model, optax.identity(), images),
+        images,
     )
     with ops.plain_xla():
         return {

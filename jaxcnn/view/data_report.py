@@ -112,7 +112,7 @@ def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
     shown = source.take(np.sort(order[:_SHEET]))
     if shown.labels.ndim == 1:
         shown = shown.take(np.argsort(shown.labels, kind="stable"))
-    label = data.words(shown.labels, shown.classes)
+    label = data.label_names(shown.labels, shown.classes)
     titles = [label(row) for row in range(len(shown))]
     heading = f"{len(shown)} of {len(source):,} training images"
     plots.save_figure(plots.pictures(shown.images[:], titles, heading), path)
@@ -122,14 +122,14 @@ def _copies(
     splits: dict[str, data.ArraySource], found: dict[str, data.Findings]
 ) -> list[list[list[str]]]:
     """Split, name and label of each example in groups of equal ones."""
-    labels = {split: data.words(s.labels, s.classes) for split, s in splits.items()}
+    labels = {split: data.label_names(s.labels, s.classes) for split, s in splits.items()}
     numbered = {
         split: each._replace(names=tuple(map(str, range(len(each.names)))))
         for split, each in found.items()
     }
     return [
         [[split, found[split].names[int(row)], labels[split](int(row))] for split, row in group]
-        for group in data.copies(numbered)
+        for group in data.find_duplicates(numbered)
     ]
 
 

@@ -47,7 +47,7 @@ def describe(name: str) -> Description:
       >>> found.parameters, found.multiply_adds, found.kept_bytes
       (11689512, 1814073344, 32014336)
     """
-    _, _, size, classes = models.entry(name)
+    _, _, size, classes = models.info(name)
     model = models.create(name, classes)
     images = jax.ShapeDtypeStruct((1, *size), jnp.float32)
     init = functools.partial(model.init, train=False)

@@ -195,7 +195,14 @@ def test_exactly_once_over_hosts_and_devices(size, parts, seed, epoch, drop_last
         return
     source = numbered(size)
     each = [
-        data.batches(source, batch_size, seed=seed, drop_last=drop_last, host=host, hosts=hosts)
+        data.batches(
+            source,
+            batch_size,
+            seed=seed,
+            drop_last=drop_last,
+            process_index=host,
+            process_count=hosts,
+        )
         for host in range(hosts)
     ]
     whole = data.batches(source, batch_size, seed=seed, drop_last=drop_last)
@@ -254,7 +261,7 @@ def test_evaluation_is_the_same_for_every_batch_size(kind, batch_size):
         lambda params, images, *, train, key: images.reshape(len(images), -1) @ params["kernel"],
     )
     preprocess = image.Preprocess(size=(8, 8), channels=1)
-    state = train.create_state(model, optax.sgd(0.1), preprocess(images[:1]))
+    state = train.create_state(jax.random.key(0), model, optax.sgd(0.1), preprocess(images[:1]))
     step = train.make_eval_step(model, preprocess=preprocess)
     whole = train.evaluate(step, state, data.batches(data.from_arrays(images, labels), 100))
     parts = train.evaluate(step, state, data.batches(source, batch_size))
@@ -331,9 +338,12 @@ def test_grain_and_tfds_style_sources_are_used_as_they_are():
     ("options", "message"),
     [
         ({"drop_last": True, "batch_size": 6}, "batch_size must be at most 5"),
-        ({"hosts": 0}, "host must be from 0 to hosts - 1, got 0 of 0"),
-        ({"host": 2, "hosts": 2}, "host must be from 0 to hosts - 1, got 2 of 2"),
-        ({"hosts": 2, "batch_size": 3}, "batch_size must be a multiple of hosts, 2, got 3"),
+        ({"process_count": 0}, "process_index must be in .*, got 0 of 0"),
+        ({"process_index": 2, "process_count": 2}, "process_index must be in .*, got 2 of 2"),
+        (
+            {"process_count": 2, "batch_size": 3},
+            "batch_size must be a multiple of process_count, 2, got 3",
+        ),
         ({"balanced": True}, "balanced needs a seed, and one class per image"),
     ],
 )

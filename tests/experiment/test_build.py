@@ -90,7 +90,7 @@ def test_recipes_make_a_runnable_experiment(name):
     batch = next(iter(parts.train.epoch(0)))
     state, counts = parts.train_step(state, batch)
     assert np.isfinite(counts["objective"])
-    assert (state.average is not None) == ("ema_decay" in RECIPES[name])
+    assert (state.ema is not None) == ("ema_decay" in RECIPES[name])
 
 
 def test_folds_are_held_out():

@@ -115,12 +115,14 @@ def test_arrays_without_a_place_are_refused():
     given = {"params": {"conv1": {"kernel": jnp.zeros((5, 5, 3, 6))}}}
     images = jnp.zeros((1, 28, 28, 1))
     with pytest.raises(ValueError, match=r"conv1/kernel is \(5, 5, 3, 6\), but the model is"):
-        train.create_state(model, train_optimizer(), images, pretrained=given)
+        train.create_state(jax.random.key(0), model, train_optimizer(), images, pretrained=given)
     given = {"params": {"conv9": {"kernel": jnp.zeros(3)}}}
     with pytest.raises(ValueError, match=r"conv9/kernel .* has no such array"):
-        train.create_state(model, train_optimizer(), images, pretrained=given)
+        train.create_state(jax.random.key(0), model, train_optimizer(), images, pretrained=given)
     given = {"params": {"conv1": {"bias": jnp.ones(6, jnp.bfloat16)}}}
-    state = train.create_state(model, train_optimizer(), images, pretrained=given)
+    state = train.create_state(
+        jax.random.key(0), model, train_optimizer(), images, pretrained=given
+    )
     assert state.params["conv1"]["bias"].tolist() == [1.0] * 6
     assert state.params["conv1"]["bias"].dtype == jnp.float32
     assert state.params["conv1"]["kernel"].any()

@@ -198,7 +198,7 @@ def test_fit_is_what_files_go_through(shape, channels, tmp_path):
     path = tmp_path / "picture.png"
     PIL.Image.fromarray(coarse).save(path)
     preprocess = image.Preprocess(size=(20, 20), channels=channels)
-    found = preprocess.fit(jnp.asarray(coarse)[None])
+    found = preprocess.resize(jnp.asarray(coarse)[None])
     assert found.shape == (1, 20, 20, channels) and found.dtype == jnp.uint8
     if (shape[0] - shape[1]) % 2 == 0:  # else Pillow cuts through a pixel
         expected = data.decode_image(path, size=(20, 20), channels=channels)
@@ -208,8 +208,8 @@ def test_fit_is_what_files_go_through(shape, channels, tmp_path):
 def test_fit_repeats_grey_and_refuses_other_channels():
     preprocess = image.Preprocess(size=(4, 4), channels=3)
     grey = jnp.arange(16, dtype=jnp.uint8).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(preprocess.fit(grey), jnp.broadcast_to(grey, (1, 4, 4, 3)))
+    np.testing.assert_array_equal(preprocess.resize(grey), jnp.broadcast_to(grey, (1, 4, 4, 3)))
     with pytest.raises(
         ValueError, match=r"images must have 1 or 3 channels for 3, got \(1, 4, 4, 2"
     ):
-        preprocess.fit(grey.repeat(2, -1))
+        preprocess.resize(grey.repeat(2, -1))

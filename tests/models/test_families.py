@@ -51,7 +51,7 @@ def shaped(model, size, *, train=False, method=None, batch=2):
 
 @every_name
 def test_maps_at_every_size(name):
-    size = models.entry(name).size
+    size = models.info(name).size
     model = models.create(name, 10)
     _, (stages, _) = shaped(model, size, method="stages")
     assert len(stages) == 5
@@ -68,7 +68,7 @@ def test_maps_at_every_size(name):
 @every_name
 def test_any_channels_and_outputs(name):
     for channels, classes in ((1, 3), (5, 1)):
-        size = (*models.entry(name).size[:2], channels)
+        size = (*models.info(name).size[:2], channels)
         for train in (False, True):
             _, (logits, _) = shaped(models.create(name, classes), size, train=train)
             chex.assert_shape(logits, (2, classes))
@@ -77,8 +77,8 @@ def test_any_channels_and_outputs(name):
 
 @every_name
 def test_without_classes_it_gives_what_the_last_layer_would_see(name):
-    size = models.entry(name).size
-    network = models.entry(name).network
+    size = models.info(name).size
+    network = models.info(name).network
     whole, _ = shaped(models.create(name, 10), size)
     without, (features, _) = shaped(models.create(name, 0), size, train=True)
     kernel = functools.reduce(dict.get, network.output_layers[0].split("/"), whole["params"])
@@ -90,7 +90,7 @@ def test_without_classes_it_gives_what_the_last_layer_would_see(name):
 
 @every_name
 def test_bfloat16_keeps_parameters_and_logits_in_float32(name):
-    size = models.entry(name).size
+    size = models.info(name).size
     variables, (logits, updated) = shaped(
         models.create(name, 10, dtype=jnp.bfloat16), size, train=True
     )

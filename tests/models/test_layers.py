@@ -210,8 +210,8 @@ def test_features_below_one_are_refused(layer, key):
 @pytest.mark.parametrize(
     ("layer", "argument"),
     [
-        (Conv(8, 0), "window"),
-        (Conv(8, (3, 3, 3)), "window"),
+        (Conv(8, 0), "kernel_size"),
+        (Conv(8, (3, 3, 3)), "kernel_size"),
         (Conv(8, 3, strides=0), "strides"),
         (Conv(8, 3, groups=3), "groups"),
         (Conv(8, 3, groups=8), "groups"),

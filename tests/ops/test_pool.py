@@ -22,7 +22,7 @@ POOLS = {
     "max_xla": functools.partial(ops.max_pool, implementation="xla"),
     "sum": ops.sum_pool,
     "avg": ops.avg_pool,
-    "avg_padded": functools.partial(ops.avg_pool, count_padding=True),
+    "avg_padded": functools.partial(ops.avg_pool, count_include_pad=True),
 }
 
 
@@ -315,7 +315,7 @@ def test_pools_by_hand():
     assert ops.max_pool(image, 2, padding="SAME").ravel().tolist() == [5.0, 2.0, 8.0, 9.0]
     assert ops.sum_pool(image, 2, padding="SAME").ravel().tolist() == [13.0, 2.0, 15.0, 9.0]
     assert ops.avg_pool(image, 2, padding="SAME").ravel().tolist() == [3.25, 1.0, 7.5, 9.0]
-    padded = ops.avg_pool(image, 2, padding="SAME", count_padding=True)
+    padded = ops.avg_pool(image, 2, padding="SAME", count_include_pad=True)
     assert padded.ravel().tolist() == [3.25, 0.5, 3.75, 2.25]
     # A stride beyond the window skips the second row and column.
     assert ops.sum_pool(image, 1, strides=2).ravel().tolist() == [1.0, 2.0, 7.0, 9.0]

@@ -204,28 +204,28 @@ def test_max_pool_is_that_of_torch_ties_included(torch, images, window, options)
         np.testing.assert_array_equal(ours[0], from_torch(gradients[0]))
 
 
-@pytest.mark.parametrize("count_padding", [True, False])
+@pytest.mark.parametrize("count_include_pad", [True, False])
 @pytest.mark.parametrize(("images", "window", "options"), POOLS)
-def test_avg_pool_is_that_of_torch(torch, images, window, options, count_padding):
+def test_avg_pool_is_that_of_torch(torch, images, window, options, count_include_pad):
     (images,) = integers(images)
     rank = images.ndim - 2
     pool = getattr(torch.nn.functional, f"avg_pool{rank}d")
     strides, padding = options.get("strides"), options.get("padding", 0)
     expected, gradients = with_gradients(
         torch,
-        lambda images: pool(images, window, strides, padding, count_include_pad=count_padding),
+        lambda images: pool(images, window, strides, padding, count_include_pad=count_include_pad),
         [to_torch(images)],
     )
     output, ours = with_jax_gradients(
         lambda images: ops.avg_pool(
-            images, window, strides=strides, padding=padding, count_padding=count_padding
+            images, window, strides=strides, padding=padding, count_include_pad=count_include_pad
         ),
         [images],
     )
     # Whole sums up to 24, divided and, backward, added up to 9 times: a few roundings of 2^-24.
     np.testing.assert_allclose(output, from_torch(expected), rtol=2**-22)
     np.testing.assert_allclose(ours[0], from_torch(gradients[0]), rtol=2**-22, atol=2e-6)
-    if count_padding and rank > 1:
+    if count_include_pad and rank > 1:
         expected = pool(
             torch.tensor(to_torch(images).copy()), window, strides, padding, divisor_override=1
         )

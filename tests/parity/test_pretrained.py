@@ -116,7 +116,7 @@ def torch_model(source, name):
 
 def without_dropout(name, **options):
     """The options that switch every kind of dropout off."""
-    network = models.entry(name).network
+    network = models.info(name).network
     return options | {rate: 0.0 for rate in ("dropout", "drop_path") if hasattr(network, rate)}
 
 

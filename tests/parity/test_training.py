@@ -139,7 +139,9 @@ def assert_close_to_the_largest(actual, expected, relative):
 
 def test_the_same_weights_give_the_same_logits(keras, batches):
     model = models.create("classic_cnn", 10, dropout=0.0)
-    state = train.create_state(model, optax.sgd(0.0), PREPROCESS(batches[0].image))
+    state = train.create_state(
+        jax.random.key(0), model, optax.sgd(0.0), PREPROCESS(batches[0].image)
+    )
     theirs = classic_in_keras(keras)
     give(theirs, state.params)
     images = PREPROCESS(batches[0].image)
@@ -225,7 +227,7 @@ def test_five_adam_steps_give_the_same_parameters(keras, batches, optimizer, the
     where the last bit decides whether a unit is on, a value may differ by more than rounding.
     """
     model, optimizer = models.create("classic_cnn", 10, dropout=0.0), optimizer()
-    state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
+    state = train.create_state(jax.random.key(0), model, optimizer, PREPROCESS(batches[0].image))
     theirs, before = classic_in_keras(keras), jax.device_get(state.params)
     give(theirs, before)
     expected_losses = their_steps(keras, theirs, batches)
@@ -253,7 +255,7 @@ def test_one_step_down_the_gradient(keras, request, name, some, most, all_):
     batches = request.getfixturevalue(some)
     build, options = NETWORKS[name]
     model, optimizer = models.create(name, 10, dropout=0.0), optax.sgd(1.0)
-    state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
+    state = train.create_state(jax.random.key(0), model, optimizer, PREPROCESS(batches[0].image))
     theirs, before = build(keras, **options), jax.device_get(state.params)
     give(theirs, before)
     (expected_loss,) = steps_in_keras(lambda o: o.SGD(1.0))(keras, theirs, batches[:1])
@@ -267,7 +269,7 @@ def test_running_statistics_follow_keras(keras, request, some, steps):
     """Steps small enough for both to stay together, then evaluation with the statistics."""
     batches = request.getfixturevalue(some)
     model, optimizer = models.create("small_vgg", 10, dropout=0.0), optax.sgd(1e-3)
-    state = train.create_state(model, optimizer, PREPROCESS(batches[0].image))
+    state = train.create_state(jax.random.key(0), model, optimizer, PREPROCESS(batches[0].image))
     theirs = small_vgg_in_keras(keras, momentum=0.9, epsilon=1e-5)
     give(theirs, state.params)
     before = jax.device_get(state.batch_stats)

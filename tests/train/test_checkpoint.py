@@ -41,7 +41,7 @@ def make_state(step=0, value=0.0):
         },
         lambda params, images, *, train, key: images,
     )
-    state = train.create_state(model, OPTIMIZER, jnp.zeros((1, 2)))
+    state = train.create_state(jax.random.key(0), model, OPTIMIZER, jnp.zeros((1, 2)))
     params = jax.tree.map(lambda leaf: leaf + jnp.asarray(value, leaf.dtype), state.params)
     return state.replace(step=jnp.int32(step), params=params)
 
@@ -150,7 +150,7 @@ import sys
 import jax.numpy as jnp, optax
 from jaxcnn import train
 model = train.from_functions(lambda key, images: jnp.zeros((400, 400)), None)
-state = train.create_state(model, optax.adam(1e-3), jnp.zeros((1, 2)))
+state = train.create_state(jax.random.key(0), model, optax.adam(1e-3), jnp.zeros((1, 2)))
 for step in range(10_000):
     fill = state.replace(step=jnp.int32(step), params=jnp.full((400, 400), float(step)))
     train.save(sys.argv[1], train.Snapshot(fill, metadata={"step": step}))
@@ -161,7 +161,9 @@ for step in range(10_000):
 @pytest.mark.slow
 def test_a_killed_process_leaves_whole_snapshots(tmp_path):
     model = train.from_functions(lambda key, images: jnp.zeros((400, 400)), None)
-    like = jax.eval_shape(lambda: train.create_state(model, OPTIMIZER, jnp.zeros((1, 2))))
+    like = jax.eval_shape(
+        lambda: train.create_state(jax.random.key(0), model, OPTIMIZER, jnp.zeros((1, 2)))
+    )
     for number in range(4):
         folder = tmp_path / str(number)
         command = [sys.executable, "-c", SAVE_FOR_EVER, str(folder)]

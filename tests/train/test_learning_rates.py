@@ -20,7 +20,9 @@ def prepare(schedule, loss=lambda outputs, labels: jnp.mean(optax.squared_error(
     )
     task = train.regression()._replace(loss=loss, objective=loss)
     optimizer = optax.sgd(schedule)
-    state = train.create_state(model, optimizer, jax.ShapeDtypeStruct((1, 1, 1, 1), jnp.float32))
+    state = train.create_state(
+        jax.random.key(0), model, optimizer, jax.ShapeDtypeStruct((1, 1, 1, 1), jnp.float32)
+    )
     return state, train.make_train_step(model, optimizer, task=task)
 
 

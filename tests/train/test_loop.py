@@ -23,7 +23,7 @@ STEP = train.make_train_step(MODEL, OPTIMIZER, preprocess=PREPROCESS)
 EVAL_STEP = train.make_eval_step(MODEL, preprocess=PREPROCESS)
 
 
-INITIAL = train.create_state(MODEL, OPTIMIZER, PREPROCESS(SOURCE.images[:1]), seed=3)
+INITIAL = train.create_state(jax.random.key(3), MODEL, OPTIMIZER, PREPROCESS(SOURCE.images[:1]))
 METRICS = ("loss", "accuracy")
 
 
@@ -119,7 +119,9 @@ def everything():
     eval_step = train.make_eval_step(
         model, task=task, preprocess=PREPROCESS, views=[image.flip_left_right]
     )
-    state = train.create_state(model, optimizer, PREPROCESS(SOURCE.images[:1]), average=True)
+    state = train.create_state(
+        jax.random.key(0), model, optimizer, PREPROCESS(SOURCE.images[:1]), ema=True
+    )
 
     def fit(start, **options):
         return train.fit(
@@ -167,7 +169,9 @@ def test_early_stopping_returns_the_best_epoch_whether_it_stopped_or_ran_out(epo
         return {"loss": next(losses)}
 
     average = ema_decay is not None
-    start = train.create_state(MODEL, OPTIMIZER, PREPROCESS(SOURCE.images[:1]), average=average)
+    start = train.create_state(
+        jax.random.key(0), MODEL, OPTIMIZER, PREPROCESS(SOURCE.images[:1]), ema=average
+    )
     state, history = train.fit(
         start,
         train.make_train_step(MODEL, OPTIMIZER, preprocess=PREPROCESS, ema_decay=ema_decay),
@@ -192,7 +196,7 @@ def test_a_plateau_takes_smaller_steps():
         validate=lambda state: {"loss": next(losses)},
         plateau=train.ReduceOnPlateau(1, factor=0.5),
     )
-    assert state.step_scale == 0.125
+    assert state.lr_scale == 0.125
 
 
 def test_early_stopping_needs_what_it_monitors():
@@ -231,7 +235,7 @@ def test_evaluation_is_the_same_for_any_batch_size(batch_size):
 def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
     optimizer = optax.sgd(1e30)
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
-    state = train.create_state(MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
+    state = train.create_state(jax.random.key(0), MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
     with pytest.raises(train.DivergedError, match="train_loss became nan in epoch 1"):
         train.fit(state, step, BATCHES, epochs=2, checkpoint=lambda s: train.save(tmp_path, s))
     assert not list(tmp_path.iterdir())
@@ -241,7 +245,7 @@ def test_parameters_that_explode_in_the_last_step_are_seen(tmp_path):
     """The loss of an epoch of one step is that before it."""
     optimizer = optax.sgd(1e30)
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
-    state = train.create_state(MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
+    state = train.create_state(jax.random.key(0), MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
     batches = data.batches(SOURCE, 150)
     with pytest.raises(train.DivergedError, match="parameter_norm became inf in epoch 1"):
         train.fit(state, step, batches, epochs=1, checkpoint=lambda s: train.save(tmp_path, s))
@@ -260,7 +264,7 @@ def test_several_steps_in_one_call_are_those_steps():
     step = train.make_train_step(model, optimizer, preprocess=PREPROCESS)
     results = [
         train.fit(
-            train.create_state(model, optimizer, PREPROCESS(SOURCE.images[:1])),
+            train.create_state(jax.random.key(0), model, optimizer, PREPROCESS(SOURCE.images[:1])),
             step,
             BATCHES,
             epochs=2,

@@ -18,8 +18,8 @@ BATCH = next(iter(data.batches(SOURCE, 128)))
 SPEC = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
 
 
-def one_step(model, optimizer, batch=BATCH, steps=1, average=False, **options):
-    state = train.create_state(model, optimizer, SPEC, average=average)
+def one_step(model, optimizer, batch=BATCH, steps=1, ema=False, **options):
+    state = train.create_state(jax.random.key(0), model, optimizer, SPEC, ema=ema)
     step = train.make_train_step(model, optimizer, preprocess=PREPROCESS, **options)
     for _ in range(steps):
         state, counts = step(state, batch)
@@ -47,7 +47,7 @@ def test_accumulation_equals_the_large_batch(rows, parts):
 def test_accumulation_moves_statistics_once_a_part():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.0)
     state, _ = one_step(model, optax.sgd(0.0), accumulate=4)
-    expected = train.create_state(model, optax.sgd(0.0), SPEC)
+    expected = train.create_state(jax.random.key(0), model, optax.sgd(0.0), SPEC)
     step = train.make_train_step(model, optax.sgd(0.0), preprocess=PREPROCESS)
     for part in data.batches(SOURCE, 32):
         expected, _ = step(expected, part)
@@ -70,11 +70,11 @@ LINE = train.from_functions(
 def line_states(steps, **options):
     """One free logit against a constant one, all labels 0: the gradient is -(1 - p)."""
     batch = BATCH._replace(label=np.zeros(128, np.int32))
-    state = train.create_state(LINE, optax.sgd(1.0), SPEC, average=True)
+    state = train.create_state(jax.random.key(0), LINE, optax.sgd(1.0), SPEC, ema=True)
     step = train.make_train_step(LINE, optax.sgd(1.0), preprocess=PREPROCESS, **options)
     for _ in range(steps):
         state, counts = step(state, batch)
-        yield jax.tree.map(np.asarray, (state.params, state.average)), counts
+        yield jax.tree.map(np.asarray, (state.params, state.ema)), counts
 
 
 def test_the_average_by_hand():
@@ -96,17 +96,17 @@ def test_the_average_by_hand():
 
 def test_evaluation_uses_the_average_statistics_included():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.0)
-    state, _ = one_step(model, optax.sgd(0.5), steps=3, average=True, ema_decay=0.5)
-    assert set(state.average) == {"params", "batch_stats"}
-    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.average, state.variables)
+    state, _ = one_step(model, optax.sgd(0.5), steps=3, ema=True, ema_decay=0.5)
+    assert set(state.ema) == {"params", "batch_stats"}
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.ema, state.variables)
     assert all(jax.tree.leaves(moved))
     predict = train.make_predict_step(model, preprocess=PREPROCESS)
-    plain = state.replace(average=None, **state.average)
+    plain = state.replace(ema=None, **state.ema)
     np.testing.assert_array_equal(predict(state, BATCH.image), predict(plain, BATCH.image))
 
 
 def test_an_average_must_have_been_created():
-    with pytest.raises(ValueError, match="created with average=True"):
+    with pytest.raises(ValueError, match="created with ema=True"):
         one_step(models.create("lenet5", 10), optax.sgd(0.1), ema_decay=0.9)
 
 
@@ -114,7 +114,7 @@ def test_an_average_must_have_been_created():
 def test_frozen_parts_stay_and_do_not_count():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.5)
     optimizer = optax.adamw(1e-2, weight_decay=0.5)
-    initial = train.create_state(model, optimizer, SPEC)
+    initial = train.create_state(jax.random.key(0), model, optimizer, SPEC)
     state, counts = one_step(model, optimizer, frozen=["convs_*", "norms_*/*", "hidden"], steps=2)
     for name in initial.params:
         same = jax.tree.map(
@@ -143,9 +143,11 @@ def test_penalty_by_hand():
     np.testing.assert_allclose(counts["gradient_norm"], np.hypot(0.5, 0.5), rtol=1e-6)
 
 
-def test_a_smaller_step_scale_takes_smaller_steps():
+def test_a_smaller_lr_scale_takes_smaller_steps():
     batch = BATCH._replace(label=np.zeros(128, np.int32))
-    state = train.create_state(LINE, optax.sgd(1.0), SPEC).replace(step_scale=jnp.float32(0.25))
+    state = train.create_state(jax.random.key(0), LINE, optax.sgd(1.0), SPEC).replace(
+        lr_scale=jnp.float32(0.25)
+    )
     state, _ = train.make_train_step(LINE, optax.sgd(1.0), preprocess=PREPROCESS)(state, batch)
     np.testing.assert_allclose(state.params["free"], 0.125)
 
@@ -165,7 +167,7 @@ def test_auxiliary_heads_count_with_their_weight():
     gradients = {}
     for weight in (0.0, 0.3, 0.6):
         state, _ = one_step(TwoHeads(), optax.sgd(1.0), aux_weight=weight)
-        start = train.create_state(TwoHeads(), optax.sgd(1.0), SPEC)
+        start = train.create_state(jax.random.key(0), TwoHeads(), optax.sgd(1.0), SPEC)
         gradients[weight] = jax.tree.map(jnp.subtract, start.params, state.params)
     assert not gradients[0.0]["aux"]["kernel"].any()
     doubled = jax.tree.map(lambda x: 2 * x, gradients[0.3]["aux"])
@@ -189,11 +191,9 @@ def test_auxiliary_outputs_of_another_shape_are_refused():
 
 def test_the_average_of_what_never_moves_is_exact():
     model = models.create("lenet5", 10)
-    initial = train.create_state(model, optax.sgd(0.5), SPEC)
-    state, _ = one_step(
-        model, optax.sgd(0.5), steps=3, average=True, ema_decay=0.9, frozen=["conv1"]
-    )
-    chex.assert_trees_all_equal(state.average["params"]["conv1"], initial.params["conv1"])
+    initial = train.create_state(jax.random.key(0), model, optax.sgd(0.5), SPEC)
+    state, _ = one_step(model, optax.sgd(0.5), steps=3, ema=True, ema_decay=0.9, frozen=["conv1"])
+    chex.assert_trees_all_equal(state.ema["params"]["conv1"], initial.params["conv1"])
 
 
 def test_half_precision_outputs_are_measured_in_full():
@@ -201,14 +201,14 @@ def test_half_precision_outputs_are_measured_in_full():
         lambda key, images: jnp.zeros((784, 10)),
         lambda params, images, *, train, key: (ops.flatten(images) @ params).astype(jnp.bfloat16),
     )
-    state = train.create_state(half, optax.sgd(1.0), SPEC)
+    state = train.create_state(jax.random.key(0), half, optax.sgd(1.0), SPEC)
     outputs = train.make_predict_step(half, preprocess=PREPROCESS)(state, BATCH.image)
     assert outputs.dtype == jnp.float32
 
 
 def test_views_are_averaged():
     model = models.create("lenet5", 10)
-    state = train.create_state(model, optax.sgd(0.1), SPEC)
+    state = train.create_state(jax.random.key(0), model, optax.sgd(0.1), SPEC)
     plain = train.make_predict_step(model, preprocess=PREPROCESS)
     both = train.make_predict_step(model, preprocess=PREPROCESS, views=[image.flip_left_right])
     mirrored = np.ascontiguousarray(BATCH.image[:, :, ::-1])

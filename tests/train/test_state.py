@@ -11,12 +11,13 @@ import pytest
 from jaxcnn import models, ops, train
 
 IMAGES = jnp.zeros((1, 28, 28, 1))
+KEY = jax.random.key(0)
 
 
 def test_create_state_is_a_function_of_the_seed():
     model, optimizer = models.create("small_vgg", 10, widths=(4, 8)), optax.adam(1e-3)
     first, again, other = (
-        train.create_state(model, optimizer, IMAGES, seed=seed) for seed in (3, 3, 4)
+        train.create_state(jax.random.key(seed), model, optimizer, IMAGES) for seed in (3, 3, 4)
     )
     assert train.fingerprint(first) == train.fingerprint(again) != train.fingerprint(other)
     chex.assert_shape(first.params["convs_0"]["kernel"], (3, 3, 1, 4))
@@ -27,12 +28,16 @@ def test_create_state_is_a_function_of_the_seed():
 def test_initial_parameters_do_not_depend_on_the_batch():
     model, optimizer = models.create("lenet5", 10), optax.sgd(0.1)
     spec = jax.ShapeDtypeStruct((7, 28, 28, 1), jnp.float32)
-    states = [train.create_state(model, optimizer, images) for images in (IMAGES, spec)]
+    states = [
+        train.create_state(jax.random.key(0), model, optimizer, images) for images in (IMAGES, spec)
+    ]
     chex.assert_trees_all_equal(states[0].params, states[1].params)
 
 
 def test_kernels_start_glorot_uniform_and_biases_zero():
-    state = train.create_state(models.create("classic_cnn", 10), optax.sgd(0.1), IMAGES)
+    state = train.create_state(
+        jax.random.key(0), models.create("classic_cnn", 10), optax.sgd(0.1), IMAGES
+    )
     kernel, bias = state.params["hidden"]["kernel"], state.params["hidden"]["bias"]
     limit = np.sqrt(6 / (14 * 14 * 32 + 128))
     assert 0.99 * limit < jnp.abs(kernel).max() <= limit
@@ -42,7 +47,9 @@ def test_kernels_start_glorot_uniform_and_biases_zero():
 
 
 def test_decay_mask_spares_biases_and_scales():
-    state = train.create_state(models.create("small_vgg", 10, widths=(4,)), optax.sgd(0.1), IMAGES)
+    state = train.create_state(
+        jax.random.key(0), models.create("small_vgg", 10, widths=(4,)), optax.sgd(0.1), IMAGES
+    )
     optimizer = optax.adamw(0.0, weight_decay=0.1, mask=train.decay_mask)
     # With gradients and a learning rate of zero only the decay term would move anything.
     optimizer = optax.chain(optax.add_decayed_weights(0.1, train.decay_mask))
@@ -67,18 +74,18 @@ class WithCache(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "seed", "message"),
+    ("model", "key", "message"),
     [
-        (WithoutTrain(), 0, "model must be called as model\\(images, train=...\\)"),
-        (WithCache(), 0, "params and batch_stats, got cache too"),
-        (models.create("lenet5", 2), -1, "seed must be an integer from 0"),
-        (models.create("lenet5", 2), 2**32, "seed must be an integer from 0"),
-        (models.create("lenet5", 2), 1.0, "seed must be an integer from 0"),
+        (WithoutTrain(), KEY, "model must be called as model\\(images, train=...\\)"),
+        (WithCache(), KEY, "params and batch_stats, got cache too"),
+        (models.create("lenet5", 2), 0, "key must be one key"),
+        (models.create("lenet5", 2), jax.random.PRNGKey(0), "key must be one key"),
+        (models.create("lenet5", 2), jax.random.split(KEY), "key must be one key"),
     ],
 )
-def test_bad_input(model, seed, message):
+def test_bad_input(model, key, message):
     with pytest.raises(ValueError, match=message):
-        train.create_state(model, optax.sgd(0.1), IMAGES, seed=seed)
+        train.create_state(key, model, optax.sgd(0.1), IMAGES)
 
 
 def test_plain_functions_get_the_dropout_key_only_in_training():

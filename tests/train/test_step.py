@@ -19,7 +19,7 @@ SPEC = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
 def make(name="lenet5", optimizer=None, **options):
     model = models.create(name, 10, **options)
     optimizer = optimizer or optax.adam(1e-3)
-    return model, optimizer, train.create_state(model, optimizer, SPEC)
+    return model, optimizer, train.create_state(jax.random.key(0), model, optimizer, SPEC)
 
 
 def test_one_compilation_for_all_batches_of_all_epochs():
@@ -65,7 +65,7 @@ def test_hand_computed_sgd_step():
     source = data.from_arrays(np.full((1, 1, 2, 1), [[[51], [255]]], np.uint8), np.array([1]))
     preprocess = image.Preprocess(size=(1, 2), channels=1)
     optimizer = optax.sgd(1.0)
-    state = train.create_state(model, optimizer, preprocess(source.images))
+    state = train.create_state(jax.random.key(0), model, optimizer, preprocess(source.images))
     step = train.make_train_step(model, optimizer, preprocess=preprocess)
     state, counts = step(state, next(iter(data.batches(source, 1))))
     np.testing.assert_allclose(state.params, [[-0.1, 0.1], [-0.5, 0.5]], rtol=1e-6)
@@ -106,7 +106,7 @@ def test_augmentation_keys_belong_to_the_example(batch_size):
             counts=lambda logits, labels, losses, mask: {"drawn": logits[:, 0]}
         ),
     )
-    state = train.create_state(model, optax.sgd(0.0), SPEC, seed=5)
+    state = train.create_state(jax.random.key(5), model, optax.sgd(0.0), SPEC)
     for epoch in (0, 1):
         for batch in data.batches(SOURCE, batch_size, seed=1).epoch(epoch):
             state, counts = step(state, batch)

@@ -13,7 +13,7 @@ from jaxcnn.data.batches import batches
 from jaxcnn.data.decode import Interpolation
 from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
 from jaxcnn.data.lazy import DecodedImages, Encoded
-from jaxcnn.data.sources import ArraySource, stacked, words
+from jaxcnn.data.sources import ArraySource, label_names, stacked
 from jaxcnn.data.tables import class_indices, is_missing
 from jaxcnn.messages import printable
 
@@ -248,7 +248,7 @@ def decoded_files(
         length=len(listed.names),
         read=lambda number: read_plain(listed.root / listed.names[number]),
         name=lambda number: str(listed.root / listed.names[number]),
-        label=words(labels, listed.classes) if listed.classes else lambda i: str(labels[i]),
+        label=label_names(labels, listed.classes) if listed.classes else lambda i: str(labels[i]),
         identity=lambda: "\n".join(listed.names).encode(),
     )
     return DecodedImages(

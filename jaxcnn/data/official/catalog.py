@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
 
 
 def prepare(
-    name: str, *, source: str | Path | None = None, data_dir: str | Path | None = None
+    name: str, *, folder: str | Path | None = None, data_dir: str | Path | None = None
 ) -> Path:
     """Write a data set as TFDS ArrayRecord files, which `load` and plain TFDS both read.
 
@@ -47,7 +47,7 @@ def prepare(
         ``bymerge``, ``letters``, ``digits``, ``mnist``), ``cifar10``, ``cifar100``,
         ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or any name that TFDS
         knows.
-      source: folder with the official files, or None to download them.
+      folder: folder with the official files, or None to download them.
       data_dir: where prepared data sets live; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
 
@@ -62,14 +62,14 @@ def prepare(
     """
     if name not in PREPARABLE:
         return _by_tfds(name, data_dir)
-    folder = find_prepared(name, data_dir)
-    if folder is not None:
-        return folder
+    prepared = find_prepared(name, data_dir)
+    if prepared is not None:
+        return prepared
     recipe = PREPARABLE[name]
     downloads = data_root(data_dir) / "downloads" / "jaxcnn" / name.split("/")[0]
     paths = obtain(
         recipe.files,
-        None if source is None else Path(source),
+        None if folder is None else Path(folder),
         downloads,
         f"jaxcnn prepare {name}",
     )

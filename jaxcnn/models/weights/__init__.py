@@ -1,6 +1,6 @@
 """Networks with trained weights: other libraries' files are read, our own written too."""
 
-from jaxcnn.models.weights.array_names import Source as Source
+from jaxcnn.models.weights.array_names import WeightSource as WeightSource
 from jaxcnn.models.weights.conventions import imagenet_classes as imagenet_classes
 from jaxcnn.models.weights.jaxcnn_files import save_pretrained as save_pretrained
 from jaxcnn.models.weights.load import load_pretrained as load_pretrained

@@ -15,7 +15,7 @@ from jaxcnn.models.inception import BLOCKS, STEM, InceptionV3, Layer
 from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
 
-Source = Literal["torchvision", "timm", "timm_tf", "efficientnet_pytorch", "keras"]
+WeightSource = Literal["torchvision", "timm", "timm_tf", "efficientnet_pytorch", "keras"]
 """Who wrote a file. ``timm_tf`` are timm's networks with ``tf_`` in front, which have TensorFlow's
 padding and epsilon; ``efficientnet_pytorch`` is the package of that name."""
 
@@ -37,7 +37,9 @@ class Place(NamedTuple):
     convert: Callable[[np.ndarray], np.ndarray]
 
 
-def places(model: Any, arrays: dict[str, tuple[int, ...]], source: Source) -> dict[str, Place]:
+def places(
+    model: Any, arrays: dict[str, tuple[int, ...]], source: WeightSource
+) -> dict[str, Place]:
     """Where each array of a network is in a file of ``source``.
 
     Args:

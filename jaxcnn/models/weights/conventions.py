@@ -8,9 +8,9 @@ import numpy as np
 from jaxcnn.image import Preprocess
 from jaxcnn.models.efficientnet import EfficientNet
 from jaxcnn.models.inception import InceptionV3
-from jaxcnn.models.registry import RESNET_V1, TENSORFLOW_NORM, entry
+from jaxcnn.models.registry import RESNET_V1, TENSORFLOW_NORM, info
 from jaxcnn.models.resnet import ResNet
-from jaxcnn.models.weights.array_names import Source
+from jaxcnn.models.weights.array_names import WeightSource
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -18,7 +18,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 
 
-def guess_source(name: str, tensors: dict[str, np.ndarray], *, is_keras: bool) -> Source:
+def guess_source(name: str, tensors: dict[str, np.ndarray], *, is_keras: bool) -> WeightSource:
     """Who wrote a file, by the names of its tensors.
 
     Raises:
@@ -29,7 +29,7 @@ def guess_source(name: str, tensors: dict[str, np.ndarray], *, is_keras: bool) -
     if "_conv_stem.weight" in tensors:
         return "efficientnet_pytorch"
     if "conv_stem.weight" in tensors:
-        if entry(name).options.get("padding") == "SAME":
+        if info(name).options.get("padding") == "SAME":
             return "timm_tf"
         raise ValueError(
             "source must be timm_tf if timm calls the network tf_..., or else timm: "
@@ -38,16 +38,16 @@ def guess_source(name: str, tensors: dict[str, np.ndarray], *, is_keras: bool) -
     return "timm" if "pre_logits.fc1.weight" in tensors else "torchvision"
 
 
-def options(name: str, source: Source, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+def options(name: str, source: WeightSource, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     """The options of a network by which it computes what the library of its weights computes."""
-    network = entry(name).network
+    network = info(name).network
     if network is ResNet:
         return dict(RESNET_V1) if source == "keras" else {}
     if network is InceptionV3:
         if source == "keras":
             return {
                 "aux_head": False,
-                "count_padding": False,
+                "count_include_pad": False,
                 "norm_scale": False,
                 "norm_momentum": 0.99,
             }
@@ -63,10 +63,10 @@ def options(name: str, source: Source, tensors: dict[str, np.ndarray]) -> dict[s
 
 
 def preprocess(
-    name: str, source: Source, channels: int, tensors: dict[str, np.ndarray]
+    name: str, source: WeightSource, channels: int, tensors: dict[str, np.ndarray]
 ) -> Preprocess:
     """What a network with the source's weights expects of its images."""
-    found = entry(name)
+    found = info(name)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     if found.network is InceptionV3 or found.options.get("lite"):

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from jaxcnn.image import Preprocess
-from jaxcnn.models.registry import entry
-from jaxcnn.models.weights.array_names import Source
+from jaxcnn.models.registry import info
+from jaxcnn.models.weights.array_names import WeightSource
 
 _LARGEST = 1 << 14  # sides or channels of images
 HUB = "hf-hub:"
 """In front of the name of a repository."""
 
 
-def from_hub(address: str, name: str | None) -> tuple[Path, str, Source, Preprocess]:
+def from_hub(address: str, name: str | None) -> tuple[Path, str, WeightSource, Preprocess]:
     """Download one of timm's networks into the hub's cache, or take it from there.
 
     Args:
@@ -48,7 +48,7 @@ def from_hub(address: str, name: str | None) -> tuple[Path, str, Source, Preproc
     return Path(path), *_described(config, address, name)
 
 
-def _described(config: Any, address: str, name: str | None) -> tuple[str, Source, Preprocess]:
+def _described(config: Any, address: str, name: str | None) -> tuple[str, WeightSource, Preprocess]:
     try:
         architecture = str(config["architecture"])
         settings = config.get("pretrained_cfg", config)
@@ -63,6 +63,6 @@ def _described(config: Any, address: str, name: str | None) -> tuple[str, Source
     found = architecture.removeprefix("tf_")
     if name not in (None, found):
         raise ValueError(f"pretrained {address} is {architecture}, and not {name}")
-    entry(found)
+    info(found)
     is_tensorflow = architecture.startswith("tf_") and "efficientnet" in architecture
     return found, "timm_tf" if is_tensorflow else "timm", preprocess

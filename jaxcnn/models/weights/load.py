@@ -12,11 +12,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxcnn.image import Preprocess
 from jaxcnn.messages import printable
-from jaxcnn.models.registry import create, entry
+from jaxcnn.models.registry import create, info
 from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
 from jaxcnn.models.weights import conventions, jaxcnn_files
-from jaxcnn.models.weights.array_names import Place, Source, places
+from jaxcnn.models.weights.array_names import Place, WeightSource, places
 from jaxcnn.models.weights.formats import check_numbers, shown, weight_format
 from jaxcnn.models.weights.hub import HUB, from_hub
 from jaxcnn.models.weights.keras_files import read_keras
@@ -34,7 +34,7 @@ def load_pretrained(
     name: str | None,
     path: str | Path,
     *,
-    source: Source | None = None,
+    source: WeightSource | None = None,
     num_classes: int | None = None,
     channels: int | None = None,
     **options: Any,
@@ -86,7 +86,7 @@ def load_pretrained(
       torchvision, timm, Keras: their releases' names, conventions and preprocessing.
     """
     if name is not None:
-        entry(name)
+        info(name)
     for number, what, least in ((num_classes, "num_classes", 0), (channels, "channels", 1)):
         if number is not None and (type(number) is not int or number < least):
             raise ValueError(f"{what} must be an integer >= {least}, got {number!r}")
@@ -111,7 +111,7 @@ def load_pretrained(
             kept = _input_channels(name, arrays)
             preprocess = from_config or conventions.preprocess(name, source, kept, tensors)
             config = jaxcnn_files.Config(name, made, preprocess, _class_names(name, arrays))
-            size = entry(name).size[:2]
+            size = info(name).size[:2]
         return _fitted(config, arrays, size, num_classes, channels)
     except ValueError as error:
         reason = _in_one_line(error)
@@ -199,7 +199,7 @@ def _from_source(
     name: str,
     options: dict[str, Any],
     tensors: dict[str, np.ndarray],
-    source: Source,
+    source: WeightSource,
     *,
     without_head: bool,
 ) -> Arrays:
@@ -208,9 +208,9 @@ def _from_source(
     Raises:
       ValueError: for one that is missing, extra or misshaped.
     """
-    network = entry(name).network
+    network = info(name).network
     # With any number of outputs, which the file decides; and of input channels.
-    shapes = _shapes_with(name, 1, options, 3, entry(name).size[:2])
+    shapes = _shapes_with(name, 1, options, 3, info(name).size[:2])
     by_module = {"/".join(path[1:]): path for path in shapes}
     found = places(
         create(name, 1, **options), {key: shapes[path] for key, path in by_module.items()}, source
@@ -268,11 +268,11 @@ def _converted(
 
 
 def _input_channels(name: str, arrays: Arrays) -> int:
-    return arrays["params", *entry(name).network.input_layer.split("/"), "kernel"].shape[2]
+    return arrays["params", *info(name).network.input_layer.split("/"), "kernel"].shape[2]
 
 
 def _class_names(name: str, arrays: Arrays) -> tuple[str, ...]:
-    path = ("params", *entry(name).network.output_layers[0].split("/"), "bias")
+    path = ("params", *info(name).network.output_layers[0].split("/"), "bias")
     count = len(arrays[path]) if path in arrays else 0
     return conventions.imagenet_classes() if count == 1000 else tuple(map(str, range(count)))
 
@@ -286,7 +286,7 @@ def _fitted(
 ) -> Pretrained:
     """The network, for images of a size, with the outputs and input channels that are asked for."""
     name, options, preprocess, classes = config
-    network = entry(name).network
+    network = info(name).network
     outputs = len(classes) if num_classes is None else num_classes
     arrays = {path: _widened(array) for path, array in arrays.items()}
     heads = [("params", *layer.split("/")) for layer in network.output_layers]

@@ -121,7 +121,7 @@ def pristine(tmp_path_factory):
     source, data_dir = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch)
-        data.prepare("fashion_mnist", source=written(source), data_dir=data_dir)
+        data.prepare("fashion_mnist", folder=written(source), data_dir=data_dir)
     return data_dir
 
 
@@ -152,7 +152,7 @@ def assert_complete(data_dir):
 
 def test_prepare_and_load(folder, tmp_path):
     data_dir = tmp_path / "data"
-    path = data.prepare("fashion_mnist", source=folder, data_dir=data_dir)
+    path = data.prepare("fashion_mnist", folder=folder, data_dir=data_dir)
     assert path == data_dir / "fashion_mnist" / "3.0.1"
     assert_complete(data_dir)
     # Only the finished data set is left, no temporary folder beside it.
@@ -160,7 +160,7 @@ def test_prepare_and_load(folder, tmp_path):
 
 
 def test_strings_are_paths_too(folder, tmp_path):
-    data.prepare("fashion_mnist", source=str(folder), data_dir=str(tmp_path / "data"))
+    data.prepare("fashion_mnist", folder=str(folder), data_dir=str(tmp_path / "data"))
     assert_complete(str(tmp_path / "data"))
 
 
@@ -217,7 +217,7 @@ def test_any_labels_of_numbers_are_read_as_tfds_reads_them(feature, labels, tmp_
 
 
 def test_preparing_again_gives_the_same_order(folder, pristine, tmp_path):
-    data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
     for split in SIZES:
         first, second = (
             data.load("fashion_mnist", split=split, data_dir=data_dir)
@@ -230,7 +230,7 @@ def test_preparing_again_gives_the_same_order(folder, pristine, tmp_path):
 def test_a_finished_data_set_is_left_as_it_is(prepared, folder):
     data_dir, path = prepared
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
-    assert data.prepare("fashion_mnist", source=folder, data_dir=data_dir) == path
+    assert data.prepare("fashion_mnist", folder=folder, data_dir=data_dir) == path
     assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == before
 
 
@@ -272,7 +272,7 @@ def test_what_a_killed_process_left_is_removed(folder, tmp_path):
     (left / "some.array_record").write_bytes(b"x")
     other = tmp_path / "data" / "fashion_mnist" / "incomplete.ABC123_2.0.0"
     other.mkdir()
-    data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
     assert not left.exists()
     assert other.exists()
     assert_complete(tmp_path / "data")
@@ -300,7 +300,7 @@ def test_files_with_a_stripped_header_are_the_official_ones(folder, official, tm
         assert len(stripped) == len(raw) - len(name) - 1
         assert gzip.decompress(stripped) == gzip.decompress(raw)
         (folder / f"{name}.gz").write_bytes(stripped)
-    data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+    data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
     assert_complete(tmp_path / "data")
 
 
@@ -323,7 +323,7 @@ def test_a_file_that_is_not_the_official_one(folder, official, tmp_path, name, c
     got = hashlib.sha256(content).hexdigest()
     message = f"{name}.gz in {folder} is not the official file: its SHA-256 must be {wanted}, got "
     with pytest.raises(ValueError, match=re.escape(message + got)):
-        data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+        data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -333,14 +333,14 @@ def test_a_repacked_file_is_not_the_official_one(folder, official, tmp_path):
     again = gzip.compress(gzip.decompress(official[name]), compresslevel=1, mtime=0)
     (folder / f"{name}.gz").write_bytes(again)
     with pytest.raises(ValueError, match="is not the official file"):
-        data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+        data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
 
 
 def test_a_missing_file_is_named_with_those_wanted(folder, tmp_path):
     missing = folder / "t10k-images-idx3-ubyte.gz"
     missing.unlink()
     with pytest.raises(ValueError, match=re.escape(f"{missing} does not exist")) as caught:
-        data.prepare("fashion_mnist", source=folder, data_dir=tmp_path / "data")
+        data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
     for names in FILES.values():
         assert all(f"{name}.gz" in str(caught.value) for name in names)
 
@@ -561,7 +561,7 @@ def test_no_flipped_byte_goes_unnoticed(prepared):
     not DEBIAN.is_dir(), reason="needs the files of Debian's package dataset-fashion-mnist"
 )
 def test_the_real_files(tmp_path):
-    path = data.prepare("fashion_mnist", source=DEBIAN, data_dir=tmp_path)
+    path = data.prepare("fashion_mnist", folder=DEBIAN, data_dir=tmp_path)
     assert path == tmp_path / "fashion_mnist" / "3.0.1"
     sources = tfds.data_source("fashion_mnist", data_dir=tmp_path, download=False, try_gcs=False)
     for split, (size, pixels_sha, labels_sha) in REAL.items():

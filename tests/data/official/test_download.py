@@ -239,7 +239,7 @@ def prepared(tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 trusted(patch, name, folder)
                 patch.setattr(photographs, "_CALTECH256_IMAGES", 2 * 257)
-                path = data.prepare(name, source=folder, data_dir=data_dir)
+                path = data.prepare(name, folder=folder, data_dir=data_dir)
             known[layout] = (
                 data.load_splits(name, data_dir=data_dir),
                 tfds.data_source(name, data_dir=data_dir, download=False, try_gcs=False),
@@ -351,7 +351,7 @@ def test_corel_must_be_complete(names, found, tmp_path):
     corel_with(tmp_path, names)
     message = rf"test1\.zip must hold the images 0\.jpg to 999\.jpg, each once, got {found}"
     with pytest.raises(ValueError, match=message):
-        data.prepare("corel1000", source=tmp_path, data_dir=tmp_path / "data")
+        data.prepare("corel1000", folder=tmp_path, data_dir=tmp_path / "data")
     assert not (tmp_path / "data" / "corel1000").exists()
 
 
@@ -359,7 +359,7 @@ def test_caltech256_must_be_complete(tmp_path):
     caltech256(tmp_path)
     message = r"tar must hold 30607 images of 257 classes, got 514 of 257; it is not complete"
     with pytest.raises(ValueError, match=message):
-        data.prepare("caltech256", source=tmp_path, data_dir=tmp_path / "data")
+        data.prepare("caltech256", folder=tmp_path, data_dir=tmp_path / "data")
 
 
 def test_an_image_that_cannot_be_read_is_named_with_its_archive(tmp_path):
@@ -372,7 +372,7 @@ def test_an_image_that_cannot_be_read_is_named_with_its_archive(tmp_path):
     path.write_bytes(bytes(content))
     message = r"image\.orig/500\.jpg in .*test1\.zip cannot be read: its checksum"
     with pytest.raises(ValueError, match=message):
-        data.prepare("corel1000", source=tmp_path, data_dir=tmp_path / "data")
+        data.prepare("corel1000", folder=tmp_path, data_dir=tmp_path / "data")
 
 
 def test_imagenet_has_synsets_and_is_measured_on_its_validation_split(prepared):
@@ -407,7 +407,7 @@ def test_nothing_in_a_pickle_is_called(content, message, tmp_path, monkeypatch):
     packed(tmp_path / "cifar-10-python.tar.gz", files)
     trusted(monkeypatch, "cifar10", tmp_path)
     with pytest.raises(ValueError, match=message):
-        data.prepare("cifar10", source=tmp_path, data_dir=tmp_path / "data")
+        data.prepare("cifar10", folder=tmp_path, data_dir=tmp_path / "data")
     assert not (tmp_path / "data" / "cifar10" / "3.0.2").exists()
 
 
@@ -421,7 +421,7 @@ def test_files_that_are_not_the_official_ones_are_refused(name, tmp_path):
     make = dict(LAYOUTS.values())[name]
     make(tmp_path)
     with pytest.raises(ValueError, match=r"is not the official file: its (SHA-256|MD5) must be"):
-        data.prepare(name, source=tmp_path, data_dir=tmp_path / "data")
+        data.prepare(name, folder=tmp_path, data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
@@ -430,7 +430,7 @@ def test_a_tar_that_holds_a_zip_is_a_tar_and_no_zip(tmp_path):
     tar = packed(tmp_path / "test1.tar", {"z.zip": (tmp_path / "test1.zip").read_bytes()}, "w")
     (tmp_path / "test1.zip").unlink()
     with pytest.raises(ValueError, match=f"{tar} must hold the images"):
-        data.prepare("corel1000", source=tmp_path, data_dir=tmp_path / "data")
+        data.prepare("corel1000", folder=tmp_path, data_dir=tmp_path / "data")
 
 
 @pytest.mark.parametrize("name", sorted(set(dict(LAYOUTS.values())) - set(CHECKED)))
@@ -438,7 +438,7 @@ def test_where_nobody_registers_a_checksum_it_must_be_an_archive(name, tmp_path)
     file = PREPARABLE[name].files[0][0]
     (tmp_path / file.name).write_bytes(b"<html>Please log in</html>")
     with pytest.raises(ValueError, match="is not the official file: no archive"):
-        data.prepare(name, source=tmp_path, data_dir=tmp_path / "data")
+        data.prepare(name, folder=tmp_path, data_dir=tmp_path / "data")
 
 
 def test_what_needs_registration_is_asked_for(tmp_path):
