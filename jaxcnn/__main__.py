@@ -19,11 +19,11 @@ from typing import Any
 import jax
 import tyro
 
-from jaxcnn import commands, shapes
+from jaxcnn import commands
 from jaxcnn import train as training
 from jaxcnn.experiment import run_folder, runner, sweeps
 from jaxcnn.experiment.config import RECIPES, Experiment, recipe
-from jaxcnn.messages import printable
+from jaxcnn.messages import did_you_mean, printable
 
 _COMMANDS: dict[str, Any] = {
     "train": commands.Train,
@@ -108,9 +108,7 @@ def _one_line(message: object) -> str:
 
 def _parse(argv: list[str]) -> Any:
     if argv and not argv[0].startswith("-") and argv[0] not in _COMMANDS:
-        raise ValueError(
-            f"there is no command {argv[0]!r}. {shapes.did_you_mean(argv[0], _COMMANDS)}"
-        )
+        raise ValueError(f"there is no command {argv[0]!r}. {did_you_mean(argv[0], _COMMANDS)}")
     config = (tyro.conf.FlagCreatePairsOff,)
     kind = _COMMANDS.get(argv[0]) if argv else None
     if kind in (commands.Train, commands.FindLearningRate):

@@ -6,10 +6,9 @@ compiled function pays nothing for it. Each raises ``ValueError`` naming the arg
 and what would be accepted.
 """
 
-import difflib
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -19,19 +18,6 @@ import numpy as np
 IntOrInts = int | Sequence[int]
 Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
-
-
-def did_you_mean(name: str, accepted: Iterable[str]) -> str:
-    """A sentence listing what is accepted, led by the closest spelling.
-
-    Example:
-      >>> did_you_mean("lenet", ["classic_cnn", "lenet5"])
-      "Did you mean 'lenet5'? Accepted: classic_cnn, lenet5"
-    """
-    accepted = sorted(accepted)
-    close = difflib.get_close_matches(name, accepted, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Accepted: {', '.join(accepted)}"
 
 
 def spatial_rank(images: jax.Array | jax.ShapeDtypeStruct, name: str = "images") -> int:
@@ -78,6 +64,47 @@ def check_probability(value: Any, name: str) -> None:
     """Refuse a number outside [0, 1); JAX arrays may be traced, so they pass unchecked."""
     if not isinstance(value, jax.Array) and not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+
+
+def check_integer(value: Any, name: str, *, minimum: int, maximum: int | None = None) -> int:
+    """Return ``value`` if it is an integer within bounds; booleans are rejected.
+
+    Args:
+      value: a Python or NumPy integer.
+      name: the argument's name, for the message.
+      minimum: smallest accepted value.
+      maximum: largest accepted value, or None for no limit.
+
+    Raises:
+      ValueError: if ``value`` is not an integer in ``[minimum, maximum]``.
+
+    Example:
+      >>> check_integer(3, "epochs", minimum=1)
+      3
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        integer = operator.index(value)
+    except TypeError:
+        integer = minimum - 1
+    if integer < minimum or (maximum is not None and integer > maximum):
+        bounds = f">= {minimum}" if maximum is None else f"in [{minimum}, {maximum}]"
+        raise ValueError(f"{name} must be an integer {bounds}, got {value!r}")
+    return integer
+
+
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """Cast to float32 what is narrower, so that sums keep their precision.
+
+    Args:
+      x: any array; float64 stays float64.
+
+    Example:
+      >>> at_least_float32(jnp.zeros(2, jnp.bfloat16)).dtype
+      dtype('float32')
+    """
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def ints(value: IntOrInts, rank: int, name: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from jaxcnn import shapes
+from jaxcnn.messages import did_you_mean
 
 # One dimension: image size, window and stride, each of which may be the largest.
 AXES = st.lists(
@@ -104,10 +105,10 @@ def test_traced_probability_passes():
 
 def test_did_you_mean():
     names = ["resnet50", "vgg16", "lenet5"]
-    assert shapes.did_you_mean("vgg61", names) == (
+    assert did_you_mean("vgg61", names) == (
         "Did you mean 'vgg16'? Accepted: lenet5, resnet50, vgg16"
     )
-    assert shapes.did_you_mean("?", iter(names)) == "Accepted: lenet5, resnet50, vgg16"
+    assert did_you_mean("?", iter(names)) == "Accepted: lenet5, resnet50, vgg16"
 
 
 FLOAT, HALF = jnp.zeros(2), jnp.zeros(2, jnp.bfloat16)

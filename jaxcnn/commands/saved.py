@@ -11,6 +11,7 @@ import tyro
 from jaxcnn import data, models
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
+from jaxcnn.data.files import atomic_write
 from jaxcnn.experiment import build, run_folder, saved
 from jaxcnn.experiment.augment import make_augment
 from jaxcnn.experiment.splits import load_split
@@ -220,7 +221,7 @@ class Features(_Opened):
             arrays |= {f"{name}_features": rows, f"{name}_labels": labels}
             arrays["classes"] = np.array(source.classes)
             print(f"{name}: {rows.shape[0]:,} examples of {rows.shape[1]:,} features")
-        with run_folder.written_whole(self.output) as path, path.open("wb") as file:
+        with atomic_write(self.output) as path, path.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         print(f"features: {self.output}")
 

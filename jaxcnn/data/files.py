@@ -5,6 +5,7 @@ archives, are not there.
 """
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import os
@@ -13,7 +14,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -291,3 +292,25 @@ def _check_plain(member: tarfile.TarInfo) -> None:
 def _check_size(size: int) -> None:
     if size > _LARGEST_FILE:
         raise ValueError(f"it has {size} bytes, and {_LARGEST_FILE} are the most")
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends without error.
+
+    Readers see the old content or the new one, never a part of it.
+
+    Example:
+      >>> import tempfile
+      >>> folder = Path(tempfile.mkdtemp())
+      >>> with atomic_write(folder / "notes.txt") as temporary:
+      ...     _ = temporary.write_text("done")
+      >>> [path.name for path in folder.iterdir()]
+      ['notes.txt']
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from jaxcnn.data.official.catalog import PREPARABLE
 from jaxcnn.data.official.idx import FASHION_CLASSES
 from jaxcnn.data.sources import UNNAMED_CLASSES, ArraySource, from_arrays, resized
 from jaxcnn.data.tfds import data_root, find_prepared, read_prepared
-from jaxcnn.messages import printable
+from jaxcnn.messages import did_you_mean, printable
 
 SPLITS = folders.ORDER
 EMBEDDED = "fashion_mnist_slice"
@@ -196,7 +196,7 @@ def _prepared(name: str, data_dir: str | Path | None) -> Path:
         )
     raise ValueError(
         f"data must name a data set, a folder, an archive, a table or an .npz file, got {name!r}. "
-        f"{shapes.did_you_mean(name.lower(), [EMBEDDED, *PREPARABLE])}"
+        f"{did_you_mean(name.lower(), [EMBEDDED, *PREPARABLE])}"
     )
 
 

@@ -5,8 +5,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jaxcnn import shapes
 from jaxcnn.experiment.checks import RANGES, RELATIONS, described, fits
+from jaxcnn.messages import did_you_mean
 
 Option = int | float | bool | str | tuple[int, ...]
 Augmentation = Literal[
@@ -173,8 +173,7 @@ class Experiment:
         for name in values:
             if name not in accepted:
                 raise ValueError(
-                    f"the configuration has no field {name!r}. "
-                    f"{shapes.did_you_mean(name, accepted)}"
+                    f"the configuration has no field {name!r}. {did_you_mean(name, accepted)}"
                 )
         fields = {name: _from_json(value) for name, value in values.items()}
         return cls(**fields)

@@ -1,13 +1,11 @@
 """The folder of a run: its name, its configuration, and files that are written whole."""
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxcnn import data
+from jaxcnn.data.files import atomic_write
 from jaxcnn.experiment.config import Experiment
 
 
@@ -88,16 +86,5 @@ def new_folder(workdir: str | Path | None, name: str) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is, at any moment, the old one or the new one."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text)
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A file to write beside ``path``, which takes its place when the block ends without error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

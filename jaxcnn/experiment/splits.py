@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcnn import data, image, train
+from jaxcnn.data.files import atomic_write
 from jaxcnn.data.lazy import in_parts
 from jaxcnn.experiment.config import Experiment
 from jaxcnn.messages import printable
@@ -217,7 +218,6 @@ def write_bad_examples(path: Path, splits: Splits) -> int:
             if row not in rows:
                 rows.append(row)
     if rows:
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return len(rows)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxcnn import shapes
 from jaxcnn.image.dtypes import back, check_images
+from jaxcnn.messages import did_you_mean
 
 Border = Literal["reflect101", "reflect", "replicate", "wrap", "constant"]
 _PAD_MODES = {
@@ -75,7 +76,7 @@ def pad(
     """
     check_images(images, any_dtype=True)
     if border not in _PAD_MODES:
-        hint = shapes.did_you_mean(str(border), _PAD_MODES)
+        hint = did_you_mean(str(border), _PAD_MODES)
         raise ValueError(f"border must be known, got {border!r}. {hint}")
     widths = ((0, 0), *shapes.explicit_pairs(padding, 2), (0, 0))
     if border == "constant":

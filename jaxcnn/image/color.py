@@ -5,8 +5,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jaxcnn import shapes
 from jaxcnn.image.dtypes import check_images, in_float
+from jaxcnn.messages import did_you_mean
 
 _LUMA = {"rec601": (0.299, 0.587, 0.114), "rec709": (0.2126, 0.7152, 0.0722)}
 
@@ -42,7 +42,7 @@ def to_grayscale(
     if images.shape[-1] != 3:
         raise ValueError(f"images must have 3 channels, got shape {images.shape}")
     if weights not in _LUMA:
-        hint = shapes.did_you_mean(str(weights), _LUMA)
+        hint = did_you_mean(str(weights), _LUMA)
         raise ValueError(f"weights must be known, got {weights!r}. {hint}")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")

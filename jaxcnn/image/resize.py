@@ -9,6 +9,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, pad
 from jaxcnn.image.dtypes import check_images, in_float
+from jaxcnn.messages import did_you_mean
 
 Method = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 _JAX_METHODS = {
@@ -65,7 +66,7 @@ def resize(
         rows, columns = _nearest(images.shape[1], height), _nearest(images.shape[2], width)
         return jnp.take(jnp.take(images, rows, 1), columns, 2)
     if method not in _JAX_METHODS:
-        hint = shapes.did_you_mean(str(method), [*_JAX_METHODS, "area", "nearest"])
+        hint = did_you_mean(str(method), [*_JAX_METHODS, "area", "nearest"])
         raise ValueError(f"method must be known, got {method!r}. {hint}")
     shape = (len(images), height, width, images.shape[-1])
     kind = _JAX_METHODS[method]

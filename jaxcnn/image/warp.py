@@ -14,6 +14,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, pad
 from jaxcnn.image.dtypes import back, check_images
+from jaxcnn.messages import did_you_mean
 from jaxcnn.ops.implementation import computed_once
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -198,7 +199,7 @@ def remap(
 
 def _check_samples(images: jax.Array, interpolation: str) -> None:
     if interpolation not in _TAPS:
-        hint = shapes.did_you_mean(str(interpolation), _TAPS)
+        hint = did_you_mean(str(interpolation), _TAPS)
         raise ValueError(f"interpolation must be known, got {interpolation!r}. {hint}")
     check_images(images, any_dtype=interpolation == "nearest")
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from jaxcnn import shapes
+from jaxcnn.messages import did_you_mean
 from jaxcnn.models.classic import ClassicCNN, LeNet5, SmallVGG
 from jaxcnn.models.efficientnet import EfficientNet
 from jaxcnn.models.inception import InceptionV3
@@ -149,7 +149,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
         if option not in accepted:
             raise ValueError(
                 f"model_options of {name} do not include {option!r}. "
-                f"{shapes.did_you_mean(option, accepted)}"
+                f"{did_you_mean(option, accepted)}"
             )
     return found.network(num_classes=num_classes, **{**found.options, **options})
 
@@ -165,7 +165,5 @@ def info(name: str) -> Entry:
       (224, 224, 3)
     """
     if name not in _MODELS:
-        raise ValueError(
-            f"model must name a network, got {name!r}. {shapes.did_you_mean(name, _MODELS)}"
-        )
+        raise ValueError(f"model must name a network, got {name!r}. {did_you_mean(name, _MODELS)}")
     return _MODELS[name]

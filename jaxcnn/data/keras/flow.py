@@ -15,7 +15,7 @@ from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
 from jaxcnn.data.lazy import DecodedImages, Encoded
 from jaxcnn.data.sources import ArraySource, label_names, stacked
 from jaxcnn.data.tables import class_indices, is_missing
-from jaxcnn.messages import printable
+from jaxcnn.messages import did_you_mean, printable
 
 ClassMode = Literal["categorical", "binary", "sparse", "input", "raw"]
 ColorMode = Literal["rgb", "grayscale"]
@@ -268,7 +268,7 @@ def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
     """
     modes = get_args(ClassMode)
     if class_mode is not None and class_mode not in modes:
-        hint = shapes.did_you_mean(str(class_mode), modes)
+        hint = did_you_mean(str(class_mode), modes)
         raise ValueError(
             f"class_mode must be None or {', '.join(modes)}, got {class_mode!r}. {hint}"
         )

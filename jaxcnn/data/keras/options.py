@@ -16,6 +16,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.data.keras.transforms import UNCHANGED, FillMode, Ranges, Shift, change, draw, normalize
 from jaxcnn.image.randomness import extent, interval
+from jaxcnn.messages import did_you_mean
 
 _CHUNK = 256  # images that are augmented at once to fit statistics
 
@@ -94,7 +95,7 @@ class ImageTransforms:
             raise ValueError(f"zca_epsilon must be finite and > 0, got {self.zca_epsilon!r}")
         modes = get_args(FillMode)
         if self.fill_mode not in modes:
-            hint = shapes.did_you_mean(str(self.fill_mode), modes)
+            hint = did_you_mean(str(self.fill_mode), modes)
             raise ValueError(f"fill_mode must be known, got {self.fill_mode!r}. {hint}")
         # As in Keras: whitening and deviations want centred values.
         self.featurewise_std_normalization &= not self.zca_whitening
@@ -165,7 +166,7 @@ class ImageTransforms:
             if name not in UNCHANGED:
                 raise ValueError(
                     f"transform_parameters must be known, got {name!r}. "
-                    f"{shapes.did_you_mean(name, UNCHANGED)}"
+                    f"{did_you_mean(name, UNCHANGED)}"
                 )
         given = {
             name: jnp.asarray([value])

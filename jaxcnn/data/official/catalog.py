@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcnn import shapes
 from jaxcnn.data.official import cifar, idx, photographs
 from jaxcnn.data.official.download import OfficialFile, alone, obtain
 from jaxcnn.data.official.idx import Read
 from jaxcnn.data.tfds import data_root, find_prepared
+from jaxcnn.messages import did_you_mean
 
 Builder = Callable[[], Any]
 
@@ -135,7 +135,7 @@ def _by_tfds(name: str, data_dir: str | Path | None) -> Path:
     if base not in tfds.list_builders(with_community_datasets=False):
         raise ValueError(
             f"name must be a data set that jaxcnn or TFDS prepares, got {name!r}. "
-            f"{f'Choose {known}' if known else shapes.did_you_mean(name, PREPARABLE)}"
+            f"{f'Choose {known}' if known else did_you_mean(name, PREPARABLE)}"
         )
     if importlib.util.find_spec("tensorflow") is None:
         raise ValueError(

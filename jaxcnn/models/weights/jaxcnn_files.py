@@ -9,6 +9,7 @@ import numpy as np
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxcnn.data.files import atomic_write
 from jaxcnn.image import Preprocess
 from jaxcnn.models.weights.pretrained import Pretrained
 from jaxcnn.parameters import fingerprint
@@ -61,10 +62,8 @@ def save_pretrained(path: str | Path, network: Pretrained) -> None:
     except TypeError as error:
         raise ValueError(f"options must be JSON values, got {network.options!r}") from error
     arrays = {"/".join(key): np.ascontiguousarray(a) for key, a in flatten_dict(variables).items()}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(safetensors.numpy.save(arrays, {_KEY: text}))
-    temporary.replace(path)
+    with atomic_write(Path(path)) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(arrays, {_KEY: text}))
 
 
 def is_own(metadata: dict[str, str]) -> bool:
