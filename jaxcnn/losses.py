@@ -1,6 +1,7 @@
-"""Losses per example: ``[B, ...]`` outputs and labels to ``[B]`` values; the mean is the caller's.
+"""Losses per example: ``[B, ...]`` outputs and labels to ``[B]``; average them over examples.
 
-They are optax's, put together with the options that a classifier's recipe needs.
+They combine optax's losses with the options of common recipes, and average over an example's
+outputs, where optax returns one value per output.
 """
 
 import jax
@@ -18,25 +19,25 @@ def cross_entropy(
     focal_gamma: float = 0.0,
     class_weights: jax.Array | None = None,
 ) -> jax.Array:
-    """Softmax cross-entropy of one class out of K.
+    """Return each example's softmax cross-entropy over K classes.
 
     With target ``q`` (one-hot, or smoothed to ``(1 - s) * one_hot + s / K``) and probabilities
     ``p``, it is ``-sum(q * (1 - p) ** gamma * log(p)) * class_weights[label]``.
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices, or ``[B, K]`` shares of the classes, as `jaxcnn.image.mixup`
-        makes them; the class weights then have the same shares.
+      labels: ``[B]`` class indices, or ``[B, K]`` class probabilities (`jaxcnn.image.mixup`),
+        which average the class weights too.
       label_smoothing: ``s`` in [0, 1).
-      focal_gamma: 0 for plain cross-entropy, or >= 1 to play down what is easy.
-      class_weights: ``[K]``, how much an example of each class counts. The mean is still over
-        the number of examples, as in Keras, not over the weights, as in torch.
+      focal_gamma: 0 for plain cross-entropy, or >= 1 to reduce the loss of easy examples.
+      class_weights: ``[K]`` factor for the examples of each class. Divide the sum of the losses by
+        the number of examples, as Keras does, not by the sum of the weights, as torch does.
 
     Returns:
       ``[B]``.
 
     Raises:
-      ValueError: if an option is out of range.
+      ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range.
 
     Example:
       >>> logits, labels = jnp.array([[0.0, 0.0]]), jnp.array([1])
@@ -54,7 +55,7 @@ def cross_entropy(
         targets = labels if is_share else jax.nn.one_hot(labels, logits.shape[-1])
         targets = optax.smooth_labels(targets, label_smoothing)
         log_p = jax.nn.log_softmax(logits)
-        # -expm1 keeps what 1 - exp would round away for a probability near one.
+        # -expm1 keeps digits that 1 - exp would round away for a probability near one.
         easiness = (-jnp.expm1(log_p)) ** focal_gamma if focal_gamma else 1.0
         losses = -jnp.sum(targets * easiness * log_p, axis=-1)
     else:
@@ -72,20 +73,20 @@ def binary_cross_entropy(
     focal_gamma: float = 0.0,
     class_weights: jax.Array | None = None,
 ) -> jax.Array:
-    """Sigmoid cross-entropy of L independent yes-or-no labels, averaged over the labels.
+    """Return each example's sigmoid cross-entropy, the mean over L independent binary labels.
 
     Args:
       logits: ``[B, L]``; ``L`` is 1 for a binary classifier.
       labels: ``[B, L]``, each 0 or 1.
       label_smoothing: ``s`` in [0, 1): 0 and 1 become ``s / 2`` and ``1 - s / 2``.
-      focal_gamma: 0 for plain cross-entropy, or >= 1 to play down what is easy.
-      class_weights: ``[2, L]``, how much a 0 and a 1 of each label count.
+      focal_gamma: 0 for plain cross-entropy, or >= 1 to reduce the loss of easy labels.
+      class_weights: ``[2, L]`` factors for a 0 and a 1 of each label.
 
     Returns:
       ``[B]``.
 
     Raises:
-      ValueError: if an option is out of range.
+      ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range.
 
     Example:
       >>> binary_cross_entropy(jnp.array([[0.0], [9.0]]), jnp.array([[1], [1]])).round(4).tolist()
@@ -104,7 +105,14 @@ def binary_cross_entropy(
 
 
 def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """``(outputs - targets) ** 2`` averaged over the D outputs: ``[B, D]`` to ``[B]``.
+    """Return each example's mean over its D outputs of ``(outputs - targets) ** 2``.
+
+    Args:
+      outputs: ``[B, D]``.
+      targets: ``[B, D]``.
+
+    Returns:
+      ``[B]``.
 
     Example:
       >>> squared_error(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])).tolist()
@@ -114,15 +122,21 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.Array:
-    """Half the squared error up to ``delta``, linear beyond: outliers pull no harder than that.
+    """Return each example's mean over its D outputs of the Huber loss.
+
+    It is half the squared error up to ``delta`` and linear beyond, which limits the gradient of
+    outliers.
 
     Args:
       outputs: ``[B, D]``.
       targets: ``[B, D]``.
-      delta: where it turns linear, > 0.
+      delta: error from which it is linear, > 0.
 
     Returns:
-      ``[B]``, averaged over the D outputs.
+      ``[B]``.
+
+    Raises:
+      ValueError: if ``delta`` is not finite and > 0.
 
     Example:
       >>> huber(jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1))).tolist()
@@ -137,6 +151,6 @@ def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.
 
 
 def _check_gamma(gamma: float) -> None:
-    # Between 0 and 1 its gradient is infinite where a probability rounds to one.
+    # Between 0 and 1 the gradient is infinite where a probability rounds to one.
     if gamma != 0 and not 1 <= gamma < float("inf"):
         raise ValueError(f"focal_gamma must be 0, or finite and >= 1, got {gamma!r}")

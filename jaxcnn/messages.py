@@ -1,11 +1,14 @@
-"""Text for error messages: names from files, and suggestions for misspelled ones."""
+"""Strings for error messages: safe names from files, and suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def printable(text: object) -> str:
-    r"""A name, or a message that holds names, on one line, with control characters as escapes.
+    r"""Return text on one line, with control characters escaped.
+
+    Args:
+      text: a name from a file, or a message that contains one.
 
     Example:
       >>> printable("cat\x1b[31m\n"), printable("žába 1.jpg")
@@ -15,7 +18,7 @@ def printable(text: object) -> str:
 
 
 def did_you_mean(name: str, accepted: Iterable[str]) -> str:
-    """List the accepted names in a sentence, led by the closest spelling.
+    """Return a sentence that lists the accepted names, after the closest spelling.
 
     Example:
       >>> did_you_mean("lenet", ["classic_cnn", "lenet5"])

@@ -1,4 +1,4 @@
-"""Parameters by name: a path such as ``conv1/kernel``, patterns that select by it, their sum."""
+"""Parameters by name: paths such as ``conv1/kernel``, patterns for them, and a fingerprint."""
 
 import fnmatch
 import hashlib
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def parameter_names(tree: chex.ArrayTree) -> list[str]:
-    """The path of every leaf, in the order of ``jax.tree.leaves``.
+    """Return the path of every leaf, in the order of ``jax.tree.leaves``.
 
     Example:
       >>> parameter_names({"conv": {"kernel": 1, "bias": 2}})
@@ -21,16 +21,16 @@ def parameter_names(tree: chex.ArrayTree) -> list[str]:
 
 
 def select(tree: chex.ArrayTree, patterns: Sequence[str]) -> chex.ArrayTree:
-    """Which leaves the patterns name: a tree of truth values.
+    """Return a tree of booleans that marks the leaves whose names match a pattern.
 
     Args:
-      tree: parameters; only their names count.
-      patterns: shell patterns (``*``, ``?``, ``[ab]``). One matches a leaf if it matches the whole
-        path or the path of a module that the leaf belongs to: ``conv*`` selects all that
-        ``conv1`` owns, ``*kernel`` every kernel.
+      tree: parameters; only their names are used.
+      patterns: shell patterns (``*``, ``?``, ``[ab]``). A pattern matches a leaf if it matches the
+        whole path or the path of a module that contains the leaf: ``conv*`` selects everything in
+        ``conv1``, and ``*kernel`` selects every kernel.
 
     Returns:
-      The structure of ``tree``, True where a pattern matches.
+      A tree with the structure of ``tree``, True where a pattern matches.
 
     Raises:
       ValueError: if a pattern matches nothing.
@@ -50,7 +50,7 @@ def select(tree: chex.ArrayTree, patterns: Sequence[str]) -> chex.ArrayTree:
 
 
 def map_with_name(function: Callable[[str, Any], Any], tree: chex.ArrayTree) -> chex.ArrayTree:
-    """``function(name, leaf)`` of every leaf.
+    """Apply ``function(name, leaf)`` to every leaf.
 
     Example:
       >>> map_with_name(lambda name, leaf: f"{name}={leaf}", {"conv": {"bias": 2}})
@@ -60,7 +60,7 @@ def map_with_name(function: Callable[[str, Any], Any], tree: chex.ArrayTree) -> 
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern names a path or one of the modules above it.
+    """Return whether a pattern matches a path or a module that contains it.
 
     Example:
       >>> matches("conv1/kernel", "conv*"), matches("hidden/kernel", "conv*")
@@ -72,7 +72,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def matches_any(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of several patterns `matches`.
+    """Return whether one of several patterns `matches`.
 
     Example:
       >>> matches_any("conv1/kernel", ["hidden", "conv*"])
@@ -82,7 +82,7 @@ def matches_any(name: str, patterns: Sequence[str]) -> bool:
 
 
 def other_modules(tree: chex.ArrayTree, modules: Sequence[str]) -> list[str]:
-    """The fewest modules that own every parameter but those of ``modules``.
+    """Return the fewest modules that contain all parameters outside ``modules``.
 
     Example:
       >>> tree = {"conv": {"kernel": 1}, "aux": {"conv": {"kernel": 2}, "fc": {"kernel": 3}}}
@@ -94,7 +94,7 @@ def other_modules(tree: chex.ArrayTree, modules: Sequence[str]) -> list[str]:
         parts = name.split("/")
         owners = ["/".join(parts[: end + 1]) for end in range(len(parts))]
         if not set(owners) & set(modules):
-            # The outermost in which none of them is.
+            # Take the outermost module that contains none of `modules`.
             outermost = next(
                 owner for owner in owners if not any(m.startswith(f"{owner}/") for m in modules)
             )
@@ -103,7 +103,7 @@ def other_modules(tree: chex.ArrayTree, modules: Sequence[str]) -> list[str]:
 
 
 def fingerprint(tree: chex.ArrayTree) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in the order of the names.
+    """Return the SHA-256 of the names, dtypes, shapes and bytes of all leaves, sorted by name.
 
     Example:
       >>> fingerprint({"b": np.zeros(2), "a": 1}) == fingerprint({"a": 1, "b": np.zeros(2)})

@@ -1,6 +1,6 @@
-"""Penalties on parameters, added to the loss: L1 draws weights to zero, L2 keeps them small.
+"""Penalties on parameters, added to the loss: L1 makes weights sparse, L2 keeps them small.
 
-Unlike decoupled weight decay (``optax.adamw``) they go through the optimizer as gradients do.
+Unlike decoupled weight decay (``optax.adamw``), their gradients go through the optimizer.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ def penalty(
     l2: float = 0.0,
     patterns: Sequence[str] = ("*kernel",),
 ) -> jax.Array:
-    """``l1 * sum(|w|) + l2 * sum(w ** 2)`` over the parameters that the patterns name.
+    """Return ``l1 * sum(|w|) + l2 * sum(w ** 2)`` over the selected parameters.
 
     Args:
       params: parameters of a model.
       l1: weight of the sum of absolute values, >= 0.
       l2: weight of the sum of squares, >= 0.
-      patterns: which parameters; see `jaxcnn.parameters.select`.
+      patterns: shell patterns for the names to select; see `jaxcnn.parameters.select`.
 
     Returns:
       A scalar, float32.
 
     Raises:
-      ValueError: if a weight is negative or a pattern matches nothing.
+      ValueError: if a weight is negative or not finite, or a pattern matches nothing.
 
     Example:
       >>> params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([5.0])}

@@ -1,9 +1,8 @@
-"""Windows, strides and padding in canonical form, and the checks at the library's door.
+"""Windows, strides and padding in canonical form, and checks of arguments.
 
-Arrays are channels-last: ``[B, *spatial, C]`` with 1, 2 or 3 spatial dimensions. Every check
-looks at shapes, dtypes and Python numbers only, so inside ``jit`` it runs while tracing and a
-compiled function pays nothing for it. Each raises ``ValueError`` naming the argument, its value
-and what would be accepted.
+Arrays are channels-last: ``[B, *spatial, C]`` with 1, 2 or 3 spatial dimensions. The checks read
+only shapes, dtypes and Python numbers, so inside ``jit`` they run while tracing and cost a compiled
+function nothing. Each raises ``ValueError`` with the argument's name and value, and what is valid.
 """
 
 import math
@@ -21,10 +20,14 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 def spatial_rank(images: jax.Array | jax.ShapeDtypeStruct, name: str = "images") -> int:
-    """Number of spatial dimensions of ``[B, *spatial, C]`` floating-point images.
+    """Return the number of spatial dimensions of ``[B, *spatial, C]`` floating-point images.
 
     Raises:
-      ValueError: if there are not 1, 2 or 3 of them, one is empty, or the dtype is not floating.
+      ValueError: if it is not 1, 2 or 3, a dimension is empty, or the dtype is not floating point.
+
+    Example:
+      >>> spatial_rank(jnp.zeros((2, 28, 28, 1)))
+      2
     """
     if images.ndim not in (3, 4, 5):
         raise ValueError(
@@ -38,7 +41,14 @@ def spatial_rank(images: jax.Array | jax.ShapeDtypeStruct, name: str = "images")
 
 
 def check_floating(x: jax.Array | jax.ShapeDtypeStruct, name: str) -> None:
-    """Refuse anything but floating-point arrays."""
+    """Check that an array is floating point.
+
+    Raises:
+      ValueError: if it is not.
+
+    Example:
+      >>> check_floating(jnp.zeros(2), "images")
+    """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating point, got {x.dtype}; "
@@ -47,7 +57,14 @@ def check_floating(x: jax.Array | jax.ShapeDtypeStruct, name: str) -> None:
 
 
 def check_same_dtype(x: jax.Array, other: jax.Array, name: str, other_name: str) -> None:
-    """Refuse operands of different dtypes: an implicit promotion would hide a slow path."""
+    """Check that operands have one dtype, because implicit promotion would hide a slow path.
+
+    Raises:
+      ValueError: if the dtypes differ.
+
+    Example:
+      >>> check_same_dtype(jnp.zeros(2), jnp.ones(3), "images", "kernel")
+    """
     if x.dtype != other.dtype:
         raise ValueError(
             f"{other_name} must have the dtype of {name} ({x.dtype}), got {other.dtype}; cast one"
@@ -55,19 +72,33 @@ def check_same_dtype(x: jax.Array, other: jax.Array, name: str, other_name: str)
 
 
 def check_bias(bias: jax.Array, features: int, name: str = "bias") -> None:
-    """Refuse a per-channel vector whose shape is not ``[features]``."""
+    """Check that a per-channel vector has shape ``[features]``.
+
+    Raises:
+      ValueError: if it has another shape.
+
+    Example:
+      >>> check_bias(jnp.zeros(3), 3)
+    """
     if bias.shape != (features,):
         raise ValueError(f"{name} must have shape ({features},), got {bias.shape}")
 
 
 def check_probability(value: Any, name: str) -> None:
-    """Refuse a number outside [0, 1); JAX arrays may be traced, so they pass unchecked."""
+    """Check that a number is in [0, 1); JAX arrays may be traced, so they are not checked.
+
+    Raises:
+      ValueError: if it is outside.
+
+    Example:
+      >>> check_probability(0.5, "rate")
+    """
     if not isinstance(value, jax.Array) and not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
 def check_integer(value: Any, name: str, *, minimum: int, maximum: int | None = None) -> int:
-    """Return ``value`` if it is an integer within bounds; booleans are rejected.
+    """Return ``value`` if it is an integer within bounds, and reject booleans.
 
     Args:
       value: a Python or NumPy integer.
@@ -95,10 +126,10 @@ def check_integer(value: Any, name: str, *, minimum: int, maximum: int | None = 
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
-    """Cast to float32 what is narrower, so that sums keep their precision.
+    """Cast an array to float32 if its dtype is narrower, so that sums keep their precision.
 
     Args:
-      x: any array; float64 stays float64.
+      x: floating point or integers; float64 stays float64.
 
     Example:
       >>> at_least_float32(jnp.zeros(2, jnp.bfloat16)).dtype
@@ -108,7 +139,10 @@ def at_least_float32(x: jax.Array) -> jax.Array:
 
 
 def ints(value: IntOrInts, rank: int, name: str) -> tuple[int, ...]:
-    """Bring one positive integer, or one per spatial dimension, to a tuple.
+    """Convert one positive integer, or one per spatial dimension, to a tuple.
+
+    Raises:
+      ValueError: if ``value`` is neither.
 
     Example:
       >>> ints(2, 3, "strides")
@@ -129,7 +163,12 @@ def ints(value: IntOrInts, rank: int, name: str) -> tuple[int, ...]:
 
 
 def dilated(window: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """Extent of a window whose taps lie ``dilation`` apart: ``(w - 1) * d + 1``."""
+    """Return the extent of a window whose taps are ``dilation`` apart: ``(w - 1) * d + 1``.
+
+    Example:
+      >>> dilated((3, 3), (1, 2))
+      (3, 5)
+    """
     return tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
 
 
@@ -139,10 +178,10 @@ def pairs(
     window: Sequence[int],
     strides: Sequence[int],
 ) -> Pairs:
-    """Bring ``padding`` to one ``(low, high)`` pair per spatial dimension.
+    """Convert ``padding`` to one ``(low, high)`` pair per spatial dimension.
 
-    ``"SAME"`` pads so that the output has ``ceil(size / stride)`` positions, the odd one at the
-    high end (TensorFlow's and XLA's rule); ``"VALID"`` pads nothing; an integer pads all sides.
+    ``"SAME"`` pads so that the output has ``ceil(size / stride)`` positions, with an odd pixel at
+    the high end (TensorFlow's and XLA's rule). ``"VALID"`` pads nothing. An integer pads all sides.
 
     Args:
       padding: ``"SAME"``, ``"VALID"``, an integer >= 0, or one ``(low, high)`` per dimension.
@@ -154,7 +193,7 @@ def pairs(
       One ``(low, high)`` pair of integers >= 0 per spatial dimension.
 
     Raises:
-      ValueError: if ``padding`` is none of these, or the window does not fit the padded input.
+      ValueError: if ``padding`` is none of these, or the window is larger than the padded input.
 
     Example:
       >>> pairs("SAME", (28, 5), (5, 2), (1, 2))
@@ -180,7 +219,10 @@ def pairs(
 
 
 def explicit_pairs(padding: Any, rank: int) -> Pairs:
-    """Bring an integer, or one ``(low, high)`` per dimension, to pairs of integers >= 0.
+    """Convert an integer, or one ``(low, high)`` per dimension, to pairs of integers >= 0.
+
+    Raises:
+      ValueError: if ``padding`` is neither.
 
     Example:
       >>> explicit_pairs(1, 2)
@@ -209,7 +251,7 @@ def window_sizes(
     strides: Sequence[int],
     padding: Pairs,
 ) -> np.ndarray:
-    """How many real (unpadded) positions each window covers, shape ``[*output]``.
+    """Return the number of real (unpadded) positions that each window covers, ``[*output]``.
 
     Example:
       >>> window_sizes((3, 3), (2, 2), (2, 2), ((0, 1), (0, 1)))

@@ -1,4 +1,4 @@
-"""Losses by hand, against torch's formulas written out, and their laws."""
+"""Losses against the formulas in NumPy, by hand, and their properties."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def test_cross_entropy(smoothing, gamma, weights):
 
 # Not both: optax focuses on the smoothed target's probability, not on each of its terms.
 @pytest.mark.parametrize(("smoothing", "gamma"), [(0.0, 0.0), (0.2, 0.0), (0.0, 2.0)])
-def test_binary_is_the_softmax_of_two(smoothing, gamma):
+def test_binary_matches_the_softmax_of_two(smoothing, gamma):
     """A sigmoid is a softmax over (0, logit)."""
     logits = np.array([[-2.0], [0.3], [5.0]], np.float32)
     labels = np.array([1, 0, 1])
@@ -69,7 +69,7 @@ def test_gradients_are_finite_for_certain_predictions(gamma):
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"focal_gamma": 2.0}])
-def test_the_loss_of_shares_is_the_average(options):
+def test_loss_of_class_probabilities_is_the_average(options):
     other = (LABELS + 1) % 3
     shares = 0.7 * np.eye(3)[LABELS] + 0.3 * np.eye(3)[other]
     parts = [losses.cross_entropy(LOGITS, labels, **options) for labels in (LABELS, other)]
@@ -77,7 +77,7 @@ def test_the_loss_of_shares_is_the_average(options):
     np.testing.assert_allclose(value, 0.7 * parts[0] + 0.3 * parts[1], rtol=1e-5)
 
 
-def test_shares_weigh_as_their_classes_do():
+def test_class_probabilities_average_the_weights():
     weights, shares = jnp.array([0.5, 2.0, 0.0]), jnp.array([[0.5, 0.5, 0.0]] * 3)
     value = losses.cross_entropy(LOGITS, shares, class_weights=weights)
     np.testing.assert_allclose(value, 1.25 * losses.cross_entropy(LOGITS, shares), rtol=1e-6)
@@ -91,7 +91,7 @@ def test_huber(error, delta):
     np.testing.assert_allclose(value, [expected], rtol=1e-5, atol=1e-6)
 
 
-def test_balanced_weights_let_classes_count_the_same():
+def test_balanced_weights_give_classes_equal_sums():
     labels = np.array([0] * 6 + [1] * 3 + [3])
     weights = train.balanced_weights(labels, 4)
     np.testing.assert_allclose(weights * np.bincount(labels, minlength=4), [2.5, 2.5, 0, 2.5])

@@ -1,4 +1,4 @@
-"""Windows, strides and padding against `jax.lax` and counting by hand; every refusal by name."""
+"""Windows, strides and padding against `jax.lax` and by hand; errors name the argument."""
 
 import re
 
@@ -21,7 +21,7 @@ PAIR = st.tuples(st.integers(0, 4), st.integers(0, 4))
 
 
 @given(AXES)
-def test_same_padding_is_that_of_lax(axes):
+def test_same_padding_matches_lax(axes):
     sizes, window, strides = zip(*axes, strict=True)
     pairs = shapes.pairs("SAME", sizes, window, strides)
     assert pairs == tuple(lax.padtype_to_pads(sizes, window, strides, "SAME"))
@@ -69,7 +69,7 @@ def test_one_integer_stands_for_all_dimensions(value, rank):
 
 
 @given(AXES)
-def test_dilated_spans_its_taps(axes):
+def test_dilated_window_spans_its_taps(axes):
     _, window, dilation = zip(*axes, strict=True)
     spans = [np.ptp(np.arange(w) * d) + 1 for w, d in zip(window, dilation, strict=True)]
     assert list(shapes.dilated(window, dilation)) == spans
@@ -113,7 +113,7 @@ def test_did_you_mean():
 
 FLOAT, HALF = jnp.zeros(2), jnp.zeros(2, jnp.bfloat16)
 UNIT = ((4, 4), (3, 3), (1, 1))  # sizes, window and strides that fit
-REFUSED = {
+REJECTED = {
     "rank 0": (shapes.spatial_rank, (jnp.zeros((2, 3)),), r"images must be .*\(2, 3\)"),
     "rank 4": (shapes.spatial_rank, (jnp.zeros((1,) * 6),), r"images must be .*1, 2 or 3"),
     "empty side": (shapes.spatial_rank, (jnp.zeros((1, 0, 2, 1)),), r"images .*no empty.*0"),
@@ -143,7 +143,7 @@ REFUSED = {
     "negative": (shapes.ints, ((1, -1), 2, "strides"), r"strides .*\(1, -1\)"),
     "too few": (shapes.ints, ((1,), 2, "strides"), r"strides .*\(1,\)"),
     "too many": (shapes.ints, ([1, 1, 1], 2, "strides"), r"strides .*\[1, 1, 1\]"),
-    "none": (shapes.ints, ((), 2, "strides"), r"strides .*\(\)"),
+    "empty": (shapes.ints, ((), 2, "strides"), r"strides .*\(\)"),
     "fraction": (shapes.ints, (1.5, 2, "window"), r"window .*1\.5"),
     "fractions": (shapes.ints, ((1, 2.0), 2, "window"), r"window .*\(1, 2\.0\)"),
     "boolean": (shapes.ints, (True, 2, "dilation"), r"dilation .*True"),
@@ -168,8 +168,8 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_bad_input_is_refused_by_name(name):
-    function, arguments, message = REFUSED[name]
+@pytest.mark.parametrize("name", REJECTED)
+def test_bad_input_is_rejected_by_name(name):
+    function, arguments, message = REJECTED[name]
     with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
         function(*arguments)

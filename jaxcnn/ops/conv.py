@@ -1,6 +1,6 @@
 """Convolutions over 1, 2 or 3 spatial dimensions.
 
-Images are ``[B, *spatial, C]``, kernels ``[*spatial, in / groups, out]``. As everywhere in deep
+Images are ``[B, *spatial, C]``, kernels ``[*spatial, in / groups, out]``. As usual in deep
 learning, "convolution" slides the kernel without flipping it (mathematically: correlation).
 """
 
@@ -14,8 +14,9 @@ from jax import lax
 from jaxcnn import shapes
 from jaxcnn.ops import xla
 from jaxcnn.ops.cpu import conv as cpu
+from jaxcnn.ops.cpu import conv_pool as cpu_fused
 from jaxcnn.ops.dense import add_bias
-from jaxcnn.ops.implementation import Implementation, is_own
+from jaxcnn.ops.implementation import Implementation, is_tuned
 from jaxcnn.ops.windows import Windows
 from jaxcnn.shapes import IntOrInts, Padding
 
@@ -31,10 +32,10 @@ def conv(
     groups: int = 1,
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Convolution: at each position, the dot product of the kernel with the pixels under it.
+    """Convolve: at each position, take the dot product of the kernel with the pixels under it.
 
     ``output[b, y, x, o] = bias[o] + sum_{i, j, c} kernel[i, j, c, o] * images[b, y*s + i*d - low,
-    x*s + j*d - low, c]``, zero outside the image (shown for two dimensions).
+    x*s + j*d - low, c]``, zero outside the image (in two dimensions, stride ``s``, dilation ``d``).
 
     Args:
       images: ``[B, *spatial, in]``, floating point.
@@ -44,20 +45,21 @@ def conv(
       padding: ``"SAME"`` (output ``ceil(size / stride)``), ``"VALID"``, an integer, or one
         ``(low, high)`` pair per dimension.
       dilation: distance between the kernel's taps.
-      groups: splits input and output channels into groups that do not see each other.
-      implementation: ``"auto"`` has formulations of its own on the CPU, where they are faster;
-        ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
+      groups: number of groups that input and output channels are split into; each group is
+        convolved separately (Flax's ``feature_group_count``).
+      implementation: ``"auto"`` uses faster formulations on a CPU; ``"xla"`` is plain ``jax.lax``
+        everywhere and supports forward mode (``jvp``).
 
     Returns:
-      ``[B, *output, out]`` in the dtype of ``images``. On a CPU 3x3 windows over 128 channels and
-      more are summed by Winograd's method, which rounds about ten times as coarsely as the direct
+      ``[B, *output, out]`` in the dtype of ``images``. On a CPU, 3x3 kernels with at least 128
+      channels use Winograd's method, whose rounding error is about ten times that of the direct
       sum: 1e-5 of the largest output in float32.
 
     Raises:
-      ValueError: if ranks, channels, dtypes or the geometry do not fit together.
+      ValueError: if ranks, channels, dtypes or the geometry are incompatible.
 
     Example:
-      The mean of the 3 x 3 neighbourhood blurs:
+      The mean of the 3 x 3 neighborhood blurs:
 
       >>> import jax.numpy as jnp
       >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -67,15 +69,15 @@ def conv(
     Reference:
       ``jax.lax.conv_general_dilated``; ``torch.nn.functional.conv2d`` with the axes moved.
     """
-    windows, groups = geometry(images, kernel, strides, padding, dilation, groups)
-    if is_own(implementation):
-        output = _conv(images, kernel, windows, groups)
+    windows, groups = conv_windows(images, kernel, strides, padding, dilation, groups)
+    if is_tuned(implementation):
+        output = tuned_conv(images, kernel, windows, groups, False)
     else:
         output = xla.conv(images, kernel, windows, groups=groups)
     return output if bias is None else add_bias(output, bias)
 
 
-def geometry(
+def conv_windows(
     images: jax.Array,
     kernel: jax.Array,
     strides: IntOrInts,
@@ -83,46 +85,68 @@ def geometry(
     dilation: IntOrInts,
     groups: int,
 ) -> tuple[Windows, int]:
-    """How the kernel of a `conv` slides over the images, and the number of groups; all checked."""
+    """Check the operands of a `conv`; return its geometry and the number of groups."""
     rank, groups = _check_operands(images, kernel, groups)
     strides = shapes.ints(strides, rank, "strides")
     dilation = shapes.ints(dilation, rank, "dilation")
     extents = shapes.dilated(kernel.shape[:-2], dilation)
     pairs = shapes.pairs(padding, images.shape[1:-1], extents, strides)
-    return Windows(kernel.shape[:-2], strides, tuple(pairs), dilation), groups
+    return Windows(kernel.shape[:-2], strides, pairs, dilation), groups
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(images: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def tuned_conv(
+    images: jax.Array, kernel: jax.Array, windows: Windows, groups: int, fuse_pool: bool
+) -> jax.Array:
+    """Convolve with the formulation that suits the platform, in the forward pass and the gradient.
+
+    Args:
+      images: ``[B, *spatial, in]``.
+      kernel: ``[*spatial, in / groups, out]``.
+      windows: the geometry.
+      groups: number of channel groups.
+      fuse_pool: on a CPU, if a gradient follows, use a form that XLA fuses with a pooling;
+        see `jaxcnn.ops.cpu.conv_pool.suits`.
+    """
+    if fuse_pool:
+        return xla.conv(images, kernel, windows, groups=groups)
     return _conv_of_platform(images, kernel, windows, groups, for_gradient=False)
 
 
 def _conv_of_platform(
     images: jax.Array, kernel: jax.Array, windows: Windows, groups: int, *, for_gradient: bool
 ) -> jax.Array:
-    own = functools.partial(cpu.conv, windows=windows, groups=groups, for_gradient=for_gradient)
+    on_cpu = functools.partial(cpu.conv, windows=windows, groups=groups, for_gradient=for_gradient)
     default = functools.partial(xla.conv, windows=windows, groups=groups)
-    return lax.platform_dependent(images, kernel, cpu=own, default=default)
+    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=default)
 
 
 def _conv_forward(
-    images: jax.Array, kernel: jax.Array, windows: Windows, groups: int
+    images: jax.Array, kernel: jax.Array, windows: Windows, groups: int, fuse_pool: bool
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    output = _conv_of_platform(images, kernel, windows, groups, for_gradient=True)
+    if fuse_pool:
+        on_cpu = functools.partial(cpu_fused.conv, windows=windows)
+        default = functools.partial(xla.conv, windows=windows)
+        output = lax.platform_dependent(images, kernel, cpu=on_cpu, default=default)
+    else:
+        output = _conv_of_platform(images, kernel, windows, groups, for_gradient=True)
     return output, (images, kernel)
 
 
-def conv_backward(
-    windows: Windows, groups: int, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+def _conv_backward(
+    windows: Windows,
+    groups: int,
+    fuse_pool: bool,
+    residuals: tuple[jax.Array, jax.Array],
+    gradient: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Gradients for the images and the kernel that are the residuals of a `conv`."""
     images, kernel = residuals
 
     def of(module: ModuleType, name: str, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
         function = getattr(module, name)
         return functools.partial(function, windows=windows, groups=groups, shape=shape)
 
-    # One choice for each, so that a gradient nobody asks for is not computed.
+    # Two separate choices, so that the compiler drops a gradient that is not used.
     of_images = lax.platform_dependent(
         gradient,
         kernel,
@@ -138,7 +162,7 @@ def conv_backward(
     return of_images, of_kernel
 
 
-_conv.defvjp(_conv_forward, conv_backward)
+tuned_conv.defvjp(_conv_forward, _conv_backward)
 
 
 def depthwise_conv(
@@ -151,23 +175,23 @@ def depthwise_conv(
     dilation: IntOrInts = 1,
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Convolve each channel with kernels of its own.
+    """Convolve each channel separately, with its own kernels.
 
     Args:
       images: ``[B, *spatial, C]``, floating point.
       kernel: ``[*spatial, 1, C * multiplier]``; the outputs of channel ``c`` are the channels
         ``c * multiplier`` to ``(c + 1) * multiplier - 1``.
       bias: ``[C * multiplier]`` or None.
-      strides: as in `conv`.
-      padding: as in `conv`.
-      dilation: as in `conv`.
-      implementation: as in `conv`.
+      strides: step between positions, one integer or one per dimension.
+      padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension.
+      dilation: distance between the kernel's taps.
+      implementation: ``"auto"`` uses faster formulations on a CPU; ``"xla"`` is plain ``jax.lax``.
 
     Returns:
       ``[B, *output, C * multiplier]`` in the dtype of ``images``.
 
     Raises:
-      ValueError: if ranks, channels, dtypes or the geometry do not fit together.
+      ValueError: if ranks, channels, dtypes or the geometry are incompatible.
 
     Example:
       >>> import jax.numpy as jnp
@@ -201,7 +225,7 @@ def conv_transpose(
     dilation: IntOrInts = 1,
     groups: int = 1,
 ) -> jax.Array:
-    """Transposed convolution: the adjoint of `conv`, used to upsample.
+    """Transpose a convolution: the adjoint of `conv`, used to upsample.
 
     Each input pixel adds its multiple of the kernel to the output, ``strides`` apart. ``strides``,
     ``padding`` and ``dilation`` are those of the `conv` that it transposes, so an input of size
@@ -212,16 +236,16 @@ def conv_transpose(
       images: ``[B, *spatial, in]``, floating point.
       kernel: ``[*spatial, in / groups, out]``, the dtype of ``images``.
       bias: ``[out]`` or None.
-      strides: how far apart neighbouring input pixels land in the output.
+      strides: distance in the output between the contributions of neighboring input pixels.
       padding: as in `conv`; explicit padding is cropped from the output.
       dilation: distance between the kernel's taps.
-      groups: as in `conv`.
+      groups: number of channel groups that are convolved separately.
 
     Returns:
       ``[B, *output, out]`` in the dtype of ``images``.
 
     Raises:
-      ValueError: if ranks, channels, dtypes or the geometry do not fit together.
+      ValueError: if ranks, channels, dtypes or the geometry are incompatible.
 
     Example:
       >>> import jax.numpy as jnp
@@ -247,7 +271,7 @@ def conv_transpose(
     )
     flipped = lax.rev(kernel, tuple(range(rank)))
     output = xla.conv(images, flipped, windows, groups=groups, spread=strides)
-    # Negative padding is cropped here: XLA for CPU in jaxlib 0.10 misreads it, as in `conv`.
+    # Crop here instead of with negative padding (NEGATIVE PADDING in `jaxcnn.ops.cpu.versions`).
     sizes = output.shape[1:-1]
     kept = [
         slice(max(-low, 0), size - max(-high, 0))
@@ -286,13 +310,13 @@ def _transposed_padding(
     window: Sequence[int],
     strides: Sequence[int],
 ) -> list[tuple[int, int]]:
-    """Padding of the stride-dilated input under which a convolution is the adjoint of `conv`."""
+    """Return the padding of the stride-dilated input that makes a convolution `conv`'s adjoint."""
     if padding == "SAME":
         # The forward SAME padding of an input of size n * s, whose output has size n.
         lows = [max(w - s, 0) // 2 for w, s in zip(window, strides, strict=True)]
         return [(w - 1 - low, s - 1 + low) for w, s, low in zip(window, strides, lows, strict=True)]
     if padding == "VALID":
-        # The tail that a stride larger than the window steps over belongs to the output too.
+        # A stride larger than the window skips a tail, which belongs to the output too.
         return [(w - 1, max(w, s) - 1) for w, s in zip(window, strides, strict=True)]
     cropped = shapes.explicit_pairs(padding, len(sizes))
     for n, w, s, (low, high) in zip(sizes, window, strides, cropped, strict=True):

@@ -1,20 +1,12 @@
-"""A convolution with ReLU and max pooling behind it, as many a network begins."""
-
-import functools
+"""The first stage of many networks: convolution, ReLU and max pooling as one operation."""
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
-from jaxcnn.ops import xla
-from jaxcnn.ops.conv import conv, conv_backward, geometry
+from jaxcnn.ops.conv import conv, conv_windows, tuned_conv
 from jaxcnn.ops.cpu import conv_pool as cpu
-from jaxcnn.ops.cpu.pool import put_back_tiles
 from jaxcnn.ops.dense import add_bias
-from jaxcnn.ops.implementation import Implementation, is_own
-from jaxcnn.ops.pool import geometry as pool_geometry
-from jaxcnn.ops.pool import max_pool, max_pool_xla
-from jaxcnn.ops.windows import Windows
+from jaxcnn.ops.implementation import Implementation, is_tuned
+from jaxcnn.ops.pool import max_pool, pool_windows, tuned_max_pool
 from jaxcnn.shapes import IntOrInts, Padding
 
 
@@ -31,45 +23,50 @@ def conv_relu_max_pool(
     groups: int = 1,
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """``max_pool(relu(conv(images, kernel, bias)), pool)``, in training often in less time.
+    """Compute ``max_pool(relu(conv(images, kernel, bias)), pool)``, often faster in training.
 
-    On a CPU, with jaxlib 0.12, the convolution of grey images is computed in one pass with the
-    pooling.
+    On a CPU with jaxlib 0.12, the convolution of gray images and the pooling are one fused pass.
 
     Args:
       images: ``[B, *spatial, in]``, floating point.
-      kernel: as in `conv`.
-      bias: as in `conv`.
-      pool: window of the pooling, whose windows tile the convolution's output.
-      pool_padding: as ``padding`` in `max_pool`.
-      strides: of the convolution, as in `conv`.
-      padding: of the convolution, as in `conv`.
-      dilation: as in `conv`.
-      groups: as in `conv`.
-      implementation: as in `conv`.
+      kernel: ``[*spatial, in / groups, out]``, the dtype of ``images``.
+      bias: ``[out]`` or None.
+      pool: window of the pooling, also its stride; one integer or one per spatial dimension.
+      pool_padding: padding of the pooling, as in `max_pool`.
+      strides: stride of the convolution, one integer or one per dimension.
+      padding: padding of the convolution, as in `conv`.
+      dilation: distance between the kernel's taps.
+      groups: number of channel groups that are convolved separately.
+      implementation: ``"auto"`` uses faster formulations on a CPU; ``"xla"`` is plain ``jax.lax``.
 
     Returns:
       ``[B, *output, out]`` in the dtype of ``images``.
 
     Raises:
-      ValueError: as `conv` and `max_pool`.
+      ValueError: if ranks, channels, dtypes or a geometry are incompatible.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> images, kernel = jnp.ones((2, 28, 28, 1)), jnp.ones((5, 5, 1, 32))
       >>> conv_relu_max_pool(images, kernel, pool=2).shape
       (2, 14, 14, 32)
 
     Reference:
-      `conv` and `max_pool`. ReLU and maximum change places without a change of value or gradient.
+      `conv` and `max_pool`. Exchanging ReLU and the maximum changes neither values nor gradients.
     """
-    windows, groups = geometry(images, kernel, strides, padding, dilation, groups)
+    windows, groups = conv_windows(images, kernel, strides, padding, dilation, groups)
     outputs = jax.ShapeDtypeStruct(
         (len(images), *windows.output(images.shape[1:-1]), kernel.shape[-1]), images.dtype
     )
-    tiles = pool_geometry(outputs, pool, None, pool_padding)
-    if is_own(implementation) and groups == 1 and cpu.suits(images, windows, outputs.shape, tiles):
-        output = _conv(images, kernel, windows)
-        return jax.nn.relu(_max_pool(output if bias is None else add_bias(output, bias), tiles))
+    tiles = pool_windows(outputs, pool, None, pool_padding)
+    if (
+        is_tuned(implementation)
+        and groups == 1
+        and cpu.suits(images, windows, outputs.shape, tiles)
+    ):
+        output = tuned_conv(images, kernel, windows, 1, True)
+        output = output if bias is None else add_bias(output, bias)
+        return jax.nn.relu(tuned_max_pool(output, tiles, True))
     output = conv(
         images,
         kernel,
@@ -81,59 +78,3 @@ def conv_relu_max_pool(
         implementation=implementation,
     )
     return max_pool(jax.nn.relu(output), pool, padding=pool_padding, implementation=implementation)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    return xla.conv(images, kernel, windows)
-
-
-def _conv_forward(
-    images: jax.Array, kernel: jax.Array, windows: Windows
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    own = functools.partial(cpu.conv, windows=windows)
-    default = functools.partial(xla.conv, windows=windows)
-    output = lax.platform_dependent(images, kernel, cpu=own, default=default)
-    return output, (images, kernel)
-
-
-def _conv_backward(
-    windows: Windows, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    return conv_backward(windows, 1, residuals, gradient)
-
-
-_conv.defvjp(_conv_forward, _conv_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_pool(images: jax.Array, windows: Windows) -> jax.Array:
-    return max_pool_xla(images, windows)
-
-
-def _max_pool_forward(
-    images: jax.Array, windows: Windows
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    def plain(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        output = max_pool_xla(images, windows)
-        return output, jnp.zeros(output.shape, jnp.int8)  # nobody asks where they were
-
-    own = functools.partial(cpu.max_pool, windows=windows)
-    output, place = lax.platform_dependent(images, cpu=own, default=plain)
-    # Each platform uses one of the two, so the compiler drops the other.
-    return output, (images, place)
-
-
-def _max_pool_backward(
-    windows: Windows, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array]:
-    def plain(images: jax.Array, place: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jax.vjp(lambda images: max_pool_xla(images, windows), images)[1](gradient)[0]
-
-    def own(images: jax.Array, place: jax.Array, gradient: jax.Array) -> jax.Array:
-        return put_back_tiles(gradient, windows, images.shape[1:-1], place)
-
-    return (lax.platform_dependent(*residuals, gradient, cpu=own, default=plain),)
-
-
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -1,4 +1,4 @@
-"""Fully connected layers, and the flattening in front of them."""
+"""Fully connected layers, and flattening feature maps for them."""
 
 import math
 
@@ -9,7 +9,7 @@ from jaxcnn import shapes
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-    """Fully connected layer: ``x @ kernel + bias`` over the last axis.
+    """Apply a fully connected layer: ``x @ kernel + bias`` over the last axis.
 
     Args:
       x: ``[..., in]``, floating point.
@@ -20,7 +20,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
       ``[..., out]`` in the dtype of ``x``.
 
     Raises:
-      ValueError: if shapes or dtypes do not fit together.
+      ValueError: if shapes or dtypes are incompatible.
 
     Example:
       >>> dense(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]]), jnp.array([0.5])).item()
@@ -38,10 +38,10 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
 
 
 def flatten(images: jax.Array) -> jax.Array:
-    """Feature maps ``[B, ...]`` as one vector per image, ``[B, prod(...)]``, channels fastest.
+    """Reshape ``[B, ...]`` to one vector per image, ``[B, prod(...)]``, channels fastest.
 
     Raises:
-      ValueError: if there is no batch dimension.
+      ValueError: if ``images`` is a scalar.
 
     Example:
       >>> flatten(jnp.zeros((2, 4, 4, 3))).shape

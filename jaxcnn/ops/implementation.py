@@ -1,27 +1,43 @@
-"""Which formulation of an operation runs: the library's own, or plain `jax.lax`.
+"""The choice between the library's tuned formulation of an operation and plain `jax.lax`.
 
-On a CPU several of XLA's lowerings are slow, so operations have formulations of their own there,
-with the same values and gradients (`jaxcnn.ops.cpu`). They are chosen per platform inside one
-traced function; on other platforms plain `jax.lax` runs.
+Several of XLA's lowerings are slow on a CPU, so some operations have a tuned formulation with the
+same values and gradients. The formulations in `jaxcnn.ops.cpu` are chosen per platform inside one
+traced function, and other platforms run plain `jax.lax`.
+
+=====================================  =========================  ===============  ================
+operation                              tuned formulation          `implementation` `plain_xla`
+=====================================  =========================  ===============  ================
+`conv`, `depthwise_conv`               forward and gradient, CPU  yes              switches it off
+`max_pool`, `avg_pool`, `sum_pool`     forward and gradient, CPU  yes              switches it off
+`conv_relu_max_pool`                   one fused pass, CPU        yes              switches it off
+`batch_norm` with ``train=True``       gradient, all platforms    yes              switches it off
+`dropout`, `spatial_dropout`,          hashed random bits, all    yes              keeps the bits
+`drop_path`, `gaussian_noise`          platforms
+`conv_transpose`, `dense`, `flatten`,  none                       no               no effect
+`group_norm`, `adaptive_avg_pool`,
+`global_avg_pool`, `global_max_pool`
+=====================================  =========================  ===============  ================
+
+The random operations draw other values with ``implementation="xla"``, so `plain_xla` leaves them
+alone: a network computes the same inside it, dropout included.
 """
 
 import contextlib
-from typing import Literal, TypeVar
+from typing import Literal
 
 import jax
-from jax import lax
 
 Implementation = Literal["auto", "xla"]
-Values = TypeVar("Values")
 
 _meaning_of_auto = jax.make_user_context("auto")
 
 
 def plain_xla() -> contextlib.AbstractContextManager[None]:
-    """Inside, every operation is plain `jax.lax`, on every platform.
+    """Return a context manager that makes every operation plain `jax.lax`, on every platform.
 
-    For comparisons, for forward mode through a whole network, and for doubt. It holds for what is
-    traced inside, and JAX's caches know about it.
+    Use it to compare, to debug, or for forward-mode autodiff through a whole network. It applies to
+    what is traced inside, and is part of the key of JAX's caches. Random operations keep their bits
+    (see the table in `jaxcnn.ops.implementation`).
 
     Example:
       >>> from jaxcnn import ops
@@ -34,27 +50,25 @@ def plain_xla() -> contextlib.AbstractContextManager[None]:
     return _meaning_of_auto("xla")
 
 
-def is_own(implementation: Implementation) -> bool:
-    """Whether the library's own formulation is asked for.
+def is_tuned(implementation: Implementation) -> bool:
+    """Return whether to use the tuned formulation, which `plain_xla` switches off.
 
     Raises:
       ValueError: if ``implementation`` is neither ``"auto"`` nor ``"xla"``.
+
+    Example:
+      >>> is_tuned("auto"), is_tuned("xla")
+      (True, False)
     """
-    if implementation not in ("auto", "xla"):
-        raise ValueError(f"implementation must be 'auto' or 'xla', got {implementation!r}")
+    check_implementation(implementation)
     return implementation == "auto" and _meaning_of_auto.value == "auto"
 
 
-def computed_once(values: Values) -> Values:
-    """Values, any tree of arrays, that are stored before anything uses them, on a CPU.
-
-    XLA's fusion there would compute them again for each use. jaxlib 0.10 fuses all the same.
+def check_implementation(implementation: Implementation) -> None:
+    """Raise ValueError if ``implementation`` is neither ``"auto"`` nor ``"xla"``.
 
     Example:
-      >>> computed_once(jax.numpy.arange(3)).tolist()
-      [0, 1, 2]
+      >>> check_implementation("auto")
     """
-    stored: Values = lax.platform_dependent(
-        values, cpu=lax.optimization_barrier, default=lambda values: values
-    )
-    return stored
+    if implementation not in ("auto", "xla"):
+        raise ValueError(f"implementation must be 'auto' or 'xla', got {implementation!r}")

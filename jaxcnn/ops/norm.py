@@ -1,4 +1,4 @@
-"""Normalisation as pure functions: batch norm takes statistics and returns them."""
+"""Normalization as pure functions: batch norm takes running statistics and returns new ones."""
 
 import math
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn import shapes
-from jaxcnn.ops.implementation import Implementation, is_own
+from jaxcnn.ops.implementation import Implementation, is_tuned
+from jaxcnn.shapes import at_least_float32
 
 
 def batch_norm(
@@ -22,11 +23,11 @@ def batch_norm(
     epsilon: float = 1e-5,
     implementation: Implementation = "auto",
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Normalise each channel to zero mean and unit variance, then scale and shift it.
+    """Normalize each channel to zero mean and unit variance, then scale and shift it.
 
     ``y = (x - m) / sqrt(v + epsilon) * scale + bias``, where ``m`` and ``v`` are the mean and the
     (biased) variance of the batch in training, and the running statistics otherwise. Statistics
-    are computed in float32 (float64 for float64 input) whatever the dtype of ``x``.
+    are computed in float32, or float64 for float64 input.
 
     Args:
       x: ``[B, ..., C]``, floating point; every axis but the last is averaged over.
@@ -34,18 +35,18 @@ def batch_norm(
       bias: ``[C]``, or None for 0.
       mean: running mean ``[C]``.
       var: running variance ``[C]``.
-      train: use the statistics of the batch and move the running ones towards them.
-      momentum: the share of the running statistics kept at each step, in [0, 1].
+      train: use the statistics of the batch and move the running ones toward them.
+      momentum: fraction of the running statistics kept at each step, in [0, 1].
       epsilon: added to the variance, > 0.
-      implementation: ``"auto"`` has a gradient of its own, written as two sums and one pass;
-        ``"xla"`` leaves it to JAX and supports forward mode (``jvp``).
+      implementation: ``"auto"`` has a custom gradient of two sums and one pass; ``"xla"`` uses
+        JAX's and supports forward mode (``jvp``).
 
     Returns:
       ``y`` with shape and dtype of ``x``, and the running ``(mean, var)`` to keep: unchanged when
       ``train`` is False, ``momentum * running + (1 - momentum) * batch`` otherwise.
 
     Raises:
-      ValueError: if shapes do not fit, or ``momentum`` or ``epsilon`` are out of range.
+      ValueError: if shapes are incompatible, or ``momentum`` or ``epsilon`` is out of range.
 
     Example:
       >>> x = jnp.array([[1.0], [3.0]])
@@ -64,8 +65,8 @@ def batch_norm(
         raise ValueError(f"momentum must be in [0, 1], got {momentum!r}")
     if not train:
         return _normalize(x, scale, bias, mean, var, epsilon), (mean, var)
-    if is_own(implementation):
-        y, *batch = _batch_norm(x, scale, bias, epsilon)
+    if is_tuned(implementation):
+        y, *batch = _tuned_batch_norm(x, scale, bias, epsilon)
     else:
         y, *batch = _batch_norm_xla(x, scale, bias, epsilon)
     running = [
@@ -85,7 +86,7 @@ def _normalize(
     factor = lax.rsqrt(var + epsilon)
     if scale is not None:
         factor = factor * scale
-    y = _centred(x, mean) * _wide(factor, x)
+    y = _centered(x, mean) * _wide(factor, x)
     if bias is not None:
         y = y + _wide(bias, x)
     return y.astype(x.dtype)
@@ -94,15 +95,15 @@ def _normalize(
 def _batch_norm_xla(
     x: jax.Array, scale: jax.Array | None, bias: jax.Array | None, epsilon: float | jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The normalised batch, its mean and its variance."""
+    """Return the normalized batch, its mean and its variance."""
     count = math.prod(x.shape[:-1])
-    mean = _channel_sums(_precise(x)) / count
-    # In two passes, because a mean of squares loses the variance of values far from zero.
-    var = _channel_sums(lax.square(_centred(x, mean))) / count
+    mean = _channel_sums(at_least_float32(x)) / count
+    # Use two passes: a mean of squares loses the variance of values far from zero.
+    var = _channel_sums(lax.square(_centered(x, mean))) / count
     return _normalize(x, scale, bias, mean, var, epsilon), mean, var
 
 
-_batch_norm = jax.custom_vjp(_batch_norm_xla)
+_tuned_batch_norm = jax.custom_vjp(_batch_norm_xla)
 
 
 def _batch_norm_forward(
@@ -113,16 +114,16 @@ def _batch_norm_forward(
 
 
 def _batch_norm_backward(residuals: tuple, cotangents: tuple[jax.Array, ...]) -> tuple:
-    """Two column sums, and one pass that XLA fuses with its neighbours'."""
+    """Compute two channel sums, and the gradient in one pass that XLA fuses with others."""
     x, scale, bias, mean, var, epsilon = residuals
     dy, dmean, dvar = cotangents
     count = math.prod(x.shape[:-1])
     inverse = lax.rsqrt(var + epsilon)
     factor = inverse if scale is None else inverse * scale
-    sums = _channel_sums(_precise(dy))
-    products = _channel_sums(_precise(dy) * _centred(x, mean))
+    sums = _channel_sums(at_least_float32(dy))
+    products = _channel_sums(at_least_float32(dy) * _centered(x, mean))
     slope = (2 * dvar - factor * lax.square(inverse) * products) / count
-    dx = _precise(dy) * _wide(factor, x) + _centred(x, mean) * _wide(slope, x)
+    dx = at_least_float32(dy) * _wide(factor, x) + _centered(x, mean) * _wide(slope, x)
     dx = dx + _wide((dmean - factor * sums) / count, x)
     depsilon = -0.5 * jnp.sum(factor * lax.square(inverse) * products)
     return (
@@ -133,24 +134,20 @@ def _batch_norm_backward(residuals: tuple, cotangents: tuple[jax.Array, ...]) ->
     )
 
 
-_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+_tuned_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
-def _precise(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _centred(x: jax.Array, mean: jax.Array) -> jax.Array:
-    return _precise(x) - _wide(mean, x)
+def _centered(x: jax.Array, mean: jax.Array) -> jax.Array:
+    return at_least_float32(x) - _wide(mean, x)
 
 
 def _wide(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """``[C]`` as it broadcasts to ``[B, ..., C]``."""
+    """Expand ``[C]`` so that it broadcasts to ``[B, ..., C]``."""
     return jnp.expand_dims(vector, range(x.ndim - 1))
 
 
 def _channel_sums(x: jax.Array) -> jax.Array:
-    """Sum over all axes but the last, first within each example: XLA shares those out to cores."""
+    """Sum over all axes but the last, within each example first: XLA spreads those over cores."""
     return jnp.sum(jnp.sum(x, range(1, x.ndim - 1)), 0)
 
 
@@ -162,16 +159,16 @@ def group_norm(
     groups: int,
     epsilon: float = 1e-5,
 ) -> jax.Array:
-    """Normalise each example's groups of channels to zero mean and unit variance.
+    """Normalize each example's groups of channels to zero mean and unit variance.
 
-    Nothing depends on the other examples, so it is the same in training and evaluation and for
-    any batch size. Statistics are computed in float32 (float64 for float64 input).
+    An example's result does not depend on the others, so it is the same in training and evaluation
+    and for any batch size. Statistics are computed in float32 (float64 for float64 input).
 
     Args:
       x: ``[B, ..., C]``, floating point.
       scale: ``[C]``, or None for 1.
       bias: ``[C]``, or None for 0.
-      groups: how many groups of neighbouring channels, a divisor of ``C``; 1 is layer norm over
+      groups: number of groups of neighboring channels, a divisor of ``C``; 1 is layer norm over
         positions and channels, ``C`` is instance norm.
       epsilon: added to the variance, > 0.
 
@@ -179,7 +176,7 @@ def group_norm(
       The shape and dtype of ``x``.
 
     Raises:
-      ValueError: if shapes do not fit, ``groups`` does not divide ``C`` or ``epsilon`` is not > 0.
+      ValueError: if shapes are incompatible, ``groups`` does not divide ``C`` or ``epsilon`` <= 0.
 
     Example:
       >>> x = jnp.array([[[1.0, 10.0], [3.0, 30.0]]])
@@ -195,7 +192,7 @@ def group_norm(
     (groups,) = shapes.ints(groups, 1, "groups")
     if channels % groups:
         raise ValueError(f"groups must divide the channels of x ({channels}), got {groups}")
-    values = _precise(x).reshape(*x.shape[:-1], groups, channels // groups)
+    values = at_least_float32(x).reshape(*x.shape[:-1], groups, channels // groups)
     axes = (*range(1, values.ndim - 2), values.ndim - 1)
     mean = jnp.mean(values, axes, keepdims=True)
     var = jnp.mean(lax.square(values - mean), axes, keepdims=True)

@@ -1,7 +1,7 @@
 """Pooling over 1, 2 or 3 spatial dimensions: maximum, average, sum.
 
 Images are ``[B, *spatial, C]``. ``strides`` defaults to the window, so windows tile the image.
-Padding never contributes a value: it is minus infinity to a maximum and nothing to a sum.
+Padding never contributes a value: it counts as minus infinity in a maximum and as zero in a sum.
 """
 
 import functools
@@ -15,12 +15,9 @@ from jax import lax
 
 from jaxcnn import shapes
 from jaxcnn.ops.cpu import pool as cpu
-from jaxcnn.ops.implementation import Implementation, is_own
+from jaxcnn.ops.implementation import Implementation, is_tuned
 from jaxcnn.ops.windows import Windows
 from jaxcnn.shapes import IntOrInts, Padding
-
-# The CPU's formulations unroll the window, which is too much of a program for a large one.
-_LARGEST = 64
 
 
 def max_pool(
@@ -31,7 +28,7 @@ def max_pool(
     padding: Padding = "VALID",
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Largest value in each window. Among equal values the first one gets the gradient.
+    """Return the largest value in each window; the first of equal values gets the gradient.
 
     Args:
       images: ``[B, *spatial, C]``, floating point.
@@ -39,14 +36,14 @@ def max_pool(
       strides: step between windows; None means the window.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension,
         each smaller than the window.
-      implementation: ``"auto"`` has formulations of its own on the CPU, whose gradient is many
-        times faster; ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
+      implementation: ``"auto"`` uses formulations on a CPU whose gradients are many times faster;
+        ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
 
     Returns:
       ``[B, *output, C]`` in the dtype of ``images``.
 
     Raises:
-      ValueError: if rank, dtype or geometry do not fit together.
+      ValueError: if rank, dtype or the geometry are incompatible.
 
     Example:
       >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -57,10 +54,10 @@ def max_pool(
       ``torch.nn.functional.max_pool2d``, Keras's ``MaxPooling2D``.
     """
     images = jnp.asarray(images)
-    windows = geometry(images, window, strides, padding)
-    if is_own(implementation) and math.prod(windows.sizes) <= _LARGEST:
-        return _max_pool(images, windows)
-    return max_pool_xla(images, windows)
+    windows = pool_windows(images, window, strides, padding)
+    if is_tuned(implementation) and windows.can_unroll:
+        return tuned_max_pool(images, windows, False)
+    return _max_pool_xla(images, windows)
 
 
 def sum_pool(
@@ -71,10 +68,21 @@ def sum_pool(
     padding: Padding = "VALID",
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Sum of the values in each window; arguments and errors as in `max_pool`.
+    """Return the sum of the values in each window, added in float32 at least.
+
+    Args:
+      images: ``[B, *spatial, C]``, floating point.
+      window: extent of the window, one integer or one per spatial dimension.
+      strides: step between windows; None means the window.
+      padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension,
+        each smaller than the window.
+      implementation: ``"auto"`` or ``"xla"``, as in `max_pool`.
 
     Returns:
       ``[B, *output, C]`` in the dtype of ``images``.
+
+    Raises:
+      ValueError: if rank, dtype or the geometry are incompatible.
 
     Example:
       >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -82,7 +90,7 @@ def sum_pool(
       10.0
     """
     images = jnp.asarray(images)
-    windows = geometry(images, window, strides, padding)
+    windows = pool_windows(images, window, strides, padding)
     return _window_sums(images, windows, implementation).astype(images.dtype)
 
 
@@ -95,22 +103,23 @@ def avg_pool(
     count_include_pad: bool = False,
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Mean of the values in each window.
+    """Return the mean of the values in each window.
 
     Args:
-      images: as in `max_pool`.
-      window: as in `max_pool`.
-      strides: as in `max_pool`.
-      padding: as in `max_pool`.
-      count_include_pad: divide by the whole window (torch's default) instead of by the pixels of
-        the image under it (Keras's rule, and the default).
-      implementation: as in `max_pool`.
+      images: ``[B, *spatial, C]``, floating point.
+      window: extent of the window, one integer or one per spatial dimension.
+      strides: step between windows; None means the window.
+      padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension,
+        each smaller than the window.
+      count_include_pad: divide by the size of the window (torch's default) instead of the number
+        of image pixels under it (Keras's rule, and the default here).
+      implementation: ``"auto"`` or ``"xla"``, as in `max_pool`.
 
     Returns:
       ``[B, *output, C]`` in the dtype of ``images``.
 
     Raises:
-      ValueError: if rank, dtype or geometry do not fit together.
+      ValueError: if rank, dtype or the geometry are incompatible.
 
     Example:
       >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -120,7 +129,7 @@ def avg_pool(
       [2.5, 3.0, 3.5, 4.0]
     """
     images = jnp.asarray(images)
-    windows = geometry(images, window, strides, padding)
+    windows = pool_windows(images, window, strides, padding)
     total = _window_sums(images, windows, implementation)
     if count_include_pad:
         return (total / math.prod(windows.sizes)).astype(images.dtype)
@@ -129,7 +138,7 @@ def avg_pool(
 
 
 def global_max_pool(images: jax.Array) -> jax.Array:
-    """Largest value of each channel: ``[B, *spatial, C]`` to ``[B, C]``.
+    """Return the largest value of each channel: ``[B, *spatial, C]`` to ``[B, C]``.
 
     Example:
       >>> global_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
@@ -140,7 +149,7 @@ def global_max_pool(images: jax.Array) -> jax.Array:
 
 
 def global_avg_pool(images: jax.Array) -> jax.Array:
-    """Mean of each channel: ``[B, *spatial, C]`` to ``[B, C]``.
+    """Return the mean of each channel: ``[B, *spatial, C]`` to ``[B, C]``.
 
     Example:
       >>> global_avg_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
@@ -154,15 +163,15 @@ def global_avg_pool(images: jax.Array) -> jax.Array:
 
 
 def adaptive_avg_pool(images: jax.Array, size: IntOrInts) -> jax.Array:
-    """Means of windows that cover the images evenly, so that any size becomes ``size``.
+    """Return the means of windows that cover the images evenly, for an output of a given size.
 
     Position ``i`` of ``n`` is the mean of the pixels from ``floor(i * length / n)`` up to
-    ``ceil((i + 1) * length / n)``: neighbours may overlap, and images smaller than ``size`` have
-    their pixels repeated.
+    ``ceil((i + 1) * length / n)``. Windows may overlap; images smaller than ``size`` have their
+    pixels repeated.
 
     Args:
       images: ``[B, *spatial, C]``, floating point.
-      size: positions of the output, one integer or one per spatial dimension.
+      size: spatial size of the output, one integer or one per spatial dimension.
 
     Returns:
       ``[B, *size, C]``.
@@ -196,35 +205,34 @@ def adaptive_avg_pool(images: jax.Array, size: IntOrInts) -> jax.Array:
     return pooled
 
 
-def geometry(
+def pool_windows(
     images: jax.Array | jax.ShapeDtypeStruct,
     window: IntOrInts,
     strides: IntOrInts | None,
     padding: Padding,
 ) -> Windows:
-    """How the windows of a pooling slide over the images, all checked."""
+    """Check the arguments of a pooling and return its geometry."""
     rank = shapes.spatial_rank(images)
     sizes = shapes.ints(window, rank, "window")
     steps = sizes if strides is None else shapes.ints(strides, rank, "strides")
     pairs = shapes.pairs(padding, images.shape[1:-1], sizes, steps)
     if any(max(pair) >= size for pair, size in zip(pairs, sizes, strict=True)):
         raise ValueError(
-            f"padding must be smaller than the window {sizes}, or a window would see no pixel; "
-            f"got {padding!r}"
+            f"padding must be smaller than the window {sizes}, or a window would cover padding "
+            f"only; got {padding!r}"
         )
-    return Windows(sizes, steps, tuple(pairs), (1,) * rank)
+    return Windows(sizes, steps, pairs, (1,) * rank)
 
 
 def _window_sums(images: jax.Array, windows: Windows, implementation: Implementation) -> jax.Array:
-    """Sums in float32 at least: bfloat16 cannot count beyond 256."""
-    precise = images.astype(jnp.promote_types(images.dtype, jnp.float32))
-    if is_own(implementation) and math.prod(windows.sizes) <= _LARGEST:
-        return _sum_pool(precise, windows)
-    return _sum_pool_xla(precise, windows)
+    """Return the windows' sums in float32 at least: bfloat16 cannot count beyond 256."""
+    images = shapes.at_least_float32(images)
+    if is_tuned(implementation) and windows.can_unroll:
+        return _tuned_sum_pool(images, windows)
+    return _sum_pool_xla(images, windows)
 
 
-def max_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
-    """Largest value of each window, by `jax.lax`."""
+def _max_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
     return _reduce_window(images, -jnp.inf, lax.max, windows)
 
 
@@ -232,41 +240,65 @@ def _sum_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
     return _reduce_window(images, 0, lax.add, windows)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_pool(images: jax.Array, windows: Windows) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def tuned_max_pool(images: jax.Array, windows: Windows, keep_positions: bool) -> jax.Array:
+    """Return the largest values, with the gradient that suits the platform.
+
+    Args:
+      images: ``[B, *spatial, C]``.
+      windows: the geometry; tiles without padding or rest if ``keep_positions``.
+      keep_positions: on a CPU, keep the positions of the maxima for the gradient, instead of the
+        images.
+    """
     # Without a gradient XLA may fuse it into the convolution before it.
-    return max_pool_xla(images, windows)
+    return _max_pool_xla(images, windows)
 
 
-def _max_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
-    output = lax.platform_dependent(
-        images,
-        cpu=functools.partial(cpu.max_pool, windows=windows),
-        default=functools.partial(max_pool_xla, windows=windows),
-    )
-    return output, images
+def _max_pool_forward(
+    images: jax.Array, windows: Windows, keep_positions: bool
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+    def on_cpu(images: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        if keep_positions:
+            return cpu.max_pool_with_positions(images, windows)
+        return cpu.max_pool(images, windows), None
+
+    def default(images: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        output = _max_pool_xla(images, windows)
+        # Unused: only the CPU gradient needs positions.
+        return output, jnp.zeros(output.shape, jnp.int8) if keep_positions else None
+
+    output, positions = lax.platform_dependent(images, cpu=on_cpu, default=default)
+    # Each platform uses one of the two residuals, so the compiler drops the other.
+    return output, (images, positions)
 
 
 def _max_pool_backward(
-    windows: Windows, images: jax.Array, gradient: jax.Array
+    windows: Windows,
+    keep_positions: bool,
+    residuals: tuple[jax.Array, jax.Array | None],
+    gradient: jax.Array,
 ) -> tuple[jax.Array]:
-    def plain(images: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jax.vjp(lambda images: max_pool_xla(images, windows), images)[1](gradient)[0]
+    def on_cpu(images: jax.Array, positions: jax.Array | None, gradient: jax.Array) -> jax.Array:
+        if keep_positions:
+            return cpu.put_back_tiles(gradient, windows, images.shape[1:-1], positions)
+        return cpu.max_pool_gradient(images, gradient, windows)
 
-    own = functools.partial(cpu.max_pool_gradient, windows=windows)
-    return (lax.platform_dependent(images, gradient, cpu=own, default=plain),)
+    def default(images: jax.Array, positions: jax.Array | None, gradient: jax.Array) -> jax.Array:
+        return jax.vjp(lambda images: _max_pool_xla(images, windows), images)[1](gradient)[0]
+
+    return (lax.platform_dependent(*residuals, gradient, cpu=on_cpu, default=default),)
 
 
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+tuned_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _sum_pool(images: jax.Array, windows: Windows) -> jax.Array:
+def _tuned_sum_pool(images: jax.Array, windows: Windows) -> jax.Array:
     return _sum_pool_xla(images, windows)
 
 
 def _sum_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
-    # Of the residual only the shape counts, so the compiler drops it.
+    # The gradient needs only the shape of the residual, so the compiler drops its values.
     output = lax.platform_dependent(
         images,
         cpu=functools.partial(cpu.sum_pool, windows=windows),
@@ -278,18 +310,18 @@ def _sum_pool_forward(images: jax.Array, windows: Windows) -> tuple[jax.Array, j
 def _sum_pool_backward(
     windows: Windows, images: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    def plain(images: jax.Array, gradient: jax.Array) -> jax.Array:
+    def default(images: jax.Array, gradient: jax.Array) -> jax.Array:
         return jax.linear_transpose(lambda images: _sum_pool_xla(images, windows), images)(
             gradient
         )[0]
 
-    def own(images: jax.Array, gradient: jax.Array) -> jax.Array:
+    def on_cpu(images: jax.Array, gradient: jax.Array) -> jax.Array:
         return cpu.sum_pool_gradient(gradient, windows, images.shape[1:-1])
 
-    return (lax.platform_dependent(images, gradient, cpu=own, default=plain),)
+    return (lax.platform_dependent(images, gradient, cpu=on_cpu, default=default),)
 
 
-_sum_pool.defvjp(_sum_pool_forward, _sum_pool_backward)
+_tuned_sum_pool.defvjp(_sum_pool_forward, _sum_pool_backward)
 
 
 def _reduce_window(
@@ -297,7 +329,7 @@ def _reduce_window(
 ) -> jax.Array:
     return lax.reduce_window(
         images,
-        # A NumPy scalar: lax recognises the monoid, and so its gradient, by a concrete value.
+        # A NumPy scalar: lax recognizes the monoid, and so its gradient, by a concrete value.
         np.asarray(initial, images.dtype),
         combine,
         window_dimensions=(1, *windows.sizes, 1),

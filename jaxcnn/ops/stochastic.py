@@ -4,19 +4,23 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
+from jaxcnn.ops.implementation import Implementation, check_implementation
 from jaxcnn.ops.random_bits import random_normal, random_words
 
 
-def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+def dropout(
+    key: jax.Array, x: jax.Array, rate: float, *, implementation: Implementation = "auto"
+) -> jax.Array:
     """Zero each value with probability ``rate`` and divide the others by ``1 - rate``.
 
-    The expectation of each value stays what it was, so nothing is rescaled at test time: there,
-    dropout is simply left out.
+    This preserves the expectation of each value, so skip dropout in evaluation without rescaling.
 
     Args:
       key: a JAX random key.
       x: any shape, floating point.
       rate: probability of zeroing, in [0, 1).
+      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not change them.
 
     Returns:
       The shape and dtype of ``x``.
@@ -32,18 +36,22 @@ def dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     Reference:
       Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
-    return _dropped(key, x, rate, x.shape)
+    return _drop(key, x, rate, x.shape, implementation)
 
 
-def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+def spatial_dropout(
+    key: jax.Array, x: jax.Array, rate: float, *, implementation: Implementation = "auto"
+) -> jax.Array:
     """Zero whole feature maps with probability ``rate`` and divide the others by ``1 - rate``.
 
-    Neighbouring values of a map tell the same, so dropping single ones hides little.
+    Neighboring values of a feature map are correlated, so dropping single ones removes little.
 
     Args:
       key: a JAX random key.
       x: ``[B, *spatial, C]``, floating point.
       rate: probability of zeroing a channel of an example, in [0, 1).
+      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not change them.
 
     Returns:
       The shape and dtype of ``x``.
@@ -61,18 +69,23 @@ def spatial_dropout(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """
     if x.ndim < 2:
         raise ValueError(f"x must be [B, *spatial, C], got shape {x.shape}")
-    return _dropped(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]))
+    unit = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+    return _drop(key, x, rate, unit, implementation)
 
 
-def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+def drop_path(
+    key: jax.Array, x: jax.Array, rate: float, *, implementation: Implementation = "auto"
+) -> jax.Array:
     """Zero whole examples with probability ``rate`` and divide the others by ``1 - rate``.
 
-    On a residual branch it skips the block for those examples: stochastic depth.
+    On a residual branch this skips the block for those examples (stochastic depth).
 
     Args:
       key: a JAX random key.
       x: ``[B, ...]``, floating point, the branch that is added to the shortcut.
       rate: probability of zeroing an example, in [0, 1).
+      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not change them.
 
     Returns:
       The shape and dtype of ``x``.
@@ -89,16 +102,24 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     """
     if x.ndim < 1:
         raise ValueError(f"x must be [B, ...], got shape {x.shape}")
-    return _dropped(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 1)))
+    return _drop(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 1)), implementation)
 
 
-def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float | jax.Array) -> jax.Array:
-    """Add independent normal noise of standard deviation ``stddev``, against over-fitting.
+def gaussian_noise(
+    key: jax.Array,
+    x: jax.Array,
+    stddev: float | jax.Array,
+    *,
+    implementation: Implementation = "auto",
+) -> jax.Array:
+    """Add independent normal noise of standard deviation ``stddev``, against overfitting.
 
     Args:
       key: a JAX random key.
       x: any shape, floating point.
       stddev: standard deviation in the units of ``x``, >= 0; may be traced.
+      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not change them.
 
     Returns:
       The shape and dtype of ``x``.
@@ -117,15 +138,25 @@ def gaussian_noise(key: jax.Array, x: jax.Array, stddev: float | jax.Array) -> j
     shapes.check_floating(x, "x")
     if not isinstance(stddev, jax.Array) and not 0 <= stddev < float("inf"):
         raise ValueError(f"stddev must be finite and >= 0, got {stddev!r}")
-    return x + jnp.asarray(stddev, x.dtype) * random_normal(key, x.shape).astype(x.dtype)
+    check_implementation(implementation)
+    draw = random_normal if implementation == "auto" else jax.random.normal
+    return x + jnp.asarray(stddev, x.dtype) * draw(key, x.shape).astype(x.dtype)
 
 
-def _dropped(key: jax.Array, x: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
-    """Dropout with one decision for each value of ``shape``, which broadcasts to that of x."""
+def _drop(
+    key: jax.Array,
+    x: jax.Array,
+    rate: float,
+    shape: tuple[int, ...],
+    implementation: Implementation,
+) -> jax.Array:
+    """Apply dropout with one decision for each value of ``shape``, which broadcasts to ``x``'s."""
     shapes.check_floating(x, "x")
     shapes.check_probability(rate, "rate")
+    check_implementation(implementation)
     kept = jnp.asarray(1 - rate, jnp.promote_types(x.dtype, jnp.float32))
-    # Of 2**32 equally probable words; a float32 is exact to 24 bits of them.
+    # Drop the smallest of 2**32 equally probable words; a float32 has 24 bits of the threshold.
     dropped = (jnp.asarray(rate, jnp.float32) * 2.0**32).astype(jnp.uint32)
-    keep = random_words(key, shape) >= dropped
+    draw = random_words if implementation == "auto" else jax.random.bits
+    keep = draw(key, shape) >= dropped
     return jnp.where(keep, x / kept.astype(x.dtype), jnp.zeros_like(x))

@@ -1,6 +1,7 @@
 """The geometry of a window that slides over images."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -8,15 +9,23 @@ from jaxcnn.shapes import Pairs
 
 Ints = tuple[int, ...]
 
+# The CPU formulations unroll the window; a larger one would make too large a program.
+MAX_UNROLLED_TAPS = 64
+
 
 class Windows(NamedTuple):
-    """How a window slides over images, one entry per spatial dimension.
+    """The geometry of a sliding window, one entry per spatial dimension.
 
     Attributes:
-      sizes: positions in a window.
+      sizes: taps of the window.
       strides: step between windows.
-      pairs: (low, high) padding, 0 or more.
-      dilation: distance between a window's positions.
+      pairs: (low, high) padding, each 0 or more.
+      dilation: distance between neighboring taps.
+
+    Example:
+      >>> windows = Windows((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
+      >>> windows.taps, windows.output((8, 8))
+      (9, (4, 4))
     """
 
     sizes: Ints
@@ -24,17 +33,27 @@ class Windows(NamedTuple):
     pairs: Pairs
     dilation: Ints
 
+    @property
+    def taps(self) -> int:
+        """The number of taps in a window."""
+        return math.prod(self.sizes)
+
+    @property
+    def can_unroll(self) -> bool:
+        """The window is small enough for a program that handles it tap by tap."""
+        return self.taps <= MAX_UNROLLED_TAPS
+
     def offsets(self) -> Iterator[Ints]:
-        """Where the positions are, in raster order, from the first pixel of the window."""
+        """Yield the taps' distances from the window's first pixel, in raster order."""
         for position in itertools.product(*map(range, self.sizes)):
             yield tuple(i * step for i, step in zip(position, self.dilation, strict=True))
 
     def padded(self, sizes: Sequence[int]) -> Ints:
-        """Spatial sizes with the padding."""
+        """Return the spatial sizes with the padding added."""
         return tuple(n + low + high for n, (low, high) in zip(sizes, self.pairs, strict=True))
 
     def output(self, sizes: Sequence[int]) -> Ints:
-        """How many windows there are along each dimension of images of these spatial sizes."""
+        """Return the number of windows along each dimension of images of these spatial sizes."""
         return tuple(
             (n - (size - 1) * step - 1) // stride + 1
             for n, size, step, stride in zip(

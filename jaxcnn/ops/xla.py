@@ -1,10 +1,10 @@
-"""Convolution and its two gradients by `jax.lax` alone, on checked operands in canonical form."""
+"""Convolution and its two gradients in plain `jax.lax`, for checked operands in canonical form."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops.implementation import computed_once
+from jaxcnn.ops.barriers import materialize
 from jaxcnn.ops.windows import Ints, Windows
 
 _LAYOUTS = {1: ("NHC", "HIO"), 2: ("NHWC", "HWIO"), 3: ("NDHWC", "DHWIO")}
@@ -18,21 +18,20 @@ def conv(
     groups: int = 1,
     spread: Ints | None = None,
 ) -> jax.Array:
-    """Convolution of ``[B, *spatial, in]`` with ``[*window, in / groups, out]``.
+    """Convolve ``[B, *spatial, in]`` with ``[*window, in / groups, out]``.
 
     Args:
       images: the images.
       kernel: the kernel.
       windows: the geometry.
-      groups: channel groups that do not see each other.
+      groups: number of channel groups that are convolved separately.
       spread: distance between the pixels of the images, with zeros in between; None for 1.
     """
     rank = images.ndim - 2
     pairs = windows.pairs
     extents = [(k - 1) * d + 1 for k, d in zip(windows.sizes, windows.dilation, strict=True)]
     if any(low >= extent for (low, _), extent in zip(pairs, extents, strict=True)):
-        # Such padding makes that of the gradient negative, which XLA for CPU in jaxlib 0.10 reads
-        # out of bounds (openxla/xla#48713); so it becomes a step of its own.
+        # The gradient would have negative padding, so pad in a separate step (NEGATIVE PADDING).
         edges = [(low, high, 0) for low, high in pairs]
         images = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
         pairs = ((0, 0),) * rank
@@ -47,13 +46,14 @@ def conv(
         dimension_numbers=(*layout, layout[0]),
         feature_group_count=groups,
     )
-    return _keep_half_apart(output)
+    # Keep consecutive half-precision convolutions apart (FUSED HALF CONVOLUTIONS).
+    return materialize(output) if output.dtype.itemsize == 2 else output
 
 
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, groups: int, shape: Ints
 ) -> jax.Array:
-    """Gradient of `conv` for images of the given shape."""
+    """Return the gradient of `conv` for images of the given shape."""
     images = jax.ShapeDtypeStruct(shape, gradient.dtype)
     return jax.linear_transpose(
         lambda images: conv(images, kernel, windows, groups=groups), images
@@ -63,18 +63,8 @@ def input_gradient(
 def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, groups: int, shape: Ints
 ) -> jax.Array:
-    """Gradient of `conv` for a kernel of the given shape."""
+    """Return the gradient of `conv` for a kernel of the given shape."""
     kernel = jax.ShapeDtypeStruct(shape, gradient.dtype)
     return jax.linear_transpose(
         lambda kernel: conv(images, kernel, windows, groups=groups), kernel
     )(gradient)[0]
-
-
-def _keep_half_apart(output: jax.Array) -> jax.Array:
-    """Keep half-precision convolutions in a row apart on the CPU.
-
-    XLA of jaxlib 0.12.0 fuses them into one kernel there that returns values of unwritten memory.
-    """
-    if output.dtype.itemsize != 2:
-        return output
-    return computed_once(output)

@@ -18,7 +18,7 @@ SHAPE = (3, 4, 2)
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 RANDOM = {"dropout": ops.dropout, "gaussian_noise": ops.gaussian_noise}
 every_op = pytest.mark.parametrize("op", RANDOM.values(), ids=RANDOM)
-# Dropouts of whole units, and how many axes at the end do not share a decision.
+# Dropouts of whole units, and the number of last axes that do not share a decision.
 UNITS = {"spatial_dropout": (ops.spatial_dropout, 1), "drop_path": (ops.drop_path, 0)}
 every_unit = pytest.mark.parametrize(("op", "own"), UNITS.values(), ids=UNITS)
 ALL = RANDOM | {name: op for name, (op, _) in UNITS.items()}
@@ -30,30 +30,31 @@ every_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @settings(max_examples=10)
 @given(shape=SHAPES, dtype=st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16]))
 def test_shape_and_dtype_are_those_of_x(op, shape, dtype):
-    output = jax.eval_shape(op, jax.random.key(0), jnp.ones(shape, dtype), 0.5)
+    output = jax.eval_shape(op, jax.random.key(0), jax.ShapeDtypeStruct(shape, dtype), 0.5)
     chex.assert_shape(output, shape)
     chex.assert_type(output, dtype)
 
 
 @really_every_op
 @every_dtype
-def test_an_array_as_amount_keeps_the_dtype(op, dtype, key):
+def test_amounts_in_arrays_keep_the_dtype(op, dtype, key):
     x, amount = jnp.ones(SHAPE, dtype), jnp.float32(0.5)
     chex.assert_type(jax.eval_shape(op, key, x, amount), dtype)
 
 
 @every_op
-def test_the_key_decides(op, key):
+def test_the_key_determines_the_output(op, key):
     x = jnp.ones(SHAPE)
-    first, second = op(key, x, 0.5), op(jax.random.fold_in(key, 1), x, 0.5)
-    chex.assert_trees_all_equal(first, op(key, x, 0.5))
-    assert jnp.mean(first != second) > 0.3  # half of two masks of rate 0.5 differ
-    assert not jnp.array_equal(first[0], first[1])
-    assert not jnp.array_equal(first[..., 0], first[..., 1])
+    draw = jax.jit(lambda key: op(key, x, 0.5))
+    first, second = map(np.asarray, (draw(key), draw(jax.random.fold_in(key, 1))))
+    np.testing.assert_array_equal(first, draw(key))
+    assert np.mean(first != second) > 0.3  # half of two masks of rate 0.5 differ
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[..., 0], first[..., 1])
 
 
 @really_every_op
-def test_eager_equals_jit_and_vmap_equals_a_loop(op, key):
+def test_eager_matches_jit_and_vmap_matches_a_loop(op, key):
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
     keys = jax.random.split(key, 3)
     # A division by a constant may become a product, and noise fused: a rounding or two.
@@ -65,15 +66,14 @@ def test_eager_equals_jit_and_vmap_equals_a_loop(op, key):
 
 
 @really_every_op
-@every_dtype
-@pytest.mark.parametrize("zero", [0.0, 0])
-def test_nothing_is_the_identity(op, dtype, zero, key):
+@pytest.mark.parametrize(("zero", "dtype"), [(0.0, jnp.bfloat16), (0, jnp.float32)])
+def test_amounts_of_zero_are_the_identity(op, dtype, zero, key):
     x = jnp.arange(24, dtype=dtype).reshape(SHAPE)
     chex.assert_trees_all_equal(op(key, x, zero), x)
 
 
 @every_dtype
-@pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.1, 0.9])
 def test_dropout_keeps_a_binomial_share_and_scales_it(rate, dtype, key):
     count = 20_000
     values = np.unique(np.asarray(ops.dropout(key, jnp.ones(count, dtype), rate), np.float32))
@@ -110,8 +110,8 @@ def test_dropout_gradient_is_the_mask(key):
     chex.assert_trees_all_close(gradient, mask / 0.75, rtol=2**-23)
 
 
-def test_dropped_values_leave_nothing_behind(key):
-    # The values that are dropped cannot spoil the output, whatever they were.
+def test_dropped_values_do_not_affect_the_output(key):
+    # Dropped values do not affect the output, not even NaN.
     x = jnp.ones(SHAPE)
     dropped = ops.dropout(key, x, 0.5) == 0
     output = ops.dropout(key, jnp.where(dropped, jnp.nan, x), 0.5)
@@ -119,16 +119,16 @@ def test_dropped_values_leave_nothing_behind(key):
 
 
 @every_unit
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=3, max_size=5).map(tuple),
     rate=st.sampled_from([0.25, 0.5, 0.75]),
     dtype=st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_a_unit_is_kept_or_dropped_as_one(op, own, shape, rate, dtype, seed):
+def test_units_are_kept_or_dropped_as_a_whole(op, own, shape, rate, dtype, seed):
     x = np.random.default_rng(0).uniform(1, 2, shape).astype(dtype)
-    y = op(jax.random.key(seed), x, rate)
+    y = jax.jit(op, static_argnums=2)(jax.random.key(seed), x, rate)
     chex.assert_shape(y, shape)
     chex.assert_type(y, dtype)
     kept, shared = np.asarray(y != 0), tuple(range(1, len(shape) - own))
@@ -140,10 +140,10 @@ def test_a_unit_is_kept_or_dropped_as_one(op, own, shape, rate, dtype, seed):
 
 @every_unit
 @pytest.mark.parametrize("spatial", [(3,), (3, 2), (2, 1, 3)])
-def test_units_decide_for_themselves(op, own, spatial, key):
+def test_decisions_for_units_differ(op, own, spatial, key):
     kept = op(key, jnp.ones((64, *spatial, 8)), 0.5) > 0
     kept = np.asarray(kept[:, *(0,) * len(spatial)])
-    # 64 or 512 decisions: neither all alike, nor the same for all examples or channels.
+    # 64 or 512 decisions: not all equal, nor the same for all examples or channels.
     assert 0 < kept[:, 0].sum() < 64
     assert (kept != kept[:1]).any()
     assert (kept != kept[:, :1]).any() == (own == 1)
@@ -151,7 +151,7 @@ def test_units_decide_for_themselves(op, own, spatial, key):
 
 @every_unit
 @every_dtype
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [0.1, 0.9])
 def test_a_binomial_share_of_units_is_kept(op, own, rate, dtype, key):
     shape = (100, 3, 200) if own else (20_000, 3)
     y = np.asarray(op(key, jnp.ones(shape, dtype), rate), np.float32)
@@ -190,21 +190,21 @@ def test_the_same_key_drops_the_same_units(op, own, key):
 
 
 @every_unit
-def test_dropped_units_have_no_gradient_and_leave_nothing_behind(op, own, key):
+def test_dropped_units_have_no_gradient_and_no_effect(op, own, key):
     x = 1 + jnp.arange(768.0).reshape(32, 4, 6)
     mask = op(key, x, 0.25) > 0
     assert 0 < jnp.sum(mask) < mask.size
     gradient = jax.jit(jax.grad(lambda x: jnp.sum(op(key, x, 0.25))))(x)
     chex.assert_trees_all_close(gradient, mask / 0.75, rtol=2**-23)
-    # The values that are dropped cannot spoil the output, whatever they were.
+    # Dropped values do not affect the output, not even NaN.
     spoiled = op(key, jnp.where(mask, 3.0, jnp.nan), 0.25)
     chex.assert_trees_all_close(spoiled, jnp.where(mask, 4.0, 0.0), rtol=2**-23)
 
 
-def test_drop_path_takes_any_array_of_examples(key):
-    for shape in ((6,), (6, 3), (6, 1, 2, 3, 4)):
-        y = ops.drop_path(key, jnp.ones(shape), 0.5)
-        chex.assert_trees_all_equal(y, jnp.broadcast_to(y[:, *[slice(1)] * (y.ndim - 1)], shape))
+def test_drop_path_accepts_any_rank(key):
+    for shape in ((6,), (6, 1, 2, 3, 4)):
+        y = np.asarray(ops.drop_path(key, np.ones(shape, np.float32), 0.5))
+        np.testing.assert_array_equal(y, np.broadcast_to(y[:, *[slice(1)] * (y.ndim - 1)], shape))
 
 
 @every_dtype
@@ -218,8 +218,8 @@ def test_gaussian_noise_is_normal(dtype, key):
     assert abs(noise.std() - stddev) <= 4 * stddev / (2 * count) ** 0.5
     if dtype == jnp.float32:
         assert scipy.stats.kstest(noise / stddev, "norm").pvalue > 1e-4
-        neighbours = np.corrcoef(noise[1:], noise[:-1])[0, 1]
-        assert abs(neighbours) <= 4 / count**0.5
+        neighbors = np.corrcoef(noise[1:], noise[:-1])[0, 1]
+        assert abs(neighbors) <= 4 / count**0.5
 
 
 def test_gaussian_noise_is_added_and_scales_with_stddev(key):
@@ -262,15 +262,15 @@ def test_gaussian_noise_gradients(key):
         (ops.gaussian_noise, jnp.ones(3), np.float32(-1), r"stddev must be finite .*got .*-1"),
     ],
 )
-def test_bad_input_is_refused_by_name(op, x, amount, message, key):
+def test_bad_input_is_rejected_by_name(op, x, amount, message, key):
     with pytest.raises(ValueError, match=message):
         op(key, x, amount)
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
 def test_random_words_look_independent(implementation):
-    """Bits, neighbours and neighbouring keys, each within five standard deviations of chance."""
-    count = 1 << 16
+    """Bits, neighbors and neighboring keys, each within five standard deviations of chance."""
+    count = 1 << 14
     keys = [jax.random.key(seed, impl=implementation) for seed in range(4)]
     signs = []
     for key in keys:
@@ -286,18 +286,36 @@ def test_random_words_look_independent(implementation):
         assert np.abs((own * other).mean(0)).max() * count**0.5 < 5
 
 
-def test_random_words_depend_on_the_key_and_the_place_alone(key):
+def test_random_words_depend_on_key_and_position_only(key):
     words = random_words(key, (6, 4))
     chex.assert_trees_all_equal(words.ravel()[:12], random_words(key, (12,)))
     chex.assert_trees_all_equal(words, jax.jit(random_words, static_argnums=1)(key, (6, 4)))
     chex.assert_shape(random_words(key, ()), ())
 
 
-def test_the_first_words_of_small_seeds_are_like_any_others():
-    """Key 0 is the one that people write, and the hash of 0 is 0."""
-    words = np.stack([random_words(jax.random.key(seed), (4,)) for seed in range(500)])
+def test_first_words_of_small_seeds_are_uniform():
+    """Key 0 is common, and the hash of 0 is 0."""
+    draw = jax.jit(jax.vmap(lambda seed: random_words(jax.random.key(seed), (4,))))
+    words = np.asarray(draw(np.arange(500)))
     for place in range(4):
         result = scipy.stats.kstest(words[:, place] / 2**32, "uniform")
         assert result.pvalue > 1e-3
     assert words.min() > 0 and len(np.unique(words)) == words.size
     assert abs(float(ops.gaussian_noise(jax.random.key(0), jnp.zeros(1), 1.0)[0])) < 4
+
+
+@every_op
+def test_xla_draws_with_jax_random(op, key):
+    x = np.ones((400, 3, 8), np.float32)
+
+    @jax.jit
+    def both(key, x):
+        return op(key, x, 0.5), op(key, x, 0.5, implementation="xla")
+
+    tuned, plain = map(np.asarray, both(key, x))
+    assert (tuned != plain).mean() > 0.3
+    assert abs(plain.mean() - 1) < 0.1
+    with ops.plain_xla():  # a network stays the same
+        np.testing.assert_array_equal(both(key, x)[0], tuned)
+    with pytest.raises(ValueError, match="implementation must be 'auto' or 'xla', got 'fast'"):
+        op(key, x, 0.5, implementation="fast")

@@ -1,4 +1,4 @@
-"""`ops` against torch and Keras 3, forward and gradients: the same numbers from three libraries."""
+"""`ops` against torch and Keras 3: outputs and gradients."""
 
 import os
 
@@ -13,8 +13,8 @@ from jaxcnn import ops
 pytestmark = pytest.mark.parity
 
 
-# Imported here, not at the top: this file is collected where neither is installed, but selected
-# only where a missing one must fail.
+# Import here, not at the top: this file is collected where neither is installed, but a missing one
+# must fail where it is selected.
 @pytest.fixture(scope="module")
 def torch():
     import torch
@@ -32,38 +32,38 @@ def keras():
 
 
 def integers(*shapes, seed=0):
-    """Arrays of small whole numbers, of which every sum of products is exact in any library."""
+    """Return arrays of small integers, whose sums of products are exact in any library."""
     rng = np.random.default_rng(seed)
     return [rng.integers(-3, 4, shape).astype(np.float32) for shape in shapes]
 
 
 def numpy_of(tensor):
-    """A Keras tensor, which is torch's; `keras.ops.convert_to_numpy` warns under NumPy 2."""
+    """Convert a Keras (torch) tensor; `keras.ops.convert_to_numpy` warns under NumPy 2."""
     return tensor.detach().numpy()
 
 
 def to_torch(array):
-    """Images `[B, *spatial, C]` to `[B, C, *spatial]`."""
+    """Convert images `[B, *spatial, C]` to `[B, C, *spatial]`."""
     return np.moveaxis(array, -1, 1)
 
 
 def from_torch(array):
-    """Images `[B, C, *spatial]` to `[B, *spatial, C]`."""
+    """Convert images `[B, C, *spatial]` to `[B, *spatial, C]`."""
     return np.moveaxis(array, 1, -1)
 
 
 def kernel_to_torch(kernel):
-    """`[*spatial, in / groups, out]` to `[out, in / groups, *spatial]`."""
+    """Convert `[*spatial, in / groups, out]` to `[out, in / groups, *spatial]`."""
     return np.moveaxis(kernel, (-1, -2), (0, 1))
 
 
 def kernel_from_torch(kernel):
-    """`[out, in / groups, *spatial]` to `[*spatial, in / groups, out]`."""
+    """Convert `[out, in / groups, *spatial]` to `[*spatial, in / groups, out]`."""
     return np.moveaxis(kernel, (0, 1), (-1, -2))
 
 
 def transposed_to_torch(kernel, groups):
-    """`[*spatial, in / groups, out]` to `[in, out / groups, *spatial]`."""
+    """Convert `[*spatial, in / groups, out]` to `[in, out / groups, *spatial]`."""
     *spatial, channels, _ = kernel.shape
     kernel = kernel.reshape(*spatial, channels, groups, -1)
     kernel = np.moveaxis(kernel, (-2, -3, -1), (0, 1, 2))
@@ -71,7 +71,7 @@ def transposed_to_torch(kernel, groups):
 
 
 def transposed_from_torch(kernel, groups):
-    """`[in, out / groups, *spatial]` to `[*spatial, in / groups, out]`."""
+    """Convert `[in, out / groups, *spatial]` to `[*spatial, in / groups, out]`."""
     channels, features, *spatial = kernel.shape
     kernel = kernel.reshape(groups, channels // groups, features, *spatial)
     kernel = np.moveaxis(kernel, (0, 1, 2), (-2, -3, -1))
@@ -79,7 +79,7 @@ def transposed_from_torch(kernel, groups):
 
 
 def with_gradients(torch, function, arrays):
-    """Output of a torch function and the gradients of its squared sum, as NumPy arrays."""
+    """Compute a torch function and the gradients of its squared sum, as NumPy arrays."""
     tensors = [torch.tensor(np.ascontiguousarray(array), requires_grad=True) for array in arrays]
     output = function(*tensors)
     (output * output).sum().backward()
@@ -87,7 +87,7 @@ def with_gradients(torch, function, arrays):
 
 
 def with_jax_gradients(function, arrays):
-    """Output of a JAX function and the gradients of its squared sum."""
+    """Compute a JAX function and the gradients of its squared sum."""
     output, pullback = jax.vjp(jax.jit(function), *arrays)
     return output, list(pullback(2 * output))
 
@@ -104,7 +104,7 @@ CONVOLUTIONS = [
 
 
 def torch_options(options, rank):
-    """The same keyword arguments in torch's words."""
+    """Return the same keyword arguments under torch's names."""
     padding = options.get("padding", 0)
     if not isinstance(padding, int):
         padding = tuple(low for low, high in padding if low == high)
@@ -117,7 +117,7 @@ def torch_options(options, rank):
 
 
 @pytest.mark.parametrize(("images", "kernel", "options"), CONVOLUTIONS)
-def test_conv_is_that_of_torch(torch, images, kernel, options):
+def test_conv_matches_torch(torch, images, kernel, options):
     arrays = images, kernel, bias = integers(images, kernel, kernel[-1:])
     rank = images.ndim - 2
     conv = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[rank]
@@ -138,7 +138,7 @@ def test_conv_is_that_of_torch(torch, images, kernel, options):
 
 
 @pytest.mark.parametrize(("images", "kernel", "options"), CONVOLUTIONS)
-def test_conv_transpose_is_that_of_torch(torch, images, kernel, options):
+def test_conv_transpose_matches_torch(torch, images, kernel, options):
     arrays = images, kernel, bias = integers(images, kernel, kernel[-1:])
     rank, groups = images.ndim - 2, options.get("groups", 1)
     names = {1: "conv_transpose1d", 2: "conv_transpose2d", 3: "conv_transpose3d"}
@@ -158,7 +158,7 @@ def test_conv_transpose_is_that_of_torch(torch, images, kernel, options):
     np.testing.assert_array_equal(ours[2], gradients[2])
 
 
-def test_conv_in_bfloat16_is_near_that_of_torch(torch):
+def test_conv_in_bfloat16_is_close_to_torch(torch):
     images, kernel = (array / 8 + 1 for array in integers((2, 8, 7, 3), (3, 3, 3, 4)))
     expected = torch.conv2d(
         *(
@@ -183,7 +183,7 @@ POOLS = [
 
 
 @pytest.mark.parametrize(("images", "window", "options"), POOLS)
-def test_max_pool_is_that_of_torch_ties_included(torch, images, window, options):
+def test_max_pool_matches_torch_ties_included(torch, images, window, options):
     (images,) = integers(images)
     rank = images.ndim - 2
     pool = getattr(torch.nn.functional, f"max_pool{rank}d")
@@ -206,7 +206,7 @@ def test_max_pool_is_that_of_torch_ties_included(torch, images, window, options)
 
 @pytest.mark.parametrize("count_include_pad", [True, False])
 @pytest.mark.parametrize(("images", "window", "options"), POOLS)
-def test_avg_pool_is_that_of_torch(torch, images, window, options, count_include_pad):
+def test_avg_pool_matches_torch(torch, images, window, options, count_include_pad):
     (images,) = integers(images)
     rank = images.ndim - 2
     pool = getattr(torch.nn.functional, f"avg_pool{rank}d")
@@ -222,7 +222,7 @@ def test_avg_pool_is_that_of_torch(torch, images, window, options, count_include
         ),
         [images],
     )
-    # Whole sums up to 24, divided and, backward, added up to 9 times: a few roundings of 2^-24.
+    # Integer sums up to 24, divided and, backward, added up to 9 times: a few roundings of 2^-24.
     np.testing.assert_allclose(output, from_torch(expected), rtol=2**-22)
     np.testing.assert_allclose(ours[0], from_torch(gradients[0]), rtol=2**-22, atol=2e-6)
     if count_include_pad and rank > 1:
@@ -233,7 +233,7 @@ def test_avg_pool_is_that_of_torch(torch, images, window, options, count_include
         np.testing.assert_array_equal(total, from_torch(expected.numpy()))
 
 
-def test_global_pools_and_dense_are_those_of_torch(torch):
+def test_global_pools_and_dense_match_torch(torch):
     images, kernel, bias = integers((2, 5, 4, 3), (3, 6), (6,))
     tensor = torch.tensor(to_torch(images).copy())
     expected = torch.nn.functional.adaptive_max_pool2d(tensor, 1)[..., 0, 0]
@@ -252,7 +252,7 @@ def test_global_pools_and_dense_are_those_of_torch(torch):
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("shape", [(8, 3), (4, 7, 3), (4, 5, 6, 3), (2, 3, 4, 5, 3)])
-def test_batch_norm_is_that_of_torch(torch, shape, train):
+def test_batch_norm_matches_torch(torch, shape, train):
     rng = np.random.default_rng(0)
     x, scale, bias = (
         rng.standard_normal(shape).astype(np.float32) for shape in (shape, (3,), (3,))
@@ -295,7 +295,7 @@ def test_batch_norm_is_that_of_torch(torch, shape, train):
         ((1, 5, 6, 4, 2), (3, 2, 2, 2, 3), 2, 1),
     ],
 )
-def test_conv_is_that_of_keras(keras, images, kernel, strides, dilation, padding):
+def test_conv_matches_keras(keras, images, kernel, strides, dilation, padding):
     images, kernel = integers(images, kernel)
     expected = keras.ops.conv(
         images, kernel, strides, padding, data_format="channels_last", dilation_rate=dilation
@@ -307,7 +307,7 @@ def test_conv_is_that_of_keras(keras, images, kernel, strides, dilation, padding
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("multiplier", [1, 2])
-def test_depthwise_conv_is_that_of_keras(keras, multiplier, strides, padding):
+def test_depthwise_conv_matches_keras(keras, multiplier, strides, padding):
     images, kernel = integers((2, 8, 7, 3), (3, 3, 3, multiplier))
     expected = keras.ops.depthwise_conv(
         images, kernel, strides, padding, data_format="channels_last"
@@ -331,7 +331,7 @@ def test_depthwise_conv_is_that_of_keras(keras, multiplier, strides, padding):
         ((1, 3, 2, 4, 2), (3, 2, 4, 2, 3), 2),
     ],
 )
-def test_conv_transpose_is_that_of_keras(keras, images, kernel, strides, padding):
+def test_conv_transpose_matches_keras(keras, images, kernel, strides, padding):
     images, kernel = integers(images, kernel)
     expected = keras.ops.conv_transpose(
         images, np.swapaxes(kernel, -1, -2), strides, padding, data_format="channels_last"
@@ -351,14 +351,14 @@ def test_conv_transpose_is_that_of_keras(keras, images, kernel, strides, padding
         ((1, 5, 6, 4, 2), 2, 2),
     ],
 )
-def test_max_pool_is_that_of_keras(keras, images, window, strides, padding):
+def test_max_pool_matches_keras(keras, images, window, strides, padding):
     (images,) = integers(images)
     expected = keras.ops.max_pool(images, window, strides, padding, data_format="channels_last")
     output = ops.max_pool(images, window, strides=strides, padding=padding.upper())
     np.testing.assert_array_equal(output, numpy_of(expected))
 
 
-# SAME is symmetric in all of these: elsewhere Keras on torch, unlike Keras on TensorFlow, averages
+# SAME is symmetric in all of these: otherwise Keras on torch, unlike Keras on TensorFlow, averages
 # copies of the edge.
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_max_pool_is_that_of_keras(keras, images, window, strides, padding):
         ((1, 5, 7, 3, 2), 3, 2),
     ],
 )
-def test_avg_pool_is_that_of_keras(keras, images, window, strides, padding):
+def test_avg_pool_matches_keras(keras, images, window, strides, padding):
     (images,) = integers(images)
     expected = keras.ops.average_pool(images, window, strides, padding, data_format="channels_last")
     output = ops.avg_pool(images, window, strides=strides, padding=padding.upper())
@@ -379,7 +379,7 @@ def test_avg_pool_is_that_of_keras(keras, images, window, strides, padding):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_batch_norm_is_that_of_keras(keras, train):
+def test_batch_norm_matches_keras(keras, train):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, 5, 6, 3)).astype(np.float32)
     layer = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
@@ -394,7 +394,7 @@ def test_batch_norm_is_that_of_keras(keras, train):
         np.testing.assert_allclose(ours, numpy_of(theirs.value), rtol=1e-5)
 
 
-def test_flatten_and_dense_are_those_of_keras(keras):
+def test_flatten_and_dense_match_keras(keras):
     images, kernel, bias = integers((2, 4, 3, 5), (60, 7), (7,))
     layer = keras.layers.Dense(7)
     layer.build((2, 60))

@@ -1,5 +1,5 @@
-"""Formulations that XLA compiles into fast code on a CPU, where `jax.lax`'s own are slow.
+"""Formulations that XLA compiles into fast CPU code, where those of `jax.lax` are slow.
 
-Plain JAX, with the values and gradients of `jax.lax`. Operands come checked and in canonical form
-from `jaxcnn.ops`.
+They are plain JAX with the values and gradients of `jax.lax`. Operands arrive checked and in
+canonical form from `jaxcnn.ops`.
 """

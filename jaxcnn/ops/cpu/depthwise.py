@@ -1,6 +1,6 @@
-"""Convolution of each channel by itself, as sums of shifted products.
+"""Depthwise convolution as sums of shifted products.
 
-XLA runs it as a general convolution without its fast matrix product. Sums are in float32 at least.
+XLA runs it as a general convolution, without its fast matrix product. Sums are in float32 at least.
 Images are ``[B, *spatial, C]``, kernels ``[*window, 1, C * multiplier]``.
 """
 
@@ -13,13 +13,15 @@ from jax import lax
 
 from jaxcnn.ops.cpu.taps import put_back, take
 from jaxcnn.ops.windows import Ints, Windows
+from jaxcnn.shapes import at_least_float32
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    """The convolution, ``[B, *output, C * multiplier]``."""
-    values = take(_repeated(images, kernel.shape[-1]), windows, filler=0)
+    """Return the convolution, ``[B, *output, C * multiplier]``."""
+    values = take(_repeat_channels(images, kernel.shape[-1]), windows, filler=0)
     products = [
-        _precise(value) * _precise(tap) for value, tap in zip(values, _taps(kernel), strict=True)
+        at_least_float32(value) * at_least_float32(tap)
+        for value, tap in zip(values, _taps(kernel), strict=True)
     ]
     return functools.reduce(jnp.add, products).astype(images.dtype)
 
@@ -27,8 +29,8 @@ def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Gradient for images of the given shape."""
-    products = [_precise(gradient) * _precise(tap) for tap in _taps(kernel)]
+    """Return the gradient for images of the given shape."""
+    products = [at_least_float32(gradient) * at_least_float32(tap) for tap in _taps(kernel)]
     total = put_back(products, windows, shape[1:-1])
     multiplier = kernel.shape[-1] // shape[-1]
     if multiplier > 1:
@@ -39,12 +41,12 @@ def input_gradient(
 def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Gradient for a kernel of the given shape: for all taps in one pass over the images."""
-    wide = _precise(gradient)
-    values = take(_repeated(images, shape[-1]), windows, filler=0)
-    products = [_precise(value) * wide for value in values]
+    """Return the gradient for a kernel of the given shape: all taps in one pass over the images."""
+    wide = at_least_float32(gradient)
+    values = take(_repeat_channels(images, shape[-1]), windows, filler=0)
+    products = [at_least_float32(value) * wide for value in values]
     zeros = [jnp.zeros((), wide.dtype)] * len(products)
-    # First within each example, so that XLA shares the examples out to cores.
+    # Sum within each example first, so that XLA spreads the examples over cores.
     sums = lax.reduce(products, zeros, _add_each, range(1, gradient.ndim - 1))
     return jnp.stack([jnp.sum(part, 0) for part in sums]).reshape(shape).astype(gradient.dtype)
 
@@ -55,15 +57,11 @@ def _add_each(total: list[jax.Array], values: list[jax.Array]) -> list[jax.Array
 
 def _taps(kernel: jax.Array) -> list[jax.Array]:
     count = math.prod(kernel.shape[:-2])
-    # Of the images' rank: [1, ..., 1, C].
+    # Each has the rank of the images: [1, ..., 1, C].
     return list(kernel.reshape(count, *(1,) * (kernel.ndim - 1), kernel.shape[-1]))
 
 
-def _repeated(images: jax.Array, channels: int) -> jax.Array:
-    """The images with each channel as often as it has kernels."""
+def _repeat_channels(images: jax.Array, channels: int) -> jax.Array:
+    """Repeat each channel once per kernel that it has."""
     multiplier = channels // images.shape[-1]
     return images if multiplier == 1 else jnp.repeat(images, multiplier, -1)
-
-
-def _precise(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

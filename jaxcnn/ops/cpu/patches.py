@@ -1,9 +1,9 @@
-"""Convolutions as products of patches with the kernel: in half precision, and strided ones.
+"""Convolutions in half precision, and strided ones, as products of patches with the kernel.
 
-A CPU that multiplies matrices of bfloat16 twice as fast as those of float32 does so in XLA's matrix
-product alone; its convolutions take longer in bfloat16 than in float32. And gradients of strided
-convolutions, to XLA, are convolutions with mostly zeros. So the pixels under the window are copied
-side by side, a few examples at a time, for the copies to stay in the cache.
+A CPU may multiply bfloat16 matrices twice as fast as float32 ones, but only XLA's matrix product
+does so: its convolutions are slower in bfloat16 than in float32. XLA also computes gradients of
+strided convolutions as convolutions with mostly zeros. So copy the pixels under the window side by
+side, a few examples at a time so that the patches stay in the cache.
 """
 
 import math
@@ -12,102 +12,97 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn.ops.cpu.chunks import map_parts, part_size, sum_parts
+from jaxcnn.ops.cpu.chunks import chunk_size, map_chunks, sum_chunks
 from jaxcnn.ops.cpu.taps import put_back, take
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 from jaxcnn.ops.windows import Ints, Windows
 
-_PART_BYTES = 2**22  # of patches
-_FEWEST_CHANNELS = 16  # of an image, for its pixels to be copied in long runs
-_MOST_TAPS = 64  # of a window
+_CHUNK_BYTES = 2**22  # of patches
+_MIN_CHANNELS = 16  # so that pixels are copied in long runs
 
 
 def suits(images: jax.Array, windows: Windows) -> bool:
-    """Whether products in the type of the images are faster than convolutions."""
+    """Return whether products of patches are faster than a convolution in the images' dtype."""
     if images.dtype == jnp.bfloat16:
-        return _are_few(windows)
+        return windows.can_unroll
     return CONVOLUTIONS_ARE_SLOW and suits_kernel_gradient(images, windows)
 
 
 def suits_input_gradient(windows: Windows) -> bool:
-    """Whether it is faster than a convolution with zeros in between, in any type."""
-    return max(windows.strides) > 1 and _are_few(windows)
+    """Return whether it is faster than a convolution with zeros in between, in any dtype."""
+    return max(windows.strides) > 1 and windows.can_unroll
 
 
 def suits_kernel_gradient(images: jax.Array, windows: Windows) -> bool:
-    """Whether it is faster than a convolution with zeros in between, in any type."""
-    part = part_size(len(images), 1) * _bytes(images, windows)
-    copied_fast = images.shape[-1] >= _FEWEST_CHANNELS and part <= 2 * _PART_BYTES
-    return max(windows.strides) > 1 and _are_few(windows) and copied_fast
+    """Return whether it is faster than a convolution with zeros in between, in any dtype."""
+    chunk = chunk_size(len(images), 1) * _patch_bytes(images, windows)
+    copied_fast = images.shape[-1] >= _MIN_CHANNELS and chunk <= 2 * _CHUNK_BYTES
+    return max(windows.strides) > 1 and windows.can_unroll and copied_fast
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    """The convolution."""
+    """Return the convolution."""
     matrix = kernel.reshape(-1, kernel.shape[-1])
     counts = windows.output(images.shape[1:-1])
 
-    def part(images: jax.Array) -> jax.Array:
+    def convolve(images: jax.Array) -> jax.Array:
         output = _product(_patches(images, windows), matrix, 1, 0)
         return output.reshape(len(images), *counts, -1).astype(images.dtype)
 
-    return map_parts(part, images, _part_size(images, windows))
+    return map_chunks(convolve, images, _chunk_size(images, windows))
 
 
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Gradient for images of the given shape."""
-    taps, matrix = math.prod(windows.sizes), kernel.reshape(-1, kernel.shape[-1])
+    """Return the gradient for images of the given shape."""
+    taps, matrix = windows.taps, kernel.reshape(-1, kernel.shape[-1])
 
-    def part(gradient: jax.Array) -> jax.Array:
+    def transpose(gradient: jax.Array) -> jax.Array:
         patches = _product(gradient.reshape(-1, gradient.shape[-1]), matrix, 1, 1)
         patches = patches.reshape(*gradient.shape[:-1], taps, -1)
         values = [patches[..., tap, :] for tap in range(taps)]
         return put_back(values, windows, shape[1:-1]).astype(gradient.dtype)
 
     images = jax.ShapeDtypeStruct(shape, gradient.dtype)
-    return map_parts(part, gradient, _part_size(images, windows))
+    return map_chunks(transpose, gradient, _chunk_size(images, windows))
 
 
 def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Gradient for a kernel of the given shape."""
+    """Return the gradient for a kernel of the given shape."""
     outputs = gradient.shape[-1]
 
-    def part(images: jax.Array, turned: jax.Array) -> jax.Array:
-        turned = turned.swapaxes(0, 1).reshape(outputs, -1)
-        return _product(turned, _patches(images, windows), 1, 0)
+    def multiply(images: jax.Array, transposed: jax.Array) -> jax.Array:
+        transposed = transposed.swapaxes(0, 1).reshape(outputs, -1)
+        return _product(transposed, _patches(images, windows), 1, 0)
 
-    # The product is fast in this order alone, and XLA would undo a transpose in the same part.
-    turned = gradient.reshape(len(gradient), -1, outputs).swapaxes(1, 2)
-    size = min(_part_size(images, windows), part_size(len(images), len(images) // 3))
-    # Rounded first: XLA turns a transposed product into one of bfloat16 that it cannot compute.
-    return sum_parts(part, images, turned, size).astype(gradient.dtype).T.reshape(shape)
-
-
-def _are_few(windows: Windows) -> bool:
-    return math.prod(windows.sizes) <= _MOST_TAPS
+    # The product is fast only in this order, and XLA would undo a transpose in the same loop body.
+    transposed = gradient.reshape(len(gradient), -1, outputs).swapaxes(1, 2)
+    size = min(_chunk_size(images, windows), chunk_size(len(images), len(images) // 3))
+    # Round before the transpose (TRANSPOSED HALF PRODUCTS).
+    return sum_chunks(multiply, images, transposed, size).astype(gradient.dtype).T.reshape(shape)
 
 
-def _part_size(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> int:
-    return part_size(images.shape[0], _PART_BYTES // _bytes(images, windows))
+def _chunk_size(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> int:
+    return chunk_size(images.shape[0], _CHUNK_BYTES // _patch_bytes(images, windows))
 
 
-def _bytes(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> int:
-    """Of the patches of an example."""
-    pixels = math.prod(windows.output(images.shape[1:-1])) * math.prod(windows.sizes)
+def _patch_bytes(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> int:
+    """Return the size of one example's patches."""
+    pixels = math.prod(windows.output(images.shape[1:-1])) * windows.taps
     return pixels * images.shape[-1] * images.dtype.itemsize
 
 
 def _patches(images: jax.Array, windows: Windows) -> jax.Array:
-    """``[pixels, taps * in]``."""
+    """Return the pixels under each window side by side, ``[pixels, taps * in]``."""
     taps = take(images, windows, filler=0)
     return jnp.concatenate(taps, -1).reshape(-1, len(taps) * images.shape[-1])
 
 
 def _product(one: jax.Array, other: jax.Array, axis: int, other_axis: int) -> jax.Array:
-    """Sums of products over an axis of each, in float32 at least."""
+    """Return the matrix product over one axis of each operand, summed in float32 at least."""
     dimensions = (((axis,), (other_axis,)), ((), ()))
     precise = jnp.promote_types(one.dtype, jnp.float32)
     return lax.dot_general(one, other, dimensions, preferred_element_type=precise)

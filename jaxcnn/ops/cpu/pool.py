@@ -1,6 +1,6 @@
-"""Pooling position by position of the window.
+"""Pooling tap by tap, over all windows at once.
 
-XLA walks the windows one by one instead, and its gradient of a maximum (select-and-scatter) costs
+XLA walks the windows one by one instead, and its gradient of a maximum (select-and-scatter) takes
 tens of milliseconds for a batch whose forward pass takes one.
 """
 
@@ -16,24 +16,33 @@ from jaxcnn.ops.windows import Ints, Windows
 
 
 def max_pool(images: jax.Array, windows: Windows) -> jax.Array:
-    """Largest value of each window."""
+    """Return the largest value of each window."""
     return functools.reduce(jnp.maximum, take(images, windows, filler=-np.inf))
 
 
 def sum_pool(images: jax.Array, windows: Windows) -> jax.Array:
-    """Sum of each window."""
+    """Return the sum of each window."""
     return functools.reduce(jnp.add, take(images, windows, filler=0))
 
 
 def sum_pool_gradient(gradient: jax.Array, windows: Windows, sizes: Ints) -> jax.Array:
-    """Send each window's gradient to all of its pixels."""
+    """Add each window's gradient to all of its pixels."""
     if windows.sizes == windows.strides:
         return put_back_tiles(gradient, windows, sizes, None)
-    return put_back([gradient] * np.prod(windows.sizes), windows, sizes)
+    return put_back([gradient] * windows.taps, windows, sizes)
 
 
-def largest_and_first(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
-    """Largest value of each window, and which in it is the first such, in raster order, as int8."""
+def max_pool_with_positions(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    """Return each window's largest value and its position (int8), computed in one pass."""
+    best, first = _max_and_position(images, windows)
+    # Pack both results into one complex array: XLA would recompute the pass for a second output
+    # (RECOMPUTED OUTPUTS).
+    both = lax.optimization_barrier(lax.complex(best, first.astype(best.dtype)))
+    return both.real, both.imag.astype(jnp.int8)
+
+
+def _max_and_position(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
+    """Return each window's largest value and its first position in raster order."""
     best, *others = take(images, windows, filler=-np.inf)
     first = jnp.zeros(best.shape, jnp.int8)
     for number, values in enumerate(others, start=1):
@@ -43,27 +52,32 @@ def largest_and_first(images: jax.Array, windows: Windows) -> tuple[jax.Array, j
 
 
 def max_pool_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
-    """Send each window's gradient to its first maximum.
+    """Add each window's gradient to its first maximum.
 
-    The positions are compared with each other, never with the pooled output: inside a larger
-    program XLA may compute the images twice with different rounding, and a test for equality
-    would then lose the gradient of a window.
+    The values are compared with each other, never with the pooled output: inside a larger program
+    XLA may compute the images twice with different rounding, and a test for equality would then
+    lose the gradient of a window.
     """
-    _, first = largest_and_first(images, windows)
+    _, first = _max_and_position(images, windows)
     sizes = images.shape[1:-1]
     if windows.sizes == windows.strides:
         return put_back_tiles(gradient, windows, sizes, first)
     zero = jnp.zeros((), gradient.dtype)
-    shares = [
-        jnp.where(first == number, gradient, zero) for number in range(np.prod(windows.sizes))
-    ]
+    shares = [jnp.where(first == number, gradient, zero) for number in range(windows.taps)]
     return put_back(shares, windows, sizes)
 
 
 def put_back_tiles(
     gradient: jax.Array, windows: Windows, sizes: Ints, first: jax.Array | None
 ) -> jax.Array:
-    """`put_back` for windows that tile the image: each pixel asks whether it was the first."""
+    """Do `put_back` for windows that tile the image: each pixel compares its position.
+
+    Args:
+      gradient: ``[B, *output, C]``.
+      windows: the geometry, with strides equal to sizes.
+      sizes: spatial sizes of the images.
+      first: position of the pixel that gets a window's gradient, int8; None for all its pixels.
+    """
     counts, tile = gradient.shape[1:-1], windows.sizes
     axes = [2 * axis + 2 for axis in range(len(tile))]  # [B, H / h, h, W / w, w, C]
     pixels = jnp.expand_dims(gradient, axes)
@@ -80,7 +94,7 @@ def put_back_tiles(
         pixels = jnp.where(jnp.expand_dims(first, axes) == place, pixels, zero)
     covered = [count * size for count, size in zip(counts, tile, strict=True)]
     pixels = pixels.reshape(gradient.shape[0], *covered, gradient.shape[-1])
-    # Without the padding, and with the rest that no window covers.
+    # Drop the padding, and append the rest that no window covers.
     edges = [
         (-low, n + low - whole, 0)
         for n, whole, (low, _) in zip(sizes, covered, windows.pairs, strict=True)

@@ -1,7 +1,7 @@
-"""The pixels under each position of a sliding window, and the way back.
+"""The pixels under each tap of a sliding window, and the adjoint that adds them back.
 
-Position by position, over all windows at once, is how a CPU is kept busy: each array is a shifted
-view of the images, and XLA fuses what is done with it.
+Each array covers all windows at one tap. It is a shifted view of the images, so XLA fuses it with
+what uses it.
 """
 
 import functools
@@ -17,11 +17,11 @@ from jaxcnn.ops.windows import Ints, Windows
 
 
 def take(images: jax.Array, windows: Windows, *, filler: float) -> list[jax.Array]:
-    """The values at each position, ``[B, *output, C]`` each; padding has the value ``filler``."""
+    """Return the values at each tap, ``[B, *output, C]`` each; padding has the value ``filler``."""
     edges = [(0, 0, 0), *((*pair, 0) for pair in windows.pairs), (0, 0, 0)]
     padded = lax.pad(images, np.asarray(filler, images.dtype), edges)
     if padded.shape != images.shape:
-        # Else XLA takes positions without padding from what the images are made of, once more.
+        # Otherwise XLA recomputes the images for taps without padding (RECOMPUTED PADDING).
         padded = lax.optimization_barrier(padded)
     counts = windows.output(images.shape[1:-1])
     return [
@@ -43,13 +43,13 @@ def take(images: jax.Array, windows: Windows, *, filler: float) -> list[jax.Arra
 
 
 def put_back(values: Sequence[jax.Array], windows: Windows, sizes: Sequence[int]) -> jax.Array:
-    """Add the values of each position to the pixels that `take` took them from: its adjoint.
+    """Add the values of each tap to the pixels that `take` read them from: its adjoint.
 
-    Pixels whose places agree modulo the strides see the same positions, each as one shifted array.
-    So they are computed group by group, without the zeros that a strided scatter would add up.
+    Pixels whose coordinates agree modulo the strides lie under the same taps, each of which is one
+    shifted array. So compute them group by group, without the zeros of a strided scatter.
 
     Args:
-      values: per position ``[B, *output, C]``.
+      values: one array ``[B, *output, C]`` per tap.
       windows: the geometry.
       sizes: spatial sizes of the images.
     """
@@ -81,7 +81,7 @@ def put_back(values: Sequence[jax.Array], windows: Windows, sizes: Sequence[int]
 
 
 def interleave(planes: dict[Ints, jax.Array], strides: Ints) -> jax.Array:
-    """One image of the pixels whose places, modulo the strides, are the keys."""
+    """Merge planes of pixels into images; a plane's key is its coordinates modulo the strides."""
     for axis in reversed(range(len(strides))):
         joined = {}
         for phase in dict.fromkeys(key[:axis] for key in planes):
