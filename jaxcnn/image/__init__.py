@@ -1,4 +1,10 @@
-"""Image processing on the device: batched pure functions of images in [0, 1]."""
+"""Image processing on the device: batched pure functions of images in [0, 1].
+
+Amounts of deterministic functions are plural (``angles``, ``factors``): one number for all images
+or one per image, ``[B]``. Random functions take bounds: ``max_angle`` draws from [-max_angle,
+max_angle], and a pair (low, high) has the name of what is drawn, ``factors`` as in
+`adjust_contrast`, or ``scale``, ``area`` and ``ratio`` as in torchvision.
+"""
 
 from jaxcnn.image.adjust import adjust_brightness as adjust_brightness
 from jaxcnn.image.adjust import adjust_contrast as adjust_contrast

@@ -1,6 +1,6 @@
-"""Light and colour of images in [0, 1], by one amount for all or one for each; results are clipped.
+"""Brightness and color of images in [0, 1], with one amount for all images or one per image.
 
-dm-pix's formulas, for whole batches.
+The formulas are dm-pix's, applied to whole batches. Results are clipped to [0, 1].
 """
 
 import dm_pix
@@ -11,7 +11,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.image.dtypes import check_images
 from jaxcnn.image.warp import Numbers
-from jaxcnn.ops.implementation import computed_once
+from jaxcnn.ops.barriers import materialize
 
 
 def adjust_brightness(images: jax.Array, deltas: Numbers) -> jax.Array:
@@ -22,10 +22,11 @@ def adjust_brightness(images: jax.Array, deltas: Numbers) -> jax.Array:
       deltas: a number or ``[B]``; may be traced.
 
     Returns:
-      The shape and dtype of ``images``, clipped to [0, 1].
+      Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``deltas`` has another
+        shape or is not finite.
 
     Example:
       >>> adjust_brightness(jnp.full((1, 1, 1, 1), 0.5), 0.25).item()
@@ -39,17 +40,18 @@ def adjust_brightness(images: jax.Array, deltas: Numbers) -> jax.Array:
 
 
 def adjust_contrast(images: jax.Array, factors: Numbers) -> jax.Array:
-    """Move every value away from the mean of its channel, or towards it.
+    """Scale the distance of every value from the mean of its channel.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      factors: a number or ``[B]``: 0 leaves the mean alone, 1 changes nothing; may be traced.
+      factors: a number or ``[B]``; 0 gives the mean, 1 changes nothing; may be traced.
 
     Returns:
-      The shape and dtype of ``images``, clipped to [0, 1].
+      Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``factors`` has another
+        shape or is not finite.
 
     Example:
       >>> adjust_contrast(jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1), 2.0).ravel().tolist()
@@ -59,22 +61,23 @@ def adjust_contrast(images: jax.Array, factors: Numbers) -> jax.Array:
       TensorFlow's ``adjust_contrast``.
     """
     amounts = _amounts(images, factors, "factors")
-    images = computed_once(images)  # for the mean, and for the result
+    images = materialize(images)  # read by the mean and by the result
     return _clipped(dm_pix.adjust_contrast(images, amounts))
 
 
 def adjust_gamma(images: jax.Array, gammas: Numbers) -> jax.Array:
-    """Raise every value to a power: above 1 the middle tones get darker.
+    """Raise every value to a power; above 1, the midtones get darker.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
       gammas: a number or ``[B]``, > 0; may be traced. Below 1 the slope at black is infinite.
 
     Returns:
-      The shape and dtype of ``images``, in [0, 1].
+      Array with the shape and dtype of ``images``, in [0, 1].
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``gammas`` has another
+        shape or is not finite.
 
     Example:
       >>> adjust_gamma(jnp.full((1, 1, 1, 1), 0.5), 2.0).item()
@@ -88,17 +91,18 @@ def adjust_gamma(images: jax.Array, gammas: Numbers) -> jax.Array:
 
 
 def adjust_hue(images: jax.Array, deltas: Numbers) -> jax.Array:
-    """Turn the circle of colours.
+    """Rotate the hue of every pixel.
 
     Args:
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      deltas: turns, a number or ``[B]``: a third takes red to green; may be traced.
+      deltas: fractions of a turn, a number or ``[B]``; 1/3 takes red to green; may be traced.
 
     Returns:
-      The shape and dtype of ``images``, clipped to [0, 1].
+      Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, 3]`` floating point, or ``deltas`` has another
+        shape or is not finite.
 
     Example:
       >>> red = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
@@ -114,17 +118,18 @@ def adjust_hue(images: jax.Array, deltas: Numbers) -> jax.Array:
 
 
 def adjust_saturation(images: jax.Array, factors: Numbers) -> jax.Array:
-    """Make colours stronger or paler.
+    """Scale the saturation of every pixel.
 
     Args:
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      factors: a number or ``[B]``: 0 leaves no colour, 1 changes nothing; may be traced.
+      factors: a number or ``[B]``; 0 removes all color, 1 changes nothing; may be traced.
 
     Returns:
-      The shape and dtype of ``images``, clipped to [0, 1].
+      Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, 3]`` floating point, or ``factors`` has another
+        shape or is not finite.
 
     Example:
       >>> pink = jnp.array([1.0, 0.5, 0.5]).reshape(1, 1, 1, 3)
@@ -140,17 +145,18 @@ def adjust_saturation(images: jax.Array, factors: Numbers) -> jax.Array:
 
 
 def solarize(images: jax.Array, thresholds: Numbers) -> jax.Array:
-    """Invert the values that reach a threshold.
+    """Invert the values at or above a threshold.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
       thresholds: a number or ``[B]``; may be traced.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``thresholds`` has
+        another shape or is not finite.
 
     Example:
       >>> solarize(jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1), 0.5).ravel().tolist()
@@ -163,17 +169,18 @@ def solarize(images: jax.Array, thresholds: Numbers) -> jax.Array:
 
 
 def posterize(images: jax.Array, bits: Numbers) -> jax.Array:
-    """Keep the highest bits of every value, of the 8 that it has as a byte.
+    """Keep the highest bits of every value, quantized to 8 bits.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
       bits: 0 to 8, a number or ``[B]`` (rounded); may be traced.
 
     Returns:
-      The shape and dtype of ``images``; its gradient is 0.
+      Array with the shape and dtype of ``images``; its gradient is 0.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``bits`` has another
+        shape or is not finite.
 
     Example:
       >>> (posterize(jnp.array([0.3, 0.7]).reshape(1, 1, 2, 1), 1) * 255).ravel().tolist()
@@ -188,13 +195,13 @@ def posterize(images: jax.Array, bits: Numbers) -> jax.Array:
     return (jnp.floor(levels / step) * step / 255).astype(images.dtype)
 
 
-# Each is one program where it is called outside of one.
+# Jitted, so that an eager call runs one program instead of one per operation.
 _turn_hue = jax.jit(dm_pix.adjust_hue, inline=True)
 _saturate = jax.jit(dm_pix.adjust_saturation, inline=True)
 
 
 def _amounts(images: jax.Array, numbers: Numbers, name: str) -> jax.Array:
-    """``[B or 1, 1, 1, 1]``, of the dtype of the images."""
+    """Check the amounts; return them as ``[B or 1, 1, 1, 1]`` in the dtype of the images."""
     check_images(images)
     shapes.check_floating(images, "images")
     array = jnp.asarray(numbers, images.dtype)

@@ -1,4 +1,4 @@
-"""Random transforms put together, and parts of images taken out.
+"""Combinations of random transforms, and random erasing.
 
 A random transform is a function ``(key, images) -> images``. ``key`` is one JAX random key, which
 becomes ``fold_in(key, i)`` for row i, or one key per row ``[B]``.
@@ -19,13 +19,13 @@ RandomTransform = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def compose(*transforms: RandomTransform) -> RandomTransform:
-    """One random transform after the other, each with randomness of its own.
+    """Apply random transforms one after the other, each with its own randomness.
 
     Args:
       *transforms: functions ``(key, images) -> images``.
 
     Returns:
-      A function of the same kind.
+      A random transform.
 
     Example:
       >>> import functools
@@ -45,17 +45,17 @@ def compose(*transforms: RandomTransform) -> RandomTransform:
 
 
 def sometimes(transform: RandomTransform, probability: float) -> RandomTransform:
-    """A random transform of some images, the others as they are.
+    """Apply a random transform to some of the images.
 
     Args:
-      transform: a function ``(key, images) -> images`` that keeps their size.
-      probability: of each image, in [0, 1].
+      transform: a function ``(key, images) -> images`` that keeps the size.
+      probability: probability of each image to be transformed, in [0, 1].
 
     Returns:
-      A function of the same kind.
+      A random transform.
 
     Raises:
-      ValueError: when it is called, if ``probability`` is out of range.
+      ValueError: when the transform is called, if ``probability`` is outside [0, 1].
 
     Example:
       >>> from jaxcnn import image
@@ -73,18 +73,18 @@ def sometimes(transform: RandomTransform, probability: float) -> RandomTransform
 
 
 def one_of(*transforms: RandomTransform) -> RandomTransform:
-    """One of several random transforms for each image, all equally likely.
+    """Apply one of several random transforms to each image, all equally likely.
 
-    All are computed, for a device has no branches; one image keeps what it drew.
+    All transforms are computed for all images, since a device cannot branch per image.
 
     Args:
       *transforms: functions ``(key, images) -> images`` that keep the size.
 
     Returns:
-      A function of the same kind.
+      A random transform.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if no transform is given.
 
     Example:
       >>> from jaxcnn import image
@@ -93,7 +93,7 @@ def one_of(*transforms: RandomTransform) -> RandomTransform:
       (2, 4, 4, 1)
     """
     if not transforms:
-        raise ValueError("transforms must be one or more, got none")
+        raise ValueError("transforms must be at least one function, got none")
 
     def applied(key: jax.Array, images: jax.Array) -> jax.Array:
         rows = len(images)
@@ -118,23 +118,24 @@ def random_erasing(
     ratio: tuple[float, float] = (0.3, 3.3),
     value: float = 0.0,
 ) -> jax.Array:
-    """Blank a rectangle of some images, so that no single detail decides.
+    """Fill a random rectangle of some images, so that no single detail decides.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      probability: of each image, in [0, 1].
-      area: smallest and largest share of the image; equal ones with ``ratio=(1, 1)`` and
-        ``probability=1`` are cutout.
-      ratio: smallest and largest height by width, equally likely on a logarithmic scale; what
-        would not fit is cut to the image's height or width.
-      value: of the blank pixels.
+      probability: probability of each image to be erased, in [0, 1].
+      area: smallest and largest fraction of the image; equal values with ``ratio=(1, 1)`` and
+        ``probability=1`` give cutout.
+      ratio: smallest and largest height / width, log-uniform; rectangles that do not fit are
+        clipped to the image's height or width.
+      value: value of the erased pixels.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, ``probability`` is outside [0, 1], or
+        ``area`` or ``ratio`` is not a valid (low, high) pair.
 
     Example:
       >>> images = jnp.ones((1, 10, 10, 1))
@@ -179,5 +180,5 @@ def _blanked(
 
 
 def _folded(key: jax.Array, rows: int, number: int) -> jax.Array:
-    """Another key for each row."""
+    """Return one key per row, folded with ``number``."""
     return jax.vmap(jax.random.fold_in, (0, None))(row_keys(key, rows), number)

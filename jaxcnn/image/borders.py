@@ -1,4 +1,4 @@
-"""What lies outside an image, for filters and warps that look there."""
+"""Border modes: the values that filters and warps see outside of an image."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,7 +21,7 @@ _PAD_MODES = {
 
 
 def odd_window(window: shapes.IntOrInts) -> tuple[int, ...]:
-    """The (height, width) of a window that has a middle pixel.
+    """Return the (height, width) of a window that has a middle pixel.
 
     Raises:
       ValueError: if ``window`` is not a positive odd integer or two of them.
@@ -33,7 +33,7 @@ def odd_window(window: shapes.IntOrInts) -> tuple[int, ...]:
 
 
 def reach(sizes: Sequence[int]) -> shapes.Pairs:
-    """How many pixels a window sees before and after its own, which is the middle one.
+    """Return how many pixels a window covers before and after its middle pixel.
 
     Example:
       >>> reach((3, 4))
@@ -49,22 +49,23 @@ def pad(
     border: Border = "constant",
     value: float | jax.Array = 0.0,
 ) -> jax.Array:
-    """Continue images beyond their borders.
+    """Pad images by a border mode.
 
     The borders of ``abcd``, named as in OpenCV: ``dcb|abcd|cba`` is reflect101, ``cba|abcd|dcb``
     reflect, ``aaa|abcd|ddd`` replicate, ``bcd|abcd|abc`` wrap, ``vvv|abcd|vvv`` constant.
 
     Args:
       images: ``[B, H, W, C]``, any dtype.
-      padding: pixels to add on all sides, or (above, below) and (left, right); any number of them.
-      border: what to continue with.
-      value: what is outside for ``"constant"``.
+      padding: pixels to add on all sides, or ((above, below), (left, right)); any number.
+      border: one of the five modes above.
+      value: fill value for ``border="constant"``.
 
     Returns:
       ``[B, above + H + below, left + W + right, C]``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, ``padding`` is negative, or ``border`` is
+        unknown.
 
     Example:
       >>> row = jnp.arange(4).reshape(1, 1, 4, 1)

@@ -1,4 +1,4 @@
-"""Colour: greyscale and the order of the channels."""
+"""Grayscale conversion and channel order."""
 
 from typing import Literal
 
@@ -17,19 +17,19 @@ def to_grayscale(
     weights: Literal["rec601", "rec709"] = "rec601",
     channels: Literal[1, 3] = 1,
 ) -> jax.Array:
-    """The brightness of colour images, red first.
+    """Convert RGB images to grayscale.
 
     Args:
       images: ``[B, H, W, 3]``, RGB, floating point or uint8.
-      weights: of the colours: ``"rec601"`` (0.299, 0.587, 0.114) or ``"rec709"`` (0.2126, 0.7152,
-        0.0722).
-      channels: 1, or 3 equal ones.
+      weights: weights of red, green and blue: ``"rec601"`` (0.299, 0.587, 0.114) or ``"rec709"``
+        (0.2126, 0.7152, 0.0722).
+      channels: 1, or 3 for three equal channels.
 
     Returns:
-      ``[B, H, W, channels]`` of the dtype of ``images``.
+      ``[B, H, W, channels]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` does not have 3 channels, or ``weights`` or ``channels`` is unknown.
 
     Example:
       >>> to_grayscale(jnp.array([255, 0, 0], jnp.uint8).reshape(1, 1, 1, 3)).item()
@@ -56,7 +56,7 @@ def to_grayscale(
 
 
 def reverse_channels(images: jax.Array) -> jax.Array:
-    """RGB to BGR, as OpenCV reads files, and back.
+    """Reverse the channel order: RGB to BGR, OpenCV's order, and back.
 
     Args:
       images: ``[..., C]``, any dtype.

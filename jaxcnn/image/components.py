@@ -1,9 +1,9 @@
-"""Connected components: exact labels of any shapes, on the device.
+"""Connected components: exact labels for components of any shape, on the device.
 
-The pixels are a graph whose edges join neighbours that belong together. Every node points to a node
-with a smaller or the same number; in each round it takes the smallest that it can learn from its
-neighbours, and so does what it points to, until nothing changes. Spirals and combs take a few
-rounds more than blobs: the number grows with the logarithm of the pixels.
+The pixels are a graph whose edges join connected neighbors. Every node points to a node with the
+same or a smaller index. In each round, a node and its parent take the smallest index among the
+grandparents of its neighbors, until nothing changes. The number of rounds grows with the logarithm
+of the number of pixels; spirals and combs take a few more than blobs.
 """
 
 import dataclasses
@@ -16,24 +16,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcnn import shapes
 from jaxcnn.image.dtypes import check_images
 
 Connectivity = Literal[4, 8]
-_AHEAD = ((0, 1), (1, 0), (1, -1), (1, 1))  # of the neighbours, those that come later
-_NOBODY = np.int32(np.iinfo(np.int32).max)
+_AHEAD = ((0, 1), (1, 0), (1, -1), (1, 1))  # the neighbors that come later in raster order
+_NO_NODE = np.int32(np.iinfo(np.int32).max)
 _State = tuple[jax.Array, jax.Array, jax.Array]
-_RADIX = 16  # pixels in a run that is summed by itself
+_RADIX = 16  # pixels per run of the blockwise cumulative sum
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Components:
-    """Components of a batch of images.
+    """Labels of the connected components of a batch of images.
 
     Attributes:
-      labels: ``[B, H, W]`` int32: 0 is background, 1 the component of the first pixel in raster
-        order (row by row) that is none, and so on.
-      count: ``[B]`` int32, components of each image.
+      labels: ``[B, H, W]`` int32: 0 is background; components are numbered from 1 in the raster
+        order (row by row) of their first pixels.
+      count: ``[B]`` int32, number of components of each image.
     """
 
     labels: jax.Array
@@ -41,17 +42,18 @@ class Components:
 
 
 def connected_components(mask: jax.Array, *, connectivity: Connectivity = 8) -> Components:
-    """Number what hangs together in a mask.
+    """Label the connected components of a mask.
 
     Args:
-      mask: ``[B, H, W]``, bool, or integers of which all but 0 are foreground.
+      mask: ``[B, H, W]``, booleans, or integers where nonzero is foreground.
       connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
 
     Returns:
-      Labels and counts.
+      `Components`: labels and counts.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``mask`` is not ``[B, H, W]`` booleans or integers, or ``connectivity`` is
+        neither 4 nor 8.
 
     Example:
       >>> mask = jnp.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]])[None]
@@ -76,11 +78,11 @@ def connected_components(mask: jax.Array, *, connectivity: Connectivity = 8) -> 
 def similar_components(
     images: jax.Array, *, tolerance: float | jax.Array, connectivity: Connectivity = 8
 ) -> Components:
-    """Number the regions in which each pixel is like its neighbours.
+    """Label the regions of similar neighboring pixels.
 
-    Two neighbours belong together when no channel differs by more than the tolerance; so do all
-    that are joined by such steps, however different the first is from the last. For texture, give a
-    map of it, such as the local standard deviation.
+    Two neighbors are connected if no channel differs by more than the tolerance. Regions grow over
+    any number of such steps, however different their first and last pixels are. To segment by
+    texture, pass a texture map such as the local standard deviation.
 
     Args:
       images: ``[B, H, W, C]``, floating point without NaN, or uint8.
@@ -88,10 +90,11 @@ def similar_components(
       connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
 
     Returns:
-      Labels, none of them 0, and counts.
+      `Components` that cover every pixel: no label is 0.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, ``tolerance`` is negative or not finite, or
+        ``connectivity`` is neither 4 nor 8.
 
     Example:
       >>> row = jnp.array([1, 2, 3, 7, 8], jnp.uint8).reshape(1, 1, 5, 1)
@@ -117,7 +120,7 @@ def _of_mask(mask: jax.Array, connectivity: Connectivity) -> Components:
 def _of_images(
     images: jax.Array, tolerance: float | jax.Array, connectivity: Connectivity
 ) -> Components:
-    wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    wide = shapes.at_least_float32(images)
     inside = jnp.ones(images.shape[:3], bool)
     edges = []
     for step in _AHEAD[: connectivity // 2]:
@@ -132,38 +135,38 @@ def _check_connectivity(connectivity: int) -> None:
 
 
 def _shifted(x: jax.Array, down: int, right: int, filler: int | np.int32) -> jax.Array:
-    """``[B, H, W, ...]`` moved; what comes in from outside is ``filler``."""
+    """Shift ``[B, H, W, ...]`` and fill with ``filler`` from outside."""
     edges = [(0, 0, 0), (down, -down, 0), (right, -right, 0), *[(0, 0, 0)] * (x.ndim - 3)]
     return lax.pad(x, jnp.asarray(filler, x.dtype), edges)
 
 
 def _ahead(x: jax.Array, down: int, right: int) -> jax.Array:
-    """For each pixel the value of that neighbour; 0 outside."""
+    """Return for each pixel the value of its neighbor at (down, right), 0 outside."""
     return _shifted(x, -down, -right, 0)
 
 
 def _smallest(edges: list[jax.Array]) -> jax.Array:
-    """For each node of a grid the smallest number of a node of its component, ``[B, H, W]``.
+    """Return for each node of a grid the smallest node index in its component, ``[B, H, W]``.
 
     Args:
-      edges: for each step ahead, ``[B, H, W]`` bool: whether it joins a node to one that exists.
+      edges: one ``[B, H, W]`` bool per step of ``_AHEAD``, True where it joins two nodes.
     """
     shape = edges[0].shape
 
     def learned(numbers: jax.Array) -> jax.Array:
-        """The smallest number among a node and its neighbours."""
+        """Return the smallest number among a node and its neighbors."""
         least = numbers
         for edge, (down, right) in zip(edges, _AHEAD, strict=False):
-            later = _shifted(numbers, -down, -right, _NOBODY)
-            least = jnp.minimum(least, jnp.where(edge, later, _NOBODY))
-            earlier = _shifted(jnp.where(edge, numbers, _NOBODY), down, right, _NOBODY)
+            later = _shifted(numbers, -down, -right, _NO_NODE)
+            least = jnp.minimum(least, jnp.where(edge, later, _NO_NODE))
+            earlier = _shifted(jnp.where(edge, numbers, _NO_NODE), down, right, _NO_NODE)
             least = jnp.minimum(least, earlier)
         return least
 
     def look(parents: jax.Array) -> jax.Array:
         return parents.at[parents].get(mode="promise_in_bounds")
 
-    def take_turn(carry: _State) -> _State:
+    def one_round(carry: _State) -> _State:
         parents, grandparents, _ = carry
         least = learned(grandparents.reshape(shape)).ravel()
         hooked = parents.at[parents].min(least, mode="promise_in_bounds")
@@ -174,12 +177,12 @@ def _smallest(edges: list[jax.Array]) -> jax.Array:
     numbers = lax.iota(jnp.int32, math.prod(shape))
     first = learned(numbers.reshape(shape)).ravel()
     start = first, look(first), jnp.array(True)
-    _, roots, _ = lax.while_loop(lambda carry: carry[2], take_turn, start)
+    _, roots, _ = lax.while_loop(lambda carry: carry[2], one_round, start)
     return roots.reshape(shape)
 
 
 def _components_of_blocks(mask: jax.Array) -> Components:
-    """8-connectivity: all foreground of 2 x 2 pixels hangs together, so blocks are the nodes."""
+    """Label 8-connected components with blocks of 2 x 2 pixels, always connected, as nodes."""
     batch, height, width = mask.shape
     rows, columns = -(-height // 2), -(-width // 2)
     missing = ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width))
@@ -192,9 +195,9 @@ def _components_of_blocks(mask: jax.Array) -> Components:
         d & _ahead(a, 1, 1),
     ]
     blocks = _smallest(edges)
-    # The first pixel of a component need not be in its first block.
+    # The first pixel of a component may lie outside of its first block.
     numbers = lax.iota(jnp.int32, mask.size).reshape(mask.shape)
-    numbers = jnp.pad(jnp.where(mask, numbers, _NOBODY), missing, constant_values=_NOBODY)
+    numbers = jnp.pad(jnp.where(mask, numbers, _NO_NODE), missing, constant_values=_NO_NODE)
     firsts = numbers.reshape(batch, rows, 2, columns, 2).min((2, 4))
     least = firsts.ravel().at[blocks.ravel()].min(firsts.ravel(), mode="promise_in_bounds")
     roots = least.at[blocks.ravel()].get(mode="promise_in_bounds").reshape(blocks.shape)
@@ -203,7 +206,7 @@ def _components_of_blocks(mask: jax.Array) -> Components:
 
 
 def _numbered(roots: jax.Array, mask: jax.Array) -> Components:
-    """Labels in raster order, from the number of the first pixel of each one's component."""
+    """Return labels in raster order from the first pixel index of each pixel's component."""
     is_first = mask & (roots.ravel() == lax.iota(jnp.int32, roots.size)).reshape(roots.shape)
     flat = is_first.reshape(len(mask), math.prod(mask.shape[1:]))
     ranks = _cumulative(flat.astype(jnp.int32))
@@ -213,9 +216,9 @@ def _numbered(roots: jax.Array, mask: jax.Array) -> Components:
 
 
 def _cumulative(counts: jax.Array) -> jax.Array:
-    """The sum up to and including each place, ``[B, N]``: short runs first, then runs of runs.
+    """Return the cumulative sum of ``[B, N]``, computed blockwise.
 
-    XLA for CPU goes over all of the places as often as the logarithm of what is summed.
+    XLA for CPU makes log2(N) passes over all N values for a plain ``cumsum``.
     """
     batch, count = counts.shape
     if count <= _RADIX:

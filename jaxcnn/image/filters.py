@@ -1,7 +1,7 @@
-"""Linear filters: each pixel becomes a weighted sum of its neighbourhood.
+"""Linear filters: each pixel becomes a weighted sum of its neighborhood.
 
-As everywhere here, "convolution" slides the kernel without flipping it, as OpenCV's ``filter2D``
-does. uint8 images are filtered in float32, rounded to the nearest integer and clipped.
+Kernels are not flipped (cross-correlation), as in OpenCV's ``filter2D`` and `jaxcnn.ops.conv`.
+uint8 images are filtered in float32, rounded to the nearest integer and clipped.
 """
 
 import functools
@@ -16,8 +16,8 @@ from jax import lax
 
 from jaxcnn import ops, shapes
 from jaxcnn.image.borders import Border, odd_window, pad, reach
-from jaxcnn.image.dtypes import as_float, back, check_images, in_float
-from jaxcnn.ops.implementation import computed_once
+from jaxcnn.image.dtypes import back, check_images, in_float
+from jaxcnn.ops.barriers import materialize
 
 _LAPLACIANS = {4: ((0, 1, 0), (1, -4, 1), (0, 1, 0)), 8: ((1, 1, 1), (1, -8, 1), (1, 1, 1))}
 
@@ -29,16 +29,17 @@ def filter2d(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Filter every channel with a kernel.
+    """Filter every channel with one kernel.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      kernel: ``[height, width]``; may be traced. The middle of an even side is the pixel after it.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      kernel: ``[height, width]``; may be traced. An even side is centered on the pixel after its
+        middle.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
       ValueError: if ``images`` or ``kernel`` has another shape or dtype, or ``border`` is unknown.
@@ -64,19 +65,20 @@ def box_blur(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """The mean of each neighbourhood, as ``cv2.blur`` gives it.
+    """Replace each pixel by the mean of its neighborhood.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: its side, or (height, width).
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      window: side of the neighborhood, or (height, width).
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if the images, the window or the border are not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, ``window`` is not positive, or ``border``
+        is unknown.
 
     Example:
       >>> box_blur(jnp.arange(9.0).reshape(1, 3, 3, 1), 3)[0, 1, 1, 0].item()
@@ -98,21 +100,22 @@ def gaussian_blur(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Blur with the weights of a normal distribution.
+    """Blur with a Gaussian kernel.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       sigma: standard deviation in pixels, >= 0; may be traced.
-      window: its side, or (height, width), odd; None reaches four standard deviations, for which
-        ``sigma`` must be a number.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      window: side of the kernel, or (height, width), odd; None reaches four standard deviations
+        and needs ``sigma`` as a Python number.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``sigma`` is negative, ``border`` is unknown, or ``window`` is even or, for a
+        ``sigma`` that is a JAX array, missing.
 
     Example:
       >>> image = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
@@ -139,20 +142,20 @@ def sobel(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """How fast the values rise downwards and to the right.
+    """Compute the vertical and the horizontal derivative by Sobel's kernels.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       window: 3, 5 or 7.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      Two arrays of the shape of ``images``, floating point, in the scale of the integer kernels:
-      a slope of 1 per pixel gives 8 with a window of 3.
+      (vertical, horizontal) floating-point derivatives with the shape of ``images``, in the scale
+      of the integer kernels: a slope of 1 per pixel gives 8 with a window of 3.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``window`` is not 3, 5 or 7, or ``border`` is unknown.
 
     Example:
       >>> down, right = sobel(jnp.arange(9.0).reshape(1, 3, 3, 1))
@@ -174,18 +177,19 @@ def sobel(
 def scharr(
     images: jax.Array, *, border: Border = "reflect101", value: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Slopes as `sobel` gives them, by the 3x3 kernels that are most alike in all directions.
+    """Compute derivatives by Scharr's 3x3 kernels, more rotation-invariant than `sobel`.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      Two arrays, downwards and to the right; a slope of 1 per pixel gives 32.
+      (vertical, horizontal) floating-point derivatives with the shape of ``images``; a slope of 1
+      per pixel gives 32.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` or ``border`` is unknown.
 
     Example:
       >>> down, right = scharr(jnp.arange(9.0).reshape(1, 3, 3, 1))
@@ -202,23 +206,23 @@ def scharr(
 def laplacian(
     images: jax.Array,
     *,
-    neighbours: int = 4,
+    neighbors: int = 4,
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """The sum of the neighbours less as many times the pixel itself: edges and spots.
+    """Subtract each pixel, times the number of neighbors, from their sum: finds edges and spots.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      neighbours: 4, or 8 with the diagonal ones.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      neighbors: 4, or 8 to include the diagonal ones.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape of ``images``, floating point.
+      Floating-point array with the shape of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``neighbors`` is neither 4 nor 8, or ``border`` is unknown.
 
     Example:
       >>> image = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
@@ -228,10 +232,11 @@ def laplacian(
     Reference:
       OpenCV's ``Laplacian`` with ``ksize=1``.
     """
-    if neighbours not in _LAPLACIANS:
-        raise ValueError(f"neighbours must be 4 or 8, got {neighbours!r}")
-    kernel = jnp.array(_LAPLACIANS[neighbours], jnp.float32)
-    return _correlate(as_float(images), kernel, border, value)
+    if neighbors not in _LAPLACIANS:
+        raise ValueError(f"neighbors must be 4 or 8, got {neighbors!r}")
+    check_images(images)
+    kernel = jnp.array(_LAPLACIANS[neighbors], jnp.float32)
+    return _correlate(shapes.at_least_float32(images), kernel, border, value)
 
 
 def sharpen(
@@ -241,19 +246,19 @@ def sharpen(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Subtract the `laplacian`: with ``amount`` 1 the kernel ``[[0,-1,0],[-1,5,-1],[0,-1,0]]``.
+    """Subtract the `laplacian`; ``amount=1`` has the kernel ``[[0,-1,0],[-1,5,-1],[0,-1,0]]``.
 
     Args:
       images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
-      amount: how much of it; may be traced.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      amount: factor of the sharpening; may be traced.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` or ``border`` is unknown.
 
     Example:
       >>> image = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
@@ -273,21 +278,23 @@ def unsharp_mask(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Add what a Gaussian blur takes away: ``images + amount * (images - blurred)``.
+    """Add the detail that a Gaussian blur removes: ``images + amount * (images - blurred)``.
 
     Args:
       images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
-      sigma: as in `gaussian_blur`.
-      amount: how much of it; may be traced.
-      window: as in `gaussian_blur`.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      sigma: standard deviation of the blur in pixels, >= 0; may be traced.
+      amount: factor of the sharpening; may be traced.
+      window: side of the kernel, or (height, width), odd; None reaches four standard deviations
+        and needs ``sigma`` as a Python number.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``sigma`` is negative, ``border`` is unknown, or ``window`` is even or, for a
+        ``sigma`` that is a JAX array, missing.
 
     Example:
       >>> image = jnp.arange(5.0).reshape(1, 1, 5, 1) ** 2
@@ -308,7 +315,7 @@ def unsharp_mask(
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
     places = jnp.arange(size, dtype=jnp.float32) - size // 2
-    # The middle alone where sigma is 0.
+    # For sigma 0, all weight is on the middle.
     exponents = -0.5 * (places / jnp.maximum(sigma, 1e-3)) ** 2
     return jax.nn.softmax(exponents)
 
@@ -316,9 +323,10 @@ def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
 def _slopes(
     images: jax.Array, smooth: np.ndarray, slope: np.ndarray, border: Border, value: float
 ) -> tuple[jax.Array, jax.Array]:
-    wide = as_float(images).dtype
-    down = _separable(images, slope, smooth, border, value, wide)
-    return down, _separable(images, smooth, slope, border, value, wide)
+    check_images(images)
+    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    down = _separable(images, slope, smooth, border, value, dtype)
+    return down, _separable(images, smooth, slope, border, value, dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 5), inline=True)
@@ -330,25 +338,25 @@ def _separable(
     value: float | jax.Array,
     dtype: jnp.dtype,
 ) -> jax.Array:
-    """Weights along the height, then along the width."""
+    """Correlate along the height with ``rows``, then along the width with ``columns``."""
     check_images(images)
     if border == "constant":
-        images = as_float(images)  # not every value is a byte
+        images = shapes.at_least_float32(images)  # a fill value need not fit into uint8
     padded = pad(images, reach((len(rows), len(columns))), border=border, value=value)
-    # XLA for CPU makes loops over vectors of rows of plain numbers, from memory and to it.
-    flat = computed_once(padded.reshape(*padded.shape[:2], padded.shape[2] * padded.shape[3]))
-    flat = computed_once(_along(flat, jnp.asarray(rows), 1, 1))
+    # XLA for CPU vectorizes each pass only over flat rows that are read from and written to memory.
+    flat = materialize(padded.reshape(*padded.shape[:2], padded.shape[2] * padded.shape[3]))
+    flat = materialize(_along(flat, jnp.asarray(rows), 1, 1))
     flat = back(_along(flat, jnp.asarray(columns), 2, images.shape[3]), dtype)
-    return computed_once(flat).reshape(images.shape)
+    return materialize(flat).reshape(images.shape)
 
 
 def _along(x: jax.Array, weights: jax.Array, axis: int, step: int) -> jax.Array:
-    """Sums of places that are ``step`` apart, in float32 at least."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    """Return weighted sums of values that are ``step`` apart, in at least float32."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
     count = x.shape[axis] - (len(weights) - 1) * step
     parts = (
-        lax.slice_in_dim(x, i * step, i * step + count, axis=axis).astype(wide) * weight
-        for i, weight in enumerate(weights.astype(wide))
+        lax.slice_in_dim(x, i * step, i * step + count, axis=axis).astype(dtype) * weight
+        for i, weight in enumerate(weights.astype(dtype))
     )
     return functools.reduce(operator.add, parts)
 
@@ -357,6 +365,6 @@ def _along(x: jax.Array, weights: jax.Array, axis: int, step: int) -> jax.Array:
 def _correlate(
     x: jax.Array, kernel: jax.Array, border: Border, value: float | jax.Array
 ) -> jax.Array:
-    wide = jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, x.shape[-1]))
+    kernels = jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, x.shape[-1]))
     extended = pad(x, reach(kernel.shape), border=border, value=value)
-    return ops.depthwise_conv(extended, wide.astype(x.dtype), padding="VALID")
+    return ops.depthwise_conv(extended, kernels.astype(x.dtype), padding="VALID")

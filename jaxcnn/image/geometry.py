@@ -1,7 +1,7 @@
 """Geometric transforms of batches of images ``[B, H, W, C]``.
 
-Flips and quarter turns move pixels; everything else is a `jaxcnn.image.warp` about the middle of
-each image, where a chain of transforms is better done at once (`jaxcnn.image.affine_matrix`).
+Flips and quarter turns move pixels. Everything else is a `jaxcnn.image.warp` about the center of
+each image; to chain transforms, multiply matrices of `jaxcnn.image.affine_matrix` and warp once.
 """
 
 import jax
@@ -13,7 +13,7 @@ from jaxcnn.image.warp import Interpolation, Numbers, affine_matrix, warp
 
 
 def flip_left_right(images: jax.Array) -> jax.Array:
-    """Mirror each image: its left becomes its right.
+    """Mirror each image horizontally.
 
     Args:
       images: ``[..., H, W, C]``, any dtype.
@@ -26,7 +26,7 @@ def flip_left_right(images: jax.Array) -> jax.Array:
 
 
 def flip_up_down(images: jax.Array) -> jax.Array:
-    """Turn each image upside down, as in a lake: its top becomes its bottom.
+    """Mirror each image vertically.
 
     Args:
       images: ``[..., H, W, C]``, any dtype.
@@ -39,14 +39,14 @@ def flip_up_down(images: jax.Array) -> jax.Array:
 
 
 def rot90(images: jax.Array, *, times: int = 1) -> jax.Array:
-    """Turn each image by a quarter, counter-clockwise, a number of times.
+    """Rotate each image counter-clockwise by multiples of 90 degrees.
 
     Args:
       images: ``[..., H, W, C]``, any dtype.
-      times: any integer; negative is clockwise.
+      times: number of quarter turns; negative is clockwise.
 
     Returns:
-      ``[..., H, W, C]``, or ``[..., W, H, C]`` for an odd number of quarters.
+      ``[..., H, W, C]``, or ``[..., W, H, C]`` for an odd number of quarter turns.
 
     Example:
       >>> rot90(jnp.arange(4).reshape(1, 2, 2, 1))[0, :, :, 0].tolist()
@@ -66,27 +66,27 @@ def rotate(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Turn each image about its middle, counter-clockwise.
+    """Rotate each image counter-clockwise about its center.
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
       angles: degrees, a number or ``[B]``; may be traced. Multiples of 90 are exact.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``: corners are lost.
+      Array with the shape and dtype of ``images``; the corners are cut off.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``angles`` is neither a number nor ``[B]``, or an option is unknown.
 
     Example:
       >>> rotate(jnp.arange(4.0).reshape(1, 2, 2, 1), 90)[0, :, :, 0].tolist()
       [[1.0, 3.0], [0.0, 2.0]]
 
     Reference:
-      OpenCV's ``getRotationMatrix2D`` about the middle.
+      OpenCV's ``getRotationMatrix2D`` about the center.
     """
     matrices = affine_matrix(angles=angles)
     return warp(images, matrices, interpolation=interpolation, border=border, value=value)
@@ -100,21 +100,21 @@ def shear(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Slant each image: its rows move right, the more the farther down from the middle.
+    """Shear each image: rows move right in proportion to their distance below the center.
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      angles: degrees within -90 and 90 from the vertical: a number, ``[B]``, or ``[B, 2]``, of
-        which the first moves columns down; may be traced.
-      interpolation: as for `rotate`.
-      border: as for `rotate`.
-      value: as for `rotate`.
+      angles: degrees from the vertical, between -90 and 90: a number, ``[B]``, or ``[B, 2]``,
+        (down, right), where the first moves columns down; may be traced.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``angles`` has another shape, or an option is unknown.
 
     Example:
       >>> shear(jnp.arange(9.0).reshape(1, 3, 3, 1), 45).round(5)[0, :, :, 0].tolist()
@@ -132,21 +132,21 @@ def scale(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Enlarge what is in each image about its middle; the image stays as large as it is.
+    """Enlarge or shrink the content of each image about its center, at a fixed image size.
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      factors: not 0, below 1 to make smaller: a number, ``[B]``, or ``[B, 2]``, (down, right); may
-        be traced.
-      interpolation: as for `rotate`.
-      border: as for `rotate`.
-      value: as for `rotate`.
+      factors: a number, ``[B]``, or ``[B, 2]``, (down, right); not 0, below 1 shrinks; may be
+        traced.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``factors`` has another shape or is 0, or an option is unknown.
 
     Example:
       >>> scale(jnp.arange(5.0).reshape(1, 1, 5, 1), 2).ravel().tolist()
@@ -167,18 +167,18 @@ def translate(
     """Move each image down and to the right.
 
     Args:
-      images: ``[B, H, W, C]``; for integer shifts of any dtype.
-      shifts: pixels: a number or ``[B]`` for both axes, or ``[B, 2]``, (down, right); negative for
-        up and left; may be traced. Integers move whole pixels, exactly.
-      interpolation: as for `rotate`; integers need none.
-      border: as for `rotate`.
-      value: as for `rotate`.
+      images: ``[B, H, W, C]``; any dtype for integer shifts.
+      shifts: pixels, a number or ``[B]`` for both axes, or ``[B, 2]``, (down, right); negative
+        moves up and left; may be traced. Integer shifts are exact.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; unused for integers.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``shifts`` has another shape, or an option is unknown.
 
     Example:
       >>> images = jnp.arange(1, 4).reshape(1, 1, 3, 1)
@@ -202,23 +202,23 @@ def affine(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Scale, shear, turn and move each image, in this order, by sampling it once.
+    """Scale, shear, rotate and translate each image, in this order, sampling it once.
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      angles: as for `rotate`.
-      shears: as for `shear`.
-      scales: as for `scale`.
-      shifts: as for `translate`; always interpolated.
-      interpolation: as for `rotate`.
-      border: as for `rotate`.
-      value: as for `rotate`.
+      angles: degrees counter-clockwise, a number or ``[B]``.
+      shears: degrees, a number, ``[B]`` or ``[B, 2]`` (see `shear`).
+      scales: factors, a number, ``[B]`` or ``[B, 2]`` (see `scale`).
+      shifts: pixels, a number, ``[B]`` or ``[B, 2]`` (see `translate`); always interpolated.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if the shapes do not fit one batch, a scale is 0, or an option is unknown.
 
     Example:
       >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -226,7 +226,7 @@ def affine(
       [[0.0, 0.0, 0.0], [8.0, 7.0, 6.0], [5.0, 4.0, 3.0]]
 
     Reference:
-      torchvision's ``affine``, in which shears have the opposite sign.
+      torchvision's ``affine``, whose shears have the opposite sign.
     """
     matrices = affine_matrix(angles=angles, shears=shears, scales=scales, shifts=shifts)
     return warp(images, matrices, interpolation=interpolation, border=border, value=value)

@@ -1,4 +1,4 @@
-"""The range of the values of each image by itself, and the line between dark and bright."""
+"""Per-image scaling of intensities, thresholds, and histogram equalization."""
 
 import functools
 
@@ -6,24 +6,25 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import shapes
-from jaxcnn.image.dtypes import check_images
+from jaxcnn.image.dtypes import check_floating_images, check_images
 
 _BINS = 256
 
 
 def min_max_scale(images: jax.Array, *, low: float = 0.0, high: float = 1.0) -> jax.Array:
-    """Bring the values of each image to a range: its smallest to ``low``, its largest to ``high``.
+    """Scale each image linearly so that its values range from ``low`` to ``high``.
 
     Args:
-      images: ``[B, H, W, C]``, floating point; an image of one value becomes ``low``.
-      low: the smallest value of the result.
-      high: the largest, above ``low``.
+      images: ``[B, H, W, C]``, floating point; a constant image becomes ``low``.
+      low: smallest value of the result.
+      high: largest value of the result, above ``low``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``high`` is not above
+        ``low``.
 
     Example:
       >>> min_max_scale(jnp.array([3.0, 4.0, 5.0]).reshape(1, 1, 3, 1)).ravel().tolist()
@@ -32,7 +33,7 @@ def min_max_scale(images: jax.Array, *, low: float = 0.0, high: float = 1.0) -> 
     Reference:
       OpenCV's ``normalize`` with ``NORM_MINMAX``.
     """
-    _check(images)
+    check_floating_images(images)
     if not isinstance(low, jax.Array) and not isinstance(high, jax.Array) and not low < high:
         raise ValueError(f"high must be above low, got {low!r} and {high!r}")
     axes = (1, 2, 3)
@@ -45,14 +46,14 @@ def standardize(images: jax.Array) -> jax.Array:
     """Subtract the mean of each image and divide by its standard deviation.
 
     Args:
-      images: ``[B, H, W, C]``, floating point. A deviation below that of one value of 1 among
-        zeros, ``1 / sqrt(H * W * C)``, counts as this.
+      images: ``[B, H, W, C]``, floating point. The standard deviation is at least
+        ``1 / sqrt(H * W * C)``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``images`` is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point.
 
     Example:
       >>> standardize(jnp.array([0.0, 2.0]).reshape(1, 1, 2, 1)).ravel().tolist()
@@ -61,28 +62,29 @@ def standardize(images: jax.Array) -> jax.Array:
     Reference:
       TensorFlow's ``per_image_standardization``.
     """
-    _check(images)
+    check_floating_images(images)
     axes = (1, 2, 3)
-    centred = images - jnp.mean(images, axes, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
+    centered = images - jnp.mean(images, axes, keepdims=True)
+    variance = jnp.mean(jnp.square(centered), axes, keepdims=True)
     least = 1 / (images.shape[1] * images.shape[2] * images.shape[3])
-    # The larger one before the root, whose slope at 0 is infinite.
-    return centred / jnp.sqrt(jnp.maximum(variance, jnp.asarray(least, images.dtype)))
+    # Maximum before the square root, whose derivative at 0 is infinite.
+    return centered / jnp.sqrt(jnp.maximum(variance, jnp.asarray(least, images.dtype)))
 
 
 def threshold(images: jax.Array, value: float | jax.Array) -> jax.Array:
-    """Where images are brighter than a value.
+    """Return where images are brighter than a value.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      value: a number, or one per image and channel, ``[B, 1, 1, C]``, as `otsu` gives it; may be
+      value: a number, or one per image and channel, ``[B, 1, 1, C]``, as from `otsu`; may be
         traced.
 
     Returns:
       ``[B, H, W, C]`` bool.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, or ``value`` is neither a number nor
+        4-dimensional.
 
     Example:
       >>> threshold(jnp.array([3, 4, 5], jnp.uint8).reshape(1, 1, 3, 1), 4).ravel().tolist()
@@ -99,20 +101,20 @@ def threshold(images: jax.Array, value: float | jax.Array) -> jax.Array:
 
 
 def otsu(images: jax.Array) -> jax.Array:
-    """The value that parts the pixels of each channel best into dark and bright ones.
+    """Compute Otsu's threshold between dark and bright pixels for each channel.
 
-    It makes the variance between the two classes as large as possible.
+    It maximizes the variance between the two classes.
 
     Args:
-      images: ``[B, H, W, C]``, uint8, or floating point, in 256 bins from the smallest to the
-        largest value of each channel of each image.
+      images: ``[B, H, W, C]``, uint8 or floating point. Floating-point values are counted in 256
+        bins from the smallest to the largest value of each channel of each image.
 
     Returns:
-      ``[B, 1, 1, C]`` of the dtype of ``images``: the largest value that is dark (uint8), or the
-      upper end of its bin.
+      ``[B, 1, 1, C]`` with the dtype of ``images``: the largest dark value (uint8), or the upper
+      edge of its bin (floating point).
 
     Raises:
-      ValueError: if ``images`` is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``.
 
     Example:
       >>> pixels = jnp.array([10, 12, 200, 202], jnp.uint8).reshape(1, 2, 2, 1)
@@ -133,7 +135,7 @@ def _otsu(images: jax.Array) -> jax.Array:
     if images.dtype == jnp.uint8:
         found = jax.vmap(_otsu_bin)(planes.astype(jnp.int32)).astype(images.dtype)
     else:
-        values = planes.astype(jnp.promote_types(images.dtype, jnp.float32))
+        values = shapes.at_least_float32(planes)
         least, most = values.min(1, keepdims=True), values.max(1, keepdims=True)
         width = jnp.where(most > least, most - least, 1) / _BINS
         bins = jnp.clip(jnp.floor((values - least) / width), 0, _BINS - 1).astype(jnp.int32)
@@ -142,7 +144,7 @@ def _otsu(images: jax.Array) -> jax.Array:
 
 
 def _otsu_bin(bins: jax.Array) -> jax.Array:
-    """The last bin of the dark class."""
+    """Return the last bin of the dark class."""
     counts = jnp.zeros(_BINS, jnp.float32).at[bins].add(1)
     dark = jnp.cumsum(counts)
     bright = dark[-1] - dark
@@ -152,41 +154,41 @@ def _otsu_bin(bins: jax.Array) -> jax.Array:
 
 
 def autocontrast(images: jax.Array) -> jax.Array:
-    """Stretch each channel of each image to [0, 1]; one of a single value stays as it is.
+    """Stretch each channel of each image to [0, 1]; constant channels stay unchanged.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``images`` is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point.
 
     Example:
       >>> autocontrast(jnp.array([0.25, 0.375, 0.5]).reshape(1, 1, 3, 1)).ravel().tolist()
       [0.0, 0.5, 1.0]
 
     Reference:
-      Pillow's ``ImageOps.autocontrast``; `min_max_scale` does it to all channels at once.
+      Pillow's ``ImageOps.autocontrast``; `min_max_scale` treats all channels together.
     """
-    _check(images)
+    check_floating_images(images)
     least, most = (f(images, (1, 2), keepdims=True) for f in (jnp.min, jnp.max))
     varied = most > least
     return jnp.where(varied, (images - least) / jnp.where(varied, most - least, 1), images)
 
 
 def equalize(images: jax.Array) -> jax.Array:
-    """Spread the values of each channel of each image so that all are about equally frequent.
+    """Equalize the histogram of each channel of each image.
 
     Args:
-      images: ``[B, H, W, C]``, floating point in [0, 1], which are rounded to 256 levels.
+      images: ``[B, H, W, C]``, floating point in [0, 1]; values are rounded to 256 levels.
 
     Returns:
-      The shape and dtype of ``images``; its gradient is 0.
+      Array with the shape and dtype of ``images``; its gradient is 0.
 
     Raises:
-      ValueError: if ``images`` is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point.
 
     Example:
       >>> pixels = jnp.array([0.0, 0.1, 0.1, 0.2]).reshape(1, 1, 4, 1).repeat(128, 1)
@@ -196,7 +198,7 @@ def equalize(images: jax.Array) -> jax.Array:
     Reference:
       Pillow's ``ImageOps.equalize``.
     """
-    _check(images)
+    check_floating_images(images)
     return _equalized(images)
 
 
@@ -207,7 +209,7 @@ def _equalized(images: jax.Array) -> jax.Array:
 
     def spread(plane: jax.Array) -> jax.Array:
         counts = jnp.zeros(_BINS, jnp.int32).at[plane].add(1)
-        # Pillow's arithmetic in integers; the brightest level keeps out of it.
+        # Pillow's integer arithmetic, which excludes the brightest level.
         step = (plane.size - counts[plane.max()]) // (_BINS - 1)
         below = jnp.cumsum(counts) - counts
         table = jnp.minimum((below + step // 2) // jnp.maximum(step, 1), _BINS - 1)
@@ -217,8 +219,3 @@ def _equalized(images: jax.Array) -> jax.Array:
     batch, height, width, channels = images.shape
     result = jnp.moveaxis(spread_planes.reshape(batch, channels, height, width), 1, -1)
     return result.astype(images.dtype)
-
-
-def _check(images: jax.Array) -> None:
-    check_images(images)
-    shapes.check_floating(images, "images")

@@ -1,7 +1,7 @@
-"""Pairs of examples made into one, with labels to match: mixup and cutmix.
+"""Mixup and cutmix: mix pairs of examples, and their labels to match.
 
-Partners come from the whole batch, so results are equal for equal batches only. ``key`` is one
-key for the batch, or one per row ``[B]``, of which the first decides who is whose partner.
+Partners come from the whole batch, so a result depends on the composition of the batch. ``key`` is
+one key for the batch, or one per row ``[B]``, of which the first one draws the partners.
 """
 
 import functools
@@ -18,20 +18,21 @@ from jaxcnn.image.randomness import row_keys
 def mixup(
     key: jax.Array, images: jax.Array, labels: jax.Array, *, alpha: float = 0.2
 ) -> tuple[jax.Array, jax.Array]:
-    """Average each example with another of the batch, images and labels alike.
+    """Mix each example with another one of the batch: images and labels.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point.
-      labels: ``[B, K]``, floating point: one-hot, or any targets.
-      alpha: of the Beta distribution of an example's own share, which is at least a half; > 0, and
-        the larger the closer to a half.
+      labels: ``[B, K]``, floating point: one-hot labels, or any targets.
+      alpha: parameter > 0 of the Beta distribution of an example's own weight, which is at least
+        1/2; a larger alpha gives weights closer to 1/2.
 
     Returns:
-      Images and labels of the shapes and dtypes given.
+      Mixed images and labels, with the shapes and dtypes of the arguments.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not floating point, ``labels`` is not ``[B, K]`` floating point,
+        or ``alpha`` is not > 0.
 
     Example:
       >>> images, labels = jnp.eye(2).reshape(2, 1, 1, 2), jnp.eye(2)
@@ -61,19 +62,19 @@ def _mixup(
 def cutmix(
     key: jax.Array, images: jax.Array, labels: jax.Array, *, alpha: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Paste a rectangle of another example into each image; labels are averaged by area.
+    """Paste a rectangle of another example into each image; mix the labels by area.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      labels: ``[B, K]``, floating point: one-hot, or any targets.
-      alpha: of the Beta distribution of an example's own share; > 0.
+      labels: ``[B, K]``, floating point: one-hot labels, or any targets.
+      alpha: parameter > 0 of the Beta distribution of an example's own share of the area.
 
     Returns:
-      Images and labels of the shapes and dtypes given.
+      Mixed images and labels, with the shapes and dtypes of the arguments.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``labels`` is not ``[B, K]`` floating point, or ``alpha`` is not > 0.
 
     Example:
       >>> images, labels = jnp.zeros((2, 8, 8, 1)).at[1].set(1.0), jnp.eye(2)

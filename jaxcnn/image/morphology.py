@@ -1,6 +1,6 @@
-"""Filters by rank: the smallest, the largest or the middle value of each neighbourhood.
+"""Rank filters: the minimum, maximum or median of each neighborhood.
 
-They take a value that is there and compute none, so they are exact in every dtype.
+They select values and compute no new ones, so they are exact in every dtype.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 from jaxcnn import shapes
 from jaxcnn.image.borders import Border, odd_window, pad, reach
 from jaxcnn.image.dtypes import check_images
-from jaxcnn.ops.implementation import computed_once
+from jaxcnn.ops.barriers import materialize
 
 Window = shapes.IntOrInts | np.ndarray
 _Choice = Callable[[jax.Array, jax.Array], jax.Array]
@@ -22,20 +22,21 @@ _Choice = Callable[[jax.Array, jax.Array], jax.Array]
 def erode(
     images: jax.Array, window: Window, *, border: Border | None = None, value: float = 0.0
 ) -> jax.Array:
-    """The smallest value of each neighbourhood, which shrinks what is bright.
+    """Take the minimum of each neighborhood, which shrinks bright areas.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: its side, (height, width), or a boolean array ``[height, width]`` of the pixels that
-        belong to it. The middle of an even side is the pixel after it.
-      border: what lies outside (see `jaxcnn.image.pad`); None leaves it out of the comparison.
-      value: what lies outside for ``"constant"``.
+      window: side of the neighborhood, (height, width), or a boolean NumPy array ``[height,
+        width]``, True for its pixels. An even side is centered on the pixel after its middle.
+      border: border mode, as for `jaxcnn.image.pad`; None ignores pixels outside.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``window`` is neither positive nor a boolean array with a True, or ``border``
+        is unknown.
 
     Example:
       >>> erode(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
@@ -50,19 +51,20 @@ def erode(
 def dilate(
     images: jax.Array, window: Window, *, border: Border | None = None, value: float = 0.0
 ) -> jax.Array:
-    """The largest value of each neighbourhood, which grows what is bright.
+    """Take the maximum of each neighborhood, which grows bright areas.
 
     Args:
-      images: as for `erode`.
-      window: as for `erode`; it is not turned round.
-      border: as for `erode`.
-      value: as for `erode`.
+      images: ``[B, H, W, C]``, floating point or uint8.
+      window: side, (height, width), or a boolean array, as for `erode`; it is not reflected.
+      border: border mode, as for `jaxcnn.image.pad`; None ignores pixels outside.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``window`` is neither positive nor a boolean array with a True, or ``border``
+        is unknown.
 
     Example:
       >>> dilate(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
@@ -75,17 +77,17 @@ def dilate(
 
 
 def opening(images: jax.Array, window: Window) -> jax.Array:
-    """`erode`, then `dilate`: bright spots smaller than the window are gone.
+    """`erode`, then `dilate`: removes bright spots smaller than the window.
 
     Args:
-      images: as for `erode`.
-      window: as for `erode`.
+      images: ``[B, H, W, C]``, floating point or uint8.
+      window: side, (height, width), or a boolean array, as for `erode`.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``window`` is neither positive nor a boolean array with a True.
 
     Example:
       >>> opening(jnp.array([0.0, 9, 0, 7, 7, 7]).reshape(1, 1, 6, 1), 3).ravel().tolist()
@@ -98,17 +100,17 @@ def opening(images: jax.Array, window: Window) -> jax.Array:
 
 
 def closing(images: jax.Array, window: Window) -> jax.Array:
-    """`dilate`, then `erode`: dark spots smaller than the window are gone.
+    """`dilate`, then `erode`: removes dark spots smaller than the window.
 
     Args:
-      images: as for `erode`.
-      window: as for `erode`.
+      images: ``[B, H, W, C]``, floating point or uint8.
+      window: side, (height, width), or a boolean array, as for `erode`.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``window`` is neither positive nor a boolean array with a True.
 
     Example:
       >>> closing(jnp.array([9.0, 0, 9, 2, 2, 2]).reshape(1, 1, 6, 1), 3).ravel().tolist()
@@ -121,17 +123,17 @@ def closing(images: jax.Array, window: Window) -> jax.Array:
 
 
 def morphological_gradient(images: jax.Array, window: Window) -> jax.Array:
-    """`dilate` less `erode`: outlines.
+    """`dilate` minus `erode`: outlines.
 
     Args:
-      images: as for `erode`.
-      window: as for `erode`.
+      images: ``[B, H, W, C]``, floating point or uint8.
+      window: side, (height, width), or a boolean array, as for `erode`.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``window`` is neither positive nor a boolean array with a True.
 
     Example:
       >>> morphological_gradient(
@@ -152,28 +154,28 @@ def median_blur(
     border: Border = "replicate",
     value: float = 0.0,
 ) -> jax.Array:
-    """The middle value of each neighbourhood: spots are gone, edges stay.
+    """Take the median of each neighborhood, which removes spots and keeps edges.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8, without NaN.
-      window: its side, or (height, width), odd. The compiled program compares each neighbour, so
-        it is meant for up to some 100 of them.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      window: side of the neighborhood, or (height, width), odd. The size of the compiled program
+        grows with the number of pixels in it, so keep it below about 100.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``window`` is not odd and positive, or ``border`` is unknown.
 
     Example:
       >>> median_blur(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
       [5.0, 5.0, 7.0, 7.0, 8.0]
 
     Reference:
-      OpenCV's ``medianBlur``; the values are sorted by Batcher's odd-even merge (Knuth, The Art of
-      Computer Programming, 5.3.4), down each column and then across.
+      OpenCV's ``medianBlur``. Values are sorted by Batcher's odd-even merge (Knuth, The Art of
+      Computer Programming, 5.3.4), first within columns and then across them.
     """
     check_images(images)
     height, width = odd_window(window)
@@ -187,15 +189,15 @@ def _median(
     _, rows, columns, channels = images.shape
     padded = pad(images, reach((height, width)), border=border, value=value)
     if images.dtype.itemsize == 2:
-        padded = padded.astype(jnp.float32)  # exact, and a processor compares it faster
-    # XLA for CPU makes one loop over vectors of this: rows of plain numbers, from memory and to it,
-    # and all neighbours are cut out at the start. In any other form it takes five times as long.
-    flat = computed_once(padded.reshape(*padded.shape[:2], padded.shape[2] * channels))
+        padded = padded.astype(jnp.float32)  # exact, and faster to compare on a CPU
+    # XLA for CPU vectorizes this form as one loop: flat rows from and to memory, with all neighbors
+    # sliced out at the start. Other forms take five times as long.
+    flat = materialize(padded.reshape(*padded.shape[:2], padded.shape[2] * channels))
     places = [slice(j * channels, (j + columns) * channels) for j in range(width)]
     lists = [_sorted([flat[:, i : i + rows, place] for i in range(height)]) for place in places]
-    # What only the other ranks need is never computed: XLA drops it.
+    # XLA removes the comparisons that only other ranks need.
     middle = _merged_all(lists)[height * width // 2].astype(images.dtype)
-    return computed_once(middle).reshape(images.shape)
+    return materialize(middle).reshape(images.shape)
 
 
 def _extreme(
@@ -217,7 +219,7 @@ def _extreme(
         return padded
     if window.dtype != bool or window.ndim != 2 or not window.any():
         raise ValueError(
-            "window must be a boolean array [height, width] with a pixel in it, "
+            "window must be a boolean array [height, width] with at least one True, "
             f"got {window.dtype} of shape {window.shape} with {np.count_nonzero(window)}"
         )
     padded = pad(images, reach(window.shape), border=border, value=value)
@@ -228,7 +230,7 @@ def _extreme(
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
 def _running(x: jax.Array, size: int, axis: int, choice: _Choice) -> jax.Array:
-    """The choice among ``size`` neighbours, of windows that double."""
+    """Reduce each run of ``size`` neighbors by ``choice``, with windows that double."""
 
     def with_later(x: jax.Array, distance: int) -> jax.Array:
         count = x.shape[axis] - distance
@@ -254,7 +256,7 @@ def _sorted(values: list[jax.Array]) -> list[jax.Array]:
 
 
 def _merged_all(lists: list[list[jax.Array]]) -> list[jax.Array]:
-    """Sorted lists to one."""
+    """Merge sorted lists into one."""
     while len(lists) > 1:
         pairs = zip(lists[::2], lists[1::2], strict=False)
         rest = lists[-1:] if len(lists) % 2 else []
@@ -263,7 +265,7 @@ def _merged_all(lists: list[list[jax.Array]]) -> list[jax.Array]:
 
 
 def _merged(one: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
-    """Two sorted lists of any lengths to one, by comparisons that do not depend on the values."""
+    """Merge two sorted lists of any lengths by a fixed network of comparisons."""
     if not one or not other:
         return one or other
     if len(one) == len(other) == 1:
@@ -277,6 +279,6 @@ def _merged(one: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
 
 
 def _in_order(one: jax.Array, other: jax.Array) -> list[jax.Array]:
-    """The smaller and the larger; an instruction each, for they need not pass on NaN."""
+    """Return the smaller and the larger value; one instruction each, as NaN need not propagate."""
     is_less = one < other
     return [jnp.where(is_less, one, other), jnp.where(is_less, other, one)]

@@ -1,20 +1,20 @@
-"""Noise of the kinds that cameras and their cables make, for images in [0, 1].
+"""Gaussian, speckle, and salt-and-pepper noise for images in [0, 1].
 
 ``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``. Nothing is clipped.
+``[B]``. Results are not clipped.
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxcnn import ops, shapes
-from jaxcnn.image.dtypes import check_images
+from jaxcnn import ops
+from jaxcnn.image.dtypes import check_floating_images
 from jaxcnn.image.randomness import row_keys
 from jaxcnn.ops.random_bits import random_words
 
 
 def add_gaussian_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Array) -> jax.Array:
-    """Add independent normal noise to every value: that of a sensor.
+    """Add independent Gaussian noise to every value, like sensor noise.
 
     Args:
       key: one key, or ``[B]`` keys.
@@ -22,10 +22,11 @@ def add_gaussian_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Ar
       stddev: standard deviation in the units of ``images``, >= 0; may be traced.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``stddev`` is negative or
+        not finite.
 
     Example:
       >>> noisy = add_gaussian_noise(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), 0.1)
@@ -35,24 +36,25 @@ def add_gaussian_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Ar
     Reference:
       scikit-image's ``random_noise`` with ``mode="gaussian"``.
     """
-    _check_images(images)
+    check_floating_images(images)
     add = jax.vmap(lambda key, image: ops.gaussian_noise(key, image, stddev))
     return add(row_keys(key, len(images)), images)
 
 
 def add_speckle_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Array) -> jax.Array:
-    """Add normal noise in proportion to every value: that of radar and ultrasound.
+    """Add Gaussian noise in proportion to every value, like radar and ultrasound speckle.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point.
-      stddev: standard deviation as a share of the value, >= 0; may be traced.
+      stddev: standard deviation as a fraction of the value, >= 0; may be traced.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``stddev`` is negative or
+        not finite.
 
     Example:
       >>> noisy = add_speckle_noise(jax.random.key(0), jnp.full((1, 64, 64, 3), 0.5), 0.1)
@@ -68,19 +70,21 @@ def add_speckle_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Arr
 def add_salt_pepper(
     key: jax.Array, images: jax.Array, amount: float | jax.Array, *, salt: float | jax.Array = 0.5
 ) -> jax.Array:
-    """Make single pixels white or black, in all channels: faults of a line or a sensor.
+    """Make single pixels white or black in all channels, like faulty pixels of a sensor.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point.
-      amount: probability that a pixel is hit, in [0, 1]; may be traced.
-      salt: probability that it is white (1) then, not black (0), in [0, 1]; may be traced.
+      amount: probability that a pixel is replaced, in [0, 1]; may be traced.
+      salt: probability that a replaced pixel is white (1) and not black (0), in [0, 1]; may be
+        traced.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``amount`` or ``salt`` is
+        outside [0, 1].
 
     Example:
       >>> noisy = add_salt_pepper(jax.random.key(0), jnp.full((1, 64, 64, 3), 0.5), 0.1)
@@ -88,20 +92,15 @@ def add_salt_pepper(
       [0.0, 0.5, 1.0]
 
     Reference:
-      scikit-image's ``random_noise`` with ``mode="s&p"``, which hits each channel by itself.
+      scikit-image's ``random_noise`` with ``mode="s&p"``, which replaces each channel separately.
     """
-    _check_images(images)
+    check_floating_images(images)
     for name, value in (("amount", amount), ("salt", salt)):
         if not isinstance(value, jax.Array) and not 0 <= value <= 1:
             raise ValueError(f"{name} must be in [0, 1], got {value!r}")
     shape = (*images.shape[1:3], 1)
     words = jax.vmap(lambda k: random_words(k, shape))(row_keys(key, len(images)))
-    # Middles of 2**24 intervals of (0, 1).
+    # Midpoints of 2**24 intervals of (0, 1).
     drawn = (words >> 8).astype(jnp.float32) * 2**-24 + 2**-25
     spot = jnp.where(drawn < amount * salt, 1, 0).astype(images.dtype)
     return jnp.where(drawn < amount, spot, images)
-
-
-def _check_images(images: jax.Array) -> None:
-    check_images(images)
-    shapes.check_floating(images, "images")

@@ -1,8 +1,8 @@
-"""Augmentation without tuning: RandAugment and TrivialAugment, for images in [0, 1].
+"""RandAugment and TrivialAugment: augmentation with little or no tuning, for images in [0, 1].
 
-A device has no branches. So what would be one of fourteen operations for each image is, for all of
-them at once, one warp, one blend and a choice among the rest, with amounts that change nothing for
-those images that drew something else.
+A device cannot branch per image. So the fourteen operations are computed for all images at once, as
+one warp, one blend, and a selection among the rest, with amounts that change nothing for images
+that drew another operation.
 """
 
 import functools
@@ -16,7 +16,7 @@ from jaxcnn import shapes
 from jaxcnn.image.adjust import posterize, solarize
 from jaxcnn.image.borders import Border
 from jaxcnn.image.color import to_grayscale
-from jaxcnn.image.dtypes import check_images
+from jaxcnn.image.dtypes import check_floating_images
 from jaxcnn.image.filters import filter2d
 from jaxcnn.image.intensity import autocontrast, equalize
 from jaxcnn.image.randomness import row_keys
@@ -30,18 +30,18 @@ OPERATIONS = (
 _SMOOTH = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 1 / 13))
 
 
-class _Most(NamedTuple):
-    """The amounts of magnitude 1."""
+class _Ranges(NamedTuple):
+    """The amounts at magnitude 1."""
 
     shear: float  # pixels per pixel
-    shift: float  # share of the image
+    shift: float  # fraction of the image
     angle: float  # degrees
-    factor: float  # away from 1
-    bits: int  # fewer than 8
+    factor: float  # distance from 1
+    bits: int  # number of bits removed from 8
 
 
-_RAND = _Most(shear=0.3, shift=150 / 331, angle=30, factor=0.9, bits=4)
-_TRIVIAL = _Most(shear=0.99, shift=32 / 224, angle=135, factor=0.99, bits=6)
+_RAND = _Ranges(shear=0.3, shift=150 / 331, angle=30, factor=0.9, bits=4)
+_TRIVIAL = _Ranges(shear=0.99, shift=32 / 224, angle=135, factor=0.99, bits=6)
 
 
 def rand_augment(
@@ -53,23 +53,25 @@ def rand_augment(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """A number of operations for each image, drawn from fourteen, all of one magnitude.
+    """Apply randomly drawn operations, all of one magnitude, to each image.
 
-    Shear, translate, rotate, brightness, colour, contrast and sharpness go either way.
+    Fourteen operations are equally likely. Shear, translation, rotation, brightness, color,
+    contrast and sharpness get a random sign.
 
     Args:
       key: one key, or ``[B]`` keys.
-      images: ``[B, H, W, C]``, grey or RGB, floating point in [0, 1].
-      operations: how many, one after the other.
-      magnitude: share of the largest amount, in [0, 1]: 9 of 30 levels is 0.3.
-      border: what comes in from outside (see `jaxcnn.image.pad`).
-      value: what comes in for ``"constant"``.
+      images: ``[B, H, W, C]``, gray or RGB, floating point in [0, 1].
+      operations: number of operations per image, applied one after the other.
+      magnitude: fraction of the largest amount, in [0, 1]; 9 of 30 levels is 0.3.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not floating point with 1 or 3 channels, ``operations`` is not >=
+        1, ``magnitude`` is outside [0, 1], or ``border`` is unknown.
 
     Example:
       >>> rand_augment(jax.random.key(0), jnp.ones((2, 32, 32, 3))).shape
@@ -77,10 +79,10 @@ def rand_augment(
 
     Reference:
       Cubuk et al. 2020, "RandAugment: practical automated data augmentation with a reduced search
-      space"; torchvision's ``RandAugment``, which shears about a corner, and not about the middle.
+      space"; torchvision's ``RandAugment``, which shears about a corner, not the center.
     """
     _check(images)
-    (operations,) = shapes.ints(operations, 1, "operations")
+    operations = shapes.check_integer(operations, "operations", minimum=1)
     if not isinstance(magnitude, jax.Array) and not 0 <= magnitude <= 1:
         raise ValueError(f"magnitude must be in [0, 1], got {magnitude!r}")
     keys = row_keys(key, len(images))
@@ -94,19 +96,20 @@ def rand_augment(
 def trivial_augment(
     key: jax.Array, images: jax.Array, *, border: Border = "constant", value: float = 0.0
 ) -> jax.Array:
-    """One operation for each image, of any magnitude: nothing to tune.
+    """Apply one randomly drawn operation of random magnitude to each image.
 
     Args:
       key: one key, or ``[B]`` keys.
-      images: ``[B, H, W, C]``, grey or RGB, floating point in [0, 1].
-      border: what comes in from outside (see `jaxcnn.image.pad`).
-      value: what comes in for ``"constant"``.
+      images: ``[B, H, W, C]``, gray or RGB, floating point in [0, 1].
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not floating point with 1 or 3 channels, or ``border`` is
+        unknown.
 
     Example:
       >>> trivial_augment(jax.random.key(0), jnp.ones((2, 32, 32, 3))).shape
@@ -114,7 +117,7 @@ def trivial_augment(
 
     Reference:
       Müller and Hutter 2021, "TrivialAugment: tuning-free yet state-of-the-art data augmentation",
-      the wide space; torchvision's ``TrivialAugmentWide`` (see `rand_augment`).
+      the wide space; torchvision's ``TrivialAugmentWide``, which shears about a corner.
     """
     _check(images)
     chosen, sign, amounts = _draw(row_keys(key, len(images)))
@@ -122,15 +125,14 @@ def trivial_augment(
 
 
 def _check(images: jax.Array) -> None:
-    check_images(images)
-    shapes.check_floating(images, "images")
+    check_floating_images(images)
     if images.shape[-1] not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels, got shape {images.shape}")
 
 
 @functools.partial(jax.jit, inline=True)
 def _draw(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """For each image an operation, a sign, and one of 31 magnitudes up to 1."""
+    """Draw for each image an operation, a sign, and one of 31 magnitudes in [0, 1]."""
 
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         which, way, level = jax.random.split(key, 3)
@@ -149,7 +151,7 @@ def _applied(
     chosen: jax.Array,
     amounts: jax.Array,
     sign: jax.Array,
-    most: _Most,
+    ranges: _Ranges,
     border: Border,
     value: float | jax.Array,
 ) -> jax.Array:
@@ -157,40 +159,44 @@ def _applied(
         return jnp.where((chosen == OPERATIONS.index(name))[:, None, None, None], changed, images)
 
     signed = amounts * sign
-    matrices = _matrices(chosen, signed, most, images.shape[1:3])
+    matrices = _matrices(chosen, signed, ranges, images.shape[1:3])
     images = warp(images, matrices, border=border, value=value)
     gray = to_grayscale(images, channels=3) if images.shape[-1] == 3 else images
-    # What a factor of 0 leaves; the outermost pixels stay sharp, as in Pillow.
-    plain = {
+    # The images at factor 0; the outermost pixels stay sharp, as in Pillow.
+    blended = {
         "brightness": jnp.zeros_like(images),
         "color": gray,
         "contrast": jnp.broadcast_to(jnp.mean(gray, (1, 2, 3), keepdims=True), images.shape),
         "sharpness": images.at[:, 1:-1, 1:-1].set(filter2d(images, _SMOOTH)[:, 1:-1, 1:-1]),
     }
-    factors = (1 + signed * most.factor)[:, None, None, None].astype(images.dtype)
+    factors = (1 + signed * ranges.factor)[:, None, None, None].astype(images.dtype)
     base = images
-    for name, other in plain.items():
+    for name, other in blended.items():
         base = where(name, other, base)
-    images = jnp.clip(base + factors * (images - base), 0, 1)  # base is images for the others
-    images = where("posterize", posterize(images, 8 - amounts * most.bits), images)
+    images = jnp.clip(
+        base + factors * (images - base), 0, 1
+    )  # for other operations, base equals images
+    images = where("posterize", posterize(images, 8 - amounts * ranges.bits), images)
     images = where("solarize", solarize(images, 1 - amounts), images)
     images = where("autocontrast", autocontrast(images), images)
     return where("equalize", equalize(images), images)
 
 
-def _matrices(chosen: jax.Array, signed: jax.Array, most: _Most, size: Sequence[int]) -> jax.Array:
-    """Of the geometric operations; the others do not move anything."""
+def _matrices(
+    chosen: jax.Array, signed: jax.Array, ranges: _Ranges, size: Sequence[int]
+) -> jax.Array:
+    """Return the matrices of the geometric operations, and the identity for others."""
 
     def amount(name: str, largest: float) -> jax.Array:
         return jnp.where(chosen == OPERATIONS.index(name), signed * largest, 0)
 
-    tangents = [amount("shear_y", most.shear), amount("shear_x", most.shear)]
+    tangents = [amount("shear_y", ranges.shear), amount("shear_x", ranges.shear)]
     shifts = [
-        amount(name, most.shift * count)
+        amount(name, ranges.shift * count)
         for name, count in zip(("translate_y", "translate_x"), size, strict=True)
     ]
     return affine_matrix(
-        angles=amount("rotate", most.angle),
+        angles=amount("rotate", ranges.angle),
         shears=jnp.rad2deg(jnp.arctan(jnp.stack(tangents, 1))),
         shifts=jnp.stack(shifts, 1),
     )

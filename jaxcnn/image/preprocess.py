@@ -1,6 +1,6 @@
-"""From pixels to what a network sees: one description, used wherever images enter.
+"""Preprocessing: from raw pixels to the input of a network.
 
-The same `Preprocess` drives decoding, training, evaluation and prediction and is stored with the
+One `Preprocess` drives decoding, training, evaluation and prediction, and is stored with the
 weights, so they cannot disagree.
 """
 
@@ -18,10 +18,16 @@ from jaxcnn.image.resize import center_crop, resize
 
 
 def to_float(images: jax.Array | np.ndarray) -> jax.Array:
-    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floating point passes as float32.
+    """Convert pixels to float32 in [0, 1].
+
+    Args:
+      images: any shape; uint8 is divided by 255, floating point is only cast.
+
+    Returns:
+      float32 array with the shape of ``images``.
 
     Raises:
-      ValueError: for other dtypes, whose range is not known.
+      ValueError: for other dtypes, whose range is unknown.
 
     Example:
       >>> to_float(jnp.array([0, 51, 255], jnp.uint8)).tolist()
@@ -29,8 +35,8 @@ def to_float(images: jax.Array | np.ndarray) -> jax.Array:
     """
     images = jnp.asarray(images)
     if images.dtype == jnp.uint8:
-        # XLA turns a division by 255 into a product that is off in the last bit for half of the
-        # values. x / 256 is exact, and x / 255 = x / 256 + x / 65280 rounds correctly for each.
+        # XLA turns a division by 255 into a multiplication that is off in the last bit for half of
+        # the values. x / 256 is exact, and x / 255 = x / 256 + x / 65280 rounds correctly for all.
         values = images.astype(jnp.float32)
         return values * (1 / 256) + values * (1 / 65280)
     if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -39,7 +45,7 @@ def to_float(images: jax.Array | np.ndarray) -> jax.Array:
 
 
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """``(images - mean) / std`` with one mean and one standard deviation per channel.
+    """Normalize each channel: ``(images - mean) / std``.
 
     Args:
       images: ``[..., C]``, floating point.
@@ -47,13 +53,13 @@ def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
       std: ``C`` numbers > 0.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
       ValueError: if the lengths are not ``C`` or ``images`` is not floating point.
 
     Example:
-      Pixels in [0, 1] brought to [-1, 1]:
+      Scale pixels from [0, 1] to [-1, 1]:
 
       >>> normalize(jnp.array([[0.0], [1.0]]), (0.5,), (0.5,)).tolist()
       [[-1.0], [1.0]]
@@ -68,17 +74,16 @@ def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """What a network expects of its images.
+    """Size, channels and normalization that a network expects of its images.
 
-    Called on raw images it does all of it: ``preprocess(images)`` is
-    ``preprocess.normalize(preprocess.to_float(images))``. Training puts augmentation in between,
-    and images of another size come after ``preprocess.resize(images)``.
+    ``preprocess(images)`` is ``preprocess.normalize(preprocess.to_float(images))``. Training
+    augments between the two steps. Images of another size first need ``preprocess.resize(images)``.
 
     Attributes:
       size: (height, width) in pixels; files are cropped and resized to it.
-      channels: 1 (greyscale) or 3 (RGB) for files; any number for arrays.
+      channels: 1 (grayscale) or 3 (RGB) for files; any number for arrays.
       mean: subtracted from each channel of images in [0, 1].
-      std: divides each channel after that, > 0.
+      std: divides each channel after the subtraction, > 0.
 
     Raises:
       ValueError: if a field is out of range.
@@ -95,7 +100,7 @@ class Preprocess:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        (channels,) = shapes.ints(self.channels, 1, "channels")
+        channels = shapes.check_integer(self.channels, "channels", minimum=1)
         object.__setattr__(self, "size", shapes.ints(self.size, 2, "size"))
         object.__setattr__(self, "channels", channels)
         for name, default in (("mean", 0.0), ("std", 1.0)):
@@ -114,18 +119,18 @@ class Preprocess:
             raise ValueError(f"std must be > 0, got {self.std!r}")
 
     def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Raw images ``[B, *size, C]`` as the network sees them, float32."""
+        """Return raw images ``[B, *size, C]`` as the float32 input of the network."""
         return self.normalize(self.to_float(images))
 
     def resize(self, images: jax.Array) -> jax.Array:
-        """Raw images ``[B, H, W, 1 or 3]`` of any size, brought to this one as files are.
+        """Crop and resize raw images ``[B, H, W, 1 or 3]`` of any size, as files are.
 
-        The largest part in the middle with the target's shape is resized with an antialiased
-        bilinear filter and made grey or RGB. The part is of whole pixels, and nothing outside of it
-        is looked at, where Pillow's filter reaches beyond it.
+        The largest centered crop with the target's aspect ratio is resized with an antialiased
+        bilinear filter and converted to gray or RGB. The crop consists of entire pixels, and pixels
+        outside of it have no effect; Pillow's filter, used for files, reaches beyond it.
 
         Raises:
-          ValueError: if the channels cannot be had.
+          ValueError: if the channels cannot be converted.
         """
         wanted = self.channels
         if images.shape[-1] != wanted and (images.shape[-1], wanted) not in ((1, 3), (3, 1)):
@@ -138,7 +143,7 @@ class Preprocess:
         return jnp.broadcast_to(images, (*images.shape[:3], wanted))
 
     def to_float(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Raw images as float32 in [0, 1], after a check of their shape."""
+        """Check the shape of raw images and convert them to float32 in [0, 1]."""
         expected = (*self.size, self.channels)
         if images.shape[1:] != expected:
             raise ValueError(
@@ -147,5 +152,5 @@ class Preprocess:
         return to_float(images)
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Images in [0, 1] with this network's mean subtracted, divided by its deviation."""
+        """Subtract ``mean`` from images in [0, 1] and divide by ``std``."""
         return normalize(images, self.mean, self.std)

@@ -1,4 +1,4 @@
-"""Random light, colour and sharpness, drawn anew for each image ``[B, H, W, C]`` in [0, 1].
+"""Random brightness, color and sharpness, drawn per image ``[B, H, W, C]`` in [0, 1].
 
 ``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
 ``[B]``. Results are clipped to [0, 1].
@@ -23,18 +23,18 @@ from jaxcnn.image.randomness import chances, extent, interval, row_keys, uniform
 
 
 def random_brightness(key: jax.Array, images: jax.Array, *, max_delta: float) -> jax.Array:
-    """Add up to an amount either way to each image.
+    """Shift the brightness of each image by a random amount in [-max_delta, max_delta].
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      max_delta: >= 0.
+      max_delta: largest shift, >= 0.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``max_delta`` is negative or not finite.
 
     Example:
       >>> random_brightness(jax.random.key(0), jnp.full((2, 4, 4, 3), 0.5), max_delta=0.2).shape
@@ -47,18 +47,18 @@ def random_brightness(key: jax.Array, images: jax.Array, *, max_delta: float) ->
 def random_contrast(
     key: jax.Array, images: jax.Array, *, factors: tuple[float, float]
 ) -> jax.Array:
-    """Strengthen or weaken the contrast of each image.
+    """Scale the contrast of each image by a random factor.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      factors: smallest and largest, >= 0 (see `jaxcnn.image.adjust_contrast`).
+      factors: (low, high), >= 0, for `jaxcnn.image.adjust_contrast`.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``factors`` is not a pair in order, both >= 0.
 
     Example:
       >>> images = jnp.full((2, 4, 4, 3), 0.5)
@@ -70,18 +70,18 @@ def random_contrast(
 
 
 def random_gamma(key: jax.Array, images: jax.Array, *, gammas: tuple[float, float]) -> jax.Array:
-    """Raise each image to a power.
+    """Raise the values of each image to a random power.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      gammas: smallest and largest, > 0.
+      gammas: (low, high), > 0.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``gammas`` is not a pair in order, both > 0.
 
     Example:
       >>> random_gamma(jax.random.key(0), jnp.ones((2, 4, 4, 3)), gammas=(0.8, 1.2)).min().item()
@@ -92,18 +92,18 @@ def random_gamma(key: jax.Array, images: jax.Array, *, gammas: tuple[float, floa
 
 
 def random_hue(key: jax.Array, images: jax.Array, *, max_delta: float) -> jax.Array:
-    """Turn the circle of colours of each image, by up to a share of a turn either way.
+    """Rotate the hue of each image by a random fraction of a turn.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      max_delta: in [0, 0.5].
+      max_delta: largest rotation either way, in [0, 0.5] turns.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``max_delta`` is outside [0, 0.5], or ``images`` does not have 3 channels.
 
     Example:
       >>> random_hue(jax.random.key(0), jnp.ones((2, 4, 4, 3)), max_delta=0.1).min().item()
@@ -116,18 +116,19 @@ def random_hue(key: jax.Array, images: jax.Array, *, max_delta: float) -> jax.Ar
 def random_saturation(
     key: jax.Array, images: jax.Array, *, factors: tuple[float, float]
 ) -> jax.Array:
-    """Make the colours of each image stronger or paler.
+    """Scale the saturation of each image by a random factor.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      factors: smallest and largest, >= 0 (see `jaxcnn.image.adjust_saturation`).
+      factors: (low, high), >= 0, for `jaxcnn.image.adjust_saturation`.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``factors`` is not a pair in order, both >= 0, or ``images`` does not have 3
+        channels.
 
     Example:
       >>> images = jnp.ones((2, 4, 4, 3))
@@ -139,18 +140,18 @@ def random_saturation(
 
 
 def random_grayscale(key: jax.Array, images: jax.Array, *, probability: float = 0.1) -> jax.Array:
-    """Take the colour from some images.
+    """Convert some images to grayscale.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, 3]``, RGB, floating point or uint8.
-      probability: of each image, in [0, 1].
+      probability: probability of each image to be converted, in [0, 1].
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``probability`` is outside [0, 1], or ``images`` does not have 3 channels.
 
     Example:
       >>> red = jnp.zeros((1, 1, 1, 3)).at[..., 0].set(1.0)
@@ -169,19 +170,19 @@ def random_blur(
     sigmas: tuple[float, float],
     window: shapes.IntOrInts = 5,
 ) -> jax.Array:
-    """Blur each image by a Gaussian.
+    """Blur each image by a Gaussian of random width.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point or uint8.
-      sigmas: smallest and largest standard deviation in pixels, >= 0.
-      window: its side, or (height, width), odd.
+      sigmas: (low, high) standard deviation in pixels, >= 0.
+      window: side of the kernel, or (height, width), odd.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``sigmas`` is not a pair in order, both >= 0, or ``window`` is even.
 
     Example:
       >>> random_blur(jax.random.key(0), jnp.ones((2, 8, 8, 3)), sigmas=(0.1, 2)).shape
@@ -198,19 +199,19 @@ def random_blur(
 def random_sharpness(
     key: jax.Array, images: jax.Array, *, amounts: tuple[float, float]
 ) -> jax.Array:
-    """Sharpen each image, or soften it: subtract an amount of its `jaxcnn.image.laplacian`.
+    """Sharpen or soften each image: subtract a random multiple of its `jaxcnn.image.laplacian`.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      amounts: smallest and largest; -0.125 softens as much as it can without inverting, 1 is
-        `jaxcnn.image.sharpen`.
+      amounts: (low, high); 1 is `jaxcnn.image.sharpen`, and -0.125 softens the most without
+        inverting.
 
     Returns:
-      The shape and dtype of ``images``, clipped to [0, 1].
+      Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``amounts`` is not a pair in order.
 
     Example:
       >>> random_sharpness(jax.random.key(0), jnp.ones((2, 8, 8, 3)), amounts=(0, 1)).min().item()
@@ -225,18 +226,18 @@ def random_sharpness(
 def random_solarize(
     key: jax.Array, images: jax.Array, *, thresholds: tuple[float, float] = (0.0, 1.0)
 ) -> jax.Array:
-    """Invert what is brighter than a threshold of each image.
+    """Invert the values of each image at or above a random threshold.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      thresholds: smallest and largest.
+      thresholds: (low, high).
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``thresholds`` is not a pair in order.
 
     Example:
       >>> images = jnp.ones((2, 4, 4, 3))
@@ -250,18 +251,18 @@ def random_solarize(
 def random_posterize(
     key: jax.Array, images: jax.Array, *, bits: tuple[int, int] = (4, 8)
 ) -> jax.Array:
-    """Keep the highest bits of each image's values.
+    """Keep a random number of the highest bits of each image's values.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      bits: fewest and most, 0 to 8; each number of them is equally likely.
+      bits: (low, high), integers in [0, 8], both inclusive; all are equally likely.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``bits`` is not a pair of integers in order, both in [0, 8].
 
     Example:
       >>> images = jnp.full((2, 4, 4, 3), 0.4)

@@ -1,7 +1,7 @@
-"""Random geometric transforms, drawn anew for each image of a batch ``[B, H, W, C]``.
+"""Random geometric transforms, drawn per image of a batch ``[B, H, W, C]``.
 
 ``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``. The same key moves a mask as it moved the image (with ``interpolation="nearest"``).
+``[B]``. With the same key and ``interpolation="nearest"``, a mask moves as its image does.
 """
 
 import math
@@ -24,18 +24,18 @@ Range = float | tuple[float, float]
 def random_flip_left_right(
     key: jax.Array, images: jax.Array, *, probability: float = 0.5
 ) -> jax.Array:
-    """Mirror each image with a probability.
+    """Mirror some images horizontally.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      probability: in [0, 1].
+      probability: probability of each image to be mirrored, in [0, 1].
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, or ``probability`` is outside [0, 1].
 
     Example:
       >>> images = jnp.arange(6.0).reshape(2, 1, 3, 1)
@@ -50,18 +50,18 @@ def random_flip_left_right(
 def random_flip_up_down(
     key: jax.Array, images: jax.Array, *, probability: float = 0.5
 ) -> jax.Array:
-    """Turn each image upside down with a probability.
+    """Mirror some images vertically.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      probability: in [0, 1].
+      probability: probability of each image to be mirrored, in [0, 1].
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, or ``probability`` is outside [0, 1].
 
     Example:
       >>> images = jnp.arange(3.0).reshape(1, 3, 1, 1)
@@ -81,27 +81,27 @@ def random_translate(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Move each image by up to ``max_shift`` whole pixels up or down, and left or right.
+    """Translate each image by a random integer number of pixels along each axis.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      max_shift: pixels, >= 1; every shift from -max_shift to max_shift is equally likely.
-      border: what comes in from outside (see `jaxcnn.image.pad`).
-      value: what comes in for ``"constant"``.
+      max_shift: integer >= 1; shifts in [-max_shift, max_shift] are equally likely.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``max_shift`` is not an integer >= 1, or ``border`` is unknown.
 
     Example:
       >>> images = jnp.ones((1, 8, 8, 1))
       >>> random_translate(jax.random.key(0), images, max_shift=2).shape
       (1, 8, 8, 1)
     """
-    (max_shift,) = shapes.ints(max_shift, 1, "max_shift")
+    max_shift = shapes.check_integer(max_shift, "max_shift", minimum=1)
     draw = jax.vmap(lambda k: jax.random.randint(k, (2,), -max_shift, max_shift + 1))
     shifts = draw(row_keys(key, len(images)))
     return translate(images, shifts, border=border, value=value)
@@ -117,22 +117,23 @@ def draw_affine(
     scale: tuple[float, float] = (1.0, 1.0),
     max_shift: Range = 0.0,
 ) -> jax.Array:
-    """The matrices that `random_affine` draws, to be used for more than one image.
+    """Draw the matrices of `random_affine`, to apply them to several arrays.
 
     Args:
       key: one key, or ``[rows]`` keys.
-      rows: number of matrices.
+      rows: number of matrices to draw.
       size: (height, width) of the images.
-      max_angle: degrees either way.
-      max_shear: degrees either way, at most 89.
-      scale: smallest and largest factor, > 0, equally likely on a logarithmic scale.
-      max_shift: share of the height and width either way: a number, or (down, right).
+      max_angle: largest rotation either way, in degrees.
+      max_shear: largest shear either way, in degrees, at most 89.
+      scale: (low, high) factor, > 0, log-uniform.
+      max_shift: largest shift as a fraction of height and width: a number, or (down, right).
 
     Returns:
       ``[rows, 3, 3]`` for `jaxcnn.image.warp`.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if a bound is negative or not finite, or ``scale`` is not a pair in order, both >
+        0.
 
     Example:
       >>> draw_affine(jax.random.key(0), 4, (28, 28), max_angle=10).shape
@@ -165,24 +166,25 @@ def random_affine(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Scale, shear, turn and move each image, sampling it once.
+    """Randomly scale, shear, rotate and translate each image, sampling it once.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      max_angle: degrees either way.
-      max_shear: degrees either way, at most 89.
-      scale: smallest and largest factor, > 0, equally likely on a logarithmic scale.
-      max_shift: share of the height and width either way: a number, or (down, right).
+      max_angle: largest rotation either way, in degrees.
+      max_shear: largest shear either way, in degrees, at most 89.
+      scale: (low, high) factor, > 0, log-uniform.
+      max_shift: largest shift as a fraction of height and width: a number, or (down, right).
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if a bound is negative or not finite, ``scale`` is not a pair in order, both > 0,
+        or an option is unknown.
 
     Example:
       >>> images = jnp.ones((2, 8, 8, 1))
@@ -214,21 +216,21 @@ def random_rotation(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Turn each image about its middle, by up to an angle either way.
+    """Rotate each image about its center by a random angle.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      max_angle: degrees either way.
-      interpolation: as for `random_affine`.
-      border: as for `random_affine`.
-      value: as for `random_affine`.
+      max_angle: largest rotation either way, in degrees.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      The shape and dtype of ``images``.
+      Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``max_angle`` is negative or not finite, or an option is unknown.
 
     Example:
       >>> images = jnp.ones((2, 8, 8, 1))
@@ -249,21 +251,21 @@ def random_crop(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """A part of each image, from anywhere in it.
+    """Crop a random part of each image.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      size: (height, width) of the part, or one number for both.
-      padding: pixels that are added first (see `jaxcnn.image.pad`): 4 is usual for 32 x 32.
-      border: what they are.
-      value: what they are for ``"constant"``.
+      size: (height, width) of the crop, or one number for both.
+      padding: pixels to add first, as for `jaxcnn.image.pad`; 4 is usual for 32 x 32 images.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      ``[B, *size, C]`` of the dtype of ``images``.
+      ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described, or the padded images are smaller than that.
+      ValueError: if ``size`` is larger than the padded images, or ``border`` is unknown.
 
     Example:
       >>> random_crop(jax.random.key(0), jnp.ones((2, 32, 32, 3)), 32, padding=4).shape
@@ -294,22 +296,23 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     interpolation: Interpolation = "bilinear",
 ) -> jax.Array:
-    """A part of each image of random area and shape, resized: what ImageNet is trained with.
+    """Crop a part of random area and aspect ratio and resize it, as usual for ImageNet.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
       size: (height, width) of the result, or one number for both.
-      area: smallest and largest share of the image.
-      ratio: smallest and largest width by height, equally likely on a logarithmic scale; a part
-        that would not fit is cut to the image's height or width.
-      interpolation: as for `random_affine`; it does not widen where images get smaller.
+      area: (low, high) fraction of the image's area, in (0, 1].
+      ratio: (low, high) width / height, log-uniform; crops that do not fit are clipped to the
+        image's height or width.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``, without antialiasing.
 
     Returns:
-      ``[B, *size, C]`` of the dtype of ``images``.
+      ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``area`` or ``ratio`` is not a pair in order, both > 0, ``area`` exceeds 1, or
+        an option is unknown.
 
     Example:
       >>> random_resized_crop(jax.random.key(0), jnp.ones((2, 40, 50, 3)), 32).shape
@@ -330,7 +333,7 @@ def random_resized_crop(
     root = jnp.sqrt(share * math.prod(whole))
     tall = jnp.minimum(root * jnp.exp(-log / 2), whole[0])
     wide = jnp.minimum(root * jnp.exp(log / 2), whole[1])
-    # The part's middle, from that of the image, goes to the middle of the result.
+    # Move the center of the crop, relative to the image's center, to the center of the result.
     middles = (down - 0.5) * (whole[0] - tall), (right - 0.5) * (whole[1] - wide)
     scales = jnp.stack([height / tall, width / wide], 1)
     move = affine_matrix(shifts=-jnp.stack(middles, 1))

@@ -1,8 +1,8 @@
-"""Numbers that random transforms draw, one for each image.
+"""Random draws per image, and checks of their bounds.
 
 ``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``, as the training step's hook hands them out. The same key draws the same numbers, so what
-was done to images is done to their masks by calling with it again.
+``[B]``, as the training step's hook passes them. The same key draws the same numbers, so a second
+call with it transforms masks as it transformed their images.
 """
 
 import functools
@@ -11,21 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.ops.implementation import computed_once
+from jaxcnn.ops.barriers import materialize
 
 
 def row_keys(key: jax.Array, rows: int) -> jax.Array:
-    """One key per row: ``[rows]`` keys as they are, and one key folded with each row's number.
+    """Return one key per row: ``[rows]`` keys unchanged, or one key folded with each row's index.
 
     Raises:
-      ValueError: if there is another number of keys, or they are no typed keys.
+      ValueError: if ``key`` is neither one typed key nor ``rows`` of them.
 
     Example:
       >>> row_keys(jax.random.key(0), 3).shape
       (3,)
     """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise ValueError(f"key must be of jax.random.key, got {key.dtype} of shape {key.shape}")
+        raise ValueError(
+            f"key must be made by jax.random.key, got {key.dtype} of shape {key.shape}"
+        )
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
     if key.shape != (rows,):
@@ -36,7 +38,7 @@ def row_keys(key: jax.Array, rows: int) -> jax.Array:
 def uniform(
     key: jax.Array, rows: int, low: float | np.ndarray, high: float | np.ndarray
 ) -> jax.Array:
-    """Numbers from ``low`` up to ``high``, ``[rows]``, or ``[rows, K]`` for bounds ``[K]``."""
+    """Draw from [low, high): ``[rows]`` float32, or ``[rows, K]`` for bounds ``[K]``."""
     shape = np.broadcast_shapes(np.shape(low), np.shape(high))
     low, high = (np.asarray(bound, np.float32) for bound in (low, high))
     return _uniform(row_keys(key, rows), shape, low, high)
@@ -45,11 +47,11 @@ def uniform(
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _uniform(keys: jax.Array, shape: tuple[int, ...], low: jax.Array, high: jax.Array) -> jax.Array:
     draw = jax.vmap(lambda k: jax.random.uniform(k, shape, minval=low, maxval=high))
-    return computed_once(draw(keys))
+    return materialize(draw(keys))
 
 
 def chances(key: jax.Array, rows: int, probability: float | jax.Array) -> jax.Array:
-    """Whether it happens, ``[rows, 1, 1, 1]`` bool.
+    """Draw one Bernoulli sample per row, ``[rows, 1, 1, 1]`` bool.
 
     Raises:
       ValueError: if ``probability`` is a number outside [0, 1].
@@ -57,17 +59,18 @@ def chances(key: jax.Array, rows: int, probability: float | jax.Array) -> jax.Ar
     if not isinstance(probability, jax.Array) and not 0 <= probability <= 1:
         raise ValueError(f"probability must be in [0, 1], got {probability!r}")
     draw = jax.vmap(lambda k: jax.random.bernoulli(k, probability))
-    drawn = computed_once(draw(row_keys(key, rows)))
+    drawn = materialize(draw(row_keys(key, rows)))
     return drawn[:, None, None, None]
 
 
 def interval(
     value: tuple[float, float], name: str, *, least: float = -np.inf, positive: bool = False
 ) -> tuple[float, ...]:
-    """A pair (low, high) of finite numbers in order.
+    """Check and return a pair (low, high) of finite numbers in order.
 
     Raises:
-      ValueError: if it is none, or ``low`` is below ``least``, or 0 where it must be positive.
+      ValueError: if it is not such a pair, ``low`` is below ``least``, or, for ``positive``, not
+        above 0.
     """
     try:
         low, high = (float(number) for number in value)
@@ -80,10 +83,10 @@ def interval(
 
 
 def extent(value: float, name: str, *, most: float = np.inf) -> float:
-    """A finite number >= 0, the largest of either sign.
+    """Check and return a finite number >= 0, the bound of a symmetric range.
 
     Raises:
-      ValueError: if it is none, or above ``most``.
+      ValueError: if it is negative, not finite, or above ``most``.
     """
     if not 0 <= value <= most or value == np.inf:
         ceiling = "" if most == np.inf else f" and <= {most:g}"

@@ -1,4 +1,4 @@
-"""What is known of each connected component: where it is, how large, how bright, of what shape."""
+"""Measurements of connected components: position, size, brightness and shape."""
 
 import functools
 import math
@@ -12,23 +12,23 @@ from jaxcnn import shapes
 from jaxcnn.image.borders import Border
 from jaxcnn.image.components import Components, Connectivity, connected_components
 from jaxcnn.image.dtypes import check_images
-from jaxcnn.image.warp import Interpolation, warp
+from jaxcnn.image.warp import Interpolation, check_samples, warp
 
 
 class Regions(NamedTuple):
-    """The first ``K`` components of each image, in the order of their labels.
+    """Measurements of the first ``K`` components of each image, in the order of their labels.
 
-    Where ``mask`` is False there are fewer, and everything else is 0.
+    Where ``mask`` is False, the component does not exist and all other values are 0.
 
     Attributes:
-      mask: ``[B, K]`` bool, which exist.
-      area: ``[B, K]`` int32, pixels.
+      mask: ``[B, K]`` bool, True for components that exist.
+      area: ``[B, K]`` int32, number of pixels.
       box: ``[B, K, 4]`` int32, (top, left, bottom, right), the last two exclusive.
       centroid: ``[B, K, 2]`` float32, mean (row, column).
-      mean_intensity: ``[B, K, C]`` float32, of the images; ``C`` is 0 without images.
-      perimeter: ``[B, K]`` float32, the length of a line through the centres of border pixels.
-      eccentricity: ``[B, K]`` float32 in [0, 1): 0 for a circle, of the ellipse with the same
-        second moments.
+      mean_intensity: ``[B, K, C]`` float32, mean of the images; ``C`` is 0 without images.
+      perimeter: ``[B, K]`` float32, the length of a line through the centers of border pixels.
+      eccentricity: ``[B, K]`` float32 in [0, 1], of the ellipse with the same second moments; 0
+        for a circle.
     """
 
     mask: jax.Array
@@ -48,13 +48,13 @@ def region_properties(
     Args:
       components: from `connected_components` or `similar_components`.
       images: ``[B, H, W, C]`` whose intensity is measured; None measures none.
-      max_count: ``K``, so that shapes are known: components with larger labels are left out.
+      max_count: ``K``, the fixed number of entries; components with larger labels are dropped.
 
     Returns:
       `Regions` of ``K`` entries per image.
 
     Raises:
-      ValueError: if the shapes do not agree or ``max_count`` is not positive.
+      ValueError: if the shapes do not match, or ``max_count`` is not an integer >= 1.
 
     Example:
       >>> mask = jnp.zeros((1, 5, 5), bool).at[0, 1:3, 1:4].set(True)
@@ -65,7 +65,7 @@ def region_properties(
     Reference:
       scikit-image's ``regionprops``.
     """
-    (max_count,) = shapes.ints(max_count, 1, "max_count")
+    max_count = shapes.check_integer(max_count, "max_count", minimum=1)
     labels = components.labels
     if images is not None:
         check_images(images)
@@ -73,7 +73,7 @@ def region_properties(
             raise ValueError(
                 f"images must be [{', '.join(map(str, labels.shape))}, C], got {images.shape}"
             )
-        images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+        images = shapes.at_least_float32(images)
     else:
         images = jnp.zeros((*labels.shape, 0))
     return _measure(labels, images, max_count)
@@ -82,18 +82,18 @@ def region_properties(
 def remove_small_components(
     mask: jax.Array, least: int | jax.Array, *, connectivity: Connectivity = 8
 ) -> jax.Array:
-    """A mask without its components of fewer than ``least`` pixels.
+    """Remove the components of a mask with fewer than ``least`` pixels.
 
     Args:
-      mask: as for `connected_components`.
-      least: pixels of the smallest component that stays; may be traced.
-      connectivity: as for `connected_components`.
+      mask: ``[B, H, W]``, booleans, or integers where nonzero is foreground.
+      least: size in pixels of the smallest component to keep; may be traced.
+      connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
 
     Returns:
       ``[B, H, W]`` bool.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``mask`` is not ``[B, H, W]`` booleans or integers.
 
     Example:
       >>> remove_small_components(jnp.array([[[1, 0, 1, 1]]]), 2)[0, 0].tolist()
@@ -103,21 +103,21 @@ def remove_small_components(
       scikit-image's ``remove_small_objects``.
     """
     labels = connected_components(mask, connectivity=connectivity).labels
-    return (labels > 0) & (_own(_areas(labels), labels) >= least)
+    return (labels > 0) & (_at_labels(_areas(labels), labels) >= least)
 
 
 def largest_component(mask: jax.Array, *, connectivity: Connectivity = 8) -> jax.Array:
-    """The largest component of each mask; of equal ones the first.
+    """Keep only the largest component of each mask, the first one of equals.
 
     Args:
-      mask: as for `connected_components`.
-      connectivity: as for `connected_components`.
+      mask: ``[B, H, W]``, booleans, or integers where nonzero is foreground.
+      connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
 
     Returns:
-      ``[B, H, W]`` bool; all False where there is none.
+      ``[B, H, W]`` bool; all False for an empty mask.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``mask`` is not ``[B, H, W]`` booleans or integers.
 
     Example:
       >>> largest_component(jnp.array([[[1, 0, 1, 1]]]))[0, 0].tolist()
@@ -137,21 +137,22 @@ def crop_components(
     border: Border = "replicate",
     value: float = 0.0,
 ) -> jax.Array:
-    """Each component's box, resized to one size: detections for a classifier.
+    """Crop the box of each component and resize it to one size, for example for a classifier.
 
     Args:
       images: ``[B, H, W, C]``.
-      regions: from `region_properties`.
-      size: (height, width), or one number for both.
-      interpolation: as for `jaxcnn.image.warp`.
-      border: what lies outside of an image (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      regions: `Regions` of the same images, from `region_properties`.
+      size: (height, width) of the crops, or one number for both.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
+      border: border mode outside of the image, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      ``[B, K, *size, C]`` of the dtype of ``images``; 0 where there is no component.
+      ``[B, K, *size, C]`` with the dtype of ``images``; 0 for components that do not exist.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` and ``regions`` are not of one batch, ``size`` is not positive, or
+        an option is unknown.
 
     Example:
       >>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -159,9 +160,14 @@ def crop_components(
       >>> crop_components(image, regions, (1, 2))[0, 0, 0, :, 0].tolist()
       [14.0, 15.0]
     """
+    check_samples(images, interpolation)
+    if regions.box.ndim != 3 or len(regions.box) != len(images):
+        raise ValueError(
+            f"regions must be of {len(images)} images, got boxes of shape {regions.box.shape}"
+        )
     height, width = shapes.ints(size, 2, "size")
     top, left, bottom, right = jnp.moveaxis(regions.box.astype(jnp.float32), -1, 0)
-    # Boxes that do not exist must be invertible too.
+    # The boxes of missing components need invertible matrices too.
     factors = height / jnp.maximum(bottom - top, 1), width / jnp.maximum(right - left, 1)
     middles = (top + bottom - images.shape[1]) / 2, (left + right - images.shape[2]) / 2
     one, zero = jnp.ones_like(top), jnp.zeros_like(top)
@@ -188,28 +194,28 @@ def crop_components(
 
 
 def _areas(labels: jax.Array) -> jax.Array:
-    """``[B, H * W + 1]``: of each label; 0 of the background."""
+    """Return the area of each label, ``[B, H * W + 1]``, and 0 for the background."""
     bins = math.prod(labels.shape[1:]) + 1
     flat = labels.reshape(len(labels), -1)
     counts = jax.vmap(lambda one: jnp.zeros(bins, jnp.int32).at[one].add(1))(flat)
     return counts.at[:, 0].set(0)
 
 
-def _own(values: jax.Array, labels: jax.Array) -> jax.Array:
-    """For each pixel the value of its label."""
+def _at_labels(values: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return for each pixel the value of its label."""
     flat = labels.reshape(len(labels), -1)
     return jnp.take_along_axis(values, flat, 1).reshape(labels.shape)
 
 
-@functools.partial(jax.jit, static_argnums=2)  # a hundred small operations
+@functools.partial(jax.jit, static_argnums=2)  # about a hundred small operations
 def _measure(labels: jax.Array, images: jax.Array, count: int) -> Regions:
     return jax.vmap(lambda labels, image: _measured(labels, image, count))(labels, images)
 
 
 def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
-    """Of one image: ``labels`` ``[H, W]``, ``image`` ``[H, W, C]``."""
+    """Measure the components of one image: ``labels`` ``[H, W]``, ``image`` ``[H, W, C]``."""
     height, width = labels.shape
-    # Bin 0 is the background, and what comes after the last bin is dropped.
+    # Bin 0 is the background; larger labels go to one bin that is dropped.
     bins = jnp.where(labels <= count, labels, count + 1).ravel()
     rows = jnp.repeat(jnp.arange(height), width)
     columns = jnp.tile(jnp.arange(width), height)
@@ -219,7 +225,7 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
         return empty.at[bins].add(values, mode="drop")
 
     def mean(values: jax.Array) -> jax.Array:
-        """Measured from a first one, for the digits that a long sum loses."""
+        """Correct a first mean by the mean residual, since a long float32 sum loses digits."""
         first = total(values) / pixels
         return first + total(values - first.at[bins].get(mode="clip")) / pixels
 
@@ -231,9 +237,9 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
     area = total(jnp.ones_like(bins))
     pixels = jnp.maximum(area, 1).astype(jnp.float32)[:, None]
     places = jnp.stack([rows, columns], -1)
-    # In whole numbers, which do not overflow in images of up to 4096 x 4096.
+    # In integers, which do not overflow for images of up to 4096 x 4096.
     centroid = total(places >> 7) / pixels * 128 + total(places & 127) / pixels
-    # Second moments about the centroid itself, for their digits.
+    # Second moments about the centroid, to keep their digits.
     offsets = places - centroid.at[bins].get(mode="clip")
     products = jnp.stack([offsets[:, 0] ** 2, offsets[:, 1] ** 2, offsets[:, 0] * offsets[:, 1]], 1)
     (top, bottom), (left, right) = ends(rows, height), ends(columns, width)
@@ -247,7 +253,7 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
         perimeter=total(_border_lengths(labels).ravel()),
         eccentricity=_eccentricity(total(products) / pixels),
     )
-    # Without the background, and 0 for what does not exist.
+    # Drop the background, and set missing components to 0.
     exists = exists[1:]
     return Regions(
         *(
@@ -260,10 +266,10 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
 
 
 def _border_lengths(labels: jax.Array) -> jax.Array:
-    """What each border pixel adds to the perimeter of its component, ``[H, W]``.
+    """Return the contribution of each border pixel to its component's perimeter, ``[H, W]``.
 
-    By which of its neighbours are border pixels too: 1 along a side, the square root of 2 along a
-    diagonal, the mean of both between them.
+    It depends on which neighbors are border pixels too: 1 along a side, sqrt(2) along a diagonal,
+    and the mean of both where a side meets a diagonal.
     """
     padded = jnp.pad(labels, 1)
     height, width = labels.shape
@@ -289,7 +295,7 @@ def _border_lengths(labels: jax.Array) -> jax.Array:
 
 
 def _eccentricity(moments: jax.Array) -> jax.Array:
-    """From the mean squares of rows and columns and their mean product, ``[K, 3]``."""
+    """Return eccentricities from the central second moments (rows, columns, product) ``[K, 3]``."""
     rows, columns, product = jnp.moveaxis(moments, -1, 0)
     middle = (rows + columns) / 2
     spread = jnp.sqrt(((rows - columns) / 2) ** 2 + product**2)

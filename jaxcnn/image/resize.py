@@ -1,4 +1,4 @@
-"""Images of another size: resized, cropped, or brought to a square."""
+"""Resizing, with and without padding, and center crops."""
 
 from typing import Literal
 
@@ -28,22 +28,24 @@ def resize(
     method: Method = "bilinear",
     antialias: bool = True,
 ) -> jax.Array:
-    """Resize images to a size, or by factors as in ``cv2.resize(img, (0, 0), fx=0.1)``.
+    """Resize images to a size, or by factors, as in ``cv2.resize(img, (0, 0), fx=0.1)``.
 
     Args:
-      images: ``[B, H, W, C]``, floating point or uint8; of any dtype for ``"nearest"``.
+      images: ``[B, H, W, C]``, floating point or uint8; any dtype for ``"nearest"``.
       size: (height, width), or one number for both.
-      fx: factor of the width in place of ``size``; the result is rounded and at least a pixel.
-      fy: factor of the height in place of ``size``; each is the other where it is missing.
-      method: ``"nearest"``; ``"bilinear"``, ``"bicubic"`` (Keys's kernel with -0.5) or
-        ``"lanczos"`` (of three lobes); or ``"area"``, the mean of what each new pixel covers.
-      antialias: widen the kernel to the new pixel where images get smaller.
+      fx: factor of the width instead of ``size``; None uses ``fy``.
+      fy: factor of the height instead of ``size``; None uses ``fx``. Sizes are rounded, and at
+        least 1.
+      method: ``"nearest"``, ``"bilinear"``, ``"bicubic"`` (Keys's kernel with -0.5), ``"lanczos"``
+        (three lobes), or ``"area"``, the mean of the area that each new pixel covers.
+      antialias: widen the kernel when shrinking, so that every pixel counts.
 
     Returns:
-      ``[B, *size, C]`` of the dtype of ``images``; floating-point values are not clipped.
+      ``[B, *size, C]`` with the dtype of ``images``; floating-point values are not clipped.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if neither or both of ``size`` and the factors are given, one is not positive, or
+        ``method`` is unknown.
 
     Example:
       >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), fx=0.5, fy=1, method="area").ravel().tolist()
@@ -85,21 +87,21 @@ def resize_with_pad(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Resize images so that they fit into a size as they are, and pad what is missing equally.
+    """Resize images into a size at their aspect ratio, and pad the rest equally on both sides.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       size: (height, width), or one number for both.
-      method: as for `resize`.
-      antialias: as for `resize`.
-      border: what to pad with (see `jaxcnn.image.pad`).
-      value: what to pad with for ``"constant"``.
+      method: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"`` or ``"area"``.
+      antialias: widen the kernel when shrinking, so that every pixel counts.
+      border: border mode of the padding, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      ``[B, *size, C]`` of the dtype of ``images``.
+      ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``size`` is not positive, or ``method`` or ``border`` is unknown.
 
     Example:
       >>> resize_with_pad(jnp.ones((1, 2, 4, 1)), 4)[0, :, 0, 0].tolist()
@@ -119,14 +121,14 @@ def resize_with_pad(
 
 
 def center_crop(images: jax.Array, size: shapes.IntOrInts) -> jax.Array:
-    """The middle of each image; of an odd remainder the larger part is lost below and right.
+    """Crop the center of each image; an odd remainder loses one more pixel below and right.
 
     Args:
       images: ``[B, H, W, C]``, any dtype.
-      size: (height, width), or one number for both, at most that of the images.
+      size: (height, width), or one number for both, at most the size of the images.
 
     Returns:
-      ``[B, *size, C]`` of the dtype of ``images``.
+      ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
       ValueError: if the size is larger than the images.
@@ -144,7 +146,7 @@ def center_crop(images: jax.Array, size: shapes.IntOrInts) -> jax.Array:
 
 
 def is_square(images: jax.Array) -> bool:
-    """Whether images ``[..., H, W, C]`` are as high as they are wide.
+    """Return whether images ``[..., H, W, C]`` are as high as wide.
 
     Example:
       >>> is_square(jnp.zeros((1, 4, 5, 3)))
@@ -154,13 +156,13 @@ def is_square(images: jax.Array) -> bool:
 
 
 def crop_to_square(images: jax.Array) -> jax.Array:
-    """The largest square in the middle of each image.
+    """Crop the largest centered square of each image.
 
     Args:
       images: ``[B, H, W, C]``, any dtype.
 
     Returns:
-      ``[B, S, S, C]`` with the smaller of H and W.
+      ``[B, S, S, C]`` with ``S = min(H, W)``.
 
     Example:
       >>> crop_to_square(jnp.zeros((1, 4, 6, 3))).shape
@@ -185,12 +187,12 @@ def _size(
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """Which old pixel the middle of each new one is in; of two, the later."""
+    """Return the old pixel that contains the center of each new one; the later one of two."""
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def _overlaps(old: int, new: int) -> np.ndarray:
-    """Which share of each new pixel each old one covers, ``[new, old]``."""
+    """Return the fraction of each new pixel that each old one covers, ``[new, old]``."""
     edges = np.arange(new + 1) * (old / new)
     left, right = edges[:-1, None], edges[1:, None]
     places = np.arange(old)

@@ -1,7 +1,7 @@
-"""Geometric transforms of any kind: one sampling of the images under a matrix.
+"""Geometric transforms: affine matrices, and sampling of images under them.
 
-Coordinates are (right, down, 1) in pixels from the middle of an image, so that a matrix knows no
-size, ``second @ first`` is the one after the other, and a chain of them samples the images once.
+Coordinates are (right, down, 1) in pixels from the center of an image. So a matrix does not depend
+on the image size, ``second @ first`` composes two transforms, and a chain samples the images once.
 """
 
 import functools
@@ -15,13 +15,13 @@ from jaxcnn import shapes
 from jaxcnn.image.borders import Border, pad
 from jaxcnn.image.dtypes import back, check_images
 from jaxcnn.messages import did_you_mean
-from jaxcnn.ops.implementation import computed_once
+from jaxcnn.ops.barriers import materialize
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Numbers = float | jax.Array | np.ndarray
 
 _TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}  # along each axis
-_KEYS = -0.75  # of the cubic kernel: OpenCV's and PyTorch's
+_KEYS = -0.75  # parameter of the cubic kernel, as in OpenCV and PyTorch
 
 
 def affine_matrix(
@@ -31,23 +31,23 @@ def affine_matrix(
     scales: Numbers = 1.0,
     shifts: Numbers = 0.0,
 ) -> jax.Array:
-    """The matrices that scale, then shear, then rotate, then shift.
+    """Return the matrices that scale, then shear, then rotate, then translate.
 
-    Each argument is a number for all images, ``[B]`` with one per image, or (but for ``angles``)
-    ``[B, 2]``, (down, right); all may be traced.
+    Each argument is one number for all images, ``[B]`` with one per image, or, except ``angles``,
+    ``[B, 2]`` with (down, right) per image. All may be traced.
 
     Args:
       angles: degrees counter-clockwise; multiples of 90 are exact.
-      shears: degrees, within -90 and 90: each row moves right by their tangent per pixel down; the
-        first of two moves columns down. A single number moves rows.
-      scales: factors, not 0; a single number enlarges both axes.
+      shears: degrees, between -90 and 90: each row moves right by the tangent per pixel down; the
+        first of (down, right) moves columns down. A single number moves rows only.
+      scales: factors, not 0; a single number scales both axes.
       shifts: pixels; a single number moves down and right.
 
     Returns:
-      ``[B, 3, 3]``, or ``[3, 3]`` of numbers alone.
+      ``[B, 3, 3]``, or ``[3, 3]`` if all arguments are numbers.
 
     Raises:
-      ValueError: if the shapes do not fit or a factor is 0.
+      ValueError: if the shapes do not fit one batch, or a scale is 0.
 
     Example:
       A quarter turn takes the pixel on the right to the top:
@@ -56,7 +56,7 @@ def affine_matrix(
       [0.0, -1.0]
 
     Reference:
-      torchvision's ``affine``, in which shears have the opposite sign.
+      torchvision's ``affine``, whose shears have the opposite sign.
     """
     angle = jnp.asarray(angles, jnp.float32)
     if angle.ndim > 1:
@@ -107,23 +107,24 @@ def warp(
     border: Border = "constant",
     value: float | jax.Array = 0.0,
 ) -> jax.Array:
-    """Move the pixels of each image to where its matrix takes them.
+    """Transform each image by a matrix.
 
     Args:
-      images: ``[B, H, W, C]``, floating point or uint8 (which is rounded and clipped); of any
-        dtype for ``"nearest"``, so that a mask can go along.
-      matrices: ``[B, 3, 3]`` or ``[3, 3]``, invertible, from (right, down, 1) of the images to
-        that of the result (see `affine_matrix`); the last row is taken to be (0, 0, 1).
-      size: (height, width) of the result, whose middle is that of the images; None keeps theirs.
+      images: ``[B, H, W, C]``, floating point or uint8 (rounded and clipped); any dtype for
+        ``"nearest"``, so that masks can be transformed too.
+      matrices: ``[B, 3, 3]`` or ``[3, 3]``, invertible, from coordinates (right, down, 1) of the
+        image to those of the result (see `affine_matrix`); the last row is assumed (0, 0, 1).
+      size: (height, width) of the result, with the same center; None keeps the image size.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      ``[B, *size, C]`` of the dtype of ``images``.
+      ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, ``matrices`` has another shape, or an
+        option is unknown.
 
     Example:
       >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -132,17 +133,16 @@ def warp(
       [[2.0, 5.0, 8.0], [1.0, 4.0, 7.0], [0.0, 3.0, 6.0]]
 
     Reference:
-      OpenCV's ``warpAffine``, whose coordinates begin at the top left and whose positions are
+      OpenCV's ``warpAffine``, whose coordinates start at the top left and whose positions are
       rounded to 1/32 pixel; PyTorch's ``grid_sample``.
     """
-    _check_samples(images, interpolation)
+    check_samples(images, interpolation)
     matrices = jnp.asarray(matrices)
     if matrices.shape not in ((3, 3), (len(images), 3, 3)):
         raise ValueError(
             f"matrices must be [3, 3] or [{len(images)}, 3, 3], got shape {matrices.shape}"
         )
-    precise = jnp.promote_types(matrices.dtype, jnp.float32)
-    matrices = jnp.broadcast_to(matrices.astype(precise), (len(images), 3, 3))
+    matrices = jnp.broadcast_to(shapes.at_least_float32(matrices), (len(images), 3, 3))
     sizes = images.shape[1:3] if size is None else shapes.ints(size, 2, "size")
     rows, columns = _sources(matrices, sizes, images.shape[1:3])
     return _sampled(images, rows, columns, _TAPS[interpolation], border, value)
@@ -157,22 +157,23 @@ def remap(
     border: Border = "constant",
     value: float | jax.Array = 0.0,
 ) -> jax.Array:
-    """Sample each image at places of its own, for transforms that no matrix describes.
+    """Sample each image at given positions, for transforms that are not affine.
 
     Args:
       images: ``[B, H, W, C]`` (see `warp`).
-      rows: ``[B, H', W']``, where each pixel of the result comes from, in pixels from the middle of
-        the first row down.
-      columns: ``[B, H', W']``, the same from the middle of the first column to the right.
+      rows: ``[B, H', W']``, source row of each pixel of the result, floating point; 0 is the center
+        of the first row.
+      columns: ``[B, H', W']``, source column of each pixel of the result, likewise.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: what lies outside (see `jaxcnn.image.pad`).
-      value: what lies outside for ``"constant"``.
+      border: border mode, as for `jaxcnn.image.pad`.
+      value: fill value for ``border="constant"``.
 
     Returns:
-      ``[B, H', W', C]`` of the dtype of ``images``.
+      ``[B, H', W', C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``rows`` and ``columns`` are not ``[B, H', W']`` floating point of one shape,
+        or an option is unknown.
 
     Example:
       >>> images = jnp.arange(4.0).reshape(1, 2, 2, 1)
@@ -182,7 +183,7 @@ def remap(
     Reference:
       OpenCV's ``remap``; SciPy's ``map_coordinates``.
     """
-    _check_samples(images, interpolation)
+    check_samples(images, interpolation)
     for name, places in (("rows", rows), ("columns", columns)):
         is_float = jnp.issubdtype(places.dtype, jnp.floating)
         if places.ndim != 3 or len(places) != len(images) or not is_float:
@@ -197,7 +198,8 @@ def remap(
     return _sampled(images, rows, columns, _TAPS[interpolation], border, value)
 
 
-def _check_samples(images: jax.Array, interpolation: str) -> None:
+def check_samples(images: jax.Array, interpolation: str) -> None:
+    """Check images for `warp` and `remap`, and the name of the interpolation."""
     if interpolation not in _TAPS:
         hint = did_you_mean(str(interpolation), _TAPS)
         raise ValueError(f"interpolation must be known, got {interpolation!r}. {hint}")
@@ -213,7 +215,7 @@ def _sampled(
     border: Border,
     value: float | jax.Array,
 ) -> jax.Array:
-    reach = max(taps // 2, 1)  # pixels outside that differ from those still farther outside
+    reach = max(taps // 2, 1)  # pixels outside the image that a kernel can partly see
     edges = (reach + taps // 2, reach + taps // 2)
     padded = pad(images, (edges, edges), border=border, value=value)
     places = [
@@ -226,19 +228,19 @@ def _sampled(
     if taps == 1:
         return _seen(padded, *starts)
     weights = [_weights(place - first, taps) for place, first in zip(places, firsts, strict=True)]
-    wide = jnp.promote_types(images.dtype, jnp.float32)
-    # Tap by tap: XLA for CPU takes twenty times as long for windows in one piece.
+    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    # Tap by tap: XLA for CPU takes twenty times as long to gather entire windows.
     result = sum(
-        _seen(padded, starts[0] + i, starts[1] + j).astype(wide)
-        * (down * right).astype(wide)[..., None]
+        _seen(padded, starts[0] + i, starts[1] + j).astype(dtype)
+        * (down * right).astype(dtype)[..., None]
         for i, down in enumerate(weights[0])
         for j, right in enumerate(weights[1])
     )
-    return computed_once(back(jnp.asarray(result), images.dtype))
+    return materialize(back(jnp.asarray(result), images.dtype))
 
 
 def _pairs(numbers: Numbers, name: str) -> jax.Array:
-    """``[..., 2]``: (down, right)."""
+    """Return ``[..., 2]``: (down, right)."""
     array = jnp.asarray(numbers, jnp.float32)
     if array.ndim < 2:
         return jnp.stack([array, array], -1)
@@ -248,7 +250,7 @@ def _pairs(numbers: Numbers, name: str) -> jax.Array:
 
 
 def _cos_sin(degrees: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Exact where the angle is a multiple of 90."""
+    """Return cosine and sine, exact for multiples of 90 degrees."""
     turns = jnp.round(degrees / 90)
     rest = jnp.deg2rad(degrees - 90 * turns)
     cosine, sine = jnp.cos(rest), jnp.sin(rest)
@@ -270,7 +272,7 @@ def _matrix(
 def _sources(
     matrices: jax.Array, sizes: tuple[int, ...], source_sizes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Where each pixel of the result comes from: rows and columns, ``[B, *sizes]`` each."""
+    """Return the source rows and columns of each pixel of the result, ``[B, *sizes]`` each."""
     (a, b, right), (c, d, down) = (
         [matrices[:, i, j, None, None] for j in range(3)] for i in range(2)
     )
@@ -284,7 +286,7 @@ def _sources(
 
 
 def _fold(place: jax.Array, count: int, border: Border, reach: int) -> jax.Array:
-    """The position among ``count`` pixels, or close to them, where the same is seen."""
+    """Map positions outside of ``count`` pixels to equivalent ones inside or close to them."""
     if border == "wrap":
         return place % count
     if border == "reflect":
@@ -298,7 +300,7 @@ def _fold(place: jax.Array, count: int, border: Border, reach: int) -> jax.Array
 
 
 def _seen(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """The pixels at ``[B, H, W]`` places, ``[B, H, W, C]``."""
+    """Gather the pixels at ``[B, H, W]`` places as ``[B, H, W, C]``."""
     batch, height, width, channels = images.shape
     flat = images.reshape(batch, height * width, channels)
     places = rows * width + columns
@@ -310,7 +312,7 @@ def _seen(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def _weights(fraction: jax.Array, taps: int) -> list[jax.Array]:
-    """Of the pixels round a place."""
+    """Return the weights of the ``taps`` pixels around a position."""
     if taps == 2:
         return [1 - fraction, fraction]
 

@@ -1,4 +1,4 @@
-"""Statistics of a data set, and images without what its values have in common."""
+"""Channel statistics and ZCA whitening of a data set."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from jaxcnn.image.preprocess import to_float
 
 
 class Whitening(NamedTuple):
-    """What `whiten` does to an image of ``D`` values.
+    """A fitted whitening transform for images of ``D`` values.
 
     Attributes:
       mean: ``[H, W, C]``, subtracted.
-      matrix: ``[D, D]``, symmetric, multiplied with.
+      matrix: ``[D, D]``, symmetric, multiplies the flattened image.
     """
 
     mean: jax.Array
@@ -22,16 +22,16 @@ class Whitening(NamedTuple):
 
 
 def channel_statistics(images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over a data set, for `normalize` or `Preprocess`.
+    """Compute the mean and standard deviation of each channel, for `normalize` or `Preprocess`.
 
     Args:
       images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
 
     Returns:
-      Two arrays ``[C]`` in the scale of [0, 1], float64.
+      (mean, std), two float64 arrays ``[C]``, on the [0, 1] scale.
 
     Raises:
-      ValueError: if ``images`` is not as described or empty.
+      ValueError: if ``images`` is not ``[N, H, W, C]`` uint8 or finite floating point, or is empty.
 
     Example:
       >>> mean, std = channel_statistics(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
@@ -43,19 +43,20 @@ def channel_statistics(images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.n
 
 
 def fit_whitening(images: np.ndarray | jax.Array, *, epsilon: float = 1e-6) -> Whitening:
-    """The ZCA whitening of a data set: no two values of its images correlate any more.
+    """Fit the ZCA whitening of a data set, which decorrelates the values of its images.
 
-    Of all such transforms it leaves the images most like they were. Computed in float64.
+    Of all whitening transforms, ZCA changes the images the least. It is computed in float64.
 
     Args:
       images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
-      epsilon: added to the variances, so that directions without any are not blown up; > 0.
+      epsilon: added to the variances, > 0, so that directions without variance are not amplified.
 
     Returns:
-      The transform for `whiten`, float32.
+      `Whitening` for `whiten`, float32.
 
     Raises:
-      ValueError: if an argument is not as described.
+      ValueError: if ``images`` is not ``[N, H, W, C]`` uint8 or finite floating point, or is empty,
+        or ``epsilon`` is not > 0.
 
     Example:
       >>> pixels = np.random.default_rng(0).random((100, 2, 2, 1))
@@ -80,17 +81,17 @@ def fit_whitening(images: np.ndarray | jax.Array, *, epsilon: float = 1e-6) -> W
 
 
 def whiten(images: jax.Array | np.ndarray, whitening: Whitening) -> jax.Array:
-    """Apply what `fit_whitening` found.
+    """Whiten images by a fitted transform.
 
     Args:
-      images: ``[B, H, W, C]``, uint8 or floating point in [0, 1], of the size that was fitted.
+      images: ``[B, H, W, C]``, uint8 or floating point in [0, 1], of the fitted size.
       whitening: from `fit_whitening`.
 
     Returns:
-      The shape of ``images``, float32.
+      float32 array with the shape of ``images``.
 
     Raises:
-      ValueError: if the images are of another size.
+      ValueError: if the images have another size.
 
     Example:
       >>> pixels = np.ones((4, 2, 2, 1), np.float32)
@@ -100,13 +101,13 @@ def whiten(images: jax.Array | np.ndarray, whitening: Whitening) -> jax.Array:
     if images.shape[1:] != whitening.mean.shape:
         shape = ", ".join(map(str, whitening.mean.shape))
         raise ValueError(f"images must be [B, {shape}], got shape {images.shape}")
-    centred = to_float(images) - whitening.mean[None]
-    flat = centred.reshape(len(images), len(whitening.matrix))
+    centered = to_float(images) - whitening.mean[None]
+    flat = centered.reshape(len(images), len(whitening.matrix))
     return jnp.dot(flat, whitening.matrix, precision="highest").reshape(images.shape)
 
 
 def _flat(images: np.ndarray | jax.Array) -> np.ndarray:
-    """Checked, in [0, 1], float64."""
+    """Check images and return them as float64 in [0, 1]."""
     values = np.asarray(images)
     if values.ndim != 4 or 0 in values.shape:
         raise ValueError(f"images must be [N, H, W, C], not empty, got shape {values.shape}")
@@ -115,5 +116,7 @@ def _flat(images: np.ndarray | jax.Array) -> np.ndarray:
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"images must be uint8 or floating point, got {values.dtype}")
     if not np.isfinite(values).all():
-        raise ValueError(f"images must be finite, got {np.sum(~np.isfinite(values))} that are not")
+        raise ValueError(
+            f"images must be finite, got {np.sum(~np.isfinite(values))} non-finite values"
+        )
     return values.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Light and colour: by their formulas, one amount for all or one for each; bad input."""
+"""Brightness and color adjustments against their formulas; Pillow's posterize; bad input."""
 
 import colorsys
 
@@ -15,11 +15,11 @@ from jaxcnn import image
 AMOUNTS = np.array([0.3, 1.0, 1.7], np.float32)
 
 
-def pictures(shape=(3, 4, 5, 3), seed=0):
+def make_images(shape=(3, 4, 5, 3), seed=0):
     return np.random.default_rng(seed).random(shape).astype(np.float32)
 
 
-def each(function, images, amounts):
+def per_image(function, images, amounts):
     return np.array([function(one, n) for one, n in zip(images, amounts, strict=True)])
 
 
@@ -50,35 +50,35 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_formulas(name):
     adjust, formula = CASES[name]
-    images = pictures()
+    images = make_images()
     amounts = AMOUNTS / 2 if name == "solarize" else AMOUNTS
-    expected = np.clip(each(formula, images, AMOUNTS), 0, 1)
+    expected = np.clip(per_image(formula, images, AMOUNTS), 0, 1)
     found = jax.jit(adjust)(images, amounts)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     alone = adjust(images[1:2], float(amounts[1]))
     np.testing.assert_allclose(alone, found[1:2], atol=1e-6)
     half = adjust(jnp.asarray(images, jnp.bfloat16), amounts)
     assert half.dtype == jnp.bfloat16
-    chex.assert_tree_all_finite(jax.grad(lambda x: adjust(x, amounts).sum())(images))
+    chex.assert_tree_all_finite(jax.jit(jax.grad(lambda x: adjust(x, amounts).sum()))(images))
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_posterized_bytes_are_pillows(bits):
+def test_posterize_equals_pillow_on_bytes(bits):
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     expected = PIL.ImageOps.posterize(PIL.Image.fromarray(pixels[0, ..., 0]), bits)
     found = image.posterize(image.to_float(pixels), bits) * 255
     np.testing.assert_array_equal(np.round(found[0, ..., 0]), np.asarray(expected))
 
 
-def test_grey_has_no_colour_to_change():
-    gray = jnp.broadcast_to(pictures((2, 3, 3, 1)), (2, 3, 3, 3))
+def test_hue_and_saturation_leave_gray_unchanged():
+    gray = jnp.broadcast_to(make_images((2, 3, 3, 1)), (2, 3, 3, 3))
     np.testing.assert_allclose(image.adjust_hue(gray, 0.3), gray, atol=1e-6)
     np.testing.assert_allclose(image.adjust_saturation(gray, 5.0), gray, atol=1e-6)
-    gradient = jax.grad(lambda x: image.adjust_saturation(x, 2.0).sum())(gray)
+    gradient = jax.jit(jax.grad(lambda x: image.adjust_saturation(x, 2.0).sum()))(gray)
     chex.assert_tree_all_finite(gradient)
 
 
-IMAGES = pictures((2, 4, 4, 3))
+IMAGES = make_images((2, 4, 4, 3))
 BAD = {
     "images must be floating point, got uint8": (
         lambda: image.adjust_brightness(np.zeros((1, 2, 2, 3), np.uint8), 1)

@@ -1,4 +1,4 @@
-"""Compositions and erasing: each part draws for itself, each image for itself; bad input."""
+"""Combined random transforms and random erasing: independent draws, frequencies; bad input."""
 
 import functools
 
@@ -10,15 +10,14 @@ import pytest
 from jaxcnn import image
 
 
-def test_parts_of_a_composition_draw_apart(key):
-    """The same transform twice is not twice the same draw."""
+def test_compose_draws_independently_for_each_transform(key):
     once = functools.partial(image.random_translate, max_shift=2)
     images = jnp.zeros((64, 9, 9, 1)).at[:, 4, 4].set(1)
     moved = np.argwhere(np.asarray(image.compose(once, once)(key, images))[..., 0] == 1)[:, 1:] - 4
-    assert (moved % 2 == 1).any(), "both parts drew the same"
+    assert (moved % 2 == 1).any(), "both transforms drew the same"
 
 
-def test_sometimes_is_as_often_as_it_says(key):
+def test_sometimes_follows_its_probability(key):
     invert = image.sometimes(lambda _, images: 1 - images, 0.3)
     changed = invert(key, jnp.zeros((2000, 1, 1, 1))).mean()
     assert abs(changed - 0.3) < 0.05
@@ -26,16 +25,16 @@ def test_sometimes_is_as_often_as_it_says(key):
     assert never(key, jnp.zeros((50, 1, 1, 1))).max() == 0
 
 
-def test_one_of_several_each_as_often(key):
+def test_one_of_draws_transforms_equally_often(key):
     parts = [lambda _, images, n=n: images + n for n in range(4)]
     drawn = image.one_of(*parts)(key, jnp.zeros((2000, 2, 1, 1)))
-    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])  # one choice for an image
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])  # one choice per image
     counts = np.bincount(np.asarray(drawn[:, 0, 0, 0], int))
-    # 500 expected of each, with a deviation of 19.
+    # Each is expected 500 times, with a standard deviation of 19.
     assert len(counts) == 4 and (np.abs(counts - 500) < 100).all()
 
 
-def test_erased_rectangles(key):
+def test_random_erasing_fills_rectangles_within_its_bounds(key):
     images = jnp.ones((500, 20, 30, 2))
     found = np.asarray(
         image.random_erasing(key, images, probability=0.7, area=(0.1, 0.3), value=0.25)
@@ -47,7 +46,7 @@ def test_erased_rectangles(key):
     ratios = []
     for one in blank[hit]:
         rows, columns = one.any(1), one.any(0)
-        assert one.sum() == rows.sum() * columns.sum()  # a full rectangle
+        assert one.sum() == rows.sum() * columns.sum()  # a filled rectangle
         height, width = (np.ptp(np.nonzero(line)) + 1 for line in (rows, columns))
         assert height * width == one.sum()
         ratios.append(height / width)
@@ -55,12 +54,12 @@ def test_erased_rectangles(key):
     assert 0.25 < min(ratios) < 0.6 and 1.7 < max(ratios) < 4
 
 
-def test_no_place_is_spared(key):
+def test_random_erasing_reaches_every_pixel(key):
     erased = image.random_erasing(key, jnp.ones((2000, 8, 9, 1)), probability=1.0)
     assert (erased.min(0) == 0).all()
 
 
-def test_cutout_and_erasing_everything(key):
+def test_random_erasing_as_cutout_and_of_entire_images(key):
     images = jnp.ones((40, 12, 12, 1), jnp.uint8)
     cut = image.random_erasing(key, images, probability=1.0, area=(0.25, 0.25), ratio=(1, 1))
     np.testing.assert_array_equal(cut.sum((1, 2, 3)), 144 - 36)
@@ -71,7 +70,7 @@ def test_cutout_and_erasing_everything(key):
 
 IMAGES = np.zeros((2, 4, 4, 3), np.float32)
 BAD = {
-    "transforms must be one or more, got none": lambda k: image.one_of(),
+    "transforms must be at least one function, got none": lambda k: image.one_of(),
     "probability must be in [0, 1], got 2": (
         lambda k: image.sometimes(image.random_flip_left_right, 2)(k, IMAGES)
     ),
@@ -93,7 +92,7 @@ BAD = {
     "images must be [B, H, W, C] with no empty image, got": (
         lambda k: image.random_flip_left_right(k, IMAGES[0])
     ),
-    "key must be of jax.random.key, got uint32 of shape (2,)": (
+    "key must be made by jax.random.key, got uint32 of shape (2,)": (
         lambda k: image.random_flip_left_right(jax.random.key_data(k), IMAGES)
     ),
     "max_shear must be finite, >= 0 and <= 89, got 90": (
@@ -112,7 +111,7 @@ def test_bad_input(message, key):
     assert str(error.value).startswith(message)
 
 
-def test_values_that_are_no_bytes_are_rounded(key):
+def test_fill_values_are_rounded_and_clipped_for_uint8(key):
     bytes_ = jnp.zeros((1, 3, 3, 1), jnp.uint8)
     blank = image.random_erasing(key, bytes_, probability=1.0, area=(1, 1), value=127.6)
     assert blank.max() == 128

@@ -1,4 +1,4 @@
-"""Greyscale by its definition and by Pillow's; the order of channels; bad input."""
+"""Grayscale by its definition and by Pillow; channel order; bad input."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_greyscale_is_a_weighted_sum(weights):
+def test_grayscale_is_a_weighted_sum(weights):
     expected = (RGB.astype(np.float64) * WEIGHTS[weights]).sum(-1, keepdims=True)
     gray = image.to_grayscale(jnp.asarray(RGB), weights=weights)
     assert gray.dtype == np.uint8
@@ -24,20 +24,20 @@ def test_greyscale_is_a_weighted_sum(weights):
     np.testing.assert_allclose(fraction, np.repeat(expected / 255, 3, -1), atol=1e-6)
 
 
-def test_greyscale_of_bytes_is_pillows_to_a_level():
+def test_grayscale_of_bytes_equals_pillow_within_one_level():
     expected = [np.asarray(PIL.Image.fromarray(one).convert("L")) for one in RGB]
     found = np.asarray(image.to_grayscale(jnp.asarray(RGB)))[..., 0]
     assert np.abs(found.astype(int) - np.array(expected, int)).max() <= 1
 
 
-def test_white_stays_white_and_gradients_are_the_weights():
+def test_grayscale_keeps_white_and_its_gradients_are_the_weights():
     white = jnp.ones((1, 1, 1, 3))
     np.testing.assert_allclose(image.to_grayscale(white), 1, atol=1e-6)
     gradient = jax.jit(jax.grad(lambda x: image.to_grayscale(x).sum()))(white)
     np.testing.assert_allclose(gradient.ravel(), WEIGHTS["rec601"])
 
 
-def test_channels_are_reversed_and_back():
+def test_reverse_channels_twice_is_the_identity():
     chex.assert_trees_all_equal(np.asarray(image.reverse_channels(RGB)), RGB[..., ::-1])
     chex.assert_trees_all_equal(
         np.asarray(image.reverse_channels(image.reverse_channels(RGB))), RGB

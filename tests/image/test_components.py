@@ -1,4 +1,4 @@
-"""Connected components: SciPy's labels on noise, blobs and mazes; similar regions; bad input."""
+"""Connected components: SciPy's labels on noise, blobs and mazes; similar components; bad input."""
 
 import chex
 import jax
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from jaxcnn import image
 
 STRUCTURES = {4: None, 8: np.ones((3, 3))}
-# The deck's matrix.
-DECK = np.array(
+# The example of the course.
+EXAMPLE = np.array(
     [
         [0, 0, 0, 0, 0, 0, 0, 0],
         [0, 1, 1, 0, 0, 1, 1, 0],
@@ -47,7 +47,7 @@ def blobs(count, height, width, seed=0):
 
 
 def spiral(size, step=2):
-    """One path from a corner to the middle."""
+    """Return a mask with one spiral path from a corner to the center."""
     mask = np.zeros((size, size), bool)
     row, column, down, right = 0, 0, 0, 1
     mask[0, 0] = True
@@ -65,7 +65,7 @@ def spiral(size, step=2):
 
 
 def mazes(size):
-    """Shapes that take long to be found out about."""
+    """Return masks whose labeling takes many rounds."""
     rows, columns = np.indices((size, size))
     serpentine = (rows % 2 == 0) | (columns == np.where(rows % 4 == 1, size - 1, 0))
     return np.array(
@@ -76,7 +76,7 @@ def mazes(size):
             serpentine,
             serpentine.T,
             serpentine[::-1],
-            (columns % 2 == 0) | (rows == size - 1),  # a comb whose teeth join in the end
+            (columns % 2 == 0) | (rows == size - 1),  # a comb whose teeth join at the end
             (columns % 2 == 0) | (rows == 0),
             (rows + columns) % 2 == 0,
             (rows + columns) % 3 == 0,
@@ -89,49 +89,48 @@ def mazes(size):
 
 
 SLOW = pytest.mark.slow
-QUICK_SIZES = [(100, 1, 17), (500, 7, 9), (300, 16, 16)]
-OTHER_SIZES = [(40, 1, 1), (100, 13, 1), (40, 28, 28)]
+QUICK_SIZES = [(100, 1, 17), (300, 16, 15)]
+OTHER_SIZES = [(40, 1, 1), (100, 13, 1), (500, 7, 9), (300, 16, 16), (40, 28, 28)]
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize(
     "sizes", QUICK_SIZES + [pytest.param(size, marks=SLOW) for size in OTHER_SIZES], ids=str
 )
-def test_labels_of_noise_are_scipys(sizes, connectivity):
+def test_labels_of_noise_equal_scipy(sizes, connectivity):
     check(noise(*sizes), connectivity)
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("size", [9, *(pytest.param(size, marks=SLOW) for size in (1, 2, 64))])
-def test_labels_of_mazes_are_scipys(size, connectivity):
+def test_labels_of_mazes_equal_scipy(size, connectivity):
     check(mazes(size), connectivity)
 
 
 @SLOW
 @pytest.mark.parametrize("connectivity", [4, 8])
-def test_labels_of_large_masks_are_scipys(connectivity):
+def test_labels_of_large_masks_equal_scipy(connectivity):
     check(mazes(512), connectivity)
     check(np.concatenate([noise(8, 512, 512), blobs(8, 512, 512)]), connectivity)
     check(np.concatenate([noise(60, 127, 130), blobs(60, 127, 130)]), connectivity)
 
 
-def test_the_decks_matrix():
+def test_the_example_of_the_course():
     counts = [
-        image.connected_components(DECK[None], connectivity=connectivity).count.item()
+        image.connected_components(EXAMPLE[None], connectivity=connectivity).count.item()
         for connectivity in (4, 8)
     ]
     assert counts == [3, 2]
 
 
-def test_any_integer_but_zero_is_foreground():
+def test_nonzero_integers_are_foreground():
     mask = np.array([[[-3, 0, 7], [0, 0, 255]]])
     assert image.connected_components(mask).labels.tolist() == [[[1, 0, 2], [0, 0, 2]]]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from([4, 8]), st.sampled_from([(1, 5), (6, 7)]))
-def test_similar_regions_are_joined_by_small_steps(seed, connectivity, size):
-    """Every pixel by every pixel: the transitive closure of the definition."""
+def test_similar_components_are_the_transitive_closure(seed, connectivity, size):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 5, (1, *size, 2)).astype(np.uint8)
     found = image.similar_components(pixels, tolerance=1, connectivity=connectivity)
@@ -146,7 +145,7 @@ def test_similar_regions_are_joined_by_small_steps(seed, connectivity, size):
     assert found.count.item() == expected.max()
 
 
-def test_a_mask_as_an_image_has_its_components_and_those_of_its_background():
+def test_similar_components_of_a_mask_include_its_background():
     mask = noise(3, 12, 15)
     found = image.similar_components(mask[..., None].astype(np.float32), tolerance=0.5)
     inside, _ = scipy_labels(mask, 8)
@@ -173,8 +172,8 @@ def test_one_compilation_under_jit_and_vmap():
     whole = jax.jit(image.connected_components)(mask)
     alone = jax.vmap(lambda one: image.connected_components(one[None]))(mask)
     chex.assert_trees_all_equal(jax.tree.map(lambda x: x[:, 0], alone), whole)
-    none = image.connected_components(mask[:0])
-    chex.assert_shape([none.labels, none.count], [(0, 10, 11), (0,)])
+    empty = image.connected_components(mask[:0])
+    chex.assert_shape([empty.labels, empty.count], [(0, 10, 11), (0,)])
 
 
 MASK = np.zeros((1, 3, 3), bool)

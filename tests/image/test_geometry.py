@@ -1,4 +1,4 @@
-"""Warps: exact where they can be, SciPy's values elsewhere; matrices compose; laws; bad input."""
+"""Warps: exact for quarter turns and integer shifts, SciPy's values elsewhere; laws; bad input."""
 
 import functools
 
@@ -23,7 +23,7 @@ SCIPY_MODES = {
 SHAPES = [(2, 9, 8, 3), (1, 1, 1, 1), (2, 1, 6, 2), (1, 7, 1, 1)]
 
 
-def pictures(shape, dtype=np.float32, seed=0):
+def make_images(shape, dtype=np.float32, seed=0):
     values = np.random.default_rng(seed).random(shape)
     return (values * 255).astype(np.uint8) if dtype == np.uint8 else values.astype(dtype)
 
@@ -39,7 +39,7 @@ def some_matrices(count, seed=1):
 
 
 def warped_by_scipy(images, matrices, order, border, size):
-    """Plane by plane in float64, from the inverse of each matrix."""
+    """Warp plane by plane in float64 by the inverse of each matrix."""
     result = np.empty((*images.shape[:1], *size, images.shape[-1]))
     swap = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])  # (right, down) to (row, column)
     for row, matrix in enumerate(np.asarray(matrices, np.float64)):
@@ -63,16 +63,16 @@ def warped_by_scipy(images, matrices, order, border, size):
 @pytest.mark.parametrize(
     ("shape", "border"),
     [(SHAPES[0], border) for border in SCIPY_MODES]
-    + [(shape, "reflect") for shape in SHAPES[1:]]
+    + [(SHAPES[2], "reflect")]
     + [
         pytest.param(shape, border, marks=pytest.mark.slow)
         for shape in SHAPES[1:]
         for border in SCIPY_MODES
-        if border != "reflect"
+        if (shape, border) != (SHAPES[2], "reflect")
     ],
 )
-def test_warps_are_scipys(shape, border):
-    images, matrices = pictures(shape), some_matrices(shape[0])
+def test_warp_equals_scipy(shape, border):
+    images, matrices = make_images(shape), some_matrices(shape[0])
     for interpolation, order in (("nearest", 0), ("bilinear", 1)):
         for size in (shape[1:3], (5, 12)):
             found = image.warp(
@@ -87,9 +87,15 @@ def test_warps_are_scipys(shape, border):
             np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("border", SCIPY_MODES)
-def test_bicubic_is_the_sum_of_its_kernel(border):
-    images, angle = pictures((1, 6, 5, 1)), 23.0
+@pytest.mark.parametrize(
+    "border",
+    [
+        pytest.param(border, marks=[pytest.mark.slow] * (border not in ("reflect101", "constant")))
+        for border in SCIPY_MODES
+    ],
+)
+def test_bicubic_interpolation_by_its_definition(border):
+    images, angle = make_images((1, 6, 5, 1)), 23.0
     found = image.rotate(images, angle, interpolation="bicubic", border=border, value=0.3)
     wide = np.asarray(image.pad(images, 8, border=border, value=0.3))[0, :, :, 0]
     cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
@@ -112,10 +118,27 @@ def test_bicubic_is_the_sum_of_its_kernel(border):
             np.testing.assert_allclose(found[0, row, column, 0], expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint8, jnp.bfloat16])
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
-def test_quarter_turns_are_exact(interpolation, dtype):
-    images = jnp.asarray(pictures((4, 7, 7, 2), dtype))
+@pytest.mark.parametrize(
+    ("interpolation", "dtype"),
+    [
+        ("nearest", np.uint8),
+        ("bilinear", np.float32),
+        ("bilinear", np.uint8),
+        ("bicubic", jnp.bfloat16),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("nearest", np.float32),
+                ("nearest", jnp.bfloat16),
+                ("bilinear", jnp.bfloat16),
+                ("bicubic", np.float32),
+                ("bicubic", np.uint8),
+            )
+        ),
+    ],
+)
+def test_rotations_by_multiples_of_90_degrees_are_exact(interpolation, dtype):
+    images = jnp.asarray(make_images((4, 7, 7, 2), dtype))
     turned = image.rotate(images, jnp.array([0, 90, -180, 630]), interpolation=interpolation)
     for row, times in enumerate((0, 1, 2, 3)):
         chex.assert_trees_all_equal(turned[row], image.rot90(images[row], times=times))
@@ -131,15 +154,15 @@ def test_integer_shifts_are_exact_in_every_dtype():
         chex.assert_trees_all_equal(np.asarray(found), np.array(expected))
 
 
-def test_flips_and_quarter_turns_are_numpys():
-    images = pictures((2, 3, 4, 2))
+def test_flips_and_rot90_equal_numpy():
+    images = make_images((2, 3, 4, 2))
     chex.assert_trees_all_equal(image.flip_up_down(images), jnp.asarray(images[:, ::-1]))
     for times in range(-3, 5):
         expected = np.rot90(images, times, (1, 2))
         chex.assert_trees_all_equal(image.rot90(images, times=times), jnp.asarray(expected))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(*[st.floats(-180, 180, width=32)] * 2, st.floats(0.25, 4, width=32))
 def test_matrices_compose(first, second, factor):
     turn = functools.partial(image.affine_matrix, scales=1.0)
@@ -157,8 +180,8 @@ def test_matrices_compose(first, second, factor):
     np.testing.assert_allclose(whole, parts, atol=1e-4)
 
 
-def test_a_mask_goes_along():
-    images = pictures((2, 8, 8, 1))
+def test_nearest_warps_a_mask_as_its_image():
+    images = make_images((2, 8, 8, 1))
     mask = images > 0.5
     matrices = some_matrices(2)
     moved = image.warp(mask, matrices, interpolation="nearest")
@@ -167,8 +190,8 @@ def test_a_mask_goes_along():
     chex.assert_trees_all_equal(moved, kept > 0.5)
 
 
-def test_functions_are_warps():
-    images = pictures((3, 6, 7, 2))
+def test_transforms_are_warps_by_their_matrices():
+    images = make_images((3, 6, 7, 2))
     numbers = np.array([5.0, -20.0, 33.0])
     options = {"border": "reflect", "interpolation": "bicubic"}
     for found, matrices in (
@@ -188,8 +211,9 @@ def test_functions_are_warps():
     "interpolation", ["bilinear", pytest.param("bicubic", marks=pytest.mark.slow)]
 )
 def test_gradients(interpolation):
-    images = jnp.asarray(pictures((2, 6, 5, 1)))
+    images = jnp.asarray(make_images((2, 6, 5, 1)))
 
+    @jax.jit
     def total(images, angles, factors):
         moved = image.affine(
             images, angles=angles, scales=factors, interpolation=interpolation, border="reflect"
@@ -202,8 +226,8 @@ def test_gradients(interpolation):
         chex.assert_tree_all_finite(jax.grad(total, (0, 1, 2))(*arguments))
 
 
-def test_one_compilation_and_one_image_at_a_time():
-    images = jnp.asarray(pictures((3, 6, 5, 2)))
+def test_one_compilation_vmap_and_half_precision():
+    images = jnp.asarray(make_images((3, 6, 5, 2)))
 
     @jax.jit
     @chex.assert_max_traces(1)
@@ -220,37 +244,37 @@ def test_one_compilation_and_one_image_at_a_time():
     np.testing.assert_allclose(half.astype(np.float32), whole, atol=1e-2)
 
 
-GREY = np.zeros((2, 4, 4, 1), np.float32)
+GRAY = np.zeros((2, 4, 4, 1), np.float32)
 BAD = {
     "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": (
-        lambda: image.rotate(GREY[0], 3)
+        lambda: image.rotate(GRAY[0], 3)
     ),
     "images must be [B, H, W, C] with no empty image, got (2, 0, 4, 1)": (
-        lambda: image.scale(GREY[:, :0], 3)
+        lambda: image.scale(GRAY[:, :0], 3)
     ),
     "images must be floating point or uint8, got int32": (
-        lambda: image.rotate(GREY.astype(np.int32), 3)
+        lambda: image.rotate(GRAY.astype(np.int32), 3)
     ),
     "matrices must be [3, 3] or [2, 3, 3], got shape (2, 3)": (
-        lambda: image.warp(GREY, np.ones((2, 3)))
+        lambda: image.warp(GRAY, np.ones((2, 3)))
     ),
     "matrices must be [3, 3] or [2, 3, 3], got shape (3, 3, 3)": (
-        lambda: image.rotate(GREY, np.arange(3.0))
+        lambda: image.rotate(GRAY, np.arange(3.0))
     ),
     "interpolation must be known, got 'linear'. Did you mean 'bilinear'?": (
-        lambda: image.rotate(GREY, 3, interpolation="linear")
+        lambda: image.rotate(GRAY, 3, interpolation="linear")
     ),
-    "border must be known, got 'edge'": lambda: image.rotate(GREY, 3, border="edge"),
+    "border must be known, got 'edge'": lambda: image.rotate(GRAY, 3, border="edge"),
     "size must be a positive integer or 2 of them, got 0": (
-        lambda: image.warp(GREY, np.eye(3), size=0)
+        lambda: image.warp(GRAY, np.eye(3), size=0)
     ),
-    "angles must be a number or [B], got shape (2, 2)": lambda: image.rotate(GREY, np.eye(2)),
+    "angles must be a number or [B], got shape (2, 2)": lambda: image.rotate(GRAY, np.eye(2)),
     "shifts must be a number, [B] or [B, 2], got shape (2, 3)": (
-        lambda: image.translate(GREY, np.zeros((2, 3)))
+        lambda: image.translate(GRAY, np.zeros((2, 3)))
     ),
-    "scales must not be 0, got 0": lambda: image.scale(GREY, 0),
+    "scales must not be 0, got 0": lambda: image.scale(GRAY, 0),
     "angles, shears, scales and shifts must be of one batch, got ((2,), (), (3,), ())": (
-        lambda: image.affine(GREY, angles=np.ones(2), scales=np.ones(3))
+        lambda: image.affine(GRAY, angles=np.ones(2), scales=np.ones(3))
     ),
 }
 

@@ -1,4 +1,4 @@
-"""`to_float`, `normalize` and `Preprocess`: exact values, errors, and the way through JSON."""
+"""`to_float`, `normalize` and `Preprocess`: exact values, errors, and JSON round trips."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
 @every_way
-# One value alone, a vector register and its remainder: XLA compiles each in its own way.
+# XLA compiles full vector registers and their remainder differently.
 @pytest.mark.parametrize("copies", [1, 3])
 def test_to_float_divides_by_255_exactly(way, copies):
     images = np.tile(BYTES, copies).reshape(1, 16, 16, copies)
@@ -46,7 +46,7 @@ def test_to_float_passes_floats_as_float32(way, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint16, np.bool_])
-def test_to_float_refuses_dtypes_of_unknown_range(dtype):
+def test_to_float_rejects_dtypes_of_unknown_range(dtype):
     with pytest.raises(ValueError, match=f"images must be uint8 .* got {np.dtype(dtype)}"):
         image.to_float(np.ones((1, 2, 2, 1), dtype))
 
@@ -69,7 +69,7 @@ def test_normalize_with_imagenets_statistics(dtype):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     x = jnp.asarray(BYTES[:240].reshape(1, 4, 20, 3) / 255, dtype)
     expected = (np.asarray(x, np.float32) - np.float32(mean)) / np.float32(std)
-    # Three roundings (mean, std, difference) of values up to 3, and the quotient's own.
+    # Three roundings (mean, std, difference) of values up to 3, and that of the quotient.
     tolerance = 4 * float(jnp.finfo(dtype).eps) * 3
     for normalize in (image.normalize, jax.jit(image.normalize, static_argnums=(1, 2))):
         y = normalize(x, mean, std)
@@ -85,12 +85,12 @@ def test_normalize_with_imagenets_statistics(dtype):
         ((), (1.0,) * 3, r"mean must have shape \(3,\), got \(0,\)"),
     ],
 )
-def test_normalize_refuses_wrong_lengths(mean, std, message):
+def test_normalize_rejects_wrong_lengths(mean, std, message):
     with pytest.raises(ValueError, match=message):
         image.normalize(jnp.zeros((2, 4, 4, 3)), mean, std)
 
 
-def test_normalize_refuses_bytes():
+def test_normalize_rejects_bytes():
     with pytest.raises(ValueError, match="images must be floating point, got uint8"):
         image.normalize(jnp.zeros((2, 4, 4, 3), jnp.uint8), (0.0,) * 3, (1.0,) * 3)
 
@@ -107,13 +107,13 @@ def test_preprocess_by_hand():
 
 
 @every_way
-def test_preprocess_is_its_two_halves(way):
+def test_preprocess_is_to_float_and_normalize(way):
     images = np.tile(BYTES, 4)[: 28 * 28].reshape(1, 28, 28, 1)
     whole = way(FASHION)(images)
     chex.assert_shape(whole, (1, 28, 28, 1))
     chex.assert_type(whole, jnp.float32)
     chex.assert_trees_all_equal(whole, FASHION.normalize(FASHION.to_float(images)))
-    # Exact: both halves are, for 1/4 and 1/2.
+    # Exact, since both steps are for 1/4 and 1/2.
     expected = (images.astype(np.float32) / np.float32(255) - np.float32(0.25)) * 2
     chex.assert_trees_all_equal(whole, expected)
 
@@ -130,7 +130,7 @@ def test_one_size_is_a_square():
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (4, 28, 28, 3), (4, 28, 27, 1), (4, 28, 28)])
-def test_images_of_another_shape_are_refused(shape):
+def test_images_of_another_shape_are_rejected(shape):
     for call in (FASHION, FASHION.to_float, jax.jit(FASHION)):
         with pytest.raises(ValueError, match=r"images must be \[B, 28, 28, 1\], got shape"):
             call(np.zeros(shape, np.uint8))
@@ -157,7 +157,7 @@ def test_images_of_another_shape_are_refused(shape):
         ("std", 0.5, "std must be"),
     ],
 )
-def test_wrong_fields_are_refused(field, value, message):
+def test_wrong_fields_are_rejected(field, value, message):
     with pytest.raises(ValueError, match=message):
         image.Preprocess(**{"size": (28, 28), "channels": 1, field: value})
 
@@ -176,14 +176,14 @@ def test_frozen_hashable_and_equal_by_value():
         FASHION,
         RGB,
         image.Preprocess(size=8, channels=2),
-        # As a user computes them from a data set.
+        # NumPy values, as computed from a data set.
         image.Preprocess(
             size=(np.int64(8), 8), channels=np.int64(1), mean=np.float32([0.1]), std=[np.float64(2)]
         ),
     ],
-    ids=["grey", "rgb", "default", "numpy"],
+    ids=["gray", "rgb", "default", "numpy"],
 )
-def test_the_way_through_json(preprocess):
+def test_json_round_trip(preprocess):
     text = json.dumps(dataclasses.asdict(preprocess))
     again = image.Preprocess(**json.loads(text))
     assert again == preprocess
@@ -192,10 +192,10 @@ def test_the_way_through_json(preprocess):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("shape", [(40, 61, 3), (90, 33, 3), (20, 20, 3)])
-def test_fit_is_what_files_go_through(shape, channels, tmp_path):
+def test_resize_equals_the_decoding_of_files(shape, channels, tmp_path):
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, shape, np.uint8)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     PIL.Image.fromarray(coarse).save(path)
     preprocess = image.Preprocess(size=(20, 20), channels=channels)
     found = preprocess.resize(jnp.asarray(coarse)[None])
@@ -205,11 +205,11 @@ def test_fit_is_what_files_go_through(shape, channels, tmp_path):
         assert np.abs(np.asarray(found[0], int) - expected).max() <= 2
 
 
-def test_fit_repeats_grey_and_refuses_other_channels():
+def test_resize_repeats_gray_and_rejects_other_channels():
     preprocess = image.Preprocess(size=(4, 4), channels=3)
-    grey = jnp.arange(16, dtype=jnp.uint8).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(preprocess.resize(grey), jnp.broadcast_to(grey, (1, 4, 4, 3)))
+    gray = jnp.arange(16, dtype=jnp.uint8).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(preprocess.resize(gray), jnp.broadcast_to(gray, (1, 4, 4, 3)))
     with pytest.raises(
         ValueError, match=r"images must have 1 or 3 channels for 3, got \(1, 4, 4, 2"
     ):
-        preprocess.resize(grey.repeat(2, -1))
+        preprocess.resize(gray.repeat(2, -1))

@@ -1,4 +1,4 @@
-"""Random light and colour: amounts in their bounds, drawn evenly; bad input."""
+"""Random brightness and color: uniform draws within their bounds; bad input."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,31 +10,31 @@ ROWS = 2000
 GRAY = np.full((ROWS, 1, 1, 3), 0.5, np.float32)
 
 
-def spread(values, low, high):
-    """All within the bounds, close to both, and the middle in the middle."""
+def check_uniform(values, low, high):
+    """Check that values lie within the bounds, reach both, and have their mean in the middle."""
     values, width = np.asarray(values), high - low
     assert low - 1e-5 <= values.min() < low + width / 50
     assert high - width / 50 < values.max() <= high + 1e-5
     assert abs(values.mean() - (low + high) / 2) < width / 20
 
 
-def test_amounts_are_drawn_evenly(key):
-    spread(image.random_brightness(key, GRAY, max_delta=0.2)[:, 0, 0, 0], 0.3, 0.7)
+def test_amounts_are_drawn_uniformly(key):
+    check_uniform(image.random_brightness(key, GRAY, max_delta=0.2)[:, 0, 0, 0], 0.3, 0.7)
     stripes = np.stack([GRAY[:, 0] - 0.1, GRAY[:, 0] + 0.1], 1)
     contrast = image.random_contrast(key, stripes, factors=(0.5, 2.0))
-    spread(contrast[:, 1, 0, 0] - contrast[:, 0, 0, 0], 0.1, 0.4)
+    check_uniform(contrast[:, 1, 0, 0] - contrast[:, 0, 0, 0], 0.1, 0.4)
     gamma = jnp.log(image.random_gamma(key, GRAY, gammas=(0.5, 3))[:, 0, 0, 0]) / np.log(0.5)
-    spread(gamma, 0.5, 3)
+    check_uniform(gamma, 0.5, 3)
     pink = GRAY + np.array([0.5, 0, 0], np.float32)
-    paler = image.random_saturation(key, pink, factors=(0, 1))
-    spread(1 - paler[:, 0, 0, 1], 0, 0.5)
+    faded = image.random_saturation(key, pink, factors=(0, 1))
+    check_uniform(1 - faded[:, 0, 0, 1], 0, 0.5)
     threshold = image.random_solarize(key, GRAY, thresholds=(0.4, 0.8))
     assert (np.asarray(threshold) == 0.5).all()  # 0.5 is its own inverse
     bright = image.random_solarize(key, GRAY + 0.1, thresholds=(0.4, 0.8))
     assert abs((bright < 0.5).mean() - 0.5) < 0.05
 
 
-def test_bits_are_drawn_evenly(key):
+def test_bits_are_drawn_uniformly(key):
     ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32)[None, None, :, None], (900, 1, 1, 1))
     found = np.asarray(image.random_posterize(key, ramp, bits=(2, 4)))
     levels = np.array([len(np.unique(one)) for one in found])
@@ -43,7 +43,7 @@ def test_bits_are_drawn_evenly(key):
     assert (np.abs(counts - 300) < 80).all()
 
 
-def test_colours_are_lost_as_often_as_they_should(key):
+def test_grayscale_follows_its_probability_and_hue_its_bounds(key):
     red = np.zeros((ROWS, 1, 1, 3), np.float32) + np.array([1, 0, 0], np.float32)
     gray = image.random_grayscale(key, red, probability=0.2)
     assert abs((gray[:, 0, 0, 1] > 0).mean() - 0.2) < 0.04
@@ -52,7 +52,7 @@ def test_colours_are_lost_as_often_as_they_should(key):
     assert turned[:, 0, 0, 1].max() > 0.95 and turned[:, 0, 0, 2].max() > 0.95
 
 
-def test_blur_and_sharpness_of_nothing(key):
+def test_blur_and_sharpness_of_fixed_amounts(key):
     images = np.random.default_rng(0).random((4, 6, 7, 2)).astype(np.float32)
     np.testing.assert_allclose(image.random_blur(key, images, sigmas=(0, 0)), images, atol=1e-6)
     np.testing.assert_allclose(

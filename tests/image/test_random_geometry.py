@@ -1,4 +1,4 @@
-"""Random geometry: draws in their bounds, masks go along, nothing is lost by doing nothing."""
+"""Random geometry: draws within their bounds, masks that move as images do; bad input."""
 
 import functools
 
@@ -9,14 +9,14 @@ import pytest
 from jaxcnn import image
 
 
-def pictures(shape, seed=0):
+def make_images(shape, seed=0):
     return np.random.default_rng(seed).random(shape).astype(np.float32)
 
 
-def test_every_shift_is_drawn_about_as_often(key):
+def test_shifts_are_drawn_uniformly(key):
     images = jnp.zeros((2000, 5, 5, 1)).at[:, 2, 2].set(1)
     moved = np.asarray(image.random_translate(key, images, max_shift=2)).sum(0)[..., 0]
-    # 80 expected in each of 25 cells, with a deviation of 9.
+    # Each of 25 cells is expected 80 times, with a standard deviation of 9.
     assert moved.sum() == 2000
     assert (np.abs(moved - 80) < 45).all()
 
@@ -25,14 +25,14 @@ def test_every_shift_is_drawn_about_as_often(key):
     ("flip", "axis"), [(image.random_flip_left_right, 2), (image.random_flip_up_down, 1)]
 )
 def test_flips_follow_their_probability(flip, axis, key):
-    images = pictures((2000, 2, 2, 1))
+    images = make_images((2000, 2, 2, 1))
     changed = np.asarray(flip(key, images, probability=0.3) != images).all((1, 2, 3))
     assert abs(changed.mean() - 0.3) < 0.05
     np.testing.assert_array_equal(flip(key, images, probability=0.0), images)
     np.testing.assert_array_equal(flip(key, images, probability=1.0), np.flip(images, axis))
 
 
-def test_matrices_are_within_their_bounds(key):
+def test_draw_affine_stays_within_its_bounds(key):
     draw = functools.partial(image.draw_affine, key, 3000, (10, 20))
     angles = np.rad2deg(np.arctan2(*draw(max_angle=30)[:, 0, 1::-1].T))
     assert 29 < angles.max() <= 30.001 and -30.001 <= angles.min() < -29
@@ -47,8 +47,8 @@ def test_matrices_are_within_their_bounds(key):
     np.testing.assert_array_equal(draw(), np.broadcast_to(np.eye(3), (3000, 3, 3)))
 
 
-def test_random_affine_is_the_warp_of_its_matrices(key):
-    images = pictures((4, 9, 12, 2))
+def test_random_affine_is_the_warp_by_its_matrices(key):
+    images = make_images((4, 9, 12, 2))
     options = {"max_angle": 25, "max_shear": 5, "scale": (0.7, 1.1), "max_shift": 0.2}
     matrices = image.draw_affine(key, 4, (9, 12), **options)
     np.testing.assert_array_equal(
@@ -60,7 +60,7 @@ def test_random_affine_is_the_warp_of_its_matrices(key):
     np.testing.assert_array_equal(image.random_affine(key, images), images)
 
 
-def test_crops_come_from_everywhere(key):
+def test_random_crops_come_from_everywhere(key):
     places = jnp.arange(30).reshape(1, 5, 6, 1).repeat(500, 0)
     crops = np.asarray(image.random_crop(key, places, (4, 3)))
     assert crops.shape == (500, 4, 3, 1)
@@ -72,11 +72,11 @@ def test_crops_come_from_everywhere(key):
     assert 0 < (padded == 0).mean() < 0.3
 
 
-def test_resized_crops_show_parts(key):
+def test_random_resized_crops_stay_within_their_bounds(key):
     rows, columns = np.indices((40, 60)).astype(np.float32)
     places = np.broadcast_to(np.stack([rows, columns], -1), (800, 40, 60, 2))
     found = np.asarray(image.random_resized_crop(key, places, (8, 8), area=(0.1, 0.5)))
-    # From middle to middle of 8 pixels are seven eighths of the part.
+    # From the first to the last of 8 pixel centers is 7/8 of the crop.
     tall, wide = (np.ptp(found[..., i], (1, 2)) * 8 / 7 for i in (0, 1))
     shares = tall * wide / 2400
     assert shares.min() > 0.095 and shares.max() < 0.505
@@ -90,7 +90,9 @@ def test_resized_crops_show_parts(key):
 
 IMAGES = np.zeros((2, 4, 4, 1), np.float32)
 BAD = {
-    "max_shift must be a positive": lambda k: image.random_translate(k, IMAGES, max_shift=0),
+    "max_shift must be an integer >= 1, got 0": lambda k: image.random_translate(
+        k, IMAGES, max_shift=0
+    ),
     "probability must be in [0, 1], got 2": (
         lambda k: image.random_flip_up_down(k, IMAGES, probability=2)
     ),

@@ -1,4 +1,4 @@
-"""Properties of components: by hand, by NumPy one component at a time; crops; bad input."""
+"""Region properties by hand and by NumPy, one component at a time; crops; bad input."""
 
 import chex
 import jax
@@ -20,7 +20,7 @@ def blobs(count, size, seed=0):
     return scipy.ndimage.gaussian_filter(values, (0, 1.5, 1.5)) > 0.1
 
 
-def test_numbers_are_those_of_each_component_alone():
+def test_properties_equal_those_of_each_component_alone():
     mask = blobs(3, 24)
     pixels = np.random.default_rng(1).integers(0, 256, (3, 24, 24, 2), np.uint8)
     components = image.connected_components(mask)
@@ -43,7 +43,7 @@ def test_numbers_are_those_of_each_component_alone():
             np.testing.assert_allclose(values.mean_intensity, mean, rtol=1e-5)
 
 
-def test_shapes_that_are_known():
+def test_properties_of_known_shapes():
     masks = np.zeros((4, 41, 41), bool)
     masks[0, 5:15, 7:27] = True  # a rectangle of 10 x 20
     masks[1, 20, 10:31] = True  # a line
@@ -51,18 +51,17 @@ def test_shapes_that_are_known():
     masks[3] = disc(41, 7, stretch=2)  # twice as high as wide
     found = image.region_properties(image.connected_components(masks), max_count=1)
     perimeters, eccentricities = found.perimeter[:, 0], found.eccentricity[:, 0]
-    # Through the centres of border pixels: 9 + 19 + 9 + 19.
+    # Through the centers of the border pixels: 9 + 19 + 9 + 19.
     assert perimeters[0] == 56
     np.testing.assert_allclose(perimeters[2], 2 * np.pi * 15, rtol=0.05)
-    squares = (10**2 - 1) / 12, (20**2 - 1) / 12  # of the distances of 10 and of 20 pixels
+    squares = (10**2 - 1) / 12, (20**2 - 1) / 12  # variances of 10 and of 20 positions
     np.testing.assert_allclose(eccentricities[0], np.sqrt(1 - squares[0] / squares[1]), rtol=1e-5)
     assert eccentricities[1] == 1
     assert eccentricities[2] < 1e-3
     np.testing.assert_allclose(eccentricities[3], np.sqrt(1 - 0.25), rtol=0.01)
 
 
-def test_a_component_is_measured_by_itself():
-    """What touches it, as regions of an image do, changes nothing."""
+def test_touching_components_do_not_change_a_measurement():
     pixels = np.zeros((1, 12, 12, 1), np.float32)
     pixels[0, 3:9, 2:10] = 1
     touching = image.similar_components(pixels, tolerance=0.5)
@@ -72,7 +71,7 @@ def test_a_component_is_measured_by_itself():
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[:, 1:], inner), outer)
 
 
-def test_labels_beyond_the_most_are_left_out():
+def test_labels_above_max_count_are_dropped():
     mask = np.zeros((1, 3, 9), bool)
     mask[0, 1, ::2] = True
     found = image.region_properties(image.connected_components(mask), max_count=3)
@@ -80,7 +79,7 @@ def test_labels_beyond_the_most_are_left_out():
     assert found.box[0, :, 1].tolist() == [0, 2, 4]
 
 
-def test_small_ones_go_and_the_largest_stays():
+def test_remove_small_components_and_largest_component():
     mask = blobs(2, 24)
     labels = np.asarray(image.connected_components(mask).labels)
     areas = [np.bincount(one.ravel())[1:] for one in labels]
@@ -123,7 +122,7 @@ def test_under_jit_and_vmap():
 
 COMPONENTS = image.connected_components(np.ones((1, 3, 3), bool))
 BAD = {
-    "max_count must be a positive integer": (
+    "max_count must be an integer >= 1, got 0": (
         lambda: image.region_properties(COMPONENTS, max_count=0)
     ),
     "images must be [1, 3, 3, C], got (1, 3, 4, 1)": (
@@ -131,6 +130,18 @@ BAD = {
     ),
     "mask must be bool or integers, got float32": (
         lambda: image.largest_component(np.zeros((1, 3, 3), np.float32))
+    ),
+    "regions must be of 2 images, got boxes of shape (1, 1, 4)": (
+        lambda: image.crop_components(
+            np.zeros((2, 3, 3, 1), np.float32),
+            image.region_properties(COMPONENTS, max_count=1),
+            2,
+        )
+    ),
+    "images must be [B, H, W, C] with no empty image, got (1, 3, 3)": (
+        lambda: image.crop_components(
+            np.zeros((1, 3, 3), np.float32), image.region_properties(COMPONENTS, max_count=1), 2
+        )
     ),
     "size must be a positive integer or 2 of them, got (0, 2)": (
         lambda: image.crop_components(

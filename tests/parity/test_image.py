@@ -1,7 +1,7 @@
 """`image` against OpenCV, scikit-image, Pillow and torch, on noise and photographs of many sizes.
 
-The table below says whom each function follows and how closely; where one differs on purpose, the
-guide on references (experiments/guides/image_references.md) says so.
+The table below has the reference and the tolerance of each function. Deliberate differences are
+listed in experiments/guides/image_references.md.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from jaxcnn import image
 pytestmark = pytest.mark.parity
 
 SIZES = ((1, 1), (1, 7), (6, 1), (5, 4), (33, 48), (121, 160))
-CHANNELS = (1, 3, 4)  # of photographs; noise takes turns at them
+CHANNELS = (1, 3, 4)  # of photographs; noise cycles through them
 BORDERS = {
     "reflect101": "BORDER_REFLECT_101",
     "reflect": "BORDER_REFLECT",
@@ -30,7 +30,7 @@ BORDERS = {
 KERNEL = np.random.default_rng(5).normal(size=(3, 4)).astype(np.float32)
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32)
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
-BYTE = 1.01  # one level: halves are rounded up by some and to even by others
+BYTE = 1.01  # one level: some round halves up, others to even
 EXACT = 0.0
 
 
@@ -47,7 +47,7 @@ def torch():
 
 
 def photograph(name, height, width, channels):
-    """A part of a photograph; the fourth channel is another one's."""
+    """Return a crop of a photograph; the fourth channel comes from another one."""
     data = skimage("data")
     pixels = np.asarray(getattr(data, name)())[50 : 50 + height, 60 : 60 + width]
     pixels = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, 2)
@@ -55,8 +55,8 @@ def photograph(name, height, width, channels):
     return np.concatenate([pixels, fourth], 2)[..., :channels]
 
 
-def pictures(dtype, channels=CHANNELS):
-    """Noise of every size, and photographs, as ``[H, W, C]``; floats are in [0, 1]."""
+def make_images(dtype, channels=CHANNELS):
+    """Yield noise of every size, and photographs, as ``[H, W, C]``; floats are in [0, 1]."""
     rng = np.random.default_rng(0)
     several = [
         rng.integers(0, 256, (*size, number), np.uint8)
@@ -71,12 +71,12 @@ def pictures(dtype, channels=CHANNELS):
 
 
 def as_image(array, like):
-    """What OpenCV returns without its channel axis has it again."""
+    """Restore the channel axis that OpenCV drops."""
     return np.asarray(array).reshape(*np.shape(array)[:2], like.shape[-1])
 
 
 def by_cv2(function):
-    """A reference on ``[H, W, C]`` from OpenCV's function of the module and the pixels."""
+    """Wrap a function of (module, pixels) as a reference on ``[H, W, C]``."""
     return lambda x: as_image(function(cv2(), np.ascontiguousarray(x)), x)
 
 
@@ -88,7 +88,7 @@ def morphology(kind, window):
 
 
 ONES = np.ones((3, 5))
-# Name: (ours, theirs, tolerance for bytes, for floats); None where only the other is compared.
+# Name: (ours, theirs, tolerance for bytes, tolerance for floats); None skips that dtype.
 SAME_SIZE = {
     **{
         f"filter2d, {ours}": (
@@ -108,7 +108,7 @@ SAME_SIZE = {
     "gaussian_blur": (
         lambda x: image.gaussian_blur(x, 1.3, window=7),
         by_cv2(lambda m, x: m.GaussianBlur(x, (7, 7), 1.3)),
-        2 * BYTE,  # of bytes its weights are whole 256ths
+        2 * BYTE,  # for bytes, its weights are multiples of 1/256
         1e-6,
     ),
     "median_blur 3": (
@@ -137,7 +137,7 @@ SAME_SIZE = {
     ),
     "unsharp_mask": (
         lambda x: image.unsharp_mask(x, 1.5, amount=0.8, border="reflect"),
-        # Plane by plane: it loses images of one column otherwise.
+        # Plane by plane, since it fails on images of one column.
         lambda x: np.stack(
             [
                 skimage("filters").unsharp_mask(
@@ -227,26 +227,26 @@ SAME_SIZE = {
 
 def compare(found, expected, tolerance, what):
     difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max()
-    # Of floats, relative to the largest value: Sobel's are up to 8.
+    # For floats, relative to the largest value, which is up to 8 for Sobel.
     largest = max(1.0, np.abs(expected).max()) if tolerance < BYTE else 1.0
     assert difference <= tolerance * largest, (what, difference)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("name", SAME_SIZE)
-def test_the_table(name, dtype):
+def test_equals_the_reference(name, dtype):
     ours, theirs, for_bytes, for_floats = SAME_SIZE[name]
     tolerance = for_bytes if dtype == np.uint8 else for_floats
     if tolerance is None:
         return
     ours = jax.jit(ours)
-    for x in pictures(dtype):
+    for x in make_images(dtype):
         compare(ours(jnp.asarray(x)[None])[0], theirs(x), tolerance, (name, x.shape))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_grey(dtype):
-    for x in pictures(dtype, (3,)):
+def test_gray(dtype):
+    for x in make_images(dtype, (3,)):
         tolerance = BYTE if dtype == np.uint8 else 1e-6
         expected = as_image(cv2().cvtColor(x, cv2().COLOR_RGB2GRAY), x[..., :1])
         compare(image.to_grayscale(x[None])[0], expected, tolerance, x.shape)
@@ -260,10 +260,10 @@ def test_grey(dtype):
 @pytest.mark.parametrize(
     ("method", "theirs"), [("bilinear", "BILINEAR"), ("bicubic", "BICUBIC"), ("lanczos", "LANCZOS")]
 )
-def test_resize_is_pillows(method, theirs, size):
-    """Of floats; of bytes it rounds between its two passes, and clips what overshoots there."""
+def test_resize_equals_pillow(method, theirs, size):
+    """Floats, and bilinear bytes: Pillow rounds bytes and clips overshoot between its passes."""
     filter_ = getattr(PIL.Image.Resampling, theirs)
-    for x in pictures(np.uint8, (1, 3)):
+    for x in make_images(np.uint8, (1, 3)):
         found = image.resize(jnp.asarray(x, jnp.float32)[None], size, method=method)[0]
         for channel in range(x.shape[-1]):
             plane = PIL.Image.fromarray(x[..., channel].astype(np.float32))
@@ -286,8 +286,8 @@ def test_resize_is_pillows(method, theirs, size):
         ("bicubic", "bicubic", True, 1e-5),
     ],
 )
-def test_resize_is_torchs(method, mode, antialias, tolerance, size):
-    for x in pictures(np.float32):
+def test_resize_equals_torch(method, mode, antialias, tolerance, size):
+    for x in make_images(np.float32):
         planes = torch().from_numpy(np.moveaxis(x, -1, 0)[None].copy())
         corners = {} if method == "nearest" else {"align_corners": False}
         interpolate = torch().nn.functional.interpolate
@@ -298,10 +298,10 @@ def test_resize_is_torchs(method, mode, antialias, tolerance, size):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("size", [(7, 9), (60, 50), (75, 33)])
-def test_area_is_opencvs_where_images_get_smaller(size, dtype):
-    for x in pictures(dtype):
+def test_area_equals_opencv_for_smaller_sizes(size, dtype):
+    for x in make_images(dtype):
         if x.shape[0] < size[0] or x.shape[1] < size[1]:
-            continue  # where it interpolates
+            continue  # OpenCV interpolates
         expected = as_image(cv2().resize(x, size[::-1], interpolation=cv2().INTER_AREA), x)
         found = image.resize(x[None], size, method="area")[0]
         compare(found, expected, BYTE if dtype == np.uint8 else 1e-6, x.shape)
@@ -318,12 +318,12 @@ def test_area_is_opencvs_where_images_get_smaller(size, dtype):
         ("wrap", "wrap"),
     ],
 )
-def test_warps_are_scikit_images(border, mode, order):
-    """Its matrices go from (column, row) of the result to that of the image."""
+def test_warp_equals_scikit_image(border, mode, order):
+    """scikit-image's matrices map (column, row) of the result to that of the image."""
     transform = skimage("transform")
     moves = {"angles": 33.0, "shears": 12.0, "scales": 0.8, "shifts": jnp.array([[3.0, -5.0]])}
     matrix = np.asarray(image.affine_matrix(**moves), np.float64)[0]
-    for x in pictures(np.float32):
+    for x in make_images(np.float32):
         if min(x.shape[:2]) == 1:
             continue  # scikit-image divides by their size - 1
         height, width = x.shape[:2]
@@ -338,12 +338,12 @@ def test_warps_are_scikit_images(border, mode, order):
             value=0.2,
         )[0]
         alike = np.abs(np.asarray(found) - expected) < 1e-4
-        assert alike.mean() > 0.999, (x.shape, alike.mean())  # the nearest of two can be either
+        assert alike.mean() > 0.999, (x.shape, alike.mean())  # nearest ties can go either way
 
 
-def test_warps_are_opencvs():
-    """Up to its rounding of places to 1/32 of a pixel."""
-    for x in pictures(np.uint8):
+def test_warp_equals_opencv():
+    """Equal up to its rounding of positions to 1/32 of a pixel."""
+    for x in make_images(np.uint8):
         height, width = x.shape[:2]
         middle = ((width - 1) / 2, (height - 1) / 2)
         matrix = cv2().getRotationMatrix2D(middle, 25.0, 1.3)
@@ -354,14 +354,14 @@ def test_warps_are_opencvs():
 
 
 def test_otsu():
-    for x in pictures(np.uint8, (1,)):
+    for x in make_images(np.uint8, (1,)):
         expected, _ = cv2().threshold(x, 0, 255, cv2().THRESH_OTSU)
         found = image.otsu(x[None])
         assert found.item() == expected or np.array_equal(x > found.item(), x > expected), x.shape
-    for x in pictures(np.float32, (1,)):
+    for x in make_images(np.float32, (1,)):
         if np.ptp(x):
             expected = skimage("filters").threshold_otsu(x)
-            # The middle of a bin there, its upper end here.
+            # scikit-image returns the center of a bin, jaxcnn its upper edge.
             assert abs(image.otsu(x[None]).item() - expected) <= np.ptp(x) / 256, x.shape
 
 
@@ -376,7 +376,7 @@ def masks():
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 def test_components(connectivity):
-    """scikit-image numbers them in raster order too, OpenCV as it finds them."""
+    """scikit-image labels in raster order too, OpenCV in another order."""
     measure = skimage("measure")
     for mask in masks():
         found = image.connected_components(mask[None], connectivity=connectivity)
@@ -411,7 +411,7 @@ def test_regions():
 
 
 def test_similar_components():
-    """Of equal values they are scikit-image's."""
+    """With tolerance 0 the components are scikit-image's, of equal values."""
     rng = np.random.default_rng(3)
     for size in SIZES:
         pixels = rng.integers(0, 3, size).astype(np.uint8)
@@ -425,9 +425,9 @@ def test_similar_components():
             np.testing.assert_array_equal(found.labels[0], expected)
 
 
-def test_pillows_operations_on_bytes():
-    """In [0, 1], and back."""
-    for x in pictures(np.uint8, (3,)):
+def test_posterize_solarize_equalize_and_autocontrast_equal_pillow():
+    """Compare bytes, scaled to [0, 1] and back."""
+    for x in make_images(np.uint8, (3,)):
         whole, scaled = PIL.Image.fromarray(x), jnp.asarray(x / 255, jnp.float32)[None]
         for name, found, expected in (
             ("posterize", image.posterize(scaled, 3), PIL.ImageOps.posterize(whole, 3)),

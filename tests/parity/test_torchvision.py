@@ -1,4 +1,4 @@
-"""`image` against torchvision, where both mean the same; the guide on references has the rest."""
+"""`image` against torchvision, for the functions that agree (see image_references.md)."""
 
 import functools
 import importlib
@@ -12,18 +12,18 @@ from jaxcnn import image
 pytestmark = pytest.mark.parity
 
 SIZES = ((1, 1), (1, 7), (6, 1), (5, 4), (33, 48), (121, 160))
-PLACE = 1e-4  # where pixels come from is computed in float32 by both, here in other units
-BYTE = 1.01 / 255  # a level
+POSITION = 1e-4  # both compute source positions in float32, in different units
+BYTE = 1.01 / 255  # one level
 
 
 @functools.cache
 def functional():
-    """Of torchvision's second version."""
+    """Import the functional API of torchvision's transforms v2."""
     return importlib.import_module("torchvision.transforms.v2.functional")
 
 
-def pictures():
-    """Noise and a photograph ``[B, H, W, 3]`` in [0, 1], whose values are whole bytes."""
+def make_images():
+    """Yield noise and a photograph ``[B, H, W, 3]`` in [0, 1], in multiples of 1/255."""
     rng = np.random.default_rng(0)
     for size in SIZES:
         yield rng.integers(0, 256, (2, *size, 3)).astype(np.float32) / 255
@@ -32,18 +32,18 @@ def pictures():
 
 
 def by_torchvision(function, x):
-    """Of a function of the module and planes ``[B, C, H, W]``."""
+    """Apply a function of (module, planes ``[B, C, H, W]``) to ``[B, H, W, C]``."""
     torch = importlib.import_module("torch")
     planes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
     return np.moveaxis(function(functional(), planes).numpy(), 1, -1)
 
 
 def on_bytes(function):
-    """A function of the module, on planes of bytes."""
+    """Wrap a function of (module, planes) so that it runs on bytes."""
     return lambda f, x: function(f, (x * 255).round().byte()) / 255
 
 
-def turned(f, x, mode):
+def transformed(f, x, mode):
     return f.affine(x, -20.0, [2, -1], 1.2, [8.0, 0.0], interpolation=f.InterpolationMode(mode))
 
 
@@ -52,13 +52,13 @@ CASES = {
         lambda x: image.affine(
             x, angles=20.0, shears=-8.0, scales=1.2, shifts=np.tile([-1.0, 2.0], (len(x), 1))
         ),
-        lambda f, x: turned(f, x, "bilinear"),
-        PLACE,
+        lambda f, x: transformed(f, x, "bilinear"),
+        POSITION,
     ),
     "rotate": (
         lambda x: image.rotate(x, 37.0),
         lambda f, x: f.rotate(x, 37.0, interpolation=f.InterpolationMode.BILINEAR),
-        PLACE,
+        POSITION,
     ),
     "resize": (
         lambda x: image.resize(x, (9, 14)),
@@ -118,8 +118,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_equals(name):
     own, theirs, tolerance = CASES[name]
-    for x in pictures():
+    for x in make_images():
         if name == "gaussian_blur" and min(x.shape[1:3]) < 3:
-            continue  # torch reflects no farther than an image reaches
+            continue  # torch reflects at most the size of the image
         found, expected = own(jnp.asarray(x)), by_torchvision(theirs, x)
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=str(x.shape))
