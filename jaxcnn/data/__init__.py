@@ -7,6 +7,7 @@ from jaxcnn.data.batches import batches as batches
 from jaxcnn.data.decode import UnreadableImageError as UnreadableImageError
 from jaxcnn.data.decode import decode_image as decode_image
 from jaxcnn.data.examine import Findings as Findings
+from jaxcnn.data.examine import channel_moments as channel_moments
 from jaxcnn.data.examine import examine as examine
 from jaxcnn.data.examine import find_duplicates as find_duplicates
 from jaxcnn.data.files import is_image as is_image
@@ -14,7 +15,6 @@ from jaxcnn.data.folders import from_folder as from_folder
 from jaxcnn.data.keras.generator import ImageDataGenerator as ImageDataGenerator
 from jaxcnn.data.lazy import BadExample as BadExample
 from jaxcnn.data.lazy import DecodedImages as DecodedImages
-from jaxcnn.data.lazy import channel_moments as channel_moments
 from jaxcnn.data.load import SPLITS as SPLITS
 from jaxcnn.data.load import is_path as is_path
 from jaxcnn.data.load import load as load

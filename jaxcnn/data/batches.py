@@ -1,13 +1,15 @@
-"""Batches in an order that is a pure function of (seed, epoch), so a position is all to resume."""
+"""Batches in an order that is a pure function of (seed, epoch): a position suffices to resume."""
 
 import collections
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
 
+from jaxcnn import shapes
 from jaxcnn.batch import Batch
 from jaxcnn.data.lazy import DecodedImages, workers
 from jaxcnn.data.sources import ArraySource
@@ -17,7 +19,14 @@ _AHEAD = 3  # batches that are decoded while one is used
 
 
 class Batches:
-    """The batches of a source, epoch by epoch; make one with `batches`."""
+    """The batches of a source, epoch by epoch; make one with `batches`.
+
+    Example:
+      >>> from jaxcnn.data import from_arrays
+      >>> epochs = batches(from_arrays(np.zeros((5, 8, 8, 1), np.uint8), np.arange(5)), 2, seed=0)
+      >>> len(epochs), [batch.index.tolist() for batch in epochs.epoch(1, start=1)]
+      (3, [[2, 1], [0, 0]])
+    """
 
     def __init__(
         self,
@@ -40,7 +49,7 @@ class Batches:
         )
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Return the number of batches per epoch."""
         if self._drop_last:
             return len(self.source) // self.batch_size
         return math.ceil(len(self.source) / self.batch_size)
@@ -49,22 +58,20 @@ class Batches:
         return self.epoch(0)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch in NumPy, from batch number ``start`` on.
+        """Iterate over the batches of one epoch as NumPy arrays, starting at batch ``start``.
 
         Images that are not in memory are decoded in threads, some batches ahead; the threads end
         with the iterator.
         """
-        if start < 0:
-            raise ValueError(f"start must be >= 0, got {start!r}")
+        start = shapes.check_integer(start, "start", minimum=0)
         rows = zip(*(rows[start:] for rows in self.rows(epoch)), strict=True)
         if isinstance(self.source.images, DecodedImages):
             return self._decoded(rows, self.source.images, np.int32(epoch))
         return self._gathered(rows, self.source.images, np.int32(epoch))
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Index and mask ``[batches, B]`` of the examples in each batch of an epoch."""
-        if epoch < 0:
-            raise ValueError(f"epoch must be >= 0, got {epoch!r}")
+        """Return index and mask ``[batches, B]`` of the examples in each batch of an epoch."""
+        shapes.check_integer(epoch, "epoch", minimum=0)
         size = len(self.source)
         if self.seed is None:
             order = np.arange(size, dtype=np.int32)
@@ -73,13 +80,13 @@ class Batches:
         else:
             order = permutation(size, self.seed, epoch)
         places = np.arange(len(self) * self.batch_size).reshape(len(self), self.batch_size)
-        # The last batch is filled up from its own first rows.
+        # The last batch is padded with its own first rows.
         begin = (len(self) - 1) * self.batch_size
         filled = np.where(places < size, places, begin + (places - begin) % max(size - begin, 1))
         return order[filled][:, self._part], (places < size)[:, self._part]
 
     def shapes(self) -> Batch:
-        """The shapes and dtypes of a batch; nothing is decoded."""
+        """Return the shapes and dtypes of a batch; nothing is decoded."""
         images, labels = self.source.images, self.source.labels
         rows = self._part.stop - self._part.start
 
@@ -88,17 +95,20 @@ class Batches:
 
         return Batch(
             image=of((rows, *images.shape[1:]), images.dtype),
-            label=of((rows, *labels.shape[1:]), labels.dtype),
+            label=jax.tree.map(lambda leaf: of((rows, *leaf.shape[1:]), leaf.dtype), labels),
             mask=of((rows,), np.bool_),
             index=of((rows,), np.int32),
             epoch=of((), np.int32),
         )
 
+    def _labels(self, rows: np.ndarray) -> Any:
+        return jax.tree.map(lambda leaf: leaf[rows], self.source.labels)
+
     def _gathered(
         self, rows: Iterator[tuple[np.ndarray, np.ndarray]], images: np.ndarray, epoch: np.int32
     ) -> Iterator[Batch]:
         for index, mask in rows:
-            yield Batch(images[index], self.source.labels[index], mask, index, epoch)
+            yield Batch(images[index], self._labels(index), mask, index, epoch)
 
     def _decoded(
         self, rows: Iterator[tuple[np.ndarray, np.ndarray]], images: DecodedImages, epoch: np.int32
@@ -123,24 +133,24 @@ class Batches:
         epoch: np.int32,
         pool: ThreadPoolExecutor,
     ) -> Callable[[], Batch]:
-        # Rows that only fill up are not decoded again; the others keep their order.
+        # Padding rows are not decoded again; the others keep their order.
         _, first, inverse = np.unique(index, return_index=True, return_inverse=True)
         order = np.argsort(first)
         place = np.argsort(order)[inverse]
         wait = images.gather(index[first[order]], pool)
 
         def batch() -> Batch:
-            pixels, good = wait()
-            if len(pixels) == len(index) and good.all():
-                return Batch(pixels, self.source.labels[index], mask, index, epoch)
-            found = good[place]
-            source, kept = np.arange(len(index)), mask & found
+            pixels, readable = wait()
+            if len(pixels) == len(index) and readable.all():
+                return Batch(pixels, self._labels(index), mask, index, epoch)
+            readable = readable[place]
+            source, kept = np.arange(len(index)), mask & readable
             if kept.any():
-                # What cannot be read is filled up too, from the first rows that can be.
+                # Unreadable rows are replaced by the first readable ones, as in padding.
                 stand_in = np.resize(np.flatnonzero(kept), len(index))
-                source = np.where(found, source, stand_in)
+                source = np.where(readable, source, stand_in)
             rows = index[source]
-            return Batch(pixels[place[source]], self.source.labels[rows], kept, rows, epoch)
+            return Batch(pixels[place[source]], self._labels(rows), kept, rows, epoch)
 
         return batch
 
@@ -155,23 +165,25 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batches:
-    """Batches that visit every example of a source exactly once per epoch.
+    """Make batches that visit every example of a source exactly once per epoch.
 
-    The last batch is filled up to ``batch_size`` and masked (see `jaxcnn.data.Batch`), and so are
-    rows whose image cannot be read, if the source skips them.
+    The last batch is padded to ``batch_size``, and padding is masked (see `jaxcnn.data.Batch`).
+    Rows with an unreadable image are masked too, if the source skips such images.
 
     Args:
       source: the examples.
       batch_size: rows per batch, >= 1, of all processes together.
-      seed: shuffle every epoch anew, by (seed, epoch); None keeps the order of the source.
-      balanced: show every class equally often instead: an epoch is as long, and holds examples of
-        rare classes several times. Needs a seed, and one class per image.
-      drop_last: leave out what does not fill a batch, instead of filling it up.
-      process_index: index of this process, as `jax.process_index()`.
+      seed: integer in [0, 2**32) that shuffles each epoch differently, by (seed, epoch); None
+        keeps the order of the source.
+      balanced: draw every class equally often; an epoch has the same length, and holds examples
+        of rare classes several times. Needs a seed and one class per image.
+      drop_last: drop the last batch if it is not full, instead of padding it.
+      process_index: index of this process, as in `jax.process_index`.
       process_count: number of processes; each gets its own rows of every batch.
 
     Returns:
-      An iterable over one epoch with ``len`` (batches per epoch) and ``epoch(number, start=0)``.
+      `Batches`, an iterable over epoch 0 with ``len`` (batches per epoch) and
+      ``epoch(number, start=0)``.
 
     Raises:
       ValueError: if an argument is out of range, or there are not enough examples for a batch.
@@ -182,12 +194,9 @@ def batches(
       >>> [(b.index.tolist(), b.mask.tolist()) for b in batches(source, 3)]
       [([0, 1, 2], [True, True, True]), ([3, 4, 3], [True, True, False])]
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}")
-    if seed is not None and (
-        isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32
-    ):
-        raise ValueError(f"seed must be None or an integer from 0 to 2**32 - 1, got {seed!r}")
+    batch_size = shapes.check_integer(batch_size, "batch_size", minimum=1)
+    if seed is not None:
+        seed = shapes.check_integer(seed, "seed", minimum=0, maximum=2**32 - 1)
     if len(source) == 0:
         raise ValueError("source must hold at least one example, got an empty one")
     if drop_last and len(source) < batch_size:

@@ -1,4 +1,4 @@
-"""From an image file to pixels: the one decoder, for training and prediction alike."""
+"""Decoding of image files to pixels, the same for training and for prediction."""
 
 import functools
 import io
@@ -32,24 +32,24 @@ _TRANSPOSES = {
 }
 _BITS_PER_SAMPLE = 0x0102  # TIFF
 _MISSING = "does not exist"
-# What Pillow decodes by itself. Others are left out: for EPS it would run Ghostscript, a program
-# on what a stranger's file says.
+# The formats that Pillow decodes itself. For EPS it would run Ghostscript on an untrusted file.
 _FORMATS = (
-    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"),
-)
-
-# Pillow warns, without a file's name, of large images, which are allowed, and of damaged tags and
-# indices, which it does without. Filters are the whole process's, and changing them for a while is
-# not safe in threads: these stand behind all others, so that whoever wants the warnings has them.
-warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning, append=True)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*ImagePlugin", append=True)
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP",
+)  # fmt: skip
 
 
 class UnreadableImageError(ValueError):
-    """A file is missing, or not an image that can be read.
+    """An image file that is missing or cannot be decoded.
 
     Attributes:
       why: the reason, without the file's name.
+
+    Example:
+      >>> try:
+      ...     decode_image(b"plain text", size=(8, 8), channels=1)
+      ... except UnreadableImageError as error:
+      ...     error.why
+      'it is not an image of a known format'
     """
 
     def __init__(self, name: str, why: str):
@@ -66,32 +66,35 @@ def decode_image(
     crop: bool = True,
     interpolation: Interpolation = "bilinear",
 ) -> np.ndarray:
-    """Read an image file, turn it upright, and bring it to one size and number of channels.
+    """Decode an image file, turn it upright, and resize it.
 
-    The EXIF orientation is applied, transparency is laid on white, the largest centred part with
-    the target's aspect ratio is cut out and resized with an antialiased bilinear filter. What a
-    file is called does not matter, its content does.
+    The EXIF orientation is applied and transparency is blended with white. The largest centered
+    crop with the target's aspect ratio is resized with an antialiased bilinear filter. The format
+    is recognized by the file's content, not by its name.
+
+    Pillow may warn about large images and damaged metadata, which are not errors;
+    `ignore_pillow_warnings` silences these warnings.
 
     Args:
-      file: path, or content, of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000 or ICO
+      file: path or content of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000 or ICO
         file (the first frame of an animation); or pixels ``[H, W, 1 or 3]`` uint8.
       size: (height, width) in pixels.
-      channels: 1 for greyscale (ITU-R 601 luma) or 3 for RGB.
-      crop: False stretches the whole image instead of cutting out a part.
+      channels: 1 for grayscale (ITU-R 601 luma) or 3 for RGB.
+      crop: False stretches the whole image instead of cropping it.
       interpolation: Pillow's filter; all but ``"nearest"`` are antialiased.
 
     Returns:
       ``[height, width, channels]`` uint8.
 
     Raises:
-      UnreadableImageError: a `ValueError`, if the file is missing, damaged, no image, of pixels
-        whose range nobody knows (32 bits or floating point), or of more pixels than Pillow allows
-        (about 179 million: a decompression bomb).
+      UnreadableImageError: a `ValueError`, if the file is missing, damaged or not an image, if
+        the range of its pixels is unknown (32 bits or floating point), or if it has more pixels
+        than Pillow allows (about 179 million: a decompression bomb).
       ValueError: if ``channels`` is neither 1 nor 3, or ``interpolation`` unknown.
 
     Example:
       >>> import tempfile
-      >>> path = Path(tempfile.mkdtemp()) / "grey.png"
+      >>> path = Path(tempfile.mkdtemp()) / "gray.png"
       >>> PIL.Image.new("RGB", (40, 20), (9, 9, 9)).save(path)
       >>> decode_image(path, size=(8, 8), channels=1).shape
       (8, 8, 1)
@@ -108,10 +111,11 @@ def decode_image(
 
 
 def check_decoding(size: tuple[int, int], channels: int, interpolation: str = "bilinear") -> None:
-    """Refuse what no image can be brought to.
+    """Check the arguments of `decode_image`.
 
     Raises:
-      ValueError: if it is not as `decode_image` says.
+      ValueError: if the size is not two integers >= 1, channels is neither 1 nor 3, or the
+        interpolation is unknown.
     """
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be a height and a width >= 1, got {size!r}")
@@ -122,17 +126,31 @@ def check_decoding(size: tuple[int, int], channels: int, interpolation: str = "b
         raise ValueError(f"interpolation must be one of {known}, got {interpolation!r}")
 
 
+def ignore_pillow_warnings() -> None:
+    """Ignore Pillow's warnings about large images and damaged metadata, in the whole process.
+
+    These warnings do not name the file, and the pixels are decoded anyway. Warning filters belong
+    to the process and changing them for a while is not safe in threads, so the command line calls
+    this once at its start. The filters come last, so that filters of the user still win.
+    """
+    for category, module in (
+        (PIL.Image.DecompressionBombWarning, ""),
+        (UserWarning, r"PIL\..*ImagePlugin"),
+    ):
+        warnings.filterwarnings("ignore", category=category, module=module, append=True)
+
+
 def reason(error: Exception) -> str:
-    """Why an image cannot be read; each of Pillow's formats has its own way to fail."""
+    """Return the reason why an image cannot be read; Pillow raises many exception types."""
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "it is no image of a known format"
+        return "it is not an image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
     return printable(error) or type(error).__name__
 
 
 def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
-    """Content of an image file, or pixels ``[H, W, 1 or 3]`` uint8, as an upright picture."""
+    """Open the content of an image file, or pixels ``[H, W, 1 or 3]`` uint8, turned upright."""
     if isinstance(content, np.ndarray):
         if content.dtype != np.uint8 or content.ndim != 3 or content.shape[-1] not in _MODES:
             raise ValueError(
@@ -145,20 +163,20 @@ def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
         _check_png(content)
     picture: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=_formats())
     _check_range(picture)
-    picture.load()  # Pillow tells of damage the first time only, and reading EXIF data may load
+    picture.load()  # Pillow reports damage only the first time, and reading EXIF data may load
     try:
         method = _TRANSPOSES.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data say nothing, and the pixels may be fine
+    except Exception:  # damaged EXIF data; the pixels may be intact
         method = None
-    # Pillow's exif_transpose writes the EXIF data anew, and fails if a tag is of a wrong type.
+    # Pillow's exif_transpose rewrites the EXIF data, and fails if a tag has a wrong type.
     return picture if method is None else picture.transpose(method)
 
 
 def _check_range(picture: PIL.Image.Image) -> None:
-    """Refuse pixels of which nobody knows what is white."""
+    """Reject pixels whose value for white is unknown."""
     if picture.mode == "F":
         raise ValueError("pixels in floating point have no known range")
-    # Mode I is whole numbers of 32 bits, but of 16 in a file of any other format than TIFF.
+    # Mode I means 32-bit integers in TIFF files, but 16-bit integers in all other formats.
     if isinstance(picture, PIL.TiffImagePlugin.TiffImageFile) and picture.mode == "I":
         bits = picture.tag_v2.get(_BITS_PER_SAMPLE)
         if bits != (16,):
@@ -166,7 +184,7 @@ def _check_range(picture: PIL.Image.Image) -> None:
 
 
 def _check_png(content: bytes) -> None:
-    """Compare the checksums of all chunks: Pillow passes over some, and gives wrong pixels."""
+    """Verify the checksums of all chunks; Pillow skips some and would return wrong pixels."""
     place = len(_PNG)
     while place + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, place)
@@ -186,7 +204,7 @@ def _check_png(content: bytes) -> None:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     PIL.Image.init()
-    return tuple(name for name in _FORMATS if name in PIL.Image.OPEN)  # AVIF came late
+    return tuple(name for name in _FORMATS if name in PIL.Image.OPEN)  # old versions lack AVIF
 
 
 def _decoded(
@@ -214,6 +232,6 @@ def _to_mode(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
         picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer)
     if picture.mode == mode:
         return picture
-    # Grey of a palette or of CMYK is that of its RGB.
+    # Palettes and CMYK are converted to gray by way of RGB.
     colored = picture if picture.mode == "RGB" else picture.convert("RGB")
     return colored if mode == "RGB" else colored.convert(mode)

@@ -1,25 +1,29 @@
-"""What is in a source: classes, sizes, copies, and what cannot be read."""
+"""Examination of a source: image sizes, duplicates, unreadable images, statistics."""
 
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxcnn.data.decode import open_image, reason
-from jaxcnn.data.lazy import BadExample, DecodedImages, workers
+from jaxcnn.data.lazy import BadExample, DecodedImages, in_parts, workers
 from jaxcnn.data.sources import ArraySource, label_names
 
 
 class Findings(NamedTuple):
-    """What `examine` finds.
+    """The result of `examine`.
 
     Attributes:
-      names: of the examples.
-      sizes: ``[N, 2]`` height and width as stored, upright; 0 where unreadable.
-      digests: a SHA-256 of each content, empty where unreadable.
-      bad: the examples that cannot be read, by index.
+      names: the name of each example.
+      sizes: ``[N, 2]`` height and width of the stored images, upright; 0 if unreadable.
+      digests: the SHA-256 of each content, empty if unreadable.
+      bad: the unreadable examples, by index.
+
+    Example:
+      >>> Findings(("a.png",), np.array([[30, 40]]), ("1f3c",), {}).sizes.tolist()
+      [[30, 40]]
     """
 
     names: tuple[str, ...]
@@ -29,7 +33,13 @@ class Findings(NamedTuple):
 
 
 def examine(source: ArraySource) -> Findings:
-    """Read and decode every image of a source, as it is stored.
+    """Read and decode every image of a source, without resizing it.
+
+    Args:
+      source: the examples; unreadable ones are reported, whatever its ``on_bad``.
+
+    Returns:
+      `Findings` for its examples.
 
     Example:
       >>> from jaxcnn.data import load
@@ -48,7 +58,7 @@ def examine(source: ArraySource) -> Findings:
         try:
             content = images.content(row)
             picture = open_image(content)
-        except Exception as error:  # each format has its own way to fail
+        except Exception as error:  # decoders raise any exception type
             return name, (0, 0), "", BadExample(name, label(row), reason(error))
         raw = content if isinstance(content, bytes) else np.ascontiguousarray(content).tobytes()
         return name, (picture.height, picture.width), hashlib.sha256(raw).hexdigest(), None
@@ -65,7 +75,13 @@ def examine(source: ArraySource) -> Findings:
 
 
 def find_duplicates(findings: Mapping[str, Findings]) -> list[list[tuple[str, str]]]:
-    """Examples with the same content, in groups of (split, name); the largest groups first.
+    """Group the examples that have the same content.
+
+    Args:
+      findings: the result of `examine` for each split.
+
+    Returns:
+      Groups of (split, name) with at least two members, the largest groups first.
 
     Example:
       >>> found = Findings(("a", "b"), np.ones((2, 2), int), ("x", "x"), {})
@@ -78,3 +94,36 @@ def find_duplicates(findings: Mapping[str, Findings]) -> list[list[tuple[str, st
             if digest:
                 groups.setdefault(digest, []).append((split, name))
     return sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)
+
+
+def channel_moments(images: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the mean and standard deviation of each channel.
+
+    Args:
+      images: an array ``[N, H, W, C]``, uint8 or floats in [0, 1], or `DecodedImages`.
+
+    Returns:
+      Mean and standard deviation, ``[C]`` float64 each, on the scale [0, 1]. Unreadable images
+      are not counted, if they are skipped.
+
+    Raises:
+      ValueError: if no image is readable.
+
+    Example:
+      >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+      >>> [value.tolist() for value in channel_moments(images)]
+      [[0.5], [0.5]]
+    """
+    scale = 255 if images.dtype == np.uint8 else 1
+    rows, chunks = 0, []
+    for chunk in in_parts(images):
+        pixels = chunk.reshape(-1, chunk.shape[-1])
+        # Deviations from the mean of a chunk lose no digits to a large mean.
+        mean = pixels.mean(0, dtype=np.float64)
+        chunks.append((len(pixels), mean, np.square(pixels - mean).sum(0)))
+        rows += len(pixels)
+    if not rows:
+        raise ValueError("images must hold a readable image, got none")
+    mean = sum(count * each for count, each, _ in chunks) / rows
+    squares = sum(square + count * np.square(each - mean) for count, each, square in chunks)
+    return mean / scale, np.sqrt(squares / rows) / scale

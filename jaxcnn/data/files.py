@@ -1,7 +1,7 @@
-"""Many files by name: in a folder, a zip or a tar. Nothing is ever unpacked to disk.
+"""Files by name in a folder, a zip or a tar; archives are never unpacked to disk.
 
-Names are relative, with ``/`` between their parts. Hidden files, and those that macOS adds to
-archives, are not there.
+Names are relative, with ``/`` as separator. Hidden files, and those that macOS adds to archives,
+are excluded.
 """
 
 import bz2
@@ -20,34 +20,32 @@ from typing import Any, NamedTuple
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 IMAGES = (
-    *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2"),
-    *(".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm"),
-    *(".ppm", ".tif", ".tiff", ".webp"),
-)
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2",
+    ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 
-# One file, and all of a compressed tar, which has to be read as a whole.
+# Limits in bytes; a compressed tar must be read as a whole.
 _LARGEST_FILE = 1 << 30
 _LARGEST_TAR = 4 << 30
 _ZIP_HEADER = 30
 _BLOCK = 1 << 20
-_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}  # of zips, that are not read
-# What the readers of the standard library happen to raise on an archive that is damaged, or none:
-# each of their layers, down to the numbers that a header makes impossible.
+_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}  # not supported in zips
+# Exceptions that the standard library raises on damaged archives and on other files.
 _DAMAGED = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
-    *(OSError, ValueError, RuntimeError, NotImplementedError, LookupError, struct.error),
-    *(OverflowError, MemoryError),
-)
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError,
+    RuntimeError, NotImplementedError, LookupError, struct.error, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 class Files(NamedTuple):
     """Files that can be read by name, from several threads at once.
 
     Attributes:
-      path: where they are.
-      sizes: bytes of each file by its name, in the order of names.
-      read: the content of a file; raises if it cannot be read. Nothing stays open.
-      folders: names of the folders that are there by themselves, perhaps without files.
+      path: the folder or archive.
+      sizes: number of bytes of each file by name, sorted by name.
+      read: returns the content of a file, or raises if it cannot be read; no file stays open.
+      folders: names of the folders, empty ones included.
     """
 
     path: Path
@@ -57,14 +55,15 @@ class Files(NamedTuple):
 
 
 def open_files(path: Path) -> Files:
-    """The files in a folder or an archive.
+    """List the files in a folder or an archive.
 
-    Links to folders are followed, except to one that they are in. In a tar the last file of a name
-    counts, which is how tars are updated; a zip holds each name once.
+    Symbolic links to folders are followed, except links to a parent folder. If a tar holds a name
+    several times, the last file counts, because tars are updated by appending.
 
     Raises:
-      ValueError: if it does not exist, cannot be read, is no archive, holds a name that points out
-        of it or, in a zip, is there twice, or a folder that a link shows a second time.
+      ValueError: if the path does not exist, cannot be read or is not an archive, if a name in an
+        archive points outside of it, if a zip holds a name twice, or if a link shows a folder a
+        second time.
     """
     if path.is_dir():
         return _folder(path)
@@ -77,13 +76,16 @@ def open_files(path: Path) -> Files:
     for name in files.sizes:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:", name):
-            raise ValueError(f"{path} is refused: the name {name!r} in it points out of it")
+            raise ValueError(f"{path} is rejected: the name {name!r} in it points outside of it")
     shown = frozenset(folder for folder in files.folders if folder and not is_hidden(folder))
     return files._replace(sizes=_visible(files.sizes), folders=shown)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is called as images are.
+    """Return True if a file name has the extension of an image format.
+
+    Args:
+      name: file name or path.
 
     Example:
       >>> is_image("photos/Cat.JPG"), is_image("labels.csv")
@@ -93,34 +95,34 @@ def is_image(name: str) -> bool:
 
 
 def is_archive(path: str | Path) -> bool:
-    """Whether a path ends as archives do."""
+    """Return True if a path has the extension of an archive."""
     return str(path).lower().endswith(ARCHIVES)
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins as a zip does.
+    """Return True if a file starts with the signature of a zip.
 
-    `zipfile.is_zipfile` looks at the end, where a tar may hold a zip as its last file.
+    `zipfile.is_zipfile` looks at the end, and a tar may hold a zip as its last file.
     """
     with path.open("rb") as file:
-        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")  # the second one is empty
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")  # the latter is an empty zip
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of the user's: hidden, or left by macOS."""
+    """Return True for hidden files and folders, and for those that macOS adds."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def listed_files(root: Path, names: Sequence[str]) -> Files:
-    """Files of a folder by their names; of those that are there, the others are left out."""
+    """List files of a folder by name; missing ones are skipped."""
     sizes = {name: (root / name).stat().st_size for name in names if (root / name).exists()}
     return Files(root, sizes, lambda name: read_plain(root / name))
 
 
 def read_plain(path: Path) -> bytes:
-    """The content of a file; of anything else, such as a pipe, reading might never end."""
+    """Return the content of a regular file; reading a pipe, for example, might never end."""
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a regular file")
     return path.read_bytes()
 
 
@@ -133,23 +135,23 @@ def _folder(root: Path) -> Files:
         raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
     sizes: dict[str, int] = {}
-    first: dict[Path, Path] = {}  # by where a folder really is, as what it was met first
+    first: dict[Path, Path] = {}  # from the resolved path of a folder to its first name
     for folder, inside, names in os.walk(root, onerror=failed, followlinks=True):
         inside[:] = sorted(name for name in inside if not is_hidden(name))
         above = [parent.resolve() for parent in (Path(folder), *Path(folder).parents)]
-        if above[0] in above[1:]:  # a link to a folder that it is in
+        if above[0] in above[1:]:  # a link to a parent folder
             inside.clear()
             continue
         below = Path(folder).relative_to(root)
-        # Folders linked to each other would be met in every order that there is.
+        # Folders linked to each other would be walked in every possible order.
         if first.setdefault(above[0], below) != below:
             raise ValueError(
-                f"folders {root / first[above[0]]} and {folder} are the same one, by a link, and "
+                f"folders {root / first[above[0]]} and {folder} are the same folder, by a link, so "
                 "its files would count twice; remove the link"
             )
         for name in names:
             path = Path(folder) / name
-            # A broken link is a file all the same, and one that cannot be read.
+            # A broken link is listed as a file, which reading reports as unreadable.
             sizes[(below / name).as_posix()] = path.stat().st_size if path.exists() else 0
     folders = frozenset(below.as_posix() for below in first.values() if below.parts)
     return Files(root, _visible(sizes), lambda name: read_plain(root / name), folders)
@@ -158,7 +160,7 @@ def _folder(root: Path) -> Files:
 def _zip(path: Path) -> Files:
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
-    # Some programs write the separators of Windows; beside a slash they are part of a name.
+    # Some programs write Windows separators; if there is a slash too, they belong to the names.
     is_foreign = not any("/" in info.filename for info in infos)
     members: dict[str, zipfile.ZipInfo] = {}
     folders = set()
@@ -169,18 +171,19 @@ def _zip(path: Path) -> Files:
             folders.add(name.rstrip("/"))
             continue
         if name in members:
-            raise ValueError(f"the name {name!r} is in it twice")
+            raise ValueError(f"it holds the name {name!r} twice")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
-            raise ValueError(f"{name!r} in it is compressed by {method}; pack it by deflate")
+            raise ValueError(f"{name!r} in it is compressed with {method}; use deflate")
         members[name] = info
     sizes = {name: info.file_size for name, info in members.items()}
     return Files(path, sizes, lambda name: _read_member(path, members[name]), frozenset(folders))
 
 
 def _read_member(path: Path, info: zipfile.ZipInfo) -> bytes:
-    """A file of a zip, which is opened anew: threads share no place in it, and nothing stays open.
+    """Read a file of a zip.
 
+    The archive is opened again, so that threads share no file position and no file stays open;
     `zipfile` would read the whole directory each time.
     """
     if info.external_attr >> 16 & 0o170000 == 0o120000:
@@ -196,7 +199,7 @@ def _read_member(path: Path, info: zipfile.ZipInfo) -> bytes:
         file.seek(sum(struct.unpack_from("<HH", header, 26)), 1)
         content = file.read(info.compress_size)
     if info.compress_type == zipfile.ZIP_DEFLATED:
-        # No more than it says it is, whatever it would become.
+        # Decompress no more than the declared size, whatever the content would expand to.
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, info.file_size + 1)
     if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
         raise ValueError("its checksum in the archive is wrong")
@@ -222,7 +225,7 @@ def _tar(path: Path) -> Files:
     def read(name: str) -> bytes:
         member = members[name]
         _check_plain(member)
-        with path.open("rb") as file:  # anew, so that threads do not move each other's place
+        with path.open("rb") as file:  # again, so that threads share no file position
             file.seek(member.offset_data)
             content = file.read(member.size)
         if len(content) < member.size:
@@ -249,8 +252,8 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
             total += member.size
             if total > _LARGEST_TAR:
                 raise ValueError(
-                    f"it holds more than {_LARGEST_TAR >> 30} GiB, and a compressed tar has to be "
-                    "read as a whole; unpack it, or make a tar that is not compressed of it"
+                    f"it holds more than {_LARGEST_TAR >> 30} GiB, and a compressed tar must be "
+                    "read as a whole; unpack it, or make an uncompressed tar"
                 )
             content = archive.extractfile(member)
             contents[name] = content.read() if content else b""
@@ -262,7 +265,7 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
         content = contents[name]
         if isinstance(content, tarfile.TarInfo):
             _check_plain(content)
-            raise ValueError("it is no plain file")
+            raise ValueError("it is not a regular file")
         return content
 
     sizes = {
@@ -273,7 +276,7 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """`tarfile` takes a damaged header in the middle for the end, and says nothing."""
+    """Check that the end mark follows; `tarfile` silently takes a damaged header for the end."""
     file: Any = archive.fileobj
     file.seek(archive.offset)
     mark = file.read(tarfile.BLOCKSIZE)
@@ -285,20 +288,20 @@ def _check_plain(member: tarfile.TarInfo) -> None:
     if member.issym() or member.islnk():
         raise ValueError("it is a link, and links in archives are not followed")
     if not member.isreg() or member.sparse is not None:
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a regular file")
     _check_size(member.size)
 
 
 def _check_size(size: int) -> None:
     if size > _LARGEST_FILE:
-        raise ValueError(f"it has {size} bytes, and {_LARGEST_FILE} are the most")
+        raise ValueError(f"it must have at most {_LARGEST_FILE} bytes, got {size}")
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it when the block ends without error.
 
-    Readers see the old content or the new one, never a part of it.
+    Readers see the old content or the new content, never a part of it.
 
     Example:
       >>> import tempfile

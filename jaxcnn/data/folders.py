@@ -1,13 +1,13 @@
-"""Images in a folder or an archive, labelled by the folders they lie in or by a table.
+"""Images in a folder or an archive, labeled by their folders or by a table.
 
 Known layouts, with any depth below a class::
 
-    cat/1.jpg  dog/2.jpg                        classes; a share of each is held out as test split
+    cat/1.jpg  dog/2.jpg                        classes; a share of each becomes the test split
     train/cat/1.jpg  val/...  test/...          classes in splits; without test/, val/ is the test
     labels.csv (or labels.jsonl), images        see `jaxcnn.data.tables`
 
-All of it may lie in one folder of any name. Class names are compared, and shown, as Unicode's
-NFC: macOS takes "é" apart, others do not.
+A single folder of any name may wrap all of it. Class names are compared and shown in Unicode's
+NFC: macOS decomposes "é", other systems do not.
 """
 
 import unicodedata
@@ -20,25 +20,23 @@ import numpy as np
 
 from jaxcnn.data.decode import reason
 from jaxcnn.data.files import Files, is_image, listed_files, open_files
-from jaxcnn.data.lazy import DecodedImages, Encoded, OnBad
+from jaxcnn.data.lazy import Encoded, OnBad
+from jaxcnn.data.reading import CHANNELS, SIZE, Reading
 from jaxcnn.data.sources import ArraySource, label_names
-from jaxcnn.data.splits import with_test_split
 from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table
 
 ORDER = ("train", "validation", "test")
-SIZE = (64, 64)
-CHANNELS = 3
 
 
 class Listing(NamedTuple):
-    """Which files are examples, and of what.
+    """The files that are examples, with their labels and splits.
 
     Attributes:
-      files: where they are read.
-      names: of each example's file.
+      files: reads the files.
+      names: the file name of each example.
       labels: ``[N]`` or ``[N, L]`` int32, or ``[N, D]`` float32.
       classes: names of the classes, labels or targets.
-      splits: by name, the rows that belong to it.
+      splits: the rows of each split, by its name.
     """
 
     files: Files
@@ -56,29 +54,30 @@ def from_folder(
     test_fraction: float | None = 0.2,
     on_bad: OnBad = "raise",
 ) -> dict[str, ArraySource]:
-    """The splits of a folder, a zip or a tar of images, or of a table (CSV, JSON lines) of them.
+    """Read the splits of a folder, zip, tar or table (CSV, JSON lines) of images.
 
-    ``class/image.jpg``, ``train/class/image.jpg`` beside ``val/`` and ``test/``, or a table
-    ``labels.csv`` or ``labels.jsonl`` with a column ``file``, columns of labels and perhaps
-    ``split`` (a table of another name is given itself as ``path``). Images stay on disk until
-    they are used; decoded ones stay in memory if all fit.
+    The layout is ``class/image.jpg``, ``train/class/image.jpg`` beside ``val/`` and ``test/``, or
+    a table ``labels.csv`` or ``labels.jsonl`` with a column ``file``, label columns and an
+    optional column ``split`` (pass a table with another name as ``path``). Images stay on disk
+    until they are used; decoded images are kept in memory if all of them fit.
 
     Args:
       path: the folder, archive or table.
-      size: (height, width) that images are brought to, as by `decode_image`.
-      channels: 1 or 3.
+      size: (height, width) to resize images to, as in `decode_image`.
+      channels: 1 for grayscale or 3 for RGB.
       test_fraction: share of each class that becomes the test split if there is neither a test
-        nor a validation split; the same files each time. None leaves the splits as they are.
-      on_bad: ``"raise"`` names an image that cannot be read; ``"skip"`` leaves it out and
-        collects it in ``source.images.bad``.
+        nor a validation split; always the same files. None keeps the splits as they are.
+      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
+        batches and collects it in ``source.bad``.
 
     Returns:
-      ``train``, ``test`` and perhaps ``validation``, each an `ArraySource`; with
-      ``test_fraction=None`` those that are there.
+      ``train``, ``test`` and possibly ``validation``, each an `ArraySource`; with
+      ``test_fraction=None`` the existing splits.
 
     Raises:
-      ValueError: if there is no such layout, a class has no images, splits disagree, or a link
-        shows a folder a second time (links to folders elsewhere are followed).
+      ValueError: if the layout is unknown, a class has no images, a split has a class that
+        ``train`` lacks, or a symbolic link shows a folder a second time (links to other folders
+        are followed).
 
     Example:
       >>> import tempfile, PIL.Image
@@ -90,10 +89,15 @@ def from_folder(
       >>> splits["train"].images.shape, splits["train"].classes
       ((2, 32, 32, 3), ('cat', 'dog'))
     """
-    listing = list_examples(Path(path))
-    if on_bad == "raise" and (missing := set(listing.names) - set(listing.files.sizes)):
-        raise ValueError(f"{path} names the file {min(missing)}, which is not there")
-    labels = label_names(listing.labels, listing.classes)
+    return read_folder(Path(path), Reading(size, channels, test_fraction, on_bad))
+
+
+def read_folder(path: Path, reading: Reading) -> dict[str, ArraySource]:
+    """Read the splits of a folder, archive or table; see `from_folder`."""
+    listing = list_examples(path)
+    missing = set(listing.names) - set(listing.files.sizes)
+    if reading.on_bad == "raise" and missing:
+        raise ValueError(f"{path} names the file {min(missing)}, which does not exist")
 
     def identity() -> bytes:
         sizes = listing.files.sizes
@@ -111,30 +115,29 @@ def from_folder(
         length=len(listing.names),
         read=read,
         name=lambda number: str(root / listing.names[number]),
-        label=labels,
+        label=label_names(listing.labels, listing.classes),
         identity=identity,
     )
-    images = DecodedImages(encoded, size=size, channels=channels, on_bad=on_bad)
-    whole = ArraySource(images, listing.labels, listing.classes)
+    whole = ArraySource(reading.images(encoded), listing.labels, listing.classes)
     splits = {name: whole.take(rows) for name, rows in listing.splits.items()}
-    return splits if test_fraction is None else with_test_split(splits, test_fraction, str(path))
+    return reading.with_test_split(splits, str(path))
 
 
-def left_out(path: str | Path) -> dict[str, int]:
-    """How many files of a folder or an archive are no examples, by what their names end in.
+def skipped_files(path: str | Path) -> dict[str, int]:
+    """Count the files of a folder or archive that are not examples, by extension.
 
-    Such as HEIC photographs, which are not read, text, or images in no class folder or no row of
-    the table. Hidden files and tables do not count, nor what lies beside a table that is given
-    itself.
+    These are HEIC photographs, text files, and images outside the class folders or without a row
+    in the table. Hidden files and tables are not counted, and neither are files beside a table
+    that is passed as ``path``.
 
     Args:
-      path: as for `from_folder`.
+      path: the folder, archive or table.
 
     Returns:
-      Numbers by lower-case extension (``".heic"``; ``""`` for none), the largest first.
+      Counts by lower-case extension (``".heic"``; ``""`` for none), the largest first.
 
     Raises:
-      ValueError: as `from_folder`.
+      ValueError: if `from_folder` would reject the path.
 
     Example:
       >>> import tempfile, PIL.Image
@@ -142,7 +145,7 @@ def left_out(path: str | Path) -> dict[str, int]:
       >>> for name in ("cat/1.png", "dog/1.png", "cat/2.heic", "dog/2.HEIC", "3.png"):
       ...     (root / name).parent.mkdir(exist_ok=True)
       ...     PIL.Image.new("RGB", (40, 30)).save(root / name, "PNG")
-      >>> left_out(root)
+      >>> skipped_files(root)
       {'.heic': 2, '.png': 1}
     """
     listing = list_examples(Path(path))
@@ -152,10 +155,10 @@ def left_out(path: str | Path) -> dict[str, int]:
 
 
 def list_examples(path: Path) -> Listing:
-    """Find the examples in a folder or an archive, or those of a table.
+    """Find the examples of a folder, archive or table.
 
     Raises:
-      ValueError: if there are none, or they are in no known layout.
+      ValueError: if there are none, or the layout is unknown.
     """
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         table = read_table(path.read_bytes(), path.name)
@@ -175,7 +178,7 @@ def list_examples(path: Path) -> Listing:
 
 
 def _common_folder(files: Files) -> str:
-    """The one folder that holds everything, such as ``photos/`` or one in it, or nothing."""
+    """Return the prefix of nested folders that hold everything, such as ``photos/``, or ``""``."""
     prefix = ""
     while top := _only_folder(_below(prefix, files.sizes), _below(prefix, files.folders)):
         prefix += f"{top}/"
@@ -183,7 +186,7 @@ def _common_folder(files: Files) -> str:
 
 
 def _only_folder(names: list[list[str]], folders: list[list[str]]) -> str:
-    """The one folder that holds all images and tables, of which some lie deeper, or nothing."""
+    """Return the only folder that holds all images and tables, or ``""`` if there is none."""
     tops = {parts[0] for parts in folders} | {parts[0] for parts in names if len(parts) > 1}
     if len(tops) != 1 or SPLIT_NAMES.keys() & {top.lower() for top in tops}:
         return ""
@@ -198,7 +201,7 @@ def _only_folder(names: list[list[str]], folders: list[list[str]]) -> str:
 
 
 def _below(prefix: str, names: Iterable[str]) -> list[list[str]]:
-    """The parts of names that begin so, without that."""
+    """Split the names that start with ``prefix`` into parts, without the prefix."""
     return [name.removeprefix(prefix).split("/") for name in names if name.startswith(prefix)]
 
 
@@ -232,7 +235,7 @@ def _of_folders(files: Files, prefix: str) -> Listing:
         raise ValueError(
             f"{files.path} must hold images in one folder per class (class/image.jpg, perhaps "
             f"below train/, val/ and test/) or beside {' or '.join(NAMES)}; it holds "
-            f"{len(inside)} images, none of them so"
+            f"{len(inside)} images in other places"
         )
     _check_no_empty_class(files, prefix, depth, examples)
     labels, classes = class_indices(
@@ -249,7 +252,7 @@ def _of_folders(files: Files, prefix: str) -> Listing:
 def _check_no_empty_class(
     files: Files, prefix: str, depth: int, examples: Mapping[str, list[str]]
 ) -> None:
-    """An empty folder among the classes is more likely a mistake than a class."""
+    """Reject empty class folders, which are more likely a mistake than a class."""
     inside = _below(prefix, files.sizes)
     folders = [*_below(prefix, files.folders), *(parts[:-1] for parts in inside)]
     known = {
@@ -264,7 +267,7 @@ def _check_no_empty_class(
         only = f", only {', '.join(sorted(kinds))}" if kinds else ""
         raise ValueError(
             f"the class folder {files.path / prefix / '/'.join(folder)} holds no images{only}; "
-            "remove it, or fill it"
+            "remove it, or add images"
         )
 
 
@@ -275,11 +278,11 @@ def _checked(listing: Listing) -> Listing:
     if listing.labels.ndim == 1:
         known = np.unique(listing.labels[listing.splits["train"]])
         for split, rows in listing.splits.items():
-            strange = np.setdiff1d(listing.labels[rows], known)
-            if strange.size:
+            unknown = np.setdiff1d(listing.labels[rows], known)
+            if unknown.size:
                 raise ValueError(
                     f"{root}: the split {split} has the class "
-                    f"{listing.classes[strange[0]]!r}, which train has not"
+                    f"{listing.classes[unknown[0]]!r}, which train lacks"
                 )
         if len(listing.classes) < 2:
             raise ValueError(f"{root} must hold two classes or more, got {listing.classes}")

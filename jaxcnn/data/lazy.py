@@ -1,7 +1,7 @@
-"""Images that stay encoded, on disk or in an archive, until rows of them are taken.
+"""Images that stay encoded, on disk or in an archive, until rows of them are read.
 
-Decoding runs in threads (Pillow lets go of the interpreter while it works), and what has been
-decoded is kept in memory when all of it fits.
+Decoding runs in threads (Pillow releases the GIL while decoding), and decoded images are kept in
+memory if all of them fit.
 """
 
 import dataclasses
@@ -23,12 +23,18 @@ from jaxcnn.data.decode import (
 from jaxcnn.messages import printable
 
 OnBad = Literal["raise", "skip"]
-# How many encoded images are held, in each thread, of a source that gives several at once.
+# Limit on the encoded images that a thread holds, for sources that return several at once.
 _AT_ONCE = 256
+_CHUNK = 1024  # images that are read at a time when all are read
 
 
 class BadExample(NamedTuple):
-    """An example whose image cannot be read: what its file is called, its class, and why."""
+    """An example whose image cannot be read: the name of its file, its label, and the reason.
+
+    Example:
+      >>> BadExample("photos/cat/1.jpg", "cat", "the file is empty").reason
+      'the file is empty'
+    """
 
     file: str
     label: str
@@ -36,15 +42,17 @@ class BadExample(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Encoded images, and how to speak of them.
+    """Encoded images and their descriptions.
 
     Attributes:
-      length: how many.
-      read: the content of image ``i``: of a file, or pixels ``[H, W, C]`` uint8. Called in threads.
-      name: what image ``i`` is called.
-      label: the label of image ``i`` in words.
-      identity: bytes that change when any of the images does, as far as can be told unread.
-      read_many: `read` for several images at once, where that is faster.
+      length: number of images.
+      read: returns image ``i``, as the content of a file or as pixels ``[H, W, C]`` uint8; called
+        in threads.
+      name: returns the name of image ``i``.
+      label: returns the label of image ``i`` as a string.
+      identity: returns bytes that change when an image changes, as far as can be told without
+        reading the images.
+      read_many: `read` for several images at once, if that is faster.
     """
 
     length: int
@@ -56,25 +64,35 @@ class Encoded(NamedTuple):
 
 
 class DecodedImages:
-    """``[N, H, W, C]`` uint8, as an array is, but decoded when rows are taken.
+    """Images ``[N, H, W, C]`` uint8 that are decoded when rows are read.
 
-    Taking a row, a slice or an array of rows gives a NumPy array. Views by `take` share what was
-    decoded and what was found to be bad.
+    `read` returns rows and tells which of them are readable. Indexing with a row, a slice or an
+    array of rows returns the pixels alone, with zeros for unreadable images. Views made by `take`
+    share decoded images and the record of unreadable ones.
 
     Args:
       encoded: the images.
-      size: (height, width) to bring them to, as `decode_image` does.
-      channels: 1 or 3.
-      crop: as for `decode_image`.
-      interpolation: as for `decode_image`.
-      on_bad: what becomes of an image that cannot be read: ``"raise"`` names it; ``"skip"`` notes
-        it in ``bad``, and batches leave it out (see `gather`).
-      cache_bytes: keep decoded images if all of them take no more; None for a quarter of the
-        memory that is free now.
+      size: (height, width) to resize them to, as in `decode_image`.
+      channels: 1 for grayscale or 3 for RGB.
+      crop: False stretches whole images instead of cropping them.
+      interpolation: Pillow's filter.
+      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` reports it
+        as unreadable, and batches mask it.
+      cache_bytes: keep decoded images in memory if all of them take at most this many bytes; None
+        for a quarter of the memory that is free now.
 
     Attributes:
       shape: ``(N, H, W, C)``.
       dtype: uint8.
+
+    Example:
+      >>> from jaxcnn.data import from_source
+      >>> pixels = np.zeros((40, 30, 3), np.uint8)
+      >>> rows = [{"image": pixels, "label": 0}, {"image": b"damaged", "label": 1}]
+      >>> images = from_source(rows, size=(8, 8), channels=1, on_bad="skip").images
+      >>> decoded, readable = images.read(np.arange(2))
+      >>> decoded.shape, readable.tolist(), images.bad[1].reason
+      ((2, 8, 8, 1), [True, False], 'it is not an image of a known format')
     """
 
     dtype = np.dtype(np.uint8)
@@ -103,9 +121,9 @@ class DecodedImages:
             crop=crop,
             interpolation=interpolation,
             on_bad=on_bad,
-            # The system gives the memory as it is filled.
+            # The system allocates the pages lazily, on first write.
             cache=np.empty(shape, np.uint8) if fits else None,
-            is_cached=np.zeros(encoded.length, bool),
+            is_readable=np.zeros(encoded.length, bool),
             bad={},
         )
         self._rows = np.arange(encoded.length)
@@ -121,7 +139,7 @@ class DecodedImages:
 
     @property
     def bad(self) -> dict[int, BadExample]:
-        """By position in this view, the images that were found to be bad so far."""
+        """The unreadable images met so far, by row of this view; see `find_bad` for all of them."""
         found = self._shared.bad
         if not found:
             return {}
@@ -129,26 +147,56 @@ class DecodedImages:
 
     @property
     def identity(self) -> np.ndarray:
-        """Bytes that change when the images do, as far as can be told without reading them."""
+        """Bytes that change when the images change, as far as can be told without reading them."""
         numbers = np.concatenate([self.shape, self._rows]).astype("<i8")
         return np.frombuffer(self._shared.encoded.identity() + numbers.tobytes(), np.uint8)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         wanted = np.arange(len(self))[rows]
-        with ThreadPoolExecutor(workers()) as pool:
-            images, _ = self.gather(np.atleast_1d(wanted), pool)()
+        images, _ = self.read(np.atleast_1d(wanted))
         return images[0] if wanted.ndim == 0 else images
 
+    def read(
+        self, rows: np.ndarray, *, threads: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Decode rows.
+
+        Args:
+          rows: ``[n]`` integers.
+          threads: number of threads; None for one per processor.
+
+        Returns:
+          The images ``[n, H, W, C]`` uint8, zeros where unreadable, and ``[n]`` booleans that are
+          True for readable images.
+
+        Raises:
+          ValueError: if an image is unreadable and ``on_bad`` is ``"raise"``; it names the first.
+        """
+        with ThreadPoolExecutor(workers() if threads is None else threads) as pool:
+            return self.gather(rows, pool)()
+
+    def find_bad(self) -> dict[int, BadExample]:
+        """Return all unreadable images by row; images that were not read yet are read now.
+
+        Empty if ``on_bad`` is ``"raise"``: then reading an unreadable image is an error.
+        """
+        if self._shared.on_bad == "skip":
+            bad = np.isin(self._rows, list(self._shared.bad))
+            unknown = np.flatnonzero(~(self._shared.is_readable[self._rows] | bad))
+            for first in range(0, len(unknown), _CHUNK):
+                self.read(unknown[first : first + _CHUNK])
+        return self.bad
+
     def content(self, row: int) -> bytes | np.ndarray:
-        """One image as it is stored: the content of a file, or pixels ``[H, W, C]`` uint8."""
+        """Return one image as stored: the content of a file, or pixels ``[H, W, C]`` uint8."""
         return self._shared.encoded.read(int(self._rows[row]))
 
     def name(self, row: int) -> str:
-        """What one image is called."""
+        """Return the name of one image."""
         return self._shared.encoded.name(int(self._rows[row]))
 
     def take(self, rows: np.ndarray) -> "DecodedImages":
-        """A view of these rows, in this order; nothing is decoded."""
+        """Return a view of these rows, in this order; nothing is decoded."""
         view = object.__new__(DecodedImages)
         view._shared, view._rows = self._shared, self._rows[rows]
         return view
@@ -159,33 +207,31 @@ class DecodedImages:
         """Start to decode rows in a pool of threads.
 
         Returns:
-          A function that waits for them, and gives the images ``[n, H, W, C]`` and which of them
-          are good ``[n]``. What is bad is filled with zeros, or raised as a `ValueError` by that
-          function: the first one of these rows.
+          A function that waits for the threads and returns what `read` returns.
         """
         shared, numbers = self._shared, self._rows[rows]
-        if shared.cache is not None and shared.is_cached[numbers].all():
+        if shared.cache is not None and shared.is_readable[numbers].all():
             images = shared.cache[numbers]
             return lambda: (images, np.ones(len(numbers), bool))
         images = np.empty((len(numbers), *self.shape[1:]), np.uint8)
-        # Small parts keep all threads busy to the end, large ones read more images at once.
-        parts_each = 4 if shared.encoded.read_many is None else 1
-        part = max(1, len(numbers) // (parts_each * workers()))
-        parts: list[Future[list[bool]]] = [
-            pool.submit(shared.fill, images[first : first + part], numbers[first : first + part])
-            for first in range(0, len(numbers), part)
+        # Small chunks keep all threads busy to the end, large ones read more images at once.
+        chunks_each = 4 if shared.encoded.read_many is None else 1
+        chunk = max(1, len(numbers) // (chunks_each * workers()))
+        chunks: list[Future[list[bool]]] = [
+            pool.submit(shared.fill, images[first : first + chunk], numbers[first : first + chunk])
+            for first in range(0, len(numbers), chunk)
         ]
 
         def wait() -> tuple[np.ndarray, np.ndarray]:
-            good = [flag for future in parts for flag in future.result()]
-            return images, np.array(good, bool)
+            readable = [flag for future in chunks for flag in future.result()]
+            return images, np.array(readable, bool)
 
         return wait
 
 
 @dataclasses.dataclass(eq=False)
 class _Shared:
-    """What views of the same images have in common."""
+    """State that views of the same images share."""
 
     encoded: Encoded
     size: tuple[int, int]
@@ -194,34 +240,37 @@ class _Shared:
     interpolation: Interpolation
     on_bad: OnBad
     cache: np.ndarray | None
-    is_cached: np.ndarray
+    is_readable: np.ndarray  # decoded without error before; then it is in the cache, if any
     bad: dict[int, BadExample]
 
     def fill(self, images: np.ndarray, numbers: np.ndarray) -> list[bool]:
-        """Decode images into an array; which of them are good."""
-        good = []
+        """Decode images into an array, and return which of them are readable."""
+        readable = []
         for first in range(0, len(numbers), _AT_ONCE):
-            part = numbers[first : first + _AT_ONCE].tolist()
-            contents = self._read_many(part)
-            for place, number in enumerate(part, first):
-                good.append(self._fill_one(images[place], number, contents.get(number)))
-        return good
+            several = numbers[first : first + _AT_ONCE].tolist()
+            contents = self._read_many(several)
+            for place, number in enumerate(several, first):
+                readable.append(self._fill_one(images[place], number, contents.get(number)))
+        return readable
+
+    def _is_cached(self, number: int) -> bool:
+        return self.cache is not None and bool(self.is_readable[number])
 
     def _read_many(self, numbers: list[int]) -> dict[int, bytes | np.ndarray]:
-        """What has to be read of these images, if several can be read at once."""
-        new = [n for n in dict.fromkeys(numbers) if n not in self.bad and not self.is_cached[n]]
+        """Return the contents that must be read, if the source can read several at once."""
+        new = [n for n in dict.fromkeys(numbers) if n not in self.bad and not self._is_cached(n)]
         if self.encoded.read_many is None or not new:
             return {}
         try:
             return dict(zip(new, self.encoded.read_many(new), strict=True))
-        except Exception:  # each is read by itself then, which tells the bad one from the others
+        except Exception:  # then each is read separately, which finds the unreadable one
             return {}
 
     def _fill_one(self, image: np.ndarray, number: int, content: bytes | np.ndarray | None) -> bool:
         if number in self.bad:
             image[:] = 0
             return False
-        if self.cache is not None and self.is_cached[number]:
+        if self.cache is not None and self.is_readable[number]:
             image[:] = self.cache[number]
             return True
         try:
@@ -234,11 +283,11 @@ class _Shared:
             )
         except UnreadableImageError as error:
             return self._found_bad(image, number, error.why)
-        except Exception as error:  # whatever reading raises
+        except Exception as error:  # sources raise any exception type
             return self._found_bad(image, number, reason(error))
         if self.cache is not None:
             self.cache[number] = image
-            self.is_cached[number] = True  # last, because other threads look
+        self.is_readable[number] = True  # last, because other threads read the cache
         return True
 
     def _found_bad(self, image: np.ndarray, number: int, why: str) -> bool:
@@ -246,7 +295,7 @@ class _Shared:
         if self.on_bad == "raise":
             raise ValueError(
                 f"image {printable(bad.file)} (label {printable(bad.label)}) cannot be read: "
-                f"{why}; go on without such images with on_bad='skip' (--on-bad-example skip)"
+                f"{why}; skip unreadable images with on_bad='skip' (--on-bad-example skip)"
             )
         self.bad[number] = bad
         image[:] = 0
@@ -254,7 +303,7 @@ class _Shared:
 
 
 def check_on_bad(on_bad: str) -> None:
-    """Refuse a policy that there is not.
+    """Check that the policy is known.
 
     Raises:
       ValueError: if it is neither ``"raise"`` nor ``"skip"``.
@@ -266,7 +315,7 @@ def check_on_bad(on_bad: str) -> None:
 def encoded_arrays(
     images: Sequence[np.ndarray] | np.ndarray, label: Callable[[int], str]
 ) -> Encoded:
-    """Pixels in memory, each ``[H, W, C]`` uint8, as if they were files."""
+    """Wrap pixels in memory, each ``[H, W, C]`` uint8, as `Encoded` images."""
 
     def identity() -> bytes:
         return b"".join(np.ascontiguousarray(image).tobytes() for image in images)
@@ -280,55 +329,34 @@ def encoded_arrays(
     )
 
 
-def in_parts(images: Any, rows: int = 1024) -> Iterator[np.ndarray]:
-    """All images that can be read, array by array ``[n, H, W, C]``, in memory or decoded."""
+def in_parts(images: Any, rows: int = _CHUNK) -> Iterator[np.ndarray]:
+    """Yield the readable images in chunks ``[n, H, W, C]`` of at most ``rows``.
+
+    Args:
+      images: an array or `DecodedImages`.
+      rows: images that are read at a time; a chunk has fewer if some are unreadable.
+
+    Example:
+      >>> [chunk.shape for chunk in in_parts(np.zeros((5, 8, 8, 1)), rows=2)]
+      [(2, 8, 8, 1), (2, 8, 8, 1), (1, 8, 8, 1)]
+    """
     for first in range(0, len(images), rows):
         wanted = np.arange(first, min(first + rows, len(images)))
         if not isinstance(images, DecodedImages):
             yield images[wanted]
             continue
-        with ThreadPoolExecutor(workers()) as pool:
-            pixels, good = images.gather(wanted, pool)()
-        if good.any():
-            yield pixels[good]
-
-
-def channel_moments(images: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, in [0, 1], of images in memory or decoded.
-
-    Args:
-      images: ``[N, H, W, C]``, uint8 or floats in [0, 1].
-
-    Returns:
-      ``[C]`` float64 each; images that cannot be read, if those are skipped, do not count.
-
-    Example:
-      >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
-      >>> [value.tolist() for value in channel_moments(images)]
-      [[0.5], [0.5]]
-    """
-    scale = 255 if images.dtype == np.uint8 else 1
-    rows, parts = 0, []
-    for part in in_parts(images):
-        pixels = part.reshape(-1, part.shape[-1])
-        # Deviations from the mean of a part lose no digits to a large mean.
-        mean = pixels.mean(0, dtype=np.float64)
-        parts.append((len(pixels), mean, np.square(pixels - mean).sum(0)))
-        rows += len(pixels)
-    if not rows:
-        raise ValueError("images must hold one that can be read, got none")
-    mean = sum(count * part for count, part, _ in parts) / rows
-    squares = sum(square + count * np.square(part - mean) for count, part, square in parts)
-    return mean / scale, np.sqrt(squares / rows) / scale
+        pixels, readable = images.read(wanted)
+        if readable.any():
+            yield pixels[readable]
 
 
 def workers() -> int:
-    """How many threads decode: one for each processor that this process may use."""
+    """Return the number of decoding threads: one per processor that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int:
-    """Bytes of memory that this process could still take, or 4 GiB where that is not told."""
+    """Return the bytes of memory that this process can still take, or 4 GiB if unknown."""
     limits = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -337,7 +365,7 @@ def free_memory() -> int:
         largest = (group / "memory.max").read_text().strip()
         if largest != "max":
             used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            limits.append(int(largest) - int(used["anon"]))  # the rest can be taken back
+            limits.append(int(largest) - int(used["anon"]))  # the rest can be reclaimed
     except (OSError, ValueError, LookupError):
         pass
     return max(0, min(limits, default=4 << 30))

@@ -1,4 +1,4 @@
-"""A data set by its name or path, whatever it is: splits of arrays, files, records."""
+"""Loading of data sets of any kind by name or path."""
 
 import importlib.resources
 import os
@@ -10,27 +10,26 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcnn import shapes
-from jaxcnn.data import folders
-from jaxcnn.data.decode import check_decoding
 from jaxcnn.data.files import is_archive
-from jaxcnn.data.lazy import OnBad, check_on_bad
+from jaxcnn.data.folders import ORDER, read_folder
+from jaxcnn.data.lazy import OnBad
 from jaxcnn.data.official.catalog import PREPARABLE
 from jaxcnn.data.official.idx import FASHION_CLASSES
+from jaxcnn.data.reading import Reading
 from jaxcnn.data.sources import UNNAMED_CLASSES, ArraySource, from_arrays, resized
 from jaxcnn.data.tfds import data_root, find_prepared, read_prepared
 from jaxcnn.messages import did_you_mean, printable
 
-SPLITS = folders.ORDER
+SPLITS = ORDER
 EMBEDDED = "fashion_mnist_slice"
 _TABLES = (".csv", ".tsv", ".jsonl")
 
-# What reading a damaged archive, or a file that is none, happens to raise; NumPy reads the header
-# of an array as Python, and makes room for what it says.
+# Exceptions raised while reading damaged archives. NumPy parses the header of an array as Python,
+# and allocates the memory that it declares.
 _UNREADABLE: tuple[type[Exception], ...] = (
-    *(ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
+    ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 def load(
@@ -43,10 +42,24 @@ def load(
     test_fraction: float = 0.2,
     on_bad: OnBad = "raise",
 ) -> ArraySource:
-    """Load one split of a data set; see `load_splits`.
+    """Load one split of a data set.
+
+    Args:
+      name_or_path: name of a data set, or path of a folder, archive, table or ``.npz`` file, as
+        described in `load_splits`.
+      split: ``"train"``, ``"validation"`` or ``"test"``.
+      data_dir: folder of prepared data sets; None means TFDS's own.
+      size: (height, width) to resize images to; None for their own, or 64 x 64 for files.
+      channels: 1 or 3; None for their own, or 3 for files.
+      test_fraction: share of each class that becomes the test split, if there is none.
+      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
+        batches and collects it in ``source.bad``.
+
+    Returns:
+      An `ArraySource`.
 
     Raises:
-      ValueError: as there, or if there is no such split.
+      ValueError: if the data set cannot be loaded or has no such split.
 
     Example:
       >>> source = load("fashion_mnist_slice", split="test")
@@ -55,8 +68,8 @@ def load(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    options = (data_dir, size, channels, test_fraction, on_bad)
-    splits = _splits(os.fspath(name_or_path), *options, needed=(split,))
+    reading = Reading(size, channels, test_fraction, on_bad)
+    splits = _splits(os.fspath(name_or_path), data_dir, reading, needed=(split,))
     if split not in splits:
         name = printable(name_or_path)
         raise ValueError(f"split of {name} must be {' or '.join(splits)}, got {split!r}")
@@ -79,40 +92,39 @@ def load_splits(
 
         - ``"fashion_mnist_slice"``, the first 10,000 training and 2,000 test images of
           Fashion-MNIST, which ship with the package;
-        - the name of a data set in ``data_dir``, such as ``"cifar10"``: one that `prepare` wrote,
-          or TFDS, as ArrayRecord files of labelled images;
+        - the name of a data set in ``data_dir``, such as ``"cifar10"``: ArrayRecord files of
+          labeled images that `prepare` or TFDS wrote;
         - a folder, zip, tar, or table (``.csv``, ``.jsonl``) of images, see `from_folder`;
         - an ``.npz`` file with the arrays ``train_images``, ``train_labels``, ``test_images``,
-          ``test_labels`` as `from_arrays` takes them, perhaps ``validation_...`` and ``classes``;
-          of two classes or more, each of them in the training split.
+          ``test_labels`` as in `from_arrays`, optionally ``validation_...`` and ``classes``; with
+          two classes or more, all of them in the training split.
       data_dir: folder of prepared data sets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
-      size: (height, width) to bring images to; None for their own, or 64 x 64 for files.
+      size: (height, width) to resize images to; None for their own, or 64 x 64 for files.
       channels: 1 or 3; None for their own, or 3 for files.
-      test_fraction: share of each class in a folder that becomes the test split, if it has none;
-        None leaves the splits as they are.
-      on_bad: what becomes of images that cannot be read: ``"raise"`` names the first,
-        ``"skip"`` leaves them out, and collects them in ``source.bad``.
+      test_fraction: share of each class that becomes the test split, if there is none; None keeps
+        the splits as they are.
+      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
+        batches and collects it in ``source.bad``.
 
     Returns:
-      ``train`` and ``test``, and ``validation`` where the data set has one; with
-      ``test_fraction=None`` those that are there.
+      ``train`` and ``test``, and ``validation`` if the data set has one; with
+      ``test_fraction=None`` the existing splits.
 
     Raises:
-      ValueError: if the name is unknown, or the data set is not prepared, damaged, or in no known
-        layout.
+      ValueError: if the name or layout is unknown, or the data set is damaged or not prepared.
 
     Example:
       >>> sorted(load_splits("fashion_mnist_slice"))
       ['test', 'train']
     """
-    options = (data_dir, size, channels, test_fraction, on_bad)
+    reading = Reading(size, channels, test_fraction, on_bad)
     needed = ("train",) if test_fraction is None else ("train", "test")
-    return _splits(os.fspath(name_or_path), *options, needed=needed)
+    return _splits(os.fspath(name_or_path), data_dir, reading, needed=needed)
 
 
 def is_path(name_or_path: str | Path) -> bool:
-    """Whether a data set is given by the path of a file or folder, not by name.
+    """Return True for the path of a file or folder, False for the name of a data set.
 
     Example:
       >>> is_path("cifar10"), is_path("photos/"), is_path("photos.zip")
@@ -123,7 +135,7 @@ def is_path(name_or_path: str | Path) -> bool:
         return False  # Path("") would be the current folder
     has_form = name.startswith((".", "/", "~")) or name.endswith("/")
     is_file = _suffix(name) in (".npz", *_TABLES) or is_archive(name)
-    # Of what no file can be called, Path.exists raises.
+    # Path.exists raises for impossible file names.
     return has_form or is_file or os.path.exists(name)  # noqa: PTH110
 
 
@@ -135,61 +147,36 @@ def _expanded(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"data {name!r} names the home of a user who is not known") from error
+        raise ValueError(f"data {name!r} names the home folder of an unknown user") from error
 
 
 def _splits(
-    name: str,
-    data_dir: str | Path | None,
-    size: tuple[int, int] | None,
-    channels: int | None,
-    test_fraction: float | None,
-    on_bad: OnBad,
-    *,
-    needed: Sequence[str],
+    name: str, data_dir: str | Path | None, reading: Reading, *, needed: Sequence[str]
 ) -> dict[str, ArraySource]:
-    check_decoding(
-        folders.SIZE if size is None else size, folders.CHANNELS if channels is None else channels
-    )
-    check_on_bad(on_bad)
-    if test_fraction is not None:
-        shapes.check_probability(test_fraction, "test_fraction")
     if name == EMBEDDED:
         splits = _read_embedded()
     elif _suffix(name) == ".npz":
         splits = _read_archive(_expanded(name), needed)
     elif is_path(name):
-        return folders.from_folder(
-            _expanded(name),
-            size=size or folders.SIZE,
-            channels=channels or folders.CHANNELS,
-            test_fraction=test_fraction,
-            on_bad=on_bad,
-        )
+        return read_folder(_expanded(name), reading)
     else:
-        folder = _prepared(name, data_dir)
-        return read_prepared(
-            name,
-            folder,
-            size=size,
-            channels=channels,
-            test_fraction=test_fraction,
-            on_bad=on_bad,
-        )
-    return {split: resized(source, size, channels) for split, source in splits.items()}
+        return read_prepared(name, _prepared(name, data_dir), reading)
+    return {
+        split: resized(source, reading.size, reading.channels) for split, source in splits.items()
+    }
 
 
 def _prepared(name: str, data_dir: str | Path | None) -> Path:
     try:
         folder = None if "\0" in name else find_prepared(name, data_dir)
-    except OSError:  # nor can a file be called so
+    except OSError:  # an impossible file name
         folder = None
     if folder is not None:
         return folder
     base = name.partition(":")[0]
     if base in PREPARABLE:
-        # There is one version only that `prepare` writes.
-        hint = "" if name == base else f", and call it {base}, without a version"
+        # `prepare` writes only one version.
+        hint = "" if name == base else f", and use the name {base}, without a version"
         raise ValueError(
             printable(f"{name} is not prepared in {data_root(data_dir)}; ")
             + f"run: jaxcnn prepare {base}{hint}"
@@ -239,30 +226,30 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
 
 
 def _check_alike(sources: dict[str, ArraySource]) -> None:
-    """Splits must be of one kind, and none has a class that is not trained, as in folders."""
+    """Check that splits have the same dtypes and shapes, and no class that ``train`` lacks."""
     first, *_ = sources
     one = sources[first]
     for split, other in sources.items():
         if other.images.dtype != one.images.dtype:
             raise ValueError(
-                f"{first}_images and {split}_images must be of one type, since their ranges "
+                f"{first}_images and {split}_images must have the same dtype, because their ranges "
                 f"differ, got {one.images.dtype} and {other.images.dtype}"
             )
         if (other.labels.dtype, other.labels.shape[1:]) != (one.labels.dtype, one.labels.shape[1:]):
             raise ValueError(
-                f"{first}_labels and {split}_labels must be of one kind, got {one.labels.dtype} "
+                f"{first}_labels and {split}_labels must be alike, got {one.labels.dtype} "
                 f"of shape {one.labels.shape} and {other.labels.dtype} of {other.labels.shape}"
             )
-        strange = np.setdiff1d(other.labels, one.labels)
-        if first == "train" and one.labels.ndim == 1 and strange.size:
+        unknown = np.setdiff1d(other.labels, one.labels)
+        if first == "train" and one.labels.ndim == 1 and unknown.size:
             raise ValueError(
-                f"{split}_labels has the class {one.classes[strange[0]]!r}, which train_labels "
-                "has not"
+                f"{split}_labels has the class {one.classes[unknown[0]]!r}, which train_labels "
+                "lacks"
             )
     if len(set(one.classes)) < len(one.classes):
-        raise ValueError(f"classes must hold names that differ, got {', '.join(one.classes)[:100]}")
+        raise ValueError(f"classes must hold distinct names, got {', '.join(one.classes)[:100]}")
     if one.labels.ndim == 1 and len(one.classes) < 2:
-        raise ValueError(f"it must hold two classes or more, got {one.classes[0]!r} alone")
+        raise ValueError(f"it must hold two classes or more, got only {one.classes[0]!r}")
 
 
 def _class_names(
@@ -273,7 +260,7 @@ def _class_names(
     every = list(labels.values())
     if any(a.ndim != 1 or a.size == 0 or a.dtype.kind not in "bui" for a in every):
         return None
-    # All splits together, so that they agree on what there is.
+    # From all splits, so that they agree on the number of classes.
     count = max(int(a.max()) for a in every) + 1
-    # Of numbers that are no classes `from_arrays` tells.
+    # `from_arrays` rejects larger labels.
     return [str(number) for number in range(count)] if count <= UNNAMED_CLASSES else None

@@ -1,7 +1,7 @@
-"""Examples as arrays: images ``[N, *spatial, C]`` and labels, in memory or decoded when taken.
+"""Examples as arrays: images ``[N, *spatial, C]`` and labels, in memory or decoded when read.
 
-Images are uint8 in 0..255 or float32 in [0, 1]; labels ``[N]`` class indices, ``[N, L]`` of 0 and
-1, or ``[N, D]`` float32 targets. Nothing is shuffled, scaled or batched here.
+Images are uint8 in 0..255 or float32 in [0, 1]; labels are ``[N]`` class indices, ``[N, L]`` of 0
+and 1, or ``[N, D]`` float32 targets. Nothing is shuffled, scaled or batched here.
 """
 
 import dataclasses
@@ -12,37 +12,47 @@ import numpy as np
 
 from jaxcnn.data.lazy import BadExample, DecodedImages, Encoded, OnBad, encoded_arrays
 
-# A larger label, where classes are not named, is a number of something else.
+# Limit on labels without class names: larger ones are likely not class indices.
 UNNAMED_CLASSES = 100_000
 
 
 class Source(Protocol):
-    """Examples by number, as TFDS's ``data_source`` and grain's sources give them.
+    """Examples by index, as TFDS's ``data_source`` and grain's sources return them.
 
-    An example is a mapping with ``image``, encoded (bytes of a file) or pixels ``[H, W, C]``
-    uint8, and ``label``. A method ``__getitems__(numbers)``, which gives several at once, is used
-    where there is one.
+    An example is a mapping with ``image``, the bytes of an image file or pixels ``[H, W, C]``
+    uint8, and ``label``. A method ``__getitems__(indices)``, which returns several examples, is
+    used if it exists.
+
+    Example:
+      >>> source = [{"image": np.zeros((8, 8, 3), np.uint8), "label": 0}]  # a list is a source
+      >>> from_source(source, size=(8, 8), channels=3).images.shape
+      (1, 8, 8, 3)
     """
 
     def __len__(self) -> int:
-        """How many examples."""
+        """Return the number of examples."""
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """One of them."""
+        """Return one example."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Examples as arrays; make one with `from_arrays`, `from_source`, `from_folder` or `load`.
+    """Images and labels; make one with `from_arrays`, `from_source`, `from_folder` or `load`.
 
     It is itself a `Source`.
 
     Attributes:
       images: ``[N, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1]; or `DecodedImages`, which
-        read and decode rows that are taken of them.
+        are decoded when rows are read.
       labels: ``[N]`` int32, indices into ``classes``; ``[N, L]`` int32, a 0 or 1 per label; or
-        ``[N, D]`` float32, the targets of a regression.
+        ``[N, D]`` float32, regression targets.
       classes: one name per class, label or target.
+
+    Example:
+      >>> source = from_arrays(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1]))
+      >>> len(source), source[3]["label"].item(), source.take(np.array([2, 0])).labels.tolist()
+      (4, 1, [2, 0])
     """
 
     images: np.ndarray | DecodedImages
@@ -56,7 +66,7 @@ class ArraySource:
         return {"image": self.images[index], "label": self.labels[index]}
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Several examples, decoded together."""
+        """Return several examples, decoded together."""
         rows = np.asarray(indices, np.int64)
         images, labels = self.images[rows], self.labels[rows]
         return [
@@ -65,18 +75,38 @@ class ArraySource:
 
     @property
     def bad(self) -> dict[int, BadExample]:
-        """By index, the examples that were found to be unreadable so far."""
+        """The unreadable examples met so far, by index; `read` reports those of its rows."""
         return self.images.bad if isinstance(self.images, DecodedImages) else {}
 
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return images, decoded if necessary, and which of them are readable.
+
+        Args:
+          indices: ``[n]`` integers.
+
+        Returns:
+          Images ``[n, *spatial, C]``, zeros if unreadable, and ``[n]`` booleans.
+
+        Raises:
+          ValueError: if an image is unreadable and the source does not skip such images.
+        """
+        if isinstance(self.images, DecodedImages):
+            return self.images.read(indices)
+        return self.images[indices], np.ones(len(indices), bool)
+
     def take(self, indices: np.ndarray) -> "ArraySource":
-        """The source that holds the examples at ``indices``, in that order."""
+        """Return the source of the examples at ``indices``, in that order."""
         in_memory = isinstance(self.images, np.ndarray)
         images = self.images[indices] if in_memory else self.images.take(indices)
         return dataclasses.replace(self, images=images, labels=self.labels[indices])
 
     def without_bad(self) -> "ArraySource":
-        """The source without the examples that were found to be unreadable so far."""
-        bad = self.bad
+        """Return the source of the readable examples.
+
+        Images that were not read yet are read to find out. A source that does not skip unreadable
+        images is returned unchanged.
+        """
+        bad = self.images.find_bad() if isinstance(self.images, DecodedImages) else {}
         return self.take(np.setdiff1d(np.arange(len(self)), list(bad))) if bad else self
 
 
@@ -87,14 +117,13 @@ def from_arrays(
     classes: Sequence[str] | None = None,
     channels_first: bool = False,
 ) -> ArraySource:
-    """Check arrays at the door and make a source of them.
+    """Check arrays and wrap them as a source.
 
     Args:
       images: ``[N, *spatial, C]`` with 1 to 3 spatial dimensions, uint8 or floats in [0, 1].
-      labels: ``[N]`` integers (or truth values) from 0 to the number of classes - 1, one class
-        per image;
-        ``[N, L]`` integers or truth values, a 0 or 1 for each of L labels;
-        or ``[N]`` or ``[N, D]`` finite floats, the targets of a regression.
+      labels: ``[N]`` integers (or booleans) from 0 to the number of classes - 1, one class per
+        image; ``[N, L]`` integers or booleans, a 0 or 1 for each of L labels; or ``[N]`` or
+        ``[N, D]`` finite floats, regression targets.
       classes: one name per class, label or target; None names them "0", "1", ...
         (classes up to the largest label, 99,999 at most).
       channels_first: ``images`` are ``[N, C, *spatial]`` (torch's layout) and are transposed here.
@@ -104,7 +133,8 @@ def from_arrays(
       An `ArraySource`; float images and targets become float32, other labels int32.
 
     Raises:
-      ValueError: if shapes, dtypes, lengths, labels or pixel values are not as described.
+      ValueError: if images and labels differ in length, a shape or dtype is none of these, a
+        label is outside the classes, or pixel values are outside [0, 1].
 
     Example:
       >>> source = from_arrays(np.zeros((4, 28, 28, 1), np.uint8), np.array([0, 1, 2, 1]))
@@ -137,23 +167,23 @@ def from_source(
     classes: Sequence[str] | None = None,
     on_bad: OnBad = "raise",
 ) -> ArraySource:
-    """Use a source of single examples, such as one of TFDS or grain.
+    """Wrap a source of single examples, such as one of TFDS or grain.
 
-    All labels are read once, here; images are read and decoded when they are needed, in threads.
+    All labels are read here; images are read and decoded when they are needed, in threads.
 
     Args:
-      source: the examples: ``image`` is bytes of a file or pixels ``[H, W, 1 or 3]`` uint8.
-      size: (height, width) to bring images to, as `decode_image` does.
-      channels: 1 or 3.
-      classes: as for `from_arrays`.
-      on_bad: ``"raise"`` names an image that cannot be read; ``"skip"`` leaves it out and
-        collects it in ``source.bad``.
+      source: the examples; ``image`` is the bytes of a file or pixels ``[H, W, 1 or 3]`` uint8.
+      size: (height, width) to resize images to, as in `decode_image`.
+      channels: 1 for grayscale or 3 for RGB.
+      classes: one name per class, label or target; None names them "0", "1", ...
+      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
+        batches and collects it in ``source.bad``.
 
     Returns:
-      An `ArraySource` whose images are decoded when they are taken.
+      An `ArraySource` whose images are decoded when they are read.
 
     Raises:
-      ValueError: if there are no examples, or labels are not as `from_arrays` takes them.
+      ValueError: if there are no examples, or `from_arrays` would reject the labels.
 
     Example:
       >>> pixels = np.zeros((40, 30, 3), np.uint8)
@@ -181,7 +211,7 @@ def from_source(
         read=lambda number: _content(_field(source[number], "image", number)),
         name=lambda i: f"number {i}",
         label=label_names(labels, names),
-        identity=labels.tobytes,  # nothing else is known of the examples
+        identity=labels.tobytes,  # nothing else is known without reading the images
         read_many=read_many if hasattr(source, "__getitems__") else None,
     )
     images = DecodedImages(encoded, size=size, channels=channels, on_bad=on_bad)
@@ -189,10 +219,10 @@ def from_source(
 
 
 def resized(source: ArraySource, size: tuple[int, int] | None, channels: int | None) -> ArraySource:
-    """The source with images of another size or number of channels, by `decode_image`.
+    """Resize the images of a source, or convert their channels, with `decode_image`.
 
     Raises:
-      ValueError: if its images are not uint8 of two spatial dimensions.
+      ValueError: if something must change and images are not uint8 ``[N, H, W, 1 or 3]``.
     """
     *old_size, old_channels = source.images.shape[1:]
     shape = (*(size or old_size), channels or old_channels)
@@ -209,7 +239,11 @@ def resized(source: ArraySource, size: tuple[int, int] | None, channels: int | N
 
 
 def label_names(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], str]:
-    """What the label of example ``i`` is called.
+    """Return a function from an index to the label of that example as a string.
+
+    Args:
+      labels: ``[N]``, ``[N, L]`` or ``[N, D]``, as in `ArraySource`.
+      classes: one name per class, label or target.
 
     Example:
       >>> label_names(np.array([1, 0]), ("cat", "dog"))(0)
@@ -230,10 +264,10 @@ def label_names(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], s
 
 
 def stacked(rows: Any, name: str) -> np.ndarray:
-    """Rows of values as an array.
+    """Stack rows of values into an array.
 
     Raises:
-      ValueError: if they are not of one shape.
+      ValueError: if the rows differ in shape.
 
     Example:
       >>> stacked([[1, 0], [0, 1]], "labels").shape
@@ -250,10 +284,10 @@ def stacked(rows: Any, name: str) -> np.ndarray:
         ) from error
 
 
-def _each(source: Source, part: int = 1024) -> Any:
-    """All examples, several at once where the source can."""
-    for first in range(0, len(source), part):
-        yield from _several(source, range(first, min(first + part, len(source))))
+def _each(source: Source, chunk: int = 1024) -> Any:
+    """Yield all examples, several at a time if the source can."""
+    for first in range(0, len(source), chunk):
+        yield from _several(source, range(first, min(first + chunk, len(source))))
 
 
 def _several(source: Source, numbers: Sequence[int]) -> Any:
@@ -290,10 +324,11 @@ def _checked_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def _checked_labels(labels: np.ndarray, rows: int, names: int | None) -> tuple[np.ndarray, int]:
-    """The labels in their type, and how many classes, labels or targets there are."""
+    """Return the labels in their final dtype and the number of classes, labels or targets."""
     floats = np.issubdtype(labels.dtype, np.floating)
-    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
-    if labels.ndim not in (1, 2) or len(labels) != rows or 0 in labels.shape or not floats | whole:
+    integers = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
+    has_shape = labels.ndim in (1, 2) and len(labels) == rows and 0 not in labels.shape
+    if not has_shape or not floats | integers:
         raise ValueError(
             f"labels must be integers of shape ({rows},) or ({rows}, L), or floats of shape "
             f"({rows},) or ({rows}, D), got {labels.dtype} of shape {labels.shape}"
@@ -312,7 +347,7 @@ def _checked_labels(labels: np.ndarray, rows: int, names: int | None) -> tuple[n
         return labels if floats else labels.astype(np.int32), count
     if names is None and labels.max() >= UNNAMED_CLASSES:
         raise ValueError(
-            f"labels must be below {UNNAMED_CLASSES} where classes does not name them, "
+            f"labels must be below {UNNAMED_CLASSES} unless classes names them, "
             f"got {labels.max()} at index {labels.argmax()}"
         )
     count = int(labels.max()) + 1 if names is None else names

@@ -1,4 +1,4 @@
-"""Dividing a source into parts, by rules that depend on its examples alone, never on a seed."""
+"""Splitting of a source by rules that depend on its examples alone, never on a seed."""
 
 import numpy as np
 
@@ -9,23 +9,24 @@ from jaxcnn.data.sources import ArraySource
 def hold_out(
     source: ArraySource, fraction: float, *, stratified: bool = False
 ) -> tuple[ArraySource, ArraySource]:
-    """Split a source into a training part and a validation slice of ``fraction`` of it.
+    """Split a source into a training and a validation source.
 
-    Which examples are held out depends on the size of the source and the fraction alone (and on
-    the labels, if stratified), so runs with other seeds are validated on the same images. Where
-    all images of a class would be held out, one of it is left to train on, for another image.
+    The held-out examples depend only on the size of the source and the fraction (and on the
+    labels, if stratified), so runs with different seeds are validated on the same images. If all
+    images of a class would be held out, one of them is exchanged for an image of another class.
 
     Args:
-      source: what to split.
+      source: the source to split.
       fraction: share to hold out, in [0, 1).
-      stratified: hold out that share of every class, to the nearest example, and leave at least
-        one of each on both sides; needs one class per image, and two images of each.
+      stratified: hold out that share of every class, rounded to the nearest example, with at
+        least one example of each class on both sides; needs one class per image and two images
+        of each class.
 
     Returns:
-      The training and the validation source; the latter is empty for ``fraction`` 0.
+      The training and the validation source; the latter is empty if ``fraction`` is 0.
 
     Raises:
-      ValueError: if ``fraction`` is outside [0, 1) or leaves one part without examples, or the
+      ValueError: if ``fraction`` is outside [0, 1) or leaves one side without examples, or the
         labels cannot be stratified.
 
     Example:
@@ -55,20 +56,21 @@ def hold_out(
 
 
 def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, ArraySource]:
-    """Split a source for cross-validation: all but one of ``folds`` equal parts, and that part.
+    """Split a source for cross-validation into all folds but one, and that one.
 
-    The parts depend on the size of the source alone, and every example is in exactly one.
+    The folds have equal sizes, depend only on the size of the source, and hold every example
+    exactly once.
 
     Args:
-      source: what to split.
-      folds: number of parts, from 2 to the number of examples.
-      fold: which part to hold out, from 0.
+      source: the source to split.
+      folds: number of folds, from 2 to the number of examples.
+      fold: index of the fold to hold out, from 0.
 
     Returns:
       The training and the validation source.
 
     Raises:
-      ValueError: if a number is out of range.
+      ValueError: if ``folds`` or ``fold`` is out of range.
 
     Example:
       >>> from jaxcnn.data import load
@@ -76,20 +78,25 @@ def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, 
       >>> len(train), len(validation)
       (8000, 2000)
     """
-    if not 2 <= folds <= len(source):
-        raise ValueError(f"folds must be from 2 to {len(source)}, got {folds!r}")
-    if not 0 <= fold < folds:
-        raise ValueError(f"fold must be from 0 to {folds - 1}, got {fold!r}")
+    shapes.check_integer(folds, "folds", minimum=2, maximum=len(source))
+    shapes.check_integer(fold, "fold", minimum=0, maximum=folds - 1)
     parts = np.array_split(permutation(len(source), 0), folds)
     rest = np.concatenate(parts[:fold] + parts[fold + 1 :])
     return source.take(np.sort(rest)), source.take(np.sort(parts[fold]))
 
 
 def permutation(size: int, *address: int) -> np.ndarray:
-    """A random order of ``range(size)``, int32, that is a pure function of ``address``.
+    """Return a random order of ``range(size)`` that is a pure function of ``address``.
 
-    It sorts raw Philox output, whose stream NumPy guarantees for good; `Generator.permutation`
-    may change from release to release.
+    It sorts raw Philox output, whose stream NumPy guarantees never to change;
+    `Generator.permutation` may change with every release.
+
+    Args:
+      size: number of elements.
+      *address: integers in [0, 2**32).
+
+    Returns:
+      ``[size]`` int32.
 
     Example:
       >>> permutation(5, 0, 3)
@@ -100,17 +107,17 @@ def permutation(size: int, *address: int) -> np.ndarray:
 
 
 def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
-    """As many examples as there are, every class equally often, in an order that ``address`` fixes.
+    """Return indices that show every class equally often, a pure function of ``address``.
 
-    Examples of a rare class come several times, and none of a class twice before all of it came
-    once; of a frequent class only some come, which ones changes with ``address``.
+    No example repeats before its class is exhausted. Large classes are subsampled, differently for
+    each ``address``.
 
     Args:
       labels: ``[N]`` class indices.
-      address: non-negative integers.
+      *address: integers in [0, 2**32).
 
     Returns:
-      ``[N]`` int32 positions.
+      ``[N]`` int32 indices.
 
     Example:
       >>> order = balanced_order(np.array([0, 0, 0, 0, 0, 1]), 7)
@@ -118,7 +125,7 @@ def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
       [3, 3]
     """
     present = np.unique(labels)
-    # Whom the remainder goes to changes too.
+    # The classes that get the remainder also vary.
     turns = permutation(len(present), *address, 1)
     shares = np.full(len(present), len(labels) // len(present))
     shares[turns[: len(labels) % len(present)]] += 1
@@ -136,18 +143,19 @@ def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
 def with_test_split(
     splits: dict[str, ArraySource], fraction: float, where: str
 ) -> dict[str, ArraySource]:
-    """The splits of a data set, with one to measure on at the end.
+    """Return the splits of a data set with a test split.
 
-    Without ``test``, ``validation`` takes its place, as is the custom with ImageNet; without
-    either, ``fraction`` of each class of ``train`` does.
+    Without ``test``, ``validation`` takes its place, as is usual for ImageNet; without either,
+    ``fraction`` of each class of ``train`` does.
 
     Args:
-      splits: those that there are.
-      fraction: share of each class.
-      where: what the data set is called, for messages.
+      splits: the existing splits, ``train`` among them.
+      fraction: share of each class, in [0, 1).
+      where: name of the data set, for messages.
 
     Raises:
-      ValueError: if there is no ``train``, or too little of it.
+      ValueError: if ``fraction`` is 0 or ``train`` has too few examples, and the test split must
+        be taken from it.
     """
     if "test" in splits:
         return splits
@@ -164,16 +172,17 @@ def with_test_split(
 def _check_two_of_each(whole: ArraySource, where: str) -> None:
     if whole.labels.ndim == 1 and (alone := np.flatnonzero(np.bincount(whole.labels) == 1)).size:
         raise ValueError(
-            f"{where} has one image of the class {whole.classes[alone[0]]!r}, and none is left to "
-            "train on when a share of each class is held out as test split: add images of it, "
-            "remove it, or make splits of your own (train/ and test/, or a column split)"
+            f"{where} has one image of the class {whole.classes[alone[0]]!r}, so none would remain "
+            "for training after a share of each class becomes the test split: add images, remove "
+            "the class, or make separate splits (train/ and test/, or a column split)"
         )
 
 
 def _leaving_each_class(labels: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
-    """The first of an order, but for one of each class that the others would lack.
+    """Return the first ``count`` of an order, but leave one example of each class in the rest.
 
-    The next ones of classes that are there more than once take their places, if there are such.
+    The examples left there are replaced by the next ones of classes that occur more than once, if
+    there are any.
     """
     held, rest = order[:count].copy(), order[count:].copy()
     left = np.bincount(labels[rest], minlength=labels.max(initial=0) + 1)

@@ -1,16 +1,16 @@
-"""Labels in a table beside the images: CSV with a header, or a JSON object per line.
+"""Labels in a table beside the images: CSV with a header, or one JSON object per line.
 
 A column ``file`` (or ``filename``, ``image``, ``path``) names an image, relative to the table; an
-optional column ``split`` says ``train``, ``validation`` or ``test``. The label is the column
-``label``, ``class`` or ``target``, or where there is none of these, all that is left:
+optional column ``split`` holds ``train``, ``validation`` or ``test``. The label is the column
+``label``, ``class`` or ``target``, or without such a column, all other columns:
 
-- one column of words or whole numbers: the class;
-- one column of numbers with a decimal point: the target of a regression;
-- several columns of 0 and 1: whether each label holds; of other numbers: several targets.
+- one column of strings or integers: classes;
+- one column of numbers with a decimal point: regression targets;
+- several columns of 0 and 1: multiple labels; several columns of other numbers: several targets.
 
-In JSON the label may also be a list of names (of the labels that hold) or of numbers (targets).
-Every image must have its label: an empty cell, ``NaN``, ``NA``, ``N/A``, ``null`` and ``None`` are
-refused, and so are words among numbers with a decimal point.
+In JSON a label may also be a list of names (multiple labels) or of numbers (targets). Every image
+must have a label: an empty cell, ``NaN``, ``NA``, ``N/A``, ``null`` and ``None`` are rejected, and
+so are strings among numbers with a decimal point.
 """
 
 import csv
@@ -32,12 +32,12 @@ SPLIT_NAMES = {
 }
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
 _LABEL_COLUMNS = ("label", "class", "target")
-# What programs write for a value that there is not.
+# Spellings of missing values.
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
 
 
 class Table(NamedTuple):
-    """What a table says of its images.
+    """The content of a table of labels.
 
     Attributes:
       files: the name of each image, relative to the table.
@@ -56,11 +56,11 @@ def read_table(content: bytes, name: str) -> Table:
     """Read a table.
 
     Args:
-      content: of the file, in UTF-8.
-      name: what it is called; ``.jsonl`` means JSON lines, anything else CSV.
+      content: content of the file, in UTF-8.
+      name: name of the file; ``.jsonl`` means JSON lines, anything else CSV.
 
     Raises:
-      ValueError: if it cannot be understood; the message names the line.
+      ValueError: if the table has an error; the message names the line or row.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -74,22 +74,28 @@ def read_table(content: bytes, name: str) -> Table:
 
 
 def class_indices(names: Iterable[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Classes by their names, in alphabetical order, whole numbers by their size.
+    """Number class names in alphabetical order, or in numerical order if all are integers.
+
+    Args:
+      names: the class name of each example.
+
+    Returns:
+      Class indices ``[N]`` int32, and the distinct names.
 
     Example:
       >>> class_indices(["dog", "cat", "dog"])
       (array([1, 0, 1], dtype=int32), ('cat', 'dog'))
     """
     names = list(names)
-    numeric = all(_is_whole(name) for name in names)
-    # Of 1 and 01, which are as large, the order of their letters decides.
+    numeric = all(_is_integer(name) for name in names)
+    # Equal numbers, such as 1 and 01, are in alphabetical order.
     classes = sorted(sorted(set(names)), key=int if numeric else str)
     places = {name: place for place, name in enumerate(classes)}
     return np.array([places[name] for name in names], np.int32), tuple(classes)
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none, as ``NaN``, ``None`` and ``"n/a"`` do.
+    """Return True for values that mean "missing", such as ``NaN``, ``None`` and ``"n/a"``.
 
     Example:
       >>> is_missing(float("nan")), is_missing("NA"), is_missing("cat")
@@ -106,13 +112,13 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
     )
     names = [str(name).strip() for name in reader.fieldnames or ()]
     if "" in names or len(set(names)) < len(names):
-        raise ValueError(f"columns must have names that differ, got {', '.join(names)}")
+        raise ValueError(f"columns must have distinct names, got {', '.join(names)}")
     rows = []
     for row in reader:
         if None in row or None in row.values():
             raise ValueError(
-                f"line {reader.line_num} must have {len(reader.fieldnames or ())} columns, as the "
-                "header has"
+                f"line {reader.line_num} must have {len(reader.fieldnames or ())} columns, like "
+                "the header"
             )
         rows.append({str(key).strip(): value.strip() for key, value in row.items()})
     return rows
@@ -125,8 +131,8 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # the latter of brackets without end
-            raise ValueError(f"line {number} is no JSON: {error}") from error
+        except (ValueError, RecursionError) as error:  # the latter for deeply nested brackets
+            raise ValueError(f"line {number} is not valid JSON: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} must be an object, got {line.strip()[:40]}")
         rows.append(row)
@@ -139,23 +145,23 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     column = next((name for name in _FILE_COLUMNS if name in rows[0]), None)
     if column is None:
         raise ValueError(
-            f"a column must be called {', '.join(_FILE_COLUMNS)}, got {', '.join(rows[0])}"
+            f"a column must be named {', '.join(_FILE_COLUMNS)}, got {', '.join(rows[0])}"
         )
     label_columns = [name for name in rows[0] if name not in (column, "split")]
     named = [name for name in _LABEL_COLUMNS if name in label_columns]
     label_columns = named[:1] or label_columns
     if not label_columns:
-        raise ValueError("it has no column of labels")
+        raise ValueError("it has no label column")
     used = [column, *label_columns, *(["split"] if "split" in rows[0] else [])]
     for number, row in enumerate(rows, 1):
         if missing := [name for name in used if row.get(name) in (None, "")]:
             raise ValueError(f"row {number} has no {missing[0]}")
         if more := row.keys() - rows[0].keys():
-            raise ValueError(f"row {number} has {min(more)}, which the first row has not")
+            raise ValueError(f"row {number} has {min(more)}, which the first row lacks")
     files = tuple(_inner_name(str(row[column])) for row in rows)
     if len(set(files)) < len(files):
         twice = next(name for i, name in enumerate(files) if name in files[:i])
-        raise ValueError(f"{twice} is there twice")
+        raise ValueError(f"it lists {twice} twice")
     splits = tuple(_split(row["split"]) for row in rows) if "split" in rows[0] else None
     if len(label_columns) == 1:
         labels, classes = _one_column([row[label_columns[0]] for row in rows], label_columns[0])
@@ -176,45 +182,44 @@ def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ..
             return np.array([[c in value for c in classes] for value in values], np.int32), classes
         width = {len(value) for value in values}
         if len(width) > 1:
-            raise ValueError(f"lists of targets must be of one length, got {sorted(width)}")
+            raise ValueError(f"lists of targets must have one length, got {sorted(width)}")
         return _columns(values, [f"{name}_{i}" for i in range(width.pop())])
     if any(isinstance(value, list | dict | bool) for value in values):
-        raise ValueError("labels must all be words, or numbers, or lists of either")
-    words = [str(value) for value in values]
-    for number, word in enumerate(words, 1):
-        if is_missing(word):
+        raise ValueError("labels must all be strings, or numbers, or lists of either")
+    strings = [str(value) for value in values]
+    for number, string in enumerate(strings, 1):
+        if is_missing(string):
             raise ValueError(
-                f"row {number} has no {name}, got {word!r}; leave the row out, or if a class is "
-                "called so, call it otherwise"
+                f"row {number} has no {name}, got {string!r}; remove the row, or rename the class"
             )
-    numbers = [_is_number(word) for word in words]
-    if all(numbers) and not all(map(_is_whole, words)):
+    numbers = [_is_number(string) for string in strings]
+    if all(numbers) and not all(map(_is_integer, strings)):
         return np.array(values, np.float64).astype(np.float32)[:, None], (name,)
-    _check_no_number_with_a_point(words, numbers, name)
-    return class_indices(words)
+    _check_no_number_with_a_point(strings, numbers, name)
+    return class_indices(strings)
 
 
-def _check_no_number_with_a_point(words: list[str], numbers: list[bool], name: str) -> None:
-    """Targets with something else among them would be taken for classes."""
-    with_point = any(is_one and "." in word for word, is_one in zip(words, numbers, strict=True))
-    with_comma = not all(numbers) and all(_is_number(word.replace(",", ".")) for word in words)
+def _check_no_number_with_a_point(strings: list[str], numbers: list[bool], name: str) -> None:
+    """Reject strings among targets, which would make classes of the targets."""
+    with_point = any(is_one and "." in s for s, is_one in zip(strings, numbers, strict=True))
+    with_comma = not all(numbers) and all(_is_number(s.replace(",", ".")) for s in strings)
     if with_point or with_comma:
         row = numbers.index(False)
         raise ValueError(
-            f"row {row + 1}: {name} must be a number with a decimal point, as targets are, got "
-            f"{words[row]!r}; classes are words or whole numbers in every row"
+            f"row {row + 1}: {name} must be a number with a decimal point, like other targets, got "
+            f"{strings[row]!r}; classes are strings or integers in every row"
         )
 
 
 def _check_no_id(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """The number of a row would be taken for a target."""
+    """Reject columns that look like row ids, which would become targets."""
     for name in names:
         values = {str(row[name]) for row in rows}
-        if len(values) == len(rows) and all(map(_is_whole, values)) and not values <= {"0", "1"}:
+        if len(values) == len(rows) and all(map(_is_integer, values)) and not values <= {"0", "1"}:
             raise ValueError(
-                f"the column {name} holds another whole number in each row, as an id does: leave "
-                f"it out, or call the column of the label {' or '.join(_LABEL_COLUMNS)}; write "
-                "targets with a decimal point, as 20.0"
+                f"the column {name} holds a different integer in each row, like an id: remove it, "
+                f"or name the label column {' or '.join(_LABEL_COLUMNS)}; write targets with a "
+                "decimal point, such as 20.0"
             )
 
 
@@ -225,11 +230,11 @@ def _columns(
         for value, name in zip(row, names, strict=True):
             if not _is_number(str(value)):
                 raise ValueError(
-                    f"row {number}: of several columns of labels each must be a number, got "
-                    f"{value!r} for {name}"
+                    f"row {number}: several label columns must all hold numbers, got {value!r} "
+                    f"for {name}"
                 )
     numbers = np.array(rows, np.float64)
-    if np.isin(numbers, (0, 1)).all() and all(_is_whole(str(v)) for row in rows for v in row):
+    if np.isin(numbers, (0, 1)).all() and all(_is_integer(str(v)) for row in rows for v in row):
         return numbers.astype(np.int32), tuple(names)
     return numbers.astype(np.float32), tuple(names)
 
@@ -237,7 +242,7 @@ def _columns(
 def _inner_name(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
-        raise ValueError(f"files must lie below the table, by relative names, got {name}")
+        raise ValueError(f"files must have relative names, below the table, got {name}")
     return path.as_posix()
 
 
@@ -248,12 +253,12 @@ def _split(value: Any) -> str:
     return split
 
 
-def _is_whole(word: str) -> bool:
-    return word.removeprefix("-").isdecimal()
+def _is_integer(string: str) -> bool:
+    return string.removeprefix("-").isdecimal()
 
 
-def _is_number(word: str) -> bool:
+def _is_number(string: str) -> bool:
     try:
-        return abs(float(word)) <= float(np.finfo(np.float32).max)
+        return abs(float(string)) <= float(np.finfo(np.float32).max)
     except ValueError:
         return False

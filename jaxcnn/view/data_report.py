@@ -1,4 +1,4 @@
-"""A report on a data set: classes, sizes, copies, unreadable files, statistics, a contact sheet."""
+"""Report on a data set: classes, sizes, duplicates, unreadable files, statistics, contact sheet."""
 
 import collections
 from collections.abc import Mapping
@@ -11,34 +11,36 @@ from jaxcnn import data
 from jaxcnn.messages import printable
 from jaxcnn.view import plots
 
-_SHEET = 48  # pictures
-_LISTED = 10  # groups of copies, unreadable files
+_SHEET = 48  # images
+_LISTED = 10  # groups of duplicates, unreadable files
 
 
 def data_report(
-    splits: dict[str, data.ArraySource], left_out: Mapping[str, int] | None = None
+    splits: dict[str, data.ArraySource], skipped_files: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """What there is to know about the splits of a data set, as JSON values.
+    """Describe the splits of a data set as JSON values.
 
     Args:
-      splits: loaded with ``on_bad="skip"``; what cannot be read is in their ``bad`` afterwards, of
-        the training split.
-      left_out: how many files beside them are no examples, by extension, as
-        `jaxcnn.data.folders.left_out` counts them; None for data that is not in files.
+      splits: the splits, with ``train`` among them, loaded with ``on_bad="skip"``.
+      skipped_files: counts by extension of the files that are not examples, from
+        `jaxcnn.data.folders.skipped_files`; None for data that is not in files.
 
     Returns:
-      ``splits``: for each its ``examples`` and ``classes`` (how many can be read, of each),
-      ``heights`` and ``widths`` (least, median, largest, as stored) and ``bad`` (file, label and
-      reason of what cannot be read); ``copies``: groups of examples with equal content, each with
-      its split, name and label; ``mean`` and ``std`` of the training images, brought to one size,
-      in [0, 1]; and ``left_out``.
+      A dictionary with the keys
+
+      - ``splits``: for each split ``examples`` (number of readable examples), ``classes`` (the
+        same for each class), ``heights`` and ``widths`` (smallest, median, largest, as stored)
+        and ``bad`` (file, label and reason of unreadable examples);
+      - ``duplicates``: groups of examples with equal content, each with split, name and label;
+      - ``mean`` and ``std`` of each channel of the resized training images, in [0, 1];
+      - ``skipped_files``.
 
     Raises:
-      ValueError: if the images are not ``[N, H, W, C]``, or none can be read.
+      ValueError: if the images are not ``[N, H, W, C]``, or none is readable.
 
     Example:
       >>> report = data_report({"train": data.load("fashion_mnist_slice", split="test")})
-      >>> report["splits"]["train"]["classes"]["Bag"], report["copies"], report["mean"]
+      >>> report["splits"]["train"]["classes"]["Bag"], report["duplicates"], report["mean"]
       (194, [], [0.28702301170468186])
     """
     shape = splits["train"].images.shape
@@ -58,15 +60,21 @@ def data_report(
     mean, std = data.channel_moments(splits["train"].images)
     return {
         "splits": described,
-        "copies": _copies(splits, found),
+        "duplicates": _duplicates(splits, found),
         "mean": mean.tolist(),
         "std": std.tolist(),
-        "left_out": dict(left_out or {}),
+        "skipped_files": dict(skipped_files or {}),
     }
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
-    """The report in words, which a terminal can show whatever the names in it hold."""
+    """Format a report as lines of text, with control characters in names escaped.
+
+    Example:
+      >>> report = data_report({"train": data.load("fashion_mnist_slice", split="test")})
+      >>> report_lines(report)[-2]
+      'mean of training images in [0, 1]: 0.2870'
+    """
     lines = []
     for split, values in report["splits"].items():
         lines.append(f"{split}: {values['examples']:,} examples")
@@ -75,19 +83,20 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines += [f"  {name.ljust(width)}  {count:,}" for name, count in counts.items()]
         if counts and max(counts.values()) > 0:
             ratio = max(counts.values()) / max(min(counts.values()), 1)
-            lines.append(f"  the largest is {ratio:.1f} times the smallest")
+            lines.append(f"  the largest class is {ratio:.1f} times the smallest")
         for axis in ("heights", "widths"):
-            lines.append(f"  {axis}: {' / '.join(map(str, values[axis]))} (least, median, largest)")
-        lines.append(f"  cannot be read: {len(values['bad'])}")
+            numbers = " / ".join(map(str, values[axis]))
+            lines.append(f"  {axis}: {numbers} (smallest, median, largest)")
+        lines.append(f"  unreadable: {len(values['bad'])}")
         lines += [
             f"    {bad['file']} ({bad['label']}): {bad['reason']}"
             for bad in values["bad"][:_LISTED]
         ]
-    if others := report["left_out"]:
-        words = [f"{number:,} {end or 'without extension'}" for end, number in others.items()]
-        lines.append(f"left out: {', '.join(words)}")
-    lines.append(f"groups of equal images: {len(report['copies'])}")
-    for group in report["copies"][:_LISTED]:
+    if skipped := report["skipped_files"]:
+        named = [f"{number:,} {end or 'without extension'}" for end, number in skipped.items()]
+        lines.append(f"skipped files: {', '.join(named)}")
+    lines.append(f"groups of duplicates: {len(report['duplicates'])}")
+    for group in report["duplicates"][:_LISTED]:
         shown = ", ".join(f"{split} {name} ({label})" for split, name, label in group[:4])
         leak = " <- in several splits" if len({split for split, *_ in group}) > 1 else ""
         contradiction = " <- with several labels" if len({row[2] for row in group}) > 1 else ""
@@ -99,11 +108,23 @@ def report_lines(report: dict[str, Any]) -> list[str]:
 
 
 def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
-    """A picture of some examples of each class, as a network gets them, after `data_report`."""
+    """Draw some readable examples of each class, resized as for a network.
+
+    Args:
+      path: image file to write.
+      source: the examples, ``[N, H, W, C]``.
+
+    Example:
+      >>> import tempfile
+      >>> path = Path(tempfile.mkdtemp()) / "sheet.png"
+      >>> write_contact_sheet(path, data.load("fashion_mnist_slice", split="test"))
+      >>> data.decode_image(path, size=(64, 64), channels=3).shape
+      (64, 64, 3)
+    """
     source = source.without_bad()
     order = data.permutation(len(source), 0)
     if source.labels.ndim == 1:
-        # By turns one of each class.
+        # One example of each class in turn.
         turn = np.zeros(len(source), np.int64)
         for label in np.unique(source.labels):
             members = order[source.labels[order] == label]
@@ -118,10 +139,10 @@ def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
     plots.save_figure(plots.pictures(shown.images[:], titles, heading), path)
 
 
-def _copies(
+def _duplicates(
     splits: dict[str, data.ArraySource], found: dict[str, data.Findings]
 ) -> list[list[list[str]]]:
-    """Split, name and label of each example in groups of equal ones."""
+    """Return groups of duplicates with the split, name and label of each example."""
     labels = {split: data.label_names(s.labels, s.classes) for split, s in splits.items()}
     numbered = {
         split: each._replace(names=tuple(map(str, range(len(each.names)))))

@@ -1,9 +1,10 @@
-"""`decode_image` on files as they come: turned, transparent, deep, grey, tiny, wrong, damaged."""
+"""`decode_image`: orientation, transparency, 16 bits, gray, tiny, wrong and damaged files."""
 
 import io
 import re
-import subprocess
-import sys
+import runpy
+import struct
+import warnings
 
 import chex
 import numpy as np
@@ -12,12 +13,13 @@ import PIL.Image
 import pytest
 
 from jaxcnn import data
+from jaxcnn.data import decode
 
-# Two rows, three columns, in grey values that JPEG-free formats keep exactly.
+# Two rows and three columns of gray values, which lossless formats keep exactly.
 UPRIGHT = np.array([[10, 60, 110], [160, 210, 250]], np.uint8)
 
-# How a camera that writes each EXIF orientation stored the upright picture: rows and columns as
-# the tag says, e.g. 6, "the 0th row is the right side, the 0th column the top".
+# The pixels that a camera stores for each EXIF orientation of the upright image; 6, for example,
+# means "the 0th row is the right side, the 0th column the top".
 STORED = {
     1: UPRIGHT,
     2: UPRIGHT[:, ::-1],
@@ -31,43 +33,43 @@ STORED = {
 
 
 def saved(path, picture, **options):
-    """The path, with the picture (an array or a Pillow image) written to it."""
+    """Write an array or a Pillow image to the path, and return the path."""
     if isinstance(picture, np.ndarray):
         picture = PIL.Image.fromarray(picture)
     picture.save(path, **options)
     return path
 
 
-def grey(path, size):
-    """The file as rows of grey values."""
+def gray(path, size):
+    """Decode the file to rows of gray values."""
     return data.decode_image(path, size=size, channels=1)[..., 0]
 
 
 def color(path, size=(1, 1)):
-    """The colour of the top left pixel of the file."""
+    """Decode the color of the top left pixel of the file."""
     return tuple(data.decode_image(path, size=size, channels=3)[0, 0].tolist())
 
 
 def orientation(number):
-    """EXIF data that say nothing but how the picture lies."""
+    """Make EXIF data that hold only the orientation."""
     exif = PIL.Image.Exif()
     exif[0x0112] = number
     return exif
 
 
 @pytest.mark.parametrize("number", STORED)
-def test_exif_orientations_are_turned_upright(tmp_path, number):
+def test_exif_orientations_are_applied(tmp_path, number):
     stored = np.ascontiguousarray(STORED[number])
     path = saved(tmp_path / "photo.png", stored, exif=orientation(number))
-    np.testing.assert_array_equal(grey(path, UPRIGHT.shape), UPRIGHT)
+    np.testing.assert_array_equal(gray(path, UPRIGHT.shape), UPRIGHT)
 
 
-def test_a_photograph_taken_upright_is_not_cropped_as_if_it_lay(tmp_path):
-    # Dark above, light below; stored lying, as phones do. Sizes decide the crop after turning.
+def test_the_crop_follows_the_exif_orientation(tmp_path):
+    # Dark above, light below; stored on its side, as phones do. The crop comes after the rotation.
     upright = np.repeat(np.uint8([40, 220]), 16)[:, None] * np.ones((1, 16), np.uint8)
     lying = PIL.Image.fromarray(np.ascontiguousarray(upright.T[::-1]))
     path = saved(tmp_path / "photo.jpg", lying, exif=orientation(6), quality=95)
-    decoded = grey(path, (32, 16)).astype(int)
+    decoded = gray(path, (32, 16)).astype(int)
     assert np.abs(decoded[:14] - 40).max() <= 2
     assert np.abs(decoded[18:] - 220).max() <= 2
 
@@ -81,21 +83,21 @@ def test_shape_and_dtype(tmp_path, channels):
         chex.assert_type(decoded, np.uint8)
 
 
-def test_greyscale_becomes_three_equal_channels(tmp_path):
+def test_grayscale_becomes_three_equal_channels(tmp_path):
     decoded = data.decode_image(saved(tmp_path / "a.png", UPRIGHT), size=(2, 3), channels=3)
     np.testing.assert_array_equal(decoded, np.repeat(UPRIGHT[..., None], 3, axis=-1))
 
 
-def test_colour_becomes_itu_601_luma(tmp_path):
+def test_color_becomes_itu_601_luma(tmp_path):
     colors = np.uint8([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]])
     # 0.299, 0.587 and 0.114 of 255
-    assert grey(saved(tmp_path / "a.png", colors), (1, 4)).tolist() == [[76, 150, 29, 255]]
+    assert gray(saved(tmp_path / "a.png", colors), (1, 4)).tolist() == [[76, 150, 29, 255]]
 
 
 @pytest.mark.parametrize(
     ("mode", "pixel", "expected"),
     [
-        # 255 - alpha of white and alpha of the colour, in 255ths.
+        # White weighted by 255 - alpha and the color weighted by alpha, in 255ths.
         ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
         ("RGBA", (255, 0, 0, 51), (255, 204, 204)),
         ("RGBA", (200, 100, 50, 0), (255, 255, 255)),
@@ -105,13 +107,13 @@ def test_colour_becomes_itu_601_luma(tmp_path):
         ("1", 1, (255, 255, 255)),
     ],
 )
-def test_transparency_is_laid_on_white(tmp_path, mode, pixel, expected):
+def test_transparency_is_blended_with_white(tmp_path, mode, pixel, expected):
     path = saved(tmp_path / "a.png", PIL.Image.new(mode, (3, 3), pixel))
     assert color(path, (3, 3)) == expected
 
 
 @pytest.mark.parametrize("transparent", [False, True])
-def test_palettes_are_looked_up(tmp_path, transparent):
+def test_palettes_are_converted(tmp_path, transparent):
     picture = PIL.Image.new("P", (2, 1))
     picture.putpalette([10, 20, 30, 200, 100, 0])
     picture.putpixel((1, 0), 1)
@@ -121,11 +123,11 @@ def test_palettes_are_looked_up(tmp_path, transparent):
     assert decoded == [[255, 255, 255] if transparent else [10, 20, 30], [200, 100, 0]]
 
 
-def test_16_bits_are_scaled_to_8_not_clipped(tmp_path):
+def test_16_bits_are_scaled_to_8_bits(tmp_path):
     deep = np.array([[0, 257, 128 * 257, 65535], [128, 129, 256, 65406]], np.uint16)
     path = saved(tmp_path / "a.png", deep)
     # Divided by 257 and rounded: 128 / 257 is just below a half, 65406 / 257 just below 254.5.
-    assert grey(path, (2, 4)).tolist() == [[0, 1, 128, 255], [0, 1, 1, 254]]
+    assert gray(path, (2, 4)).tolist() == [[0, 1, 128, 255], [0, 1, 1, 254]]
 
 
 @pytest.mark.parametrize(
@@ -155,34 +157,34 @@ def test_one_pixel_fills_any_size(tmp_path):
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_crop_is_centred(tmp_path, turned):
+def test_the_crop_is_centered(tmp_path, turned):
     wide = np.add.outer(np.arange(2), 10 * np.arange(6)).astype(np.uint8)
     picture, expected = (wide.T, wide[:, 2:4].T) if turned else (wide, wide[:, 2:4])
     path = saved(tmp_path / "a.png", np.ascontiguousarray(picture))
-    np.testing.assert_array_equal(grey(path, (2, 2)), expected)
+    np.testing.assert_array_equal(gray(path, (2, 2)), expected)
 
 
 def test_the_crop_has_the_aspect_ratio_of_the_target(tmp_path):
     square = np.repeat(np.uint8([[0], [50], [100], [150]]), 4, axis=1)
     path = saved(tmp_path / "a.png", square)
-    assert grey(path, (2, 4)).tolist() == [[50] * 4, [100] * 4]
+    assert gray(path, (2, 4)).tolist() == [[50] * 4, [100] * 4]
 
 
 def test_shrinking_is_antialiased(tmp_path):
     path = saved(tmp_path / "a.png", np.uint8([[0, 0, 255, 255]] * 4))
     # A triangle two pixels to either side of 1.0 weighs the pixel centres 0.5, 1.5 and 2.5 by
     # 3/4, 3/4 and 1/4: 255 * 1/7 = 36.4.
-    assert grey(path, (2, 2)).tolist() == [[36, 219]] * 2
+    assert gray(path, (2, 2)).tolist() == [[36, 219]] * 2
 
 
-def test_the_content_counts_not_the_extension(tmp_path):
+def test_the_format_is_recognized_by_content(tmp_path):
     path = tmp_path / "a.jpg"
     saved(path, UPRIGHT, format="PNG")
-    np.testing.assert_array_equal(grey(path, (2, 3)), UPRIGHT)
+    np.testing.assert_array_equal(gray(path, (2, 3)), UPRIGHT)
 
 
 def encoded(extension):
-    """The bytes of a picture with some detail."""
+    """Encode an image with some detail."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     file = io.BytesIO()
     PIL.Image.fromarray(noise).save(file, extension)
@@ -196,8 +198,8 @@ DAMAGED = {
     "header_only.jpg": lambda: encoded("JPEG")[:20],
     "checksum.png": lambda: encoded("PNG").replace(b"IHDR", b"IHDX"),
     "empty.png": lambda: b"",
-    "text.png": lambda: b"This is not a picture.\n",
-    # Pillow answers these with errors that are no OSError.
+    "text.png": lambda: b"This is not an image.\n",
+    # Pillow raises errors other than OSError for these.
     "width.ppm": lambda: b"P6 2x 2 255\n" + bytes(12),
     "colors.avif": lambda: encoded("AVIF").replace(b"av1C", b"av1X"),
 }
@@ -224,35 +226,38 @@ def test_a_folder_is_named(tmp_path):
         data.decode_image(tmp_path, size=(8, 8), channels=3)
 
 
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_rejected(tmp_path, monkeypatch):
     path = saved(tmp_path / "bomb.png", PIL.Image.new("1", (40, 40)))
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"bomb\.png cannot be read: .* decompression bomb"):
         data.decode_image(path, size=(8, 8), channels=1)
 
 
-WARNED_OF = """
-import io, struct, sys, PIL.Image
-from jaxcnn.data.decode import decode_image
-tags = struct.pack("<HHHIII", 1, 0x010F, 2, 1_000_000, 8, 0)
-file = io.BytesIO()
-exif = b"Exif\\0\\0II*\\0" + struct.pack("<I", 8) + tags
-PIL.Image.new("L", (12, 12)).save(file, "JPEG", exif=exif)
-PIL.Image.MAX_IMAGE_PIXELS = 100
-print(decode_image(file.getvalue(), size=(2, 2), channels=1).shape)
-"""
+def test_pillow_warnings_are_ignored_on_request(monkeypatch):
+    tags = struct.pack("<HHHIII", 1, 0x010F, 2, 1_000_000, 8, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + tags
+    file = io.BytesIO()
+    PIL.Image.new("L", (12, 12)).save(file, "JPEG", exif=exif)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    for ignored in (False, True):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.resetwarnings()
+            if ignored:
+                decode.ignore_pillow_warnings()
+            data.decode_image(file.getvalue(), size=(2, 2), channels=1)
+        assert bool(caught) != ignored
 
 
-def test_nothing_is_warned_of_without_a_name():
-    command = [sys.executable, "-c", WARNED_OF]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert found.stdout == "(2, 2, 1)\n"
-    assert found.stderr == ""
+def test_importing_the_decoder_changes_no_filter():
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        runpy.run_path(decode.__file__)
+        assert warnings.filters == before
 
 
-def test_names_are_shown_without_control_characters(tmp_path):
+def test_control_characters_in_names_are_escaped(tmp_path):
     path = tmp_path / "\x1b[31m\n.png"
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"not an image")
     for name in (path, tmp_path / "\x1b[31m.png"):
         with pytest.raises(data.UnreadableImageError, match=r"\\x1b\[31m") as caught:
             data.decode_image(name, size=(8, 8), channels=1)
@@ -260,6 +265,6 @@ def test_names_are_shown_without_control_characters(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4, "RGB"])
-def test_wrong_channels_are_refused(tmp_path, channels):
+def test_wrong_channels_are_rejected(tmp_path, channels):
     with pytest.raises(ValueError, match=f"channels must be 1 or 3, got {channels!r}"):
         data.decode_image(tmp_path / "unread.png", size=(8, 8), channels=channels)

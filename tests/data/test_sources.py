@@ -1,4 +1,4 @@
-"""Sources: the embedded slice bit by bit, `from_arrays` at the door, splits, `load`, archives."""
+"""Sources: the embedded slice, checks of `from_arrays`, splits, `load`, archives."""
 
 import hashlib
 import importlib.resources
@@ -35,19 +35,20 @@ SLICE = {
 
 
 def pixels(size, *shape, dtype=np.uint8):
-    """Images that differ everywhere."""
+    """Make images whose pixels all differ."""
     return np.arange(size * np.prod(shape)).reshape(size, *shape).astype(dtype)
 
 
 def numbered(size):
-    """A source whose labels are the positions of its examples."""
+    """Make a source whose labels are the positions of its examples."""
     return data.from_arrays(pixels(size, 2, 3, 1), np.arange(size))
 
 
 @pytest.mark.parametrize("split", SLICE)
-def test_the_embedded_slice_is_the_one_that_was_shipped(split):
+def test_the_embedded_slice_is_unchanged(split):
     size, counts, pixels_sha, labels_sha = SLICE[split]
-    source = data.load("fashion_mnist_slice", split=split)
+    options = {} if split == "train" else {"split": split}  # train is the default
+    source = data.load("fashion_mnist_slice", **options)
     chex.assert_shape(source.images, (size, 28, 28, 1))
     chex.assert_type([source.images, source.labels], [np.uint8, np.int32])
     assert len(source) == size
@@ -58,7 +59,7 @@ def test_the_embedded_slice_is_the_one_that_was_shipped(split):
     assert source.classes[0] == "T-shirt/top" and source.classes[9] == "Ankle boot"
 
 
-def test_the_embedded_file_is_small_and_its_licence_is_in_the_notice():
+def test_the_embedded_file_is_small_and_its_license_is_in_the_notice():
     file = importlib.resources.files("jaxcnn.data") / "fashion_mnist_slice.npz"
     assert len(file.read_bytes()) <= 8_000_000
     notice = " ".join(NOTICE.read_text().split())
@@ -66,14 +67,6 @@ def test_the_embedded_file_is_small_and_its_licence_is_in_the_notice():
     assert "The MIT License (MIT) Copyright (c) 2017 Zalando SE" in notice
     assert "The above copyright notice and this permission notice shall be included" in notice
     assert 'THE SOFTWARE IS PROVIDED "AS IS"' in notice
-
-
-def test_train_is_the_default_split():
-    default, train = (
-        data.load("fashion_mnist_slice"),
-        data.load("fashion_mnist_slice", split="train"),
-    )
-    np.testing.assert_array_equal(default.labels, train.labels)
 
 
 def test_an_example_is_its_image_and_label():
@@ -85,7 +78,7 @@ def test_an_example_is_its_image_and_label():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(6, 2), (4, 5, 3), (2, 3, 4, 1)])
-def test_arrays_arrive_as_they_are(shape, dtype):
+def test_from_arrays_keeps_values(shape, dtype):
     images = pixels(3, *shape, dtype=dtype)
     if dtype != np.uint8:
         images = images / images.max()
@@ -116,12 +109,12 @@ def test_channels_first_is_a_transposition(shape):
 
 TARGETS = [[0.5, -2.0], [1.5, 3.0], [0.0, 1e30]]
 
-# Labels, and what becomes of them.
+# Labels, and the expected dtype, labels and classes.
 KINDS = {
     "classes": (np.array([2, 0, 1]), np.int32, [2, 0, 1], ("0", "1", "2")),
     "small integers": (np.array([2, 0, 1], np.uint8), np.int32, [2, 0, 1], ("0", "1", "2")),
     "labels": ([[0, 1], [1, 1], [0, 0]], np.int32, [[0, 1], [1, 1], [0, 0]], ("0", "1")),
-    "truth values": (
+    "booleans": (
         [[False, True], [True, True], [False, False]],
         np.int32,
         [[0, 1], [1, 1], [0, 0]],
@@ -184,7 +177,7 @@ FLOATS = GOOD / 255
         (np.where(GOOD == 5, np.inf, FLOATS), [0, 1, 2], "in [0, 1], got values from 0.0 to inf"),
     ],
 )
-def test_wrong_arrays_are_refused(images, labels, message):
+def test_wrong_arrays_are_rejected(images, labels, message):
     pattern = ".*".join(re.escape(part) for part in message.split(".*"))
     with pytest.raises(ValueError, match=pattern):
         data.from_arrays(images, np.array(labels, int) if labels == [] else np.array(labels))
@@ -204,15 +197,15 @@ def test_every_column_needs_a_name(labels):
 
 
 @pytest.mark.parametrize("largest", [100_000, 2**40, 2**63])
-def test_labels_that_are_no_classes_are_refused_at_once(largest):
-    message = f"labels must be below 100000 where classes does not name them, got {largest} at"
+def test_huge_labels_are_rejected_quickly(largest):
+    message = f"labels must be below 100000 unless classes names them, got {largest} at"
     with pytest.raises(ValueError, match=message):
         data.from_arrays(GOOD, np.array([0, largest, 1], np.uint64))
     assert len(data.from_arrays(GOOD, np.array([0, 99_999, 1])).classes) == 100_000
 
 
 class Several:
-    """A source that gives several examples at once, and counts how it is asked."""
+    """A source that returns several examples at once, and counts the calls."""
 
     def __init__(self, rows):
         self.rows, self.single, self.several = rows, 0, 0
@@ -234,7 +227,7 @@ def rows_of(count):
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_examples_of_a_source_are_read_several_at_once(cached, monkeypatch):
+def test_several_examples_are_read_at_once(cached, monkeypatch):
     if not cached:
         monkeypatch.setattr(lazy, "free_memory", lambda: 0)
     monkeypatch.setattr(lazy, "workers", lambda: 2)
@@ -250,9 +243,9 @@ def test_examples_of_a_source_are_read_several_at_once(cached, monkeypatch):
     assert several.several == (40 if cached else 40 * 2 + 4)
 
 
-def test_a_bad_example_among_several_is_told_from_the_others():
+def test_an_unreadable_example_among_several_is_found():
     rows = rows_of(40)
-    rows[7] = {"image": b"no picture", "label": 1}
+    rows[7] = {"image": b"not an image", "label": 1}
     rows[20] = {"label": 0}
     source = data.from_source(Several(rows), size=(3, 3), channels=1, on_bad="skip")
     good = [i for b in data.batches(source, 16, seed=0).epoch(0) for i in b.index[b.mask]]
@@ -304,7 +297,7 @@ def test_hold_out_of_nothing_keeps_everything():
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan"), 0.01, 0.99])
-def test_hold_out_refuses(fraction):
+def test_hold_out_rejects_bad_fractions(fraction):
     with pytest.raises(ValueError, match=rf"fraction must .* got {fraction}$"):
         data.hold_out(numbered(5), fraction)
 
@@ -326,7 +319,7 @@ def test_every_example_is_in_exactly_one_fold(size, draw):
     assert sorted(held) == list(range(size))
 
 
-def test_folds_depend_on_the_size_alone_and_are_no_blocks():
+def test_folds_depend_on_the_size_alone_and_are_shuffled():
     other = data.from_arrays(np.ones((20, 3, 3, 2), np.float32), np.arange(20)[::-1])
     for fold in range(4):
         held = data.take_fold(numbered(20), 4, fold)[1].labels
@@ -339,15 +332,15 @@ def test_folds_depend_on_the_size_alone_and_are_no_blocks():
 @pytest.mark.parametrize(
     ("folds", "fold", "message"),
     [
-        (1, 0, "folds must be from 2 to 5, got 1"),
-        (0, 0, "folds must be from 2 to 5, got 0"),
-        (-2, 0, "folds must be from 2 to 5, got -2"),
-        (6, 0, "folds must be from 2 to 5, got 6"),
-        (3, 3, "fold must be from 0 to 2, got 3"),
-        (3, -1, "fold must be from 0 to 2, got -1"),
+        (1, 0, "folds must be an integer in \\[2, 5\\], got 1"),
+        (0, 0, "folds must be an integer in \\[2, 5\\], got 0"),
+        (-2, 0, "folds must be an integer in \\[2, 5\\], got -2"),
+        (6, 0, "folds must be an integer in \\[2, 5\\], got 6"),
+        (3, 3, "fold must be an integer in \\[0, 2\\], got 3"),
+        (3, -1, "fold must be an integer in \\[0, 2\\], got -1"),
     ],
 )
-def test_take_fold_refuses(folds, fold, message):
+def test_take_fold_rejects_bad_numbers(folds, fold, message):
     with pytest.raises(ValueError, match=message):
         data.take_fold(numbered(5), folds, fold)
 
@@ -362,7 +355,7 @@ SPLITS = {
 
 
 def saved(path, **arrays):
-    """The path, as text, of an archive that holds these arrays."""
+    """Write an archive of these arrays, and return its path as a string."""
     np.savez(path, **arrays)
     return str(path)
 
@@ -379,14 +372,14 @@ def test_an_archive_holds_both_splits(split, save, tmp_path):
 
 
 @pytest.mark.parametrize("labels", [np.eye(4, 3, dtype=bool), np.linspace(-1, 1, 4)])
-def test_an_archive_may_hold_labels_of_any_kind_and_no_names(labels, tmp_path):
+def test_archives_may_hold_any_labels_without_names(labels, tmp_path):
     path = saved(tmp_path / "x.npz", train_images=SPLITS["train_images"], train_labels=labels)
     source, expected = data.load(path), data.from_arrays(SPLITS["train_images"], labels)
     np.testing.assert_array_equal(source.labels, expected.labels)
     assert source.classes == expected.classes
 
 
-def test_an_archive_that_is_not_there_is_named(tmp_path):
+def test_a_missing_archive_is_named(tmp_path):
     for path in (tmp_path / "absent.npz", tmp_path / "folder.npz"):
         (tmp_path / "folder.npz").mkdir(exist_ok=True)
         with pytest.raises(ValueError, match=re.escape(f"there is no file {path}")):
@@ -431,15 +424,15 @@ def test_an_archive_that_cannot_be_used_is_named(name, tmp_path):
         data.load(path, split="test")
 
 
-def archive(save):
-    """The bytes of an archive."""
+def archive(save, **arrays):
+    """Return the bytes of an archive."""
     file = io.BytesIO()
-    save(file, **SPLITS)
+    save(file, **arrays)
     return file.getvalue()
 
 
 def array(values):
-    """The bytes of an ``.npy`` file."""
+    """Return the bytes of an ``.npy`` file."""
     file = io.BytesIO()
     np.save(file, values)
     return file.getvalue()
@@ -455,7 +448,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
-def test_what_is_no_archive_is_refused(content, tmp_path):
+def test_files_that_are_not_archives_are_rejected(content, tmp_path):
     path = tmp_path / "x.npz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(f"data file {path} cannot be used: ")):
@@ -463,16 +456,17 @@ def test_what_is_no_archive_is_refused(content, tmp_path):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_truncated_archive_is_refused(save, tmp_path):
-    whole, path = archive(save), tmp_path / "x.npz"
+def test_a_truncated_archive_is_rejected(save, tmp_path):
+    whole, path = archive(save, **SPLITS), tmp_path / "x.npz"
     for size in range(0, len(whole), 37):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=re.escape(f"data file {path} cannot be used: ")):
             data.load(str(path))
 
 
-def test_no_flipped_bit_of_an_archive_goes_unnoticed(tmp_path):
-    whole, path = archive(np.savez_compressed), tmp_path / "x.npz"
+def test_flipped_bits_of_an_archive_are_found(tmp_path):
+    arrays = {name: array for name, array in SPLITS.items() if name.startswith("train")}
+    whole, path = archive(np.savez_compressed, **arrays), tmp_path / "x.npz"
     path.write_bytes(whole)
     expected = data.load(str(path))
     for position in range(len(whole)):
@@ -484,7 +478,7 @@ def test_no_flipped_bit_of_an_archive_goes_unnoticed(tmp_path):
         except ValueError as error:
             assert f"data file {path} cannot be used: " in str(error)
         else:
-            # Dates and the like may change; what is read may not.
+            # Only bytes that hold no data, such as dates, may change.
             np.testing.assert_array_equal(source.images, expected.images)
             np.testing.assert_array_equal(source.labels, expected.labels)
 
@@ -497,7 +491,7 @@ def test_no_flipped_bit_of_an_archive_goes_unnoticed(tmp_path):
         ("photographs", None),
     ],
 )
-def test_an_unknown_name_is_refused_with_a_hint(name, meant):
+def test_an_unknown_name_gets_a_hint(name, meant):
     with pytest.raises(ValueError, match="data must name a data set") as caught:
         data.load(name)
     assert repr(name) in str(caught.value)
@@ -506,13 +500,13 @@ def test_an_unknown_name_is_refused_with_a_hint(name, meant):
     assert meant or "Did you mean" not in str(caught.value)
 
 
-def test_an_unknown_split_is_refused():
+def test_an_unknown_split_is_rejected():
     with pytest.raises(
         ValueError, match="split of fashion_mnist_slice must be train or test, got 'validation'"
     ):
         data.load("fashion_mnist_slice", split="validation")
 
 
-def test_an_unknown_name_to_prepare_is_refused_with_a_hint():
+def test_an_unknown_name_to_prepare_gets_a_hint():
     with pytest.raises(ValueError, match=r"got 'fashion_mnits'.* mean 'fashion_mnist'"):
         data.prepare("fashion_mnits")

@@ -1,4 +1,4 @@
-"""Tables and archives of arrays: what would be trained on as something else is refused."""
+"""Tables and archives of arrays: ambiguous content is rejected."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from jaxcnn.data.tables import class_indices, read_table
 
 
 def csv(values, header="file,label"):
-    """A table of one file per row."""
+    """Make a table of one file per row."""
     return "\n".join([header, *(f"{row}.png,{value}" for row, value in enumerate(values))])
 
 
@@ -22,8 +22,8 @@ def read(text, name="labels.csv"):
     return read_table(text.encode(), name)
 
 
-def test_classes_of_one_number_are_in_the_order_of_their_letters():
-    names = ["0" * zeros + "7" for zeros in range(20)]  # a set would have them in any order
+def test_equal_numbers_are_in_alphabetical_order():
+    names = ["0" * zeros + "7" for zeros in range(20)]  # a set has no order
     labels, classes = class_indices(["10", *names, "2"])
     assert classes == ("2", *sorted(names), "10")
     assert labels.tolist() == [21, *(classes.index(name) for name in names), 0]
@@ -31,7 +31,7 @@ def test_classes_of_one_number_are_in_the_order_of_their_letters():
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NA", "n/a", "N/A", "null", "None", "<NA>"])
 @pytest.mark.parametrize("others", [("1.5", "2.5"), ("cat", "dog"), ("1", "2")])
-def test_missing_values_are_no_classes(word, others):
+def test_missing_values_are_rejected(word, others):
     with pytest.raises(
         ValueError, match=f"labels.csv cannot be used: row 3 has no label, got {word!r}"
     ):
@@ -54,8 +54,10 @@ def test_missing_values_in_json_lines():
         (["3", '"1,5"', "2"], 2, "1,5"),
     ],
 )
-def test_words_among_numbers_with_a_point_are_refused(values, row, got):
-    message = f"row {row}: label must be a number with a decimal point, as targets are, got '{got}'"
+def test_strings_among_numbers_with_a_point_are_rejected(values, row, got):
+    message = (
+        f"row {row}: label must be a number with a decimal point, like other targets, got '{got}'"
+    )
     with pytest.raises(ValueError, match=message):
         read(csv(values))
 
@@ -72,31 +74,31 @@ def test_spaces_after_commas_and_quotes():
 
 
 @pytest.mark.parametrize("name", ["label", "class", "target"])
-def test_a_column_called_label_is_the_label_alone(name):
+def test_a_column_named_label_is_the_only_label(name):
     table = read(f"id,file,{name},note\n7,a.png,1,x\n8,b.png,0,\n9,c.png,1,z\n")
     assert table.labels.tolist() == [1, 0, 1]
     assert table.classes == ("0", "1")
 
 
-def test_a_number_of_the_row_is_no_target():
-    message = "the column id holds another whole number in each row, as an id does"
+def test_row_ids_are_rejected_as_targets():
+    message = "the column id holds a different integer in each row, like an id"
     for last in ("kind", "age"):
         with pytest.raises(ValueError, match=message):
             read(f"id,file,{last}\n7,a.png,1\n9,b.png,0\n8,c.png,1\n")
-    # Other tables with whole numbers are what they were.
+    # Other tables of integers are accepted.
     assert read("file,x,y\na.png,5,0\nb.png,5,1\n").labels.tolist() == [[5, 0], [5, 1]]
     assert read("file,x,y\na.png,1,0\nb.png,0,1\n").labels.dtype == np.int32
 
 
-def test_brackets_without_end_are_no_json():
-    with pytest.raises(ValueError, match="line 1 is no JSON"):
+def test_deeply_nested_json_is_rejected():
+    with pytest.raises(ValueError, match="line 1 is not valid JSON"):
         read("[" * 100_000, "labels.jsonl")
 
 
 def test_control_characters_are_shown_as_escapes():
     with pytest.raises(ValueError, match="twice") as caught:
         read(csv(["a", "b"]).replace("1.png", "0.png").replace("0.png", "\x1b[31m.png"))
-    assert r"\x1b[31m.png is there twice" in str(caught.value)
+    assert r"it lists \x1b[31m.png twice" in str(caught.value)
     assert str(caught.value).isprintable()
 
 
@@ -107,41 +109,41 @@ ARRAYS = {
     for split in ("train", "test")
     for part, array in (("images", IMAGES), ("labels", LABELS))
 }
-REFUSED = {
+REJECTED = {
     "a class to test alone": ({"test_labels": LABELS * 2}, "test_labels has the class '2', which"),
     "a named one": (
         {"test_labels": LABELS * 2, "classes": np.array(["a", "b", "c"])},
-        "test_labels has the class 'c', which train_labels has not",
+        "test_labels has the class 'c', which train_labels lacks",
     ),
     "one class": (
         {"train_labels": LABELS * 0, "test_labels": LABELS * 0},
-        "it must hold two classes or more, got '0' alone",
+        "it must hold two classes or more, got only '0'",
     ),
-    "names twice": ({"classes": np.array(["a", "a"])}, "classes must hold names that differ"),
+    "names twice": ({"classes": np.array(["a", "a"])}, "classes must hold distinct names"),
     "two ranges": (
         {"test_images": np.float32(IMAGES / 255)},
-        "must be of one type, since their ranges differ, got uint8 and float32",
+        "must have the same dtype, because their ranges differ, got uint8 and float32",
     ),
-    "two kinds of labels": ({"test_labels": LABELS * 0.5}, "must be of one kind, got int32 of"),
-    "words": ({"train_labels": np.array(list("abba"))}, "labels must be integers .* got <U1"),
+    "two kinds of labels": ({"test_labels": LABELS * 0.5}, "must be alike, got int32 of"),
+    "strings": ({"train_labels": np.array(list("abba"))}, "labels must be integers .* got <U1"),
     "a large label": (
         {"train_labels": LABELS * 10**9},
-        "labels must be below 100000 where classes",
+        "labels must be below 100000 unless classes",
     ),
     "a larger one": (
         {"train_labels": LABELS.astype(np.uint64) + np.uint64(2**63)},
-        "labels must be below 100000 where classes does not name them, got 9223372036854775809",
+        "labels must be below 100000 unless classes names them, got 9223372036854775809",
     ),
     "a large one to test": (
         {"test_labels": LABELS * 10**9},
-        "labels must be below 100000 where classes",
+        "labels must be below 100000 unless classes",
     ),
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_archives_of_arrays_are_checked_as_folders_are(kind, tmp_path):
-    change, message = REFUSED[kind]
+@pytest.mark.parametrize("kind", REJECTED)
+def test_archives_of_arrays_are_checked(kind, tmp_path):
+    change, message = REJECTED[kind]
     np.savez(tmp_path / "x.npz", **ARRAYS | change)
     with pytest.raises(ValueError, match=f"x.npz cannot be used: .*{message}"):
         data.load_splits(tmp_path / "x.npz")
@@ -161,7 +163,7 @@ def test_many_classes_of_few_images_are_fine(tmp_path):
         (b"{'descr':'|u1','fortran_order':False,'shape':(-1,8,8,3)}\n", "negative|cannot be used"),
     ],
 )
-def test_damaged_headers_are_told_in_one_line(header, message, tmp_path):
+def test_damaged_headers_are_reported_in_one_line(header, message, tmp_path):
     file = io.BytesIO()
     np.save(file, LABELS)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
@@ -191,17 +193,20 @@ def test_paths_may_be_paths(tmp_path):
     ("name", "message"),
     [
         ("", "data must name a data set, .* got ''"),
-        ("~nobody-is-called-so/x", "'~nobody-is-called-so/x' names the home of a user who is not"),
+        (
+            "~nobody-is-called-so/x",
+            "'~nobody-is-called-so/x' names the home folder of an unknown user",
+        ),
         ("MNIST", "got 'MNIST'. Did you mean 'mnist'"),
         (
             "mnist:9.9.9",
-            "mnist:9.9.9 is not prepared in .*; run: jaxcnn prepare mnist, and call it",
+            "mnist:9.9.9 is not prepared in .*; run: jaxcnn prepare mnist, and use the name",
         ),
         ("x" * 5000, "data must name a data set"),
         ("a\0b", r"data must name a data set, .* got 'a\\x00b'"),
     ],
 )
-def test_odd_names_are_refused_in_one_line(name, message, tmp_path):
+def test_odd_names_are_rejected_in_one_line(name, message, tmp_path):
     assert data.is_path(name) == name.startswith("~")
     with pytest.raises(ValueError, match=message) as caught:
         data.load_splits(name, data_dir=tmp_path)

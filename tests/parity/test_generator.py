@@ -1,4 +1,4 @@
-"""`ImageDataGenerator` against Keras's: the same parameters, the same images and statistics."""
+"""`ImageDataGenerator` and Keras's: equal images and statistics for equal parameters."""
 
 import importlib
 import os
@@ -33,8 +33,8 @@ def keras_generator():
     return importlib.import_module("keras.src.legacy.preprocessing.image").ImageDataGenerator
 
 
-def pictures(*shape):
-    """Values from 0 to 255 that no rounding is near."""
+def images_of(*shape):
+    """Make values from 0 to 255 that are far from rounding."""
     return (np.random.default_rng(0).integers(0, 255, shape) + 0.3).astype(np.float32)
 
 
@@ -46,21 +46,21 @@ def test_a_transform_of_given_parameters(keras_generator, size, fill_mode, order
     options = {"fill_mode": fill_mode, "cval": 9.0, "interpolation_order": order}
     theirs = keras_generator(**OPTIONS, **options)
     ours = ImageDataGenerator(**OPTIONS, **options)
-    x = pictures(size, size, channels)
+    x = images_of(size, size, channels)
     for seed in range(20):
         parameters = theirs.get_random_transform(x.shape, seed)
         if seed % 2:
-            parameters["brightness"] = None  # whose whole numbers would hide what is between them
+            parameters["brightness"] = None  # rounding to integers would hide small differences
         expected = theirs.apply_transform(x.copy(), parameters)
         found = np.asarray(ours.apply_transform(x, parameters))
         alike = np.abs(found - expected) < 0.02
-        # Bytes, and the nearest of two pixels, can fall on the other side of a limit.
+        # Rounding errors can change integers, and the nearest of two pixels.
         assert alike.mean() > (0.97 if order == 0 or not seed % 2 else 1 - 1e-9), parameters
         assert order == 0 or np.abs(found - expected).max() < 2.7
 
 
-def test_brightness_of_what_bytes_cannot_hold(keras_generator):
-    x = pictures(6, 6, 3) * 3 - 200
+def test_brightness_outside_the_range_of_bytes(keras_generator):
+    x = images_of(6, 6, 3) * 3 - 200
     for factor in (0.5, 1.0, 1.7):
         expected = keras_generator().apply_transform(x.copy(), {"brightness": factor})
         found = ImageDataGenerator().apply_transform(x, {"brightness": factor})
@@ -82,8 +82,8 @@ def test_brightness_of_what_bytes_cannot_hold(keras_generator):
         {"preprocessing_function": lambda x: x**2 / 100, "rescale": 0.5},
     ],
 )
-def test_normalisation(keras_generator, options):
-    x = pictures(300, 6, 5, 3)
+def test_normalization(keras_generator, options):
+    x = images_of(300, 6, 5, 3)
     ours, theirs = ImageDataGenerator(**options), keras_generator(**options)
     ours.fit(x)
     theirs.fit(x.copy())

@@ -1,4 +1,4 @@
-"""Sources of grain, used as they are, and ours used by grain."""
+"""Sources of grain in jaxcnn, and our sources in grain."""
 
 import importlib
 
@@ -18,7 +18,7 @@ def grain():
     return importlib.import_module("grain")
 
 
-def test_a_source_of_grain_is_used_as_it_is(grain):
+def test_grain_sources_are_accepted(grain):
     shuffled = grain.MapDataset.source(EXAMPLES).shuffle(seed=1)
     source = data.from_source(shuffled, size=(6, 5), channels=3)
     assert len(source) == 20
@@ -28,7 +28,7 @@ def test_a_source_of_grain_is_used_as_it_is(grain):
         np.testing.assert_array_equal(batch.image, expected)
 
 
-def test_grain_reads_ours(grain):
+def test_grain_reads_our_sources(grain):
     ours = data.from_arrays(IMAGES, np.arange(20) % 3)
     (batch,) = grain.MapDataset.source(ours).batch(20)
     np.testing.assert_array_equal(batch["image"], IMAGES)

@@ -1,4 +1,4 @@
-"""What `ImageDataGenerator` gives out: batches without end, of arrays or of files."""
+"""Endless batches of arrays or files, the result of `ImageDataGenerator.flow` and its relatives."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -26,16 +26,16 @@ Standardize = Callable[[jax.Array], jax.Array]
 
 
 class Flow:
-    """Batches of transformed and normalised images, without end.
+    """Endless batches of transformed and normalized images.
 
     Attributes:
-      filenames: of the images, relative to their folder; empty for arrays.
-      class_indices: the index of each class by name; empty for arrays.
-      samples: how many images.
+      filenames: names of the images, relative to their folder; empty for arrays.
+      class_indices: index of each class by name; empty for arrays.
+      samples: number of images.
     """
 
     filenames: tuple[str, ...] = ()
-    class_indices: dict[str, int] = {}  # noqa: RUF012 - never changed
+    class_indices: dict[str, int] = {}  # noqa: RUF012 - replaced, never changed
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Flow:
 
     @property
     def samples(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self._batches.source)
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches per epoch."""
         return len(self._batches)
 
     def __iter__(self) -> "Flow":
@@ -72,12 +72,12 @@ class Flow:
     def __next__(self) -> Any:
         if self._ahead is None:
             self._ahead = next(self._endless)
-        # The device works on the next one while this one is used.
+        # The device computes the next batch while this one is used.
         batch, self._ahead = self._ahead, next(self._endless)
         return batch
 
     def epoch(self, number: int) -> Iterator[Any]:
-        """The batches of one epoch: always the same ones for a number and the flow's seed."""
+        """Iterate over the batches of one epoch, a function of its number and the flow's seed."""
         for batch in self._batches.epoch(number):
             pixels = batch.image.astype(np.float32, copy=False)
             transformed = self._transform(self._root, number, pixels, batch.index)
@@ -96,9 +96,9 @@ class Listed(NamedTuple):
 
     Attributes:
       root: the folder that names are relative to.
-      names: of the files.
-      labels: ``[N]`` class indices, ``[N, K]`` of 0 and 1, or whatever a table holds.
-      classes: names of the classes, none if labels are no classes.
+      names: names of the files.
+      labels: ``[N]`` class indices, ``[N, K]`` of 0 and 1, or the raw values of a table.
+      classes: names of the classes; empty for raw values.
     """
 
     root: Path
@@ -110,17 +110,17 @@ class Listed(NamedTuple):
 def listed_by_directory(
     directory: str | Path, classes: Sequence[str] | None, subset: Subset | None, split: float
 ) -> Listed:
-    """The images below the class folders of a directory, as Keras finds them.
+    """List the images in the class folders of a directory, as Keras does.
 
     Raises:
-      ValueError: if there is no such folder, or no image.
+      ValueError: if a folder is missing, or there are no images.
     """
     root = Path(directory)
     if not root.is_dir():
         raise ValueError(f"directory must be a folder, got {printable(directory)}")
     inner = (path.name for path in root.iterdir() if path.is_dir())
     found = sorted(name for name in inner if not is_hidden(name))
-    _check_different(classes)
+    _check_distinct(classes)
     if classes is not None and (missing := [name for name in classes if name not in found]):
         raise ValueError(
             f"directory {printable(directory)} has no folder for the class {missing[0]!r}"
@@ -151,7 +151,7 @@ def listed_by_dataframe(
     *,
     are_classes: bool,
 ) -> Listed:
-    """The images that a table names, such as a pandas ``DataFrame`` (or a dictionary of columns).
+    """List the images named by a table, a pandas ``DataFrame`` or a dictionary of columns.
 
     Raises:
       ValueError: if a column, a value or a file is missing.
@@ -160,7 +160,7 @@ def listed_by_dataframe(
     names = [str(name) for name in column_of(dataframe, x_col)]
     if missing := [name for name in names if not (root / name).is_file()]:
         raise ValueError(
-            f"{x_col} names {len(missing)} files that do not exist, as {printable(missing[0])}"
+            f"{x_col} names {len(missing)} files that do not exist, such as {printable(missing[0])}"
         )
     part = part_of(len(names), subset, split)
     values: np.ndarray = np.zeros(len(names))
@@ -177,17 +177,17 @@ def listed_by_dataframe(
 
 
 def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]:
-    """The values of a column.
+    """Return the values of a column.
 
     Raises:
-      ValueError: if it is not there, holds a missing value, or is not of that length.
+      ValueError: if the column does not exist, holds a missing value, or has another length.
     """
     if name not in dataframe:
         raise ValueError(f"dataframe must have the column {name!r}")
     values = list(dataframe[name])
     if length not in (None, len(values)):
         raise ValueError(
-            f"the columns of dataframe must be of one length, {length}, got {len(values)} in {name}"
+            f"the columns of dataframe must have one length, {length}, got {len(values)} in {name}"
         )
     for row, value in enumerate(values):
         if any(map(is_missing, value if isinstance(value, list | tuple) else [value])):
@@ -201,33 +201,33 @@ def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]
 def _classes_of(
     values: list[Any], name: str, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class indices ``[N]``, or where rows are lists of classes, ``[N, K]`` of 0 and 1."""
+    """Return class indices ``[N]``, or ``[N, K]`` of 0 and 1 if rows are lists of classes."""
     are_lists = [isinstance(value, list | tuple) for value in values]
     if any(are_lists) and not all(are_lists):
         row = are_lists.index(False)
         raise ValueError(
-            f"{name} must hold a class in each row or a list of classes in each, got "
+            f"{name} must hold one class in each row or a list of classes in each row, got "
             f"{values[row]!r} at index {row} beside lists"
         )
     rows = [[str(item) for item in value] for value in values] if any(are_lists) else []
-    texts = [text for row in rows for text in row] if rows else [str(value) for value in values]
-    indices, found = class_indices(texts)
+    names = [item for row in rows for item in row] if rows else [str(value) for value in values]
+    indices, found = class_indices(names)
     if classes is not None:
-        _check_different(classes)
-        if strange := sorted(set(texts) - set(classes)):
-            raise ValueError(f"classes must hold all of {name}, got {strange[0]!r} too")
+        _check_distinct(classes)
+        if unknown := sorted(set(names) - set(classes)):
+            raise ValueError(f"classes must hold all values of {name}, but lacks {unknown[0]!r}")
         found = tuple(classes)
-        indices = np.array([found.index(text) for text in texts], np.int32)
+        indices = np.array([found.index(item) for item in names], np.int32)
     if rows:
         if not found:
-            raise ValueError(f"{name} must hold a class in some row, got empty lists")
+            raise ValueError(f"{name} must hold a class in at least one row, got empty lists")
         indices = np.array([[known in row for known in found] for row in rows], np.int32)
     return indices, found
 
 
-def _check_different(classes: Sequence[str] | None) -> None:
+def _check_distinct(classes: Sequence[str] | None) -> None:
     if classes is not None and len(set(classes)) < len(classes):
-        raise ValueError(f"classes must have names that differ, got {list(classes)}")
+        raise ValueError(f"classes must have distinct names, got {list(classes)}")
 
 
 def decoded_files(
@@ -238,7 +238,7 @@ def decoded_files(
     *,
     keep_aspect_ratio: bool,
 ) -> DecodedImages:
-    """The images of files, stretched to one size or cut to its shape first."""
+    """Return the images of files, stretched to one size or cropped to its aspect ratio first."""
     channels = {"rgb": 3, "grayscale": 1}
     if color_mode not in channels:
         raise ValueError(f"color_mode must be rgb or grayscale, got {color_mode!r}")
@@ -261,10 +261,10 @@ def decoded_files(
 
 
 def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
-    """What goes with the images.
+    """Return the arrays that batches hold beside the images.
 
     Raises:
-      ValueError: if the mode is unknown, or binary without two classes.
+      ValueError: if the mode is unknown or does not fit the labels.
     """
     modes = get_args(ClassMode)
     if class_mode is not None and class_mode not in modes:
@@ -288,7 +288,7 @@ def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
 
 
 def part_of(count: int, subset: Subset | None, split: float) -> slice:
-    """Of ``count`` things in order, those of a subset: the first ones are for validation."""
+    """Return the slice of a subset of ``count`` elements; the first ones are for validation."""
     if subset not in (*get_args(Subset), None):
         raise ValueError(f"subset must be training, validation or None, got {subset!r}")
     first = int(split * count)
@@ -298,10 +298,10 @@ def part_of(count: int, subset: Subset | None, split: float) -> slice:
 def weights_of(
     dataframe: Any, name: str, x_col: str, subset: Subset | None, split: float
 ) -> np.ndarray:
-    """The weights ``[N]`` of a subset.
+    """Return the weights ``[N]`` of a subset.
 
     Raises:
-      ValueError: if the column is not there, not as long as the others, or not of numbers.
+      ValueError: if the column does not exist, has another length, or does not hold numbers.
     """
     values = column_of(dataframe, name, len(dataframe[x_col]))
     for row, value in enumerate(values):

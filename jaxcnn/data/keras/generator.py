@@ -1,4 +1,4 @@
-"""Keras's `ImageDataGenerator`: batches of arrays, folders and tables, made on the device."""
+"""Keras's `ImageDataGenerator`: batches of arrays, folders and tables, computed on the device."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,13 +26,13 @@ from jaxcnn.data.sources import stacked
 
 
 class ImageDataGenerator(ImageTransforms):
-    """Random transforms and normalisation of images ``[N, H, W, C]``, as in Keras.
+    """Random transforms and normalization of images ``[N, H, W, C]``, as in Keras.
 
-    What it does on purpose unlike Keras: ``height_shift_range`` moves rows and
-    ``width_shift_range`` columns (Keras 3 has them the wrong way round); images that are not square
-    turn about their middle; statistics that were never fitted are an error, not a warning.
+    It differs from Keras on purpose: ``height_shift_range`` moves rows and ``width_shift_range``
+    columns (Keras 3 swaps them), images that are not square rotate about their center, and
+    statistics that were not fitted are an error instead of a warning.
 
-    The knobs, all by name (see `ImageTransforms` for each): ``featurewise_center``,
+    The options, keyword-only (see `ImageTransforms` for each): ``featurewise_center``,
     ``samplewise_center``, ``featurewise_std_normalization``, ``samplewise_std_normalization``,
     ``zca_whitening``, ``zca_epsilon``, ``rotation_range``, ``width_shift_range``,
     ``height_shift_range``, ``brightness_range``, ``shear_range``, ``zoom_range``,
@@ -64,23 +64,29 @@ class ImageDataGenerator(ImageTransforms):
         seed: int | None = None,
         subset: Subset | None = None,
     ) -> Flow:
-        """Endless batches of transformed and normalised images.
+        """Make endless batches of transformed and normalized images.
 
         Args:
           x: ``[N, H, W, C]``, any numbers.
-          y: ``[N, ...]``, what goes with them.
-          batch_size: images in a batch; the last of an epoch may have fewer.
-          shuffle: a new order in each epoch.
-          sample_weight: ``[N]``, handed out too.
-          seed: of order and transforms; None is 0, so that a program gives the same each time.
+          y: ``[N, ...]``, labels or other arrays of the images.
+          batch_size: images in a batch; the last batch of an epoch may have fewer.
+          shuffle: draw a new order in each epoch.
+          sample_weight: ``[N]``, returned in the batches.
+          seed: seed of order and transforms; None means 0, so that results are reproducible.
           subset: the validation split, or the rest of the data; None for all.
 
         Returns:
           An iterator over ``images``, ``(images, y)`` or ``(images, y, sample_weight)``, with
-          ``len`` (batches in an epoch) and ``epoch(number)``.
+          ``len`` (batches per epoch) and ``epoch(number)``.
 
         Raises:
-          ValueError: if an argument is not as described, or statistics are needed and not fitted.
+          ValueError: if lengths differ, an option is out of range, or statistics are needed and
+            not fitted.
+
+        Example:
+          >>> flow = ImageDataGenerator(rescale=0.5).flow(np.ones((3, 8, 8, 1)), batch_size=2)
+          >>> [images.shape for images in flow.epoch(0)], len(flow)
+          ([(2, 8, 8, 1), (1, 8, 8, 1)], 2)
         """
         images = checked_images(x, "x")
         arrays = []
@@ -113,29 +119,39 @@ class ImageDataGenerator(ImageTransforms):
         interpolation: Interpolation = "nearest",
         keep_aspect_ratio: bool = False,
     ) -> Flow:
-        """Endless batches of the images in a folder of class folders.
+        """Make endless batches of the images in a folder of class folders.
 
-        Files are decoded in threads as everywhere in jaxcnn: turned upright, transparency on white.
+        Files are decoded in threads by `jaxcnn.data.decode_image`.
 
         Args:
-          directory: holds a folder for each class.
+          directory: folder with a folder for each class.
           target_size: (height, width) of the images.
           color_mode: ``"rgb"`` or ``"grayscale"``.
-          classes: which folders, in the order of their indices; None for all, by name.
+          classes: names of the folders, in the order of their indices; None for all, sorted.
           class_mode: labels as ``"categorical"`` (``[B, K]`` of 0 and 1), ``"sparse"`` or
             ``"binary"`` (``[B]``), ``"input"`` (the images again) or None.
-          batch_size: images in a batch.
-          shuffle: as for `flow`.
-          seed: as for `flow`.
-          subset: the first ``validation_split`` of each class, or the rest.
-          interpolation: how images are resized.
-          keep_aspect_ratio: cut out the middle instead of stretching.
+          batch_size: images in a batch; the last batch of an epoch may have fewer.
+          shuffle: draw a new order in each epoch.
+          seed: seed of order and transforms; None means 0.
+          subset: the first ``validation_split`` of each class, or the rest; None for all.
+          interpolation: Pillow's filter for resizing.
+          keep_aspect_ratio: crop the center instead of stretching the image.
 
         Returns:
-          An iterator as `flow` gives, with ``class_indices``, ``filenames`` and ``samples``.
+          An iterator like that of `flow`, with ``class_indices``, ``filenames`` and ``samples``.
 
         Raises:
-          ValueError: if an argument is not as described, or a file cannot be read.
+          ValueError: if a folder is missing or an option is unknown; iterating raises it if a file
+            cannot be read.
+
+        Example:
+          >>> import tempfile, PIL.Image
+          >>> root = Path(tempfile.mkdtemp())
+          >>> (root / "cat").mkdir()
+          >>> PIL.Image.new("RGB", (40, 30)).save(root / "cat" / "1.png")
+          >>> flow = ImageDataGenerator().flow_from_directory(root, target_size=(8, 8))
+          >>> flow.class_indices, next(flow)[0].shape
+          ({'cat': 0}, (1, 8, 8, 3))
         """
         listed = listed_by_directory(directory, classes, subset, self.validation_split)
         images = decoded_files(
@@ -162,30 +178,43 @@ class ImageDataGenerator(ImageTransforms):
         interpolation: Interpolation = "nearest",
         keep_aspect_ratio: bool = False,
     ) -> Flow:
-        """Endless batches of the images that a table names.
+        """Make endless batches of the images named by a table.
 
         Args:
           dataframe: a pandas ``DataFrame``, or a dictionary of columns.
-          directory: what the names are relative to.
-          x_col: the column of names.
-          y_col: the column of labels; lists of classes, several in a row, with ``"categorical"``.
-          weight_col: a column of weights, handed out too.
-          target_size: this and what is not named below as for `flow_from_directory`.
-          color_mode: see there.
+          directory: folder that the names are relative to; None for the current one.
+          x_col: column of file names.
+          y_col: column of labels; rows may hold lists of classes with ``"categorical"``.
+          weight_col: column of weights, which are returned in the batches.
+          target_size: (height, width) of the images.
+          color_mode: ``"rgb"`` or ``"grayscale"``.
           classes: names of the classes, in the order of their indices; None for those in the table.
-          class_mode: ``"raw"`` too: the column's own values.
-          batch_size: see there.
-          shuffle: see there.
-          seed: see there.
-          subset: the first ``validation_split`` of the table, or the rest.
-          interpolation: see there.
-          keep_aspect_ratio: see there.
+          class_mode: labels as ``"categorical"`` (``[B, K]`` of 0 and 1), ``"sparse"`` or
+            ``"binary"`` (``[B]``), ``"raw"`` (the column's values), ``"input"`` (the images again)
+            or None.
+          batch_size: images in a batch; the last batch of an epoch may have fewer.
+          shuffle: draw a new order in each epoch.
+          seed: seed of order and transforms; None means 0.
+          subset: the first ``validation_split`` of the table, or the rest; None for all.
+          interpolation: Pillow's filter for resizing.
+          keep_aspect_ratio: crop the center instead of stretching the image.
 
         Returns:
-          As `flow_from_directory`.
+          An iterator like that of `flow`, with ``class_indices``, ``filenames`` and ``samples``.
 
         Raises:
-          ValueError: if an argument is not as described, or a file does not exist.
+          ValueError: if a column, value or file is missing, or an option is unknown.
+
+        Example:
+          >>> import tempfile, PIL.Image
+          >>> root = Path(tempfile.mkdtemp())
+          >>> PIL.Image.new("RGB", (40, 30)).save(root / "1.png")
+          >>> table = {"filename": ["1.png"], "age": [2.5]}
+          >>> flow = ImageDataGenerator().flow_from_dataframe(
+          ...     table, root, y_col="age", class_mode="raw", target_size=(8, 8)
+          ... )
+          >>> next(flow)[1]
+          array([2.5])
         """
         listed = listed_by_dataframe(
             dataframe,

@@ -1,7 +1,7 @@
-"""What Keras's `ImageDataGenerator` does to images, computed on the device.
+"""Options of Keras's `ImageDataGenerator` and the transforms they select, on the device.
 
-Pixels are those of Keras, usually 0 to 255, and every image of every epoch has a key of its own, so
-that a seed gives the same images whatever the batch size.
+Pixel values are Keras's, usually 0 to 255. Each image has its own key in each epoch, so a seed
+gives the same images for any batch size.
 """
 
 import dataclasses
@@ -18,42 +18,45 @@ from jaxcnn.data.keras.transforms import UNCHANGED, FillMode, Ranges, Shift, cha
 from jaxcnn.image.randomness import extent, interval
 from jaxcnn.messages import did_you_mean
 
-_CHUNK = 256  # images that are augmented at once to fit statistics
+_CHUNK = 256  # images that are transformed at once to fit statistics
 
 Shifts = float | Sequence[float]
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ImageTransforms:
-    """What `ImageDataGenerator` does to images: its knobs, transforms and normalisation.
+    """Options, transforms and normalization of `ImageDataGenerator`.
 
     Attributes:
-      featurewise_center: subtract the data's mean of each channel; needs `fit`.
-      samplewise_center: subtract each image's mean.
-      featurewise_std_normalization: divide by the data's deviation of each channel; needs `fit`.
-      samplewise_std_normalization: divide by each image's deviation.
-      zca_whitening: remove what the data's pixels have in common; needs `fit`.
+      featurewise_center: subtract the mean of each channel over the data; needs `fit`.
+      samplewise_center: subtract the mean of each image.
+      featurewise_std_normalization: divide by the standard deviation of each channel over the
+        data; needs `fit`.
+      samplewise_std_normalization: divide by the standard deviation of each image.
+      zca_whitening: decorrelate the pixels by ZCA; needs `fit`.
       zca_epsilon: added to the singular values of the whitening.
-      rotation_range: degrees either way.
-      width_shift_range: a fraction of the width below 1, or pixels: a float for anything up to it
-        either way, an integer for whole pixels below it, a list for one of its values either way.
+      rotation_range: largest angle in degrees, in both directions.
+      width_shift_range: a fraction of the width if below 1, else pixels, in both directions: a
+        float draws any number up to it, an integer draws an integer below it, and a sequence is
+        the set of numbers to draw from.
       height_shift_range: the same for the height.
       brightness_range: (low, high) factors.
-      shear_range: degrees either way.
-      zoom_range: (low, high), or ``z`` for (1 - z, 1 + z); each axis draws its own.
-      channel_shift_range: what is added to all channels, either way.
-      fill_mode: what lies outside: ``"nearest"``, ``"reflect"``, ``"wrap"`` or ``"constant"``.
-      cval: what lies outside for ``"constant"``.
-      horizontal_flip: mirror half of the images.
-      vertical_flip: turn half of the images upside down.
-      rescale: a factor on all values, after the transforms.
-      preprocessing_function: of one image ``[H, W, C]``, a NumPy array, before ``rescale``; called
-        on the host.
-      validation_split: share of the data that ``subset="validation"`` gets, the first ones.
-      interpolation_order: 0 for the nearest pixel, 1 for linear.
-      mean: what `fit` found, ``[1, 1, C]``.
-      std: what `fit` found, ``[1, 1, C]``.
-      zca_whitening_matrix: what `fit` found, ``[H * W * C, H * W * C]``.
+      shear_range: largest shear angle in degrees, in both directions.
+      zoom_range: (low, high), or ``z`` for (1 - z, 1 + z); drawn for each axis separately.
+      channel_shift_range: largest number that is added to all channels or subtracted from them.
+      fill_mode: values outside the image: ``"nearest"``, ``"reflect"``, ``"wrap"`` or
+        ``"constant"``.
+      cval: value outside the image for ``"constant"``.
+      horizontal_flip: flip half of the images left to right.
+      vertical_flip: flip half of the images upside down.
+      rescale: factor on all values, after the transforms.
+      preprocessing_function: function of one image ``[H, W, C]``, a NumPy array, applied on the
+        host before ``rescale``.
+      validation_split: share of the data, from its start, for ``subset="validation"``.
+      interpolation_order: 0 for nearest, 1 for linear.
+      mean: ``[1, 1, C]``, set by `fit`.
+      std: ``[1, 1, C]``, set by `fit`.
+      zca_whitening_matrix: ``[H * W * C, H * W * C]``, set by `fit`.
 
     Raises:
       ValueError: if an option is out of range.
@@ -97,7 +100,7 @@ class ImageTransforms:
         if self.fill_mode not in modes:
             hint = did_you_mean(str(self.fill_mode), modes)
             raise ValueError(f"fill_mode must be known, got {self.fill_mode!r}. {hint}")
-        # As in Keras: whitening and deviations want centred values.
+        # As in Keras: whitening and standard deviations need centered values.
         self.featurewise_std_normalization &= not self.zca_whitening
         self.featurewise_center |= self.zca_whitening or self.featurewise_std_normalization
         self.samplewise_center |= self.samplewise_std_normalization
@@ -120,16 +123,16 @@ class ImageTransforms:
     def get_random_transform(
         self, img_shape: Sequence[int], seed: int | None = None
     ) -> dict[str, Any]:
-        """Parameters of one transform, drawn at random.
+        """Draw the parameters of one transform.
 
         Args:
           img_shape: (height, width, channels).
-          seed: decides them; None goes on in the generator's own sequence.
+          seed: seed of the parameters; None takes the next ones of the generator's sequence.
 
         Returns:
-          ``theta`` and ``shear`` (degrees), ``tx`` and ``ty`` (pixels that columns and rows move),
-          ``zx`` and ``zy``, ``flip_horizontal`` and ``flip_vertical``, and
-          ``channel_shift_intensity`` and ``brightness``, None where there is no range.
+          ``theta`` and ``shear`` (degrees), ``tx`` and ``ty`` (shift of columns and rows in
+          pixels), ``zx`` and ``zy``, ``flip_horizontal`` and ``flip_vertical``, and
+          ``channel_shift_intensity`` and ``brightness``, which are None without a range.
 
         Example:
           >>> generator = ImageTransforms(rotation_range=20)
@@ -145,17 +148,17 @@ class ImageTransforms:
     def apply_transform(
         self, x: np.ndarray | jax.Array, transform_parameters: Mapping[str, Any]
     ) -> jax.Array:
-        """One image, transformed by parameters as `get_random_transform` gives them.
+        """Transform one image by given parameters.
 
         Args:
           x: ``[H, W, C]``.
-          transform_parameters: any of them; what is left out changes nothing.
+          transform_parameters: any of the parameters that `get_random_transform` returns.
 
         Returns:
           ``[H, W, C]`` float32.
 
         Raises:
-          ValueError: if a parameter is unknown, or ``x`` is not as described.
+          ValueError: if a parameter is unknown, or ``x`` is not one image.
 
         Example:
           >>> image = np.arange(3.0).reshape(1, 3, 1)
@@ -177,11 +180,11 @@ class ImageTransforms:
         return change(image, given, self.fill_mode, self.interpolation_order, self.cval)[0]
 
     def random_transform(self, x: np.ndarray | jax.Array, seed: int | None = None) -> jax.Array:
-        """One image ``[H, W, C]``, transformed at random, float32."""
+        """Transform one image ``[H, W, C]`` at random; the result is float32."""
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     def standardize(self, x: np.ndarray | jax.Array) -> jax.Array:
-        """Normalise images ``[H, W, C]`` or ``[B, H, W, C]`` as the options say, float32.
+        """Normalize images ``[H, W, C]`` or ``[B, H, W, C]`` by the options; the result is float32.
 
         Raises:
           ValueError: if statistics are needed and not fitted, or were fitted to other shapes.
@@ -195,26 +198,26 @@ class ImageTransforms:
                 raise ValueError(f"x must have {found.size} channels, got shape {x.shape}")
         matrix, size = self.zca_whitening_matrix, math.prod(images.shape[1:])
         if matrix is not None and len(matrix) != size:
-            raise ValueError(f"x must have {len(matrix)} values an image, got shape {x.shape}")
+            raise ValueError(f"x must have {len(matrix)} values per image, got shape {x.shape}")
         return self._standardized(images)
 
     def fit(
         self, x: np.ndarray, *, augment: bool = False, rounds: int = 1, seed: int | None = None
     ) -> None:
-        """Find the statistics that the featurewise options need.
+        """Compute the statistics that the featurewise options need.
 
         Args:
           x: ``[N, H, W, C]``; ``rescale`` is applied first.
-          augment: measure transformed images.
-          rounds: how many of each.
-          seed: of the transforms; None is 0.
+          augment: use randomly transformed images.
+          rounds: number of transforms of each image.
+          seed: seed of the transforms; None means 0.
 
         Raises:
-          ValueError: if ``x`` is not as described.
+          ValueError: if ``x`` does not hold finite images, or ``rounds`` is below 1.
         """
         images = checked_images(x, "x") * np.float32(1 if self.rescale is None else self.rescale)
         if augment:
-            (rounds,) = shapes.ints(rounds, 1, "rounds")
+            rounds = shapes.check_integer(rounds, "rounds", minimum=1)
             root = jax.random.key(seed or 0)
             parts = [
                 self._transformed(root, turn, images[rows], rows)
@@ -238,9 +241,9 @@ class ImageTransforms:
     def _transformed(
         self, key: jax.Array, epoch: int, images: np.ndarray, rows: np.ndarray
     ) -> jax.Array:
-        """Images by their numbers in the data, transformed as in an epoch under a key."""
+        """Transform the images at these rows of the data, by key, epoch and row."""
         parameters = draw(key, epoch, rows, self._ranges, images.shape[1:3])
-        # Not in one program with it: XLA for CPU would draw anew for each pixel.
+        # In a separate program: in a single one, XLA's CPU backend would draw for each pixel.
         return change(images, parameters, self.fill_mode, self.interpolation_order, self.cval)
 
     def _check_fitted(self) -> None:
@@ -268,14 +271,15 @@ class ImageTransforms:
 
 
 def checked_images(images: np.ndarray, name: str) -> np.ndarray:
-    """As float32, whatever numbers they were."""
+    """Check images ``[N, H, W, C]`` of any numeric dtype and cast them to float32."""
     values = np.asarray(images)
     is_number = values.dtype == bool or np.issubdtype(values.dtype, np.number)
     if values.ndim != 4 or 0 in values.shape or not is_number:
         raise ValueError(
-            f"{name} must be images [N, H, W, C] of numbers, not empty, got {values.dtype} of "
+            f"{name} must be non-empty images [N, H, W, C] of numbers, got {values.dtype} of "
             f"shape {values.shape}"
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} must be finite, got {np.sum(~np.isfinite(values))} that are not")
+        count = np.sum(~np.isfinite(values))
+        raise ValueError(f"{name} must be finite, got {count} non-finite values")
     return values.astype(np.float32)

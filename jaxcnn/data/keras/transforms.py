@@ -1,8 +1,8 @@
-"""What Keras does to an image for given parameters, and how it draws them; on the device.
+"""Keras's image transforms for given parameters, and how parameters are drawn; on the device.
 
-Parameters are ``{name: [B]}`` by Keras's names: ``theta`` and ``shear`` in degrees, ``tx``
+Parameters are ``{name: [B]}`` with Keras's names: ``theta`` and ``shear`` in degrees, ``tx``
 (columns) and ``ty`` (rows) in pixels, ``zx`` and ``zy``, ``flip_horizontal`` and ``flip_vertical``,
-``channel_shift_intensity`` and ``brightness``. Those that are left out change nothing.
+``channel_shift_intensity`` and ``brightness``. Missing parameters change nothing.
 """
 
 import functools
@@ -32,20 +32,20 @@ UNCHANGED = {
     "channel_shift_intensity": None,
     "brightness": None,
 }
-"""The values that change nothing."""
+"""Parameters that change nothing."""
 
 _MOVES = ("theta", "tx", "ty", "shear", "zx", "zy")
-_EPSILON = 1e-6  # of Keras's divisions
-_ROUNDING = 1e-4  # pixels by which a place at the border may miss it
+_EPSILON = 1e-6  # in Keras's divisions
+_ROUNDING = 1e-4  # tolerance in pixels for positions at the border
 
 
 class Shift(NamedTuple):
-    """How far an image may move along an axis.
+    """Range of the shift of an image along an axis.
 
     Attributes:
-      choices: distances of which one is drawn, either way; none for anything up to ``most``.
-      most: the largest distance.
-      is_share: whether they are shares of the image's size, and not pixels.
+      choices: distances to draw from, in both directions; empty for any distance up to ``most``.
+      most: largest distance.
+      is_share: True for shares of the image's size, False for pixels.
     """
 
     choices: tuple[float, ...]
@@ -54,10 +54,10 @@ class Shift(NamedTuple):
 
     @classmethod
     def of(cls, value: float | Sequence[float], name: str) -> "Shift | None":
-        """What one of Keras's shift ranges means; None for no shift.
+        """Convert one of Keras's shift ranges; None for no shift.
 
         Raises:
-          ValueError: if it is neither a number >= 0 nor a sequence of such.
+          ValueError: if it is neither a number >= 0 nor a sequence of numbers.
         """
         choices: tuple[float, ...] = ()
         if isinstance(value, Sequence | np.ndarray):
@@ -72,7 +72,7 @@ class Shift(NamedTuple):
 
 
 class Ranges(NamedTuple):
-    """From where to where parameters are drawn; what changes nothing is not drawn."""
+    """Ranges from which parameters are drawn; parameters that change nothing are not drawn."""
 
     theta: float
     tx: Shift | None
@@ -89,11 +89,19 @@ class Ranges(NamedTuple):
 def draw(
     key: jax.Array, epoch: int, rows: jax.typing.ArrayLike, ranges: Ranges, size: tuple[int, int]
 ) -> Parameters:
-    """Parameters of the images of these numbers ``[B]``, of a (height, width), in an epoch."""
+    """Draw the parameters of the images at ``rows [B]`` of the data, in an epoch.
+
+    Args:
+      key: root key.
+      epoch: number of the epoch.
+      rows: ``[B]`` indices of the images.
+      ranges: ranges of the parameters.
+      size: (height, width) of the images.
+    """
     key = jax.random.fold_in(key, epoch)
 
     def of_one(row: jax.Array) -> Parameters:
-        # Each has numbers of its own in [0, 1), so that no option changes what another one draws.
+        # Each parameter has its own numbers in [0, 1), so that no option changes another one.
         numbers = jax.random.uniform(jax.random.fold_in(key, row), (len(UNCHANGED), 2))
         uniform = dict(zip(UNCHANGED, numbers, strict=True))
 
@@ -123,7 +131,7 @@ def draw(
 def change(
     images: jax.Array, parameters: Parameters, fill_mode: FillMode, order: int, cval: float
 ) -> jax.Array:
-    """Images ``[B, H, W, C]`` float32, moved, shifted in value, flipped and lit, in this order.
+    """Move, shift in value, flip and brighten images ``[B, H, W, C]`` float32, in this order.
 
     Reference:
       Keras's ``apply_transform``, with ``scipy.ndimage.affine_transform``.
@@ -137,10 +145,10 @@ def change(
         shifted = images + _column(parameters["channel_shift_intensity"])
         images = jnp.clip(shifted, least, most)
     for name, flip in (("flip_horizontal", flip_left_right), ("flip_vertical", flip_up_down)):
-        if name in parameters and not is_moved:  # else it was mirrored as it moved
+        if name in parameters and not is_moved:  # `_moved` flips too
             images = jnp.where(_column(parameters[name]), flip(images), images)
     if "brightness" in parameters:
-        images = _lit(images, _column(parameters["brightness"]))
+        images = _brightened(images, _column(parameters["brightness"]))
     return images
 
 
@@ -154,7 +162,7 @@ def normalize(
     std: np.ndarray | None,
     matrix: np.ndarray | None,
 ) -> jax.Array:
-    """Images ``[B, H, W, C]`` by the options of Keras's ``standardize``, in its order."""
+    """Normalize images ``[B, H, W, C]`` by the options of Keras's ``standardize``, in its order."""
     axes = (1, 2, 3)
     if rescale is not None:
         images = images * rescale
@@ -173,7 +181,7 @@ def normalize(
 
 
 def _distance(uniform: jax.Array, shift: Shift) -> jax.Array:
-    """From two numbers in [0, 1)."""
+    """Return a shift from two numbers in [0, 1)."""
     which, way = uniform
     if not shift.choices:
         return (2 * which - 1) * shift.most
@@ -184,7 +192,7 @@ def _distance(uniform: jax.Array, shift: Shift) -> jax.Array:
 def _moved(
     images: jax.Array, parameters: Parameters, fill_mode: FillMode, order: int, cval: float
 ) -> jax.Array:
-    """Keras's product of rotation, shift, shear and zoom says where a pixel comes from."""
+    """Sample each pixel at the position given by Keras's rotation, shift, shear and zoom."""
     batch, height, width, _ = images.shape
 
     def number(name: str) -> jax.Array:
@@ -210,7 +218,7 @@ def _moved(
         place, last = places[axis], count - 1
         outside |= (place < -_ROUNDING) | (place > last + _ROUNDING)
         if fill_mode == "wrap" and last:
-            # SciPy's "wrap" takes the first pixel and the last for the same one.
+            # SciPy's "wrap" identifies the first pixel with the last.
             before = place + last * (jnp.floor(-place / last) + 1)
             after = place - last * jnp.floor(place / last)
             places[axis] = jnp.where(place < 0, before, jnp.where(place > last, after, place))
@@ -223,15 +231,15 @@ def _moved(
     return jnp.where(outside[..., None], cval, moved) if fill_mode == "constant" else moved
 
 
-def _lit(images: jax.Array, factors: jax.Array) -> jax.Array:
-    """As Pillow does it, in whole bytes; what exceeds them is scaled to them first, and back."""
+def _brightened(images: jax.Array, factors: jax.Array) -> jax.Array:
+    """Brighten as Pillow does, in integers from 0 to 255; scale other ranges to that and back."""
     axes = (1, 2, 3)
     least, most = (f(images, axes, keepdims=True) for f in (jnp.min, jnp.max))
     exceeds = (least < 0) | (most > 255)
     span = jnp.where(most > least, most - least, 1)
     levels = jnp.floor(jnp.where(exceeds, (images - least) / span * 255, images))
     lit = jnp.floor(jnp.clip(levels * factors, 0, 255))
-    if images.shape[-1] == 4:  # opacity is no light
+    if images.shape[-1] == 4:  # the alpha channel is kept
         lit = lit.at[..., 3].set(levels[..., 3])
     return jnp.where(exceeds, lit / 255 * (most - least) + least, lit)
 

@@ -1,4 +1,4 @@
-"""Writing data sets to disk in TFDS's format, without TensorFlow."""
+"""Preparation of official data sets in TFDS's format, without TensorFlow."""
 
 import importlib.util
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcnn.data.official import cifar, idx, photographs
-from jaxcnn.data.official.download import OfficialFile, alone, obtain
+from jaxcnn.data.official.download import OfficialFile, locked, obtain
 from jaxcnn.data.official.idx import Read
 from jaxcnn.data.tfds import data_root, find_prepared
 from jaxcnn.messages import did_you_mean
@@ -17,13 +17,13 @@ Builder = Callable[[], Any]
 
 
 class Recipe(NamedTuple):
-    """How a data set is prepared.
+    """Recipe to prepare a data set.
 
     Attributes:
-      files: sets of official files, each enough.
-      read: from the files to examples.
-      builder: TFDS's class that describes the data set, or one like it.
-      config: the name of one of its parts.
+      files: sets of official files, each of them sufficient.
+      read: reads the examples from the files.
+      builder: returns TFDS's class that describes the data set, or a similar one.
+      config: name of TFDS's configuration, if there are several.
     """
 
     files: tuple[tuple[OfficialFile, ...], ...]
@@ -35,20 +35,18 @@ class Recipe(NamedTuple):
 def prepare(
     name: str, *, folder: str | Path | None = None, data_dir: str | Path | None = None
 ) -> Path:
-    """Write a data set as TFDS ArrayRecord files, which `load` and plain TFDS both read.
+    """Write a data set as TFDS ArrayRecord files, which both `load` and plain TFDS read.
 
-    The official files are verified against the checksums that are registered for them. The folder
-    appears when it is complete; one that is already there is left as it is, one that another
-    process is preparing is waited for. Other names than those below are left to TFDS's own code,
-    which needs TensorFlow (the extra ``tf``).
+    The official files are verified by their published checksums. The folder appears when it is
+    complete; an existing one is not changed, and if another process is preparing it, this one
+    waits. Names that are not listed below need TFDS's own code and TensorFlow (the extra ``tf``).
 
     Args:
       name: ``mnist``, ``fashion_mnist``, ``kmnist``, ``emnist/balanced`` (``byclass``,
         ``bymerge``, ``letters``, ``digits``, ``mnist``), ``cifar10``, ``cifar100``,
-        ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or any name that TFDS
-        knows.
+        ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or any name of TFDS.
       folder: folder with the official files, or None to download them.
-      data_dir: where prepared data sets live; None means TFDS's own (``$TFDS_DATA_DIR``, or
+      data_dir: folder of prepared data sets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
 
     Returns:
@@ -56,6 +54,15 @@ def prepare(
 
     Raises:
       ValueError: if the name is unknown, or a file is missing, unreachable or not the official one.
+
+    Example:
+      >>> import tempfile
+      >>> empty = tempfile.mkdtemp()
+      >>> try:
+      ...     prepare("mnist", folder=empty, data_dir=empty)
+      ... except ValueError as error:
+      ...     str(error).startswith("--from must be a folder with train-images-idx3-ubyte.gz")
+      True
 
     Reference:
       https://www.tensorflow.org/datasets/catalog/overview
@@ -75,23 +82,23 @@ def prepare(
     )
     examples, names = recipe.read(paths)
     builder = _builder(recipe, examples, names, data_dir)
-    with alone(downloads):
+    with locked(downloads):
         return _write(builder)
 
 
 def _builder(
     recipe: Recipe, examples: dict[str, Any], names: dict[str, list[str]], data_dir: Any
 ) -> Any:
-    """The builder with our examples, images as files.
+    """Return TFDS's builder with our examples, whose images are encoded files.
 
-    Upstream's yield arrays, or read with TensorFlow, which they need for it.
+    TFDS's own examples are arrays or read with TensorFlow, and both need TensorFlow.
     """
     import tensorflow_datasets as tfds
 
     base = recipe.builder()
 
-    # A base that is only known when this runs, and the keyword of TFDS's `__init_subclass__`, which
-    # ships no types, are beyond the checker.
+    # The type checker knows neither the base nor the keyword of TFDS's untyped
+    # `__init_subclass__`.
     class Prepared(base, skip_registration=True):  # type: ignore[call-arg,misc,valid-type]
         name = base.name
         pkg_dir_path = base._get_pkg_dir_path()
@@ -112,11 +119,11 @@ def _builder(
 
 
 def _write(builder: Any) -> Path:
-    """Write a data set, unless another process just did."""
+    """Write a data set, unless another process has just written it."""
     import tensorflow_datasets as tfds
 
     folder = Path(builder.data_dir)
-    # What a process left that was killed; no other one is inside of `alone`.
+    # Left by a killed process; no other one holds the lock.
     for left in folder.parent.glob(f"incomplete.*_{folder.name}"):
         shutil.rmtree(left)
     if not sys.stderr.isatty():
@@ -139,12 +146,12 @@ def _by_tfds(name: str, data_dir: str | Path | None) -> Path:
         )
     if importlib.util.find_spec("tensorflow") is None:
         raise ValueError(
-            f"{name} is prepared by TFDS's own code, which needs TensorFlow: "
+            f"{name} is prepared by TFDS's own code and needs TensorFlow: "
             f"pip install 'jaxcnn[tf]'{f', or choose {known}' if known else ''}"
         )
     root = data_root(data_dir)
     builder = tfds.builder(name, data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD)
-    with alone(root / "downloads" / "jaxcnn" / base):
+    with locked(root / "downloads" / "jaxcnn" / base):
         return _write(builder)
 
 
@@ -179,14 +186,14 @@ def _imagenet2012() -> Any:
 
 
 def _photographs(builder_name: str, homepage: str, classes: int) -> Builder:
-    """A builder for what TFDS does not know: images with a class and a file name."""
+    """Return a builder for a data set that TFDS lacks: images with a class and a file name."""
 
     def builder() -> Any:
         import tensorflow_datasets as tfds
 
         # The keyword is that of TFDS's `__init_subclass__`, which ships no types.
         class Photographs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-            """Only described here: `_builder` adds the examples, as to TFDS's own builders."""
+            """Description only: `_builder` adds the examples, as to TFDS's own builders."""
 
             name = builder_name
             VERSION = tfds.core.Version("1.0.0")
@@ -236,4 +243,4 @@ PREPARABLE: dict[str, Recipe] = {
     ),
     "imagenet2012": Recipe(photographs.IMAGENET_FILES, photographs.imagenet2012, _imagenet2012),
 }
-"""By name, what is prepared without TensorFlow."""
+"""Recipes by name, for data sets that are prepared without TensorFlow."""

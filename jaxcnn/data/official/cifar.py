@@ -1,17 +1,16 @@
-"""CIFAR-10 and CIFAR-100, from their binary files or their pickles.
+"""CIFAR-10 and CIFAR-100 from their binary files or their pickles.
 
 Reference:
   https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
-import io
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxcnn.data import pickles
 from jaxcnn.data.files import Files, open_files
 from jaxcnn.data.official.download import OfficialFile
 from jaxcnn.data.official.idx import Read, png
@@ -21,7 +20,7 @@ URL = "https://www.cs.toronto.edu/~kriz/"
 
 
 def _archives(name: str, binary: str, pickled: str) -> tuple[tuple[OfficialFile, ...], ...]:
-    """The binary archive with TFDS's checksum, or that of the pickles with their page's."""
+    """Return the binary archive with TFDS's checksum, or the pickles with that of their page."""
     file = f"{name}-binary.tar.gz"
     return (
         (OfficialFile(file, URL + file, f"sha256:{binary}"),),
@@ -40,7 +39,7 @@ CIFAR100_FILES = _archives(
     "eb9058c3a382ffc7106e4002c42a8d85",
 )
 _PIXELS = 3 * 32 * 32
-# Where each label stands: file of the names in the binary archive, key in the pickles.
+# For each label: the file of its names in the binary archive, its key in the pickles.
 _LABELS: dict[str, dict[str, tuple[str, str]]] = {
     "cifar10": {"label": ("batches.meta.txt", "labels")},
     "cifar100": {
@@ -60,20 +59,18 @@ _Batch = Callable[[str], tuple[dict[str, np.ndarray], np.ndarray]]
 
 
 def examples(name: str) -> Read:
-    """How to read one of the two: examples by split, and the names of each label."""
+    """Return a function that reads one of the two: examples by split, and names of each label."""
 
     def read(paths: Mapping[str, Path]) -> Any:
         (path,) = paths.values()
         files = open_files(path)
         folder = next(iter(files.sizes), "").split("/")[0]
         is_binary = path.name.endswith("-binary.tar.gz")
-        read_batch: _Batch
         if is_binary:
             names = {
                 label: [line for line in _text(files, f"{folder}/{file}") if line]
                 for label, (file, _) in _LABELS[name].items()
             }
-            read_batch = lambda batch: _binary(files.read(f"{folder}/{batch}.bin"), name, batch)  # noqa: E731
         else:
             meta = "batches.meta" if name == "cifar10" else "meta"
             values = _unpickled(files.read(f"{folder}/{meta}"))
@@ -81,7 +78,12 @@ def examples(name: str) -> Read:
                 label: [word.decode() for word in values[_META[key].encode()]]
                 for label, (_, key) in _LABELS[name].items()
             }
-            read_batch = lambda batch: _pickle(files.read(f"{folder}/{batch}"), name, batch)  # noqa: E731
+
+        def read_batch(batch: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            if is_binary:
+                return _binary(files.read(f"{folder}/{batch}.bin"), name, batch)
+            return _pickle(files.read(f"{folder}/{batch}"), name, batch)
+
         splits = {
             "train": _examples("train_", _TRAIN[name], read_batch),
             "test": _examples("test_", (_TEST[name],), read_batch),
@@ -125,7 +127,7 @@ def _pickle(content: bytes, name: str, batch: str) -> tuple[dict[str, np.ndarray
 
 
 def _images(rows: np.ndarray) -> np.ndarray:
-    """From planes to pixels: ``[N, 32, 32, 3]``."""
+    """Convert rows of color planes to images ``[N, 32, 32, 3]``."""
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
@@ -133,37 +135,61 @@ def _text(files: Files, name: str) -> list[str]:
     return files.read(name).decode().splitlines()
 
 
-class _RefusedError(ValueError):
-    """A pickle wants something called."""
+class _Array:
+    """Array or dtype of NumPy that a pickle makes first and sets afterwards."""
+
+    def __init__(self, dtype: np.dtype | None = None):
+        self.dtype = dtype
+        self.value: np.ndarray | None = None
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows arrays and nothing else, so a file cannot have anything called."""
+def _numpy_dtype(code: Any, *_: Any) -> _Array:
+    if type(code) not in (str, bytes) or code not in _DTYPES:
+        raise pickles.PickleError("its pickle has an array of an unknown dtype")
+    return _Array(np.dtype(_DTYPES[code]))
 
-    _KNOWN = frozenset(
-        {
-            *(
-                ("numpy.core.multiarray", "_reconstruct"),
-                ("numpy._core.multiarray", "_reconstruct"),
-            ),
-            *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
-        }
-    )
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._KNOWN:
-            asked = printable(f"{module}.{name}")
-            raise _RefusedError(f"the pickle asks for {asked}, which is refused")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+def _encoded(text: Any, encoding: Any) -> bytes:
+    """Return the bytes that Python 3 pickles as Latin-1 text in protocol 2."""
+    if type(text) is not str or encoding not in ("latin1", b"latin1"):
+        raise pickles.PickleError("its pickle is damaged")
+    return text.encode("latin-1")
+
+
+def _set_state(target: Any, state: Any) -> None:
+    if type(target) is not _Array or target.value is not None:
+        raise pickles.PickleError("its pickle sets the state of something that is not an array")
+    if target.dtype is not None:  # the state of a dtype: byte order and structure
+        if state[1] not in ("<", "|", b"<", b"|"):
+            raise pickles.PickleError("its pickle has an array of an unknown dtype")
+        return
+    _, shape, dtype, is_fortran, content = state
+    if type(dtype) is not _Array or dtype.dtype is None or type(content) is not bytes:
+        raise pickles.PickleError("its pickle has an array of an unknown dtype")
+    values = np.frombuffer(content, dtype.dtype)
+    target.value = values.reshape(shape, order="F" if is_fortran else "C")
+
+
+_DTYPES = {code: text for text in ("u1", "i4", "i8") for code in (text, text.encode())}
+_NAMES = {
+    "numpy ndarray": None,
+    "numpy dtype": pickles.Function(_numpy_dtype),
+    "numpy.core.multiarray _reconstruct": pickles.Function(lambda *_: _Array()),
+    "numpy._core.multiarray _reconstruct": pickles.Function(lambda *_: _Array()),
+    "_codecs encode": pickles.Function(_encoded),
+}
 
 
 def _unpickled(content: bytes) -> dict[bytes, Any]:
+    """Read a pickled dictionary of lists and arrays; nothing in it is executed."""
     try:
-        values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except _RefusedError:
+        values = pickles.read_pickle(content, _NAMES, set_state=_set_state, python2_bytes=True)
+    except pickles.PickleError:
         raise
-    except Exception as error:  # a damaged pickle fails in any way
-        raise ValueError(f"the pickle is damaged: {printable(error)}") from error
+    except Exception as error:  # a damaged pickle raises any type
+        raise ValueError(f"its pickle is damaged: {printable(error)}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"the pickle must hold a dictionary, got {type(values).__name__}")
-    return values
+        raise ValueError(f"its pickle must hold a dictionary, got {type(values).__name__}")
+    return {
+        key: value.value if isinstance(value, _Array) else value for key, value in values.items()
+    }

@@ -1,4 +1,4 @@
-"""The official files of data sets: found in a folder or downloaded, and verified."""
+"""Official files of data sets: found in a folder or downloaded, and verified."""
 
 import contextlib
 import hashlib
@@ -23,14 +23,14 @@ _METHODS = {"sha256": "SHA-256", "md5": "MD5"}
 
 
 class OfficialFile(NamedTuple):
-    """A file as its authors publish it.
+    """A file as published by its authors.
 
     Attributes:
-      name: of the file.
-      url: its address; None if it has to be fetched by hand, after registration.
-      checksum: ``sha256:...`` or ``md5:...``; None where nobody registers one.
-      stamp: the time in a gzip file's header. Some distributions (Debian) take name and time out
-        of it; with both put back, the same checksum verifies their copies.
+      name: file name.
+      url: address; None if the file must be downloaded by hand, after registration.
+      checksum: ``sha256:...`` or ``md5:...``; None if no checksum is published.
+      stamp: time in the header of a gzip file. Some distributions (Debian) remove name and time
+        from it; with both restored, the same checksum verifies their files.
     """
 
     name: str
@@ -45,14 +45,13 @@ def obtain(
     downloads: Path,
     command: str,
 ) -> dict[str, Path]:
-    """The paths of verified files, by their names.
+    """Find or download files, verify them, and return their paths by name.
 
     Args:
-      alternatives: sets of files, each enough; the first is what is downloaded.
-      source: the folder that holds them, or None to download them.
-      downloads: where to; what is there already is not downloaded again, and what is there in
-        part is continued.
-      command: what the user runs, for messages.
+      alternatives: sets of files, each of them sufficient; the first set is downloaded.
+      source: the folder that holds the files, or None to download them.
+      downloads: folder for downloads; complete files are used and partial ones resumed.
+      command: the command of the user, for messages.
 
     Raises:
       ValueError: if a file is missing, cannot be downloaded, or is not the official one.
@@ -63,11 +62,11 @@ def obtain(
         if missing:
             raise ValueError(
                 f"{', '.join(missing)} cannot be downloaded without "
-                f"registration; fetch by hand and run: {command} --from FOLDER"
+                f"registration; download by hand and run: {command} --from FOLDER"
             )
         names = ", ".join(file.name for file in files)
-        by_hand = f"or fetch {names} by other means and run: {command} --from FOLDER"
-        with alone(downloads):
+        by_hand = f"or download {names} by other means and run: {command} --from FOLDER"
+        with locked(downloads):
             return {file.name: _downloaded(file, downloads, by_hand) for file in files}
     present = [
         files for files in alternatives if all((source / file.name).is_file() for file in files)
@@ -83,11 +82,11 @@ def obtain(
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process is inside of this with the same folder, which is made.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the folder, creating it if needed.
 
-    A process that ends, however it does, is no longer inside. On Windows, which has no such locks,
-    nobody waits.
+    The lock is released when the process ends for any reason. Windows has no such locks, so there
+    nothing is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -103,7 +102,9 @@ def alone(folder: Path) -> Iterator[None]:
 def _verify(file: OfficialFile, path: Path) -> None:
     if file.checksum is None:
         if not (is_zip(path) or tarfile.is_tarfile(path)):
-            raise ValueError(f"{file.name} in {path.parent} is not the official file: no archive")
+            raise ValueError(
+                f"{file.name} in {path.parent} is not the official file: it is not an archive"
+            )
         return
     method, _, expected = file.checksum.partition(":")
     found = _digest(method, path)
@@ -118,12 +119,12 @@ def _verify(file: OfficialFile, path: Path) -> None:
 
 
 def _header(file: OfficialFile) -> bytes:
-    """The gzip header of the official file, after its first two bytes and the method."""
+    """Return the time and name fields of the official file's gzip header."""
     return struct.pack("<I", file.stamp) + file.name.removesuffix(".gz").encode() + b"\0"
 
 
 def _digest(method: str, path: Path, header: bytes = b"") -> str:
-    """The checksum of a file, or of the gzip file whose stripped header is put back."""
+    """Return the checksum of a file, or of a gzip file with its stripped header restored."""
     state = hashlib.new(method, usedforsecurity=False)
     with path.open("rb") as content:
         if header:
@@ -144,28 +145,28 @@ def _downloaded(file: OfficialFile, folder: Path, by_hand: str) -> Path:
         _fetch(str(file.url), part)
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         raise ValueError(
-            f"cannot download {file.url} ({error}); run the command again to go on, {by_hand}"
+            f"cannot download {file.url} ({error}); run the command again to resume, {by_hand}"
         ) from error
     try:
         _verify(file, part)
     except ValueError:
-        part.unlink()  # not a beginning to go on from
+        part.unlink()  # nothing to resume from
         raise
     return part.replace(path)
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Download to a file, going on where it ends."""
+    """Download to a file, resuming at its end."""
     done = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and done:  # there is nothing after what we have
+        if error.code == 416 and done:  # the file is complete
             return
         raise
     with response:
-        if done and response.status != 206:  # the server starts anew
+        if done and response.status != 206:  # the server sends the whole file
             done = 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else None

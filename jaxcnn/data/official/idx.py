@@ -1,7 +1,7 @@
-"""MNIST and its relatives, which come as arrays in the IDX format.
+"""MNIST and related data sets, which are arrays in the IDX format.
 
 Reference:
-  http://yann.lecun.com/exdb/mnist/ (the format); the catalogue of TFDS (names and versions).
+  http://yann.lecun.com/exdb/mnist/ (the format); the catalog of TFDS (names and versions).
 """
 
 import gzip
@@ -18,14 +18,14 @@ import PIL.Image
 from jaxcnn.data.official.download import OfficialFile
 
 Read = Callable[[Mapping[str, Path]], tuple[dict[str, Iterator[Any]], dict[str, list[str]]]]
-"""From official files to the examples of each split, and the names of labels without any."""
+"""Reads official files: returns the examples of each split, and names of unnamed labels."""
 
 FASHION_CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
-_EMNIST_CLASSES = (*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", *"abdefghnqrt")
-# TFDS leaves the classes of these without names.
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+_EMNIST_CLASSES = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
+# Data sets whose classes have no names in TFDS.
 CLASS_NAMES: Mapping[str, tuple[str, ...]] = {
     "fashion_mnist": FASHION_CLASSES,
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
@@ -40,7 +40,7 @@ _KINDS = ("images-idx3", "labels-idx1")
 def _four_files(
     url: str, checksums: Sequence[str], stamps: Sequence[int | None] = (None, None)
 ) -> tuple[tuple[OfficialFile, ...]]:
-    """Images and labels to train on, then to test on."""
+    """Return the training images and labels, then the test images and labels."""
     names = [f"{prefix}-{kind}-ubyte.gz" for prefix in _PREFIXES.values() for kind in _KINDS]
     return (
         tuple(
@@ -50,7 +50,7 @@ def _four_files(
     )
 
 
-# The checksums that TFDS registers.
+# The checksums registered in TFDS.
 MNIST_FILES = _four_files(
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     (
@@ -91,7 +91,7 @@ EMNIST_FILES = (
 
 
 def examples(paths: Mapping[str, Path]) -> Any:
-    """The examples of the four files."""
+    """Read the examples of the four files."""
 
     def content(split: str, kind: str) -> bytes:
         path = paths[f"{_PREFIXES[split]}-{kind}-ubyte.gz"]
@@ -101,7 +101,7 @@ def examples(paths: Mapping[str, Path]) -> Any:
 
 
 def emnist_examples(config: str) -> Read:
-    """The examples of one part of EMNIST, which is a zip of all of them."""
+    """Return a function that reads one part of EMNIST from the zip of all parts."""
 
     def read(paths: Mapping[str, Path]) -> Any:
         with zipfile.ZipFile(paths["gzip.zip"]) as archive:
@@ -116,7 +116,7 @@ def emnist_examples(config: str) -> Read:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Pixels ``[H, W]`` or ``[H, W, 3]`` as a PNG file, which loses nothing."""
+    """Encode pixels ``[H, W]`` or ``[H, W, 3]`` as a PNG file, without loss."""
     file = io.BytesIO()
     PIL.Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -132,7 +132,9 @@ def _splits(content: Callable[[str, str], bytes]) -> Any:
 
 def _examples(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
     if len(images) != len(labels):
-        raise ValueError(f"images and labels must be as many, got {len(images)}, {len(labels)}")
+        raise ValueError(
+            f"images and labels must have the same length, got {len(images)} and {len(labels)}"
+        )
     for index, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         yield index, {"image": png(pixels), "label": int(label)}
 
@@ -141,14 +143,14 @@ def _unzipped(content: bytes, name: str) -> bytes:
     try:
         return gzip.decompress(content)
     except (OSError, EOFError) as error:
-        raise ValueError(f"{name} is no gzip file: {error}") from error
+        raise ValueError(f"{name} is not a gzip file: {error}") from error
 
 
 def _array(content: bytes, name: str) -> np.ndarray:
-    """An array of bytes: type and rank, sizes, values row by row."""
+    """Parse an IDX file of bytes: type and rank, sizes, values in row-major order."""
     zero, kind, rank = struct.unpack(">HBB", content[:4].ljust(4))
     sizes = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank].ljust(4 * rank))
     values = np.frombuffer(content, np.uint8, offset=min(4 + 4 * rank, len(content)))
     if zero or kind != 8 or values.size != np.prod(sizes, dtype=np.float64):
-        raise ValueError(f"{name} is no IDX file of bytes")
+        raise ValueError(f"{name} is not an IDX file of bytes")
     return values.reshape(sizes)

@@ -1,4 +1,4 @@
-"""Caltech-101, Caltech-256, Corel-1000 and ImageNet (ILSVRC 2012), from their official archives.
+"""Caltech-101, Caltech-256, Corel-1000 and ImageNet (ILSVRC 2012) from their official archives.
 
 References:
   https://data.caltech.edu/records/mzrjq-6wc02, https://data.caltech.edu/records/nyy15-4j048,
@@ -63,20 +63,20 @@ IMAGENET_FILES = (
     ),
 )
 COREL_CLASSES = (
-    *("africa", "beach", "buildings", "buses", "dinosaurs"),
-    *("elephants", "flowers", "horses", "mountains", "food"),
-)
+    "africa", "beach", "buildings", "buses", "dinosaurs",
+    "elephants", "flowers", "horses", "mountains", "food",
+)  # fmt: skip
 _COREL_EACH = 100
-_CALTECH256_IMAGES, _CALTECH256_CLASSES = 30_607, 257  # nobody registers a checksum of them
-_CALTECH_TRAIN = 30  # images of each class, as is the custom
+_CALTECH256_IMAGES, _CALTECH256_CLASSES = 30_607, 257  # counted, as no checksum is published
+_CALTECH_TRAIN = 30  # images of each class, as usual for Caltech-101
 _CALTECH_SEED = 1234
 
 
 def caltech101(paths: Mapping[str, Path]) -> Any:
-    """30 images of each class to train on, the others to test on.
+    """Read 30 training images of each class; the others are test images.
 
-    TFDS draws the 30 in the order in which a file system happens to list them; here it is that of
-    the names, with the same generator and seed.
+    TFDS draws the 30 from the order in which the file system lists them; here names are sorted,
+    with the same generator and seed.
     """
     (path,) = paths.values()
     files = _inner_archive(path) if path.suffix == ".zip" else open_files(path)
@@ -105,11 +105,11 @@ def caltech101(paths: Mapping[str, Path]) -> Any:
 
 
 def caltech256(paths: Mapping[str, Path]) -> Any:
-    """All images with their classes, ``001.ak47`` to ``257.clutter``; there is no test split."""
+    """Read all images with their classes, ``001.ak47`` to ``257.clutter``, as one split."""
     (path,) = paths.values()
     files = open_files(path)
     folders = {name: PurePosixPath(name).parent.name for name in files.sizes}
-    # What lies in a folder of its own inside of a class is none of it.
+    # Files in a subfolder of a class do not belong to it.
     names = [
         name
         for name, folder in folders.items()
@@ -119,7 +119,7 @@ def caltech256(paths: Mapping[str, Path]) -> Any:
     if len(names) != _CALTECH256_IMAGES or len(labels) != _CALTECH256_CLASSES:
         raise ValueError(
             f"{path} must hold {_CALTECH256_IMAGES} images of {_CALTECH256_CLASSES} classes, got "
-            f"{len(names)} of {len(labels)}; it is not complete"
+            f"{len(names)} of {len(labels)}; it is incomplete"
         )
 
     def examples() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -131,7 +131,7 @@ def caltech256(paths: Mapping[str, Path]) -> Any:
 
 
 def corel1000(paths: Mapping[str, Path]) -> Any:
-    """1,000 images called by their number, a hundred of each class; there is no test split."""
+    """Read 1,000 images named by their number, 100 of each class, as one split."""
     (path,) = paths.values()
     files = open_files(path)
     images = [PurePosixPath(name) for name in files.sizes if name.endswith(".jpg")]
@@ -153,7 +153,7 @@ def corel1000(paths: Mapping[str, Path]) -> Any:
 
 
 def imagenet2012(paths: Mapping[str, Path]) -> Any:
-    """Training images from a tar of tars by synset; validation images, with TFDS's list."""
+    """Read training images from a tar of tars by synset, and validation images with TFDS's list."""
     return {
         "train": _imagenet_train(paths["ILSVRC2012_img_train.tar"]),
         "validation": _imagenet_validation(paths["ILSVRC2012_img_val.tar"]),
@@ -197,7 +197,7 @@ def _read(files: Files, name: str) -> bytes:
 
 
 def _inner_archive(path: Path) -> Files:
-    """The tar inside of the official zip, in memory."""
+    """Read the tar inside the official zip into memory."""
     inner = "caltech-101/101_ObjectCategories.tar.gz"
     with zipfile.ZipFile(path) as archive, archive.open(inner) as compressed:
         contents = {}

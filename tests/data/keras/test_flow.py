@@ -14,7 +14,7 @@ CLASSES = ("ant", "bee", "cow")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Class folders of 4, 5 and 6 pictures, each with a colour of its own."""
+    """Class folders of 4, 5 and 6 images, each with a different color."""
     root = tmp_path_factory.mktemp("animals")
     for label, name in enumerate(CLASSES):
         (root / name).mkdir()
@@ -35,7 +35,7 @@ def table(folder):
 
 
 def whole(flow):
-    """All batches of an epoch, put together."""
+    """Concatenate all batches of an epoch."""
     batches = list(flow.epoch(0))
     if not isinstance(batches[0], tuple):
         return np.concatenate(batches)
@@ -47,7 +47,7 @@ def color(name):
     return (40 * CLASSES.index(label), 20 * int(number), 100)
 
 
-def test_files_come_in_order_with_their_classes(folder):
+def test_files_are_in_order_with_their_classes(folder):
     flow = ImageDataGenerator().flow_from_directory(
         folder, target_size=(9, 12), batch_size=4, shuffle=False
     )
@@ -62,7 +62,7 @@ def test_files_come_in_order_with_their_classes(folder):
         assert label.tolist() == [float(name.startswith(known)) for known in CLASSES]
 
 
-def test_each_file_once_per_epoch_in_an_order_of_its_own(folder):
+def test_each_file_once_per_epoch_in_a_new_order(folder):
     def orders(seed, batch_size):
         flow = ImageDataGenerator().flow_from_directory(
             folder, target_size=(4, 4), class_mode=None, seed=seed, batch_size=batch_size
@@ -94,7 +94,7 @@ def test_class_modes(folder, mode, classes, expected):
     assert whole(flow)[1].tolist() == expected
 
 
-def test_input_mode_gives_the_images_again(folder):
+def test_input_mode_returns_the_images_twice(folder):
     flow = ImageDataGenerator(rescale=1 / 255).flow_from_directory(
         folder, target_size=(4, 4), class_mode="input"
     )
@@ -102,7 +102,7 @@ def test_input_mode_gives_the_images_again(folder):
     np.testing.assert_array_equal(images, again)
 
 
-def test_subsets_are_the_first_of_each_class_and_the_rest(folder):
+def test_validation_is_the_first_part_of_each_class(folder):
     generator = ImageDataGenerator(validation_split=0.25)
     parts = {
         subset: generator.flow_from_directory(
@@ -115,7 +115,7 @@ def test_subsets_are_the_first_of_each_class_and_the_rest(folder):
     assert not set(parts["training"]) & set(parts["validation"])
 
 
-def test_images_are_stretched_or_cut(folder, tmp_path):
+def test_images_are_stretched_or_cropped(folder, tmp_path):
     pixels = np.zeros((10, 30), np.uint8)
     pixels[:, 10:20] = 255
     (tmp_path / "a").mkdir()
@@ -136,7 +136,7 @@ def test_images_are_stretched_or_cut(folder, tmp_path):
     np.testing.assert_array_equal(read(interpolation="bicubic"), smooth)
 
 
-def test_transforms_and_statistics_are_those_of_arrays(folder):
+def test_files_are_transformed_like_arrays(folder):
     generator = ImageDataGenerator(rotation_range=30, horizontal_flip=True, featurewise_center=True)
     files = generator.flow_from_directory
     plain = ImageDataGenerator().flow_from_directory(folder, target_size=(8, 8), shuffle=False)
@@ -176,7 +176,7 @@ def test_dataframes(folder):
     [
         ({"directory": "no such folder"}, "directory must be a folder, got no such folder"),
         ({"classes": ["ant", "fly"]}, "has no folder for the class 'fly'"),
-        ({"classes": ["ant", "ant"]}, r"classes must have names that differ, got \['ant', 'ant'\]"),
+        ({"classes": ["ant", "ant"]}, r"classes must have distinct names, got \['ant', 'ant'\]"),
         ({"class_mode": "categoric"}, "class_mode must be .* got 'categoric'. Did you mean"),
         ({"class_mode": "binary"}, "class_mode binary needs two classes, got 3"),
         ({"color_mode": "rgba"}, "color_mode must be rgb or grayscale, got 'rgba'"),
@@ -200,12 +200,12 @@ RAW = {"y_col": "age", "class_mode": "raw"}
     [
         ({}, {"x_col": "name"}, "dataframe must have the column 'name'"),
         ({}, {"y_col": "label"}, "dataframe must have the column 'label'"),
-        ({"filename": ["ant/0.png", "x.png"], "class": ["a", "b"]}, {}, "1 files .* as x.png"),
-        ({}, {"classes": ["ant", "bee"]}, "classes must hold all of class, got 'cow' too"),
-        ({}, {"classes": [*CLASSES, "ant"]}, "classes must have names that differ"),
+        ({"filename": ["ant/0.png", "x.png"], "class": ["a", "b"]}, {}, "1 files .* such as x.png"),
+        ({}, {"classes": ["ant", "bee"]}, "classes must hold all values of class, but lacks 'cow'"),
+        ({}, {"classes": [*CLASSES, "ant"]}, "classes must have distinct names"),
         ({}, {"weight_col": "size"}, "dataframe must have the column 'size'"),
-        ({"class": ["a"] * 3}, {}, "must be of one length, 15, got 3 in class"),
-        ({"weight": [1.0]}, {"weight_col": "weight"}, "of one length, 15, got 1 in weight"),
+        ({"class": ["a"] * 3}, {}, "must have one length, 15, got 3 in class"),
+        ({"weight": [1.0]}, {"weight_col": "weight"}, "one length, 15, got 1 in weight"),
         ({"weight": ["x"] * 15}, {"weight_col": "weight"}, "must hold numbers, got 'x' at index 0"),
         ({"class": ["a", None] * 7 + ["b"]}, {}, "no missing values, got None at index 1"),
         ({"class": [np.nan] * 15}, {}, "column class .* no missing values, got nan at index 0"),
@@ -216,7 +216,7 @@ RAW = {"y_col": "age", "class_mode": "raw"}
             RAW,
             r"shape in .*, got \(1,\) .* \(2,\) at index 1",
         ),
-        ({"class": [[]] * 15}, {}, "class must hold a class in some row, got empty lists"),
+        ({"class": [[]] * 15}, {}, "class must hold a class in at least one row, got empty lists"),
         ({"class": [["a"]] * 14 + ["b"]}, {}, "got 'b' at index 14 beside lists"),
         ({"class": [["a"], ["b"]] * 7 + [[]]}, {"class_mode": "sparse"}, "must be categorical for"),
         ({}, {"class_mode": "binary"}, "needs two classes, got 3"),
@@ -239,7 +239,7 @@ def test_lists_of_classes_in_a_dataframe(folder):
     assert whole(flow)[1][:2].tolist() == [[0, 0, 1, 1], [1, 0, 0, 0]]
 
 
-def test_hidden_folders_are_no_classes(tmp_path):
+def test_hidden_folders_are_skipped(tmp_path):
     for name in (".ipynb_checkpoints", "__MACOSX", "cat", "dog"):
         (tmp_path / name).mkdir()
         PIL.Image.new("RGB", (3, 3)).save(tmp_path / name / "1.png")
@@ -248,20 +248,20 @@ def test_hidden_folders_are_no_classes(tmp_path):
     assert flow.samples == 2
 
 
-def test_a_pipe_is_no_image(tmp_path):
+def test_pipes_are_rejected(tmp_path):
     (tmp_path / "cat").mkdir()
     os.mkfifo(tmp_path / "cat" / "1.jpg")
-    with pytest.raises(ValueError, match=r"1\.jpg .* cannot be read: it is no plain file"):
+    with pytest.raises(ValueError, match=r"1\.jpg .* cannot be read: it is not a regular file"):
         next(ImageDataGenerator().flow_from_directory(tmp_path, target_size=(4, 4)))
 
 
-def test_statistics_are_needed_before(folder):
+def test_statistics_must_be_fitted_first(folder):
     with pytest.raises(ValueError, match="featurewise_center needs the data's statistics"):
         ImageDataGenerator(featurewise_center=True).flow_from_directory(folder)
 
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"a/bad\.png .* cannot be read: it is no image"):
+    (tmp_path / "a" / "bad.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"a/bad\.png .* cannot be read: it is not an image"):
         next(ImageDataGenerator().flow_from_directory(tmp_path, target_size=(4, 4)))

@@ -1,6 +1,6 @@
-"""Data sets prepared and read end to end from small official-looking files, and damaged.
+"""Data sets prepared and read from small files in the official format, and damaged ones.
 
-The small files stand in for the real ones by their checksums; a `slow` test takes the real ones.
+The checksums of the small files replace the real ones; a `slow` test uses the real files.
 """
 
 import contextlib
@@ -51,20 +51,20 @@ FILES = {
 
 
 def arrays(split):
-    """Images and labels of a small stand-in."""
+    """Return images and labels of a small stand-in."""
     rng = np.random.default_rng(STAMPS[split])
     size = SIZES[split]
     return rng.integers(0, 256, (size, 28, 28), np.uint8), rng.integers(0, 10, size, np.uint8)
 
 
 def idx(array):
-    """An array of bytes in the IDX format: type and rank, sizes, values."""
+    """Encode an array of bytes in the IDX format: type and rank, sizes, values."""
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return header + array.tobytes()
 
 
 def zipped(content, name, stamp):
-    """What `gzip` makes of a file of that name and time."""
+    """Compress like `gzip` does for a file of that name and time."""
     file = io.BytesIO()
     with gzip.GzipFile(name, "wb", fileobj=file, mtime=stamp) as stream:
         stream.write(content)
@@ -79,7 +79,7 @@ RAW = {
 
 
 def stand_in(patch, url="http://127.0.0.1:9/"):
-    """Let the small files, at an address, stand in for the official ones."""
+    """Replace the official files by the small ones at an address."""
     files = tuple(
         OfficialFile(
             f"{name}.gz",
@@ -95,7 +95,7 @@ def stand_in(patch, url="http://127.0.0.1:9/"):
 
 
 def written(folder):
-    """The folder, with the small files in it."""
+    """Write the small files into the folder, and return it."""
     folder.mkdir(exist_ok=True)
     for name, raw in RAW.items():
         (folder / f"{name}.gz").write_bytes(raw)
@@ -104,7 +104,7 @@ def written(folder):
 
 @pytest.fixture
 def official(monkeypatch):
-    """The small files by name, while their checksums stand in for the real ones."""
+    """The small files by name, while their checksums replace the real ones."""
     stand_in(monkeypatch)
     return RAW
 
@@ -133,13 +133,13 @@ def prepared(pristine, tmp_path):
 
 
 def by_pixels(images, labels):
-    """Examples in an order of their own: TFDS shuffles what it writes, always in the same way."""
+    """Sort examples by their pixels, because TFDS shuffles what it writes."""
     order = np.lexsort(images.reshape(len(images), -1).T)
     return images.reshape(-1, 28, 28)[order], labels[order]
 
 
 def assert_complete(data_dir):
-    """Both splits are there, example by example."""
+    """Check both splits, example by example."""
     for split in SIZES:
         source = data.load("fashion_mnist", split=split, data_dir=data_dir)
         chex.assert_shape(source.images, (SIZES[split], 28, 28, 1))
@@ -155,13 +155,8 @@ def test_prepare_and_load(folder, tmp_path):
     path = data.prepare("fashion_mnist", folder=folder, data_dir=data_dir)
     assert path == data_dir / "fashion_mnist" / "3.0.1"
     assert_complete(data_dir)
-    # Only the finished data set is left, no temporary folder beside it.
+    # Only the finished data set remains, without a temporary folder.
     assert [entry.name for entry in path.parent.iterdir()] == ["3.0.1"]
-
-
-def test_strings_are_paths_too(folder, tmp_path):
-    data.prepare("fashion_mnist", folder=str(folder), data_dir=str(tmp_path / "data"))
-    assert_complete(str(tmp_path / "data"))
 
 
 def test_plain_tfds_reads_the_same_examples(pristine):
@@ -184,7 +179,7 @@ def test_plain_tfds_reads_the_same_examples(pristine):
         (tfds.features.Scalar(dtype=np.bool_), [True, False]),
     ],
 )
-def test_any_labels_of_numbers_are_read_as_tfds_reads_them(feature, labels, tmp_path):
+def test_numeric_labels_equal_those_of_tfds(feature, labels, tmp_path):
     pixels = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8, 1)
 
     class Numbers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -217,24 +212,25 @@ def test_any_labels_of_numbers_are_read_as_tfds_reads_them(feature, labels, tmp_
 
 
 def test_preparing_again_gives_the_same_order(folder, pristine, tmp_path):
-    data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
+    again = str(tmp_path / "data")  # paths may be strings
+    data.prepare("fashion_mnist", folder=str(folder), data_dir=again)
     for split in SIZES:
         first, second = (
             data.load("fashion_mnist", split=split, data_dir=data_dir)
-            for data_dir in (pristine, tmp_path / "data")
+            for data_dir in (pristine, again)
         )
         np.testing.assert_array_equal(first.images, second.images)
         np.testing.assert_array_equal(first.labels, second.labels)
 
 
-def test_a_finished_data_set_is_left_as_it_is(prepared, folder):
+def test_a_finished_data_set_is_not_changed(prepared, folder):
     data_dir, path = prepared
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
     assert data.prepare("fashion_mnist", folder=folder, data_dir=data_dir) == path
     assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == before
 
 
-def test_two_at_once_are_not_in_each_others_way(official, tmp_path, monkeypatch):
+def test_concurrent_preparations_wait_for_each_other(official, tmp_path, monkeypatch):
     asked = []
 
     def send_slowly(handler):
@@ -248,7 +244,7 @@ def test_two_at_once_are_not_in_each_others_way(official, tmp_path, monkeypatch)
             handler.wfile.flush()
             time.sleep(0.02)
 
-    # Two threads are to a lock on a file as two processes are.
+    # A file lock treats two threads like two processes.
     data_dir, found = tmp_path / "data", []
     with served(monkeypatch, send_slowly):
         threads = [
@@ -266,7 +262,7 @@ def test_two_at_once_are_not_in_each_others_way(official, tmp_path, monkeypatch)
     assert_complete(data_dir)
 
 
-def test_what_a_killed_process_left_is_removed(folder, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(folder, tmp_path):
     left = tmp_path / "data" / "fashion_mnist" / "incomplete.ABC123_3.0.1"
     left.mkdir(parents=True)
     (left / "some.array_record").write_bytes(b"x")
@@ -289,12 +285,12 @@ def test_the_default_folder_is_that_of_tfds(pristine, monkeypatch):
 
 
 def strip_header(raw):
-    """The gzip file as Debian ships it, without the name and the time."""
+    """Remove name and time from a gzip file, as Debian does."""
     end = raw.index(b"\0", 10) + 1
     return raw[:3] + bytes(5) + raw[8:10] + raw[end:]
 
 
-def test_files_with_a_stripped_header_are_the_official_ones(folder, official, tmp_path):
+def test_official_files_with_a_stripped_header_are_accepted(folder, official, tmp_path):
     for name, raw in official.items():
         stripped = strip_header(raw)
         assert len(stripped) == len(raw) - len(name) - 1
@@ -305,7 +301,7 @@ def test_files_with_a_stripped_header_are_the_official_ones(folder, official, tm
 
 
 def altered(raw):
-    """One bit of the packed data flipped."""
+    """Flip one bit of the compressed data."""
     middle = len(raw) // 2
     return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
 
@@ -316,7 +312,7 @@ def altered(raw):
     ids=["flipped", "stripped_and_flipped", "cut", "empty"],
 )
 @pytest.mark.parametrize("name", [name for names in FILES.values() for name in names])
-def test_a_file_that_is_not_the_official_one(folder, official, tmp_path, name, change):
+def test_altered_files_are_rejected(folder, official, tmp_path, name, change):
     content = change(official[name])
     (folder / f"{name}.gz").write_bytes(content)
     wanted = hashlib.sha256(official[name]).hexdigest()
@@ -327,8 +323,8 @@ def test_a_file_that_is_not_the_official_one(folder, official, tmp_path, name, c
     assert not (tmp_path / "data").exists()
 
 
-def test_a_repacked_file_is_not_the_official_one(folder, official, tmp_path):
-    # The same pixels, packed by another gzip: only the official bytes are trusted.
+def test_repacked_files_are_rejected(folder, official, tmp_path):
+    # The same pixels, compressed by another gzip: only the official bytes are accepted.
     name = "train-images-idx3-ubyte"
     again = gzip.compress(gzip.decompress(official[name]), compresslevel=1, mtime=0)
     (folder / f"{name}.gz").write_bytes(again)
@@ -336,7 +332,7 @@ def test_a_repacked_file_is_not_the_official_one(folder, official, tmp_path):
         data.prepare("fashion_mnist", folder=folder, data_dir=tmp_path / "data")
 
 
-def test_a_missing_file_is_named_with_those_wanted(folder, tmp_path):
+def test_a_missing_file_is_named_with_the_expected_ones(folder, tmp_path):
     missing = folder / "t10k-images-idx3-ubyte.gz"
     missing.unlink()
     with pytest.raises(ValueError, match=re.escape(f"{missing} does not exist")) as caught:
@@ -347,7 +343,7 @@ def test_a_missing_file_is_named_with_those_wanted(folder, tmp_path):
 
 @pytest.fixture
 def unreachable(monkeypatch):
-    """An address on this machine where nobody listens."""
+    """An address on this machine that does not respond."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -357,7 +353,7 @@ def unreachable(monkeypatch):
 
 @contextlib.contextmanager
 def served(monkeypatch, respond):
-    """A server on this machine that answers with ``respond(handler)``, in place of the web."""
+    """Run a server on this machine that answers with ``respond(handler)``, instead of the web."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -391,16 +387,16 @@ def test_without_a_folder_the_files_are_downloaded(official, tmp_path, monkeypat
     assert_complete(tmp_path / "data")
 
 
-def assert_says_how_to_go_on(error):
+def assert_names_the_alternatives(error):
     assert "/train-images-idx3-ubyte.gz (" in str(error)
     assert "t10k-labels-idx1-ubyte.gz" in str(error)
     assert "run: jaxcnn prepare fashion_mnist --from FOLDER" in str(error)
 
 
-def test_no_network_says_how_to_go_on(official, unreachable, tmp_path):
+def test_without_network_the_alternatives_are_named(official, unreachable, tmp_path):
     with pytest.raises(ValueError, match="cannot download") as caught:
         data.prepare("fashion_mnist", data_dir=tmp_path)
-    assert_says_how_to_go_on(caught.value)
+    assert_names_the_alternatives(caught.value)
     assert not any(tmp_path.rglob("*.gz*"))
 
 
@@ -420,18 +416,18 @@ def not_http(handler):
 
 
 @pytest.mark.parametrize("respond", [no_such_file, broken_off, not_http])
-def test_a_failed_download_says_how_to_go_on(official, tmp_path, monkeypatch, respond):
+def test_a_failed_download_names_the_alternatives(official, tmp_path, monkeypatch, respond):
     with (
         served(monkeypatch, respond),
         pytest.raises(ValueError, match="cannot download") as caught,
     ):
         data.prepare("fashion_mnist", data_dir=tmp_path)
-    assert_says_how_to_go_on(caught.value)
+    assert_names_the_alternatives(caught.value)
     if isinstance(caught.value.__cause__, urllib.error.HTTPError):
         caught.value.__cause__.close()  # it holds its connection open
 
 
-def test_another_file_from_the_web_is_refused(official, tmp_path, monkeypatch):
+def test_unofficial_downloads_are_rejected(official, tmp_path, monkeypatch):
     def login_page(handler):
         handler.send_response(200)
         handler.end_headers()
@@ -442,14 +438,14 @@ def test_another_file_from_the_web_is_refused(official, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("split", SIZES)
-def test_not_prepared_says_what_to_run(tmp_path, split):
+def test_missing_data_sets_name_the_command(tmp_path, split):
     message = f"fashion_mnist is not prepared in {tmp_path}; run: jaxcnn prepare fashion_mnist"
     with pytest.raises(ValueError, match=re.escape(message)):
         data.load("fashion_mnist", split=split, data_dir=tmp_path)
 
 
 def shard(path, split):
-    """The one file of a split."""
+    """Return the only file of a split."""
     (file,) = path.glob(f"*-{split}.array_record-*")
     return file
 
@@ -504,7 +500,7 @@ def missing_features(path):
         missing_features,
     ],
 )
-def test_damage_is_found_and_says_what_to_run(prepared, damage):
+def test_damage_is_found_and_the_command_is_named(prepared, damage):
     data_dir, path = prepared
     damage(path)
     with pytest.raises(ValueError, match="is damaged") as caught:
@@ -513,7 +509,7 @@ def test_damage_is_found_and_says_what_to_run(prepared, damage):
     assert "delete that folder and run: jaxcnn prepare fashion_mnist" in str(caught.value)
 
 
-def test_another_format_is_named_and_not_called_damaged(prepared):
+def test_tfrecord_is_not_reported_as_damage(prepared):
     data_dir, path = prepared
     info = path / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
@@ -521,7 +517,7 @@ def test_another_format_is_named_and_not_called_damaged(prepared):
         data.load("fashion_mnist", data_dir=data_dir)
 
 
-def test_no_module_is_imported_that_a_data_set_names(prepared, tmp_path, monkeypatch):
+def test_foreign_modules_are_not_imported(prepared, tmp_path, monkeypatch):
     data_dir, path = prepared
     (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('was-here').touch()")
     monkeypatch.syspath_prepend(tmp_path)
@@ -529,19 +525,19 @@ def test_no_module_is_imported_that_a_data_set_names(prepared, tmp_path, monkeyp
     features = path / "features.json"
     own = "tensorflow_datasets.core.features.image_feature.Image"
     features.write_text(features.read_text().replace(own, "evil.Image"))
-    with pytest.raises(ValueError, match=r"asks for 'evil\.Image', which is not of TFDS"):
+    with pytest.raises(ValueError, match=r"names 'evil\.Image', which does not belong to TFDS"):
         data.load("fashion_mnist", data_dir=data_dir)
     assert not (tmp_path / "was-here").exists()
 
 
-def test_no_flipped_byte_goes_unnoticed(prepared):
+def test_flipped_bytes_are_found(prepared):
     data_dir, path = prepared
     file = shard(path, "train")
     raw = file.read_bytes()
     used = np.flatnonzero(np.frombuffer(raw, np.uint8))
     intact = data.load("fashion_mnist", data_dir=data_dir)
     found = 0
-    for position in np.random.default_rng(0).choice(used, 100, replace=False):
+    for position in np.random.default_rng(0).choice(used, 60, replace=False):
         damaged = bytearray(raw)
         damaged[position] ^= 0x10
         file.write_bytes(damaged)
@@ -550,10 +546,10 @@ def test_no_flipped_byte_goes_unnoticed(prepared):
         except ValueError:
             found += 1
         else:
-            # Only a byte that no example uses may go unnoticed.
+            # Only bytes that no example uses may change.
             np.testing.assert_array_equal(source.images, intact.images)
             np.testing.assert_array_equal(source.labels, intact.labels)
-    assert found >= 90
+    assert found >= 54
 
 
 @pytest.mark.slow

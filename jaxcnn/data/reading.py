@@ -1,0 +1,59 @@
+"""Options for reading a data set, which all kinds of data sets share."""
+
+import dataclasses
+
+from jaxcnn import shapes
+from jaxcnn.data.decode import check_decoding
+from jaxcnn.data.lazy import DecodedImages, Encoded, OnBad, check_on_bad
+from jaxcnn.data.sources import ArraySource
+from jaxcnn.data.splits import with_test_split
+
+SIZE = (64, 64)
+CHANNELS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """Options for reading a data set.
+
+    Attributes:
+      size: (height, width) to resize images to; None for the data set's own.
+      channels: 1 or 3; None for the data set's own.
+      test_fraction: share of each class that becomes the test split if there is none; None keeps
+        the splits as they are.
+      on_bad: ``"raise"`` or ``"skip"`` unreadable images.
+
+    Raises:
+      ValueError: if an option is out of range.
+    """
+
+    size: tuple[int, int] | None
+    channels: int | None
+    test_fraction: float | None
+    on_bad: OnBad
+
+    def __post_init__(self) -> None:
+        check_decoding(
+            SIZE if self.size is None else self.size,
+            CHANNELS if self.channels is None else self.channels,
+        )
+        check_on_bad(self.on_bad)
+        if self.test_fraction is not None:
+            shapes.check_probability(self.test_fraction, "test_fraction")
+
+    def images(
+        self, encoded: Encoded, own_size: tuple[int, int] = SIZE, own_channels: int = CHANNELS
+    ) -> DecodedImages:
+        """Return images that are decoded with these options when they are read."""
+        return DecodedImages(
+            encoded,
+            size=self.size or own_size,
+            channels=self.channels or own_channels,
+            on_bad=self.on_bad,
+        )
+
+    def with_test_split(self, splits: dict[str, ArraySource], where: str) -> dict[str, ArraySource]:
+        """Return the splits with a test split, unless ``test_fraction`` is None."""
+        if self.test_fraction is None:
+            return splits
+        return with_test_split(splits, self.test_fraction, where)
