@@ -1,4 +1,4 @@
-"""Convolutional networks as Flax modules."""
+"""Convolutional networks as Flax modules: by class, by name, and with pretrained weights."""
 
 from jaxcnn.models import layers as layers
 from jaxcnn.models.classic import ClassicCNN as ClassicCNN
@@ -6,6 +6,12 @@ from jaxcnn.models.classic import LeNet5 as LeNet5
 from jaxcnn.models.classic import SmallVGG as SmallVGG
 from jaxcnn.models.efficientnet import EfficientNet as EfficientNet
 from jaxcnn.models.inception import InceptionV3 as InceptionV3
+from jaxcnn.models.network import Network as Network
+from jaxcnn.models.network import input_layer as input_layer
+from jaxcnn.models.network import offers_features as offers_features
+from jaxcnn.models.network import output_layers as output_layers
+from jaxcnn.models.network import without_output_layer as without_output_layer
+from jaxcnn.models.registry import Entry as Entry
 from jaxcnn.models.registry import create as create
 from jaxcnn.models.registry import info as info
 from jaxcnn.models.registry import names as names

@@ -1,8 +1,6 @@
-"""The classical networks: one convolution and one hidden layer, LeNet-5, and a small VGG.
+"""Classical networks: one convolution with one hidden layer, LeNet-5, and a small VGG.
 
-Each is called as ``model.apply(variables, images, train=...)`` and is
-``head(features(images, train), train)``; both parts are callable with ``method=``. Logits are
-float32 whatever the network computes in.
+Each satisfies `jaxcnn.models.Network`. Logits are float32 whatever type the network computes in.
 """
 
 from collections.abc import Callable
@@ -13,16 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops
+from jaxcnn.models.blocks import check_choice, output_layer, outputs
 from jaxcnn.models.layers import (
     BatchNorm,
     Conv,
+    ConvReluMaxPool,
     Dense,
     Dropout,
     GaussianNoise,
     GroupNorm,
-    check_choice,
-    output_layer,
-    outputs,
 )
 
 _POOLS: dict[str, Callable[..., jax.Array]] = {
@@ -35,17 +32,17 @@ _POOLS: dict[str, Callable[..., jax.Array]] = {
 class ClassicCNN(nn.Module):
     """The course's classical CNN: convolution, pooling, dropout, two dense layers.
 
-    32 5x5 filters, 2x2 max pooling, dropout, and 128 hidden neurons. The remedies against
-    over-fitting that are part of a network are options.
+    It has 32 5x5 filters, 2x2 pooling and 128 hidden units. The remedies against overfitting that
+    are part of a network are options.
 
     Attributes:
-      num_classes: number of outputs, 0 for what the last layer would see.
-      dropout: rate of the dropout after pooling.
-      spatial_dropout: rate of the dropout of whole feature maps, before the one of values.
+      num_classes: number of classes; 0 returns the pooled features.
+      dropout: dropout rate after pooling.
+      spatial_dropout: dropout rate of whole feature maps, applied before ``dropout``.
       pool: ``"max"``, ``"avg"``, ``"sum"`` or ``"none"``.
-      norm: ``"none"``, ``"batch"`` or ``"group"`` normalisation after the convolution.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
-      norm_groups: how many groups of channels group norm has.
+      norm: ``"none"``, ``"batch"`` or ``"group"`` normalization after the convolution.
+      norm_momentum: decay of batch norm's running statistics.
+      norm_groups: number of channel groups of group norm.
       noise: standard deviation of the normal noise added to the activations in training.
       dtype: type to compute in.
 
@@ -76,9 +73,10 @@ class ClassicCNN(nn.Module):
     def setup(self) -> None:
         """Name the layers."""
         check_choice("pool", self.pool, (*_POOLS, "none"))
-        # A bias in front of a normalisation would be subtracted again.
+        # The normalization would subtract a bias again.
         self.conv = Conv(32, 5, use_bias=self.norm == "none", dtype=self.dtype)
         self.conv_norm = _norm_layer(self)
+        self.pooled_conv = ConvReluMaxPool(self.conv, 2, padding="SAME")
         self.add_noise = GaussianNoise(self.noise)
         self.drop_maps = Dropout(self.spatial_dropout, unit="channel")
         self.drop = Dropout(self.dropout)
@@ -86,14 +84,13 @@ class ClassicCNN(nn.Module):
         self.output = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
-        return self.head(self.features(images, train), train)
+        """Map images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to feature maps ``[B, H/2, W/2, 32]`` (``[B, H, W, 32]`` without pooling)."""
-        if train and self.norm == "none" and self.pool == "max":
-            # The same in less time; in evaluation the convolution's output can be looked at.
-            x = self.conv.relu_max_pool(images, 2, padding="SAME")
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to feature maps ``[B, H/2, W/2, 32]``, or ``[B, H, W, 32]`` if not pooled."""
+        if self.norm == "none" and self.pool == "max":
+            x = self.pooled_conv(images, train=train)
         else:
             x = self.conv(images)
             if self.conv_norm is not None:
@@ -104,21 +101,32 @@ class ClassicCNN(nn.Module):
         x = self.drop_maps(self.add_noise(x, train=train), train=train)
         return self.drop(x, train=train)
 
-    def head(self, features: jax.Array, train: bool) -> jax.Array:
-        """Feature maps to logits."""
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to the feature maps of the only stage."""
+        return [self.features(images, train=train)]
+
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map feature maps to logits."""
+        del train
         x = nn.relu(self.hidden(ops.flatten(features)))
         return outputs(self.output, x)
 
 
 class LeNet5(nn.Module):
-    """LeNet-5: two tanh convolutions with average pooling, then 120, 84 and ``num_classes``.
+    """LeNet-5: two tanh convolutions with average pooling, then 120, 84 and ``num_classes`` units.
 
-    Subsampling is a plain average and the output layer is linear, as in every modern retelling;
+    Subsampling is a plain average and the output layer is linear, as in modern implementations;
     the original had trainable subsampling and radial basis outputs.
 
     Attributes:
-      num_classes: number of outputs, 0 for what the last layer would see.
+      num_classes: number of classes; 0 returns the pooled features.
       dtype: type to compute in.
+
+    Example:
+      >>> model, images = LeNet5(num_classes=10), jnp.zeros((2, 28, 28, 1))
+      >>> run = lambda key: model.init_with_output(key, images, train=False, method="features")
+      >>> jax.eval_shape(run, jax.random.key(0))[0].shape
+      (2, 5, 5, 16)
 
     Reference:
       LeCun et al. 1998, "Gradient-based learning applied to document recognition", figure 2.
@@ -139,33 +147,43 @@ class LeNet5(nn.Module):
         self.output = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images ``[B, H, W, C]``, at least 12 x 12, to logits ``[B, num_classes]``."""
-        return self.head(self.features(images, train), train)
+        """Map images ``[B, H, W, C]``, at least 12 x 12, to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to feature maps ``[B, 5, 5, 16]`` (for 28 x 28)."""
-        del train  # nothing here differs in training
-        x = ops.avg_pool(nn.tanh(self.conv1(images)), 2)
-        return ops.avg_pool(nn.tanh(self.conv2(x)), 2)
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to the last stage's feature maps, ``[B, 5, 5, 16]`` for 28 x 28 pixels."""
+        return self.stages(images, train=train)[-1]
 
-    def head(self, features: jax.Array, train: bool) -> jax.Array:
-        """Feature maps to logits."""
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to the feature maps after each pooling, with 6 and 16 channels."""
+        del train  # training and evaluation are the same
+        first = ops.avg_pool(nn.tanh(self.conv1(images)), 2)
+        return [first, ops.avg_pool(nn.tanh(self.conv2(first)), 2)]
+
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map feature maps to logits."""
         del train
         x = nn.tanh(self.hidden1(ops.flatten(features)))
         return outputs(self.output, nn.tanh(self.hidden2(x)))
 
 
 class SmallVGG(nn.Module):
-    """A small VGG: stages of 3x3 convolutions, each halved by max pooling, and two dense layers.
+    """Small VGG: stages of two 3x3 convolutions and max pooling, then two dense layers.
 
     Attributes:
-      num_classes: number of outputs, 0 for what the last layer would see.
-      widths: channels of each stage of two convolutions.
-      norm: ``"batch"``, ``"group"`` or ``"none"``: normalisation after each convolution.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
-      norm_groups: how many groups of channels group norm has.
-      dropout: rate of the dropout in front of each dense layer.
+      num_classes: number of classes; 0 returns the pooled features.
+      widths: channels of each stage.
+      norm: ``"batch"``, ``"group"`` or ``"none"``: normalization after each convolution.
+      norm_momentum: decay of batch norm's running statistics.
+      norm_groups: number of channel groups of group norm.
+      dropout: dropout rate before each dense layer.
       dtype: type to compute in.
+
+    Example:
+      >>> model, images = SmallVGG(num_classes=10), jnp.zeros((2, 28, 28, 1))
+      >>> run = lambda key: model.init_with_output(key, images, train=False, method="stages")
+      >>> [maps.shape for maps in jax.eval_shape(run, jax.random.key(0))[0]]
+      [(2, 14, 14, 32), (2, 7, 7, 64), (2, 4, 4, 128)]
 
     Reference:
       After Simonyan and Zisserman 2014, "Very deep convolutional networks", scaled down.
@@ -194,30 +212,35 @@ class SmallVGG(nn.Module):
         self.output = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
-        return self.head(self.features(images, train), train)
+        """Map images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to feature maps, each side halved (rounding up) once per stage."""
-        x = images
-        for number, conv in enumerate(self.convs):
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to the last stage's feature maps."""
+        return self.stages(images, train=train)[-1]
+
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to each stage's feature maps; a stage halves the sides, rounding up."""
+        maps, x = [], images
+        for index, conv in enumerate(self.convs):
             x = conv(x)
-            if self.norms[number] is not None:
-                x = self.norms[number](x, train=train)
+            if self.norms[index] is not None:
+                x = self.norms[index](x, train=train)
             x = nn.relu(x)
-            if number % 2:
+            if index % 2:
                 x = ops.max_pool(x, 2, padding="SAME")
-        return x
+                maps.append(x)
+        return maps
 
-    def head(self, features: jax.Array, train: bool) -> jax.Array:
-        """Feature maps to logits."""
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map feature maps to logits."""
         x = self.drop(ops.flatten(features), train=train)
         x = self.drop(nn.relu(self.hidden(x)), train=train)
         return outputs(self.output, x)
 
 
 def _norm_layer(model: ClassicCNN | SmallVGG) -> Any:
-    """The normalisation that a network asks for, or None."""
+    """Return the normalization layer that a network's ``norm`` names, or None."""
     check_choice("norm", model.norm, ("none", "batch", "group"))
     if model.norm == "batch":
         return BatchNorm(momentum=model.norm_momentum)

@@ -1,7 +1,7 @@
-"""EfficientNet: mobile inverted bottlenecks with squeeze and excitation, scaled in three ways.
+"""EfficientNet: inverted bottlenecks with squeeze-and-excitation, scaled in three ways.
 
-Padding and epsilon are torchvision's and timm's; those of TensorFlow, Keras and timm's ``tf_``
-networks are options.
+Padding and epsilon are torchvision's and timm's; options give those of TensorFlow, Keras and timm's
+``tf_`` networks.
 """
 
 import math
@@ -12,11 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops
-from jaxcnn.models.layers import (
-    BatchNorm,
-    Dense,
-    DepthwiseConv,
-    Dropout,
+from jaxcnn.models.blocks import (
     call_block,
     check_choice,
     conv_before_norm,
@@ -24,18 +20,19 @@ from jaxcnn.models.layers import (
     output_layer,
     outputs,
 )
+from jaxcnn.models.layers import BatchNorm, Dense, DepthwiseConv, Dropout
 
 _ACTIVATIONS = {"silu": nn.silu, "relu6": nn.relu6}
 
-# A depthwise kernel's fan is its window alone, as in the authors' implementation.
+# The fan of a depthwise kernel is its spatial size alone, as in the authors' implementation.
 _depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class Stage(NamedTuple):
-    """A row of the paper's table 1: ``depth`` blocks, of which the first has the stride."""
+    """Row of the paper's table 1: ``depth`` blocks, the first of which has the stride."""
 
     expansion: int
-    window: int
+    kernel_size: int
     strides: int
     channels: int
     depth: int
@@ -53,11 +50,16 @@ _B0 = (
 
 
 class SqueezeExcite(nn.Module):
-    """Scale each channel by a factor in (0, 1) that a small network sees in the channels' means.
+    """Scale each channel by a factor in (0, 1), computed from all channels' means.
 
     Attributes:
-      squeezed: channels in the middle.
+      squeezed: units of the hidden layer.
       dtype: type to compute in.
+
+    Example:
+      >>> layer, images = SqueezeExcite(squeezed=2), jnp.ones((1, 4, 4, 8))
+      >>> layer.init_with_output(jax.random.key(0), images)[0].shape
+      (1, 4, 4, 8)
 
     Reference:
       Hu et al. 2017, "Squeeze-and-excitation networks".
@@ -68,7 +70,7 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """``[B, H, W, C]`` to the same shape."""
+        """Map ``[B, H, W, C]`` to the same shape."""
         channels = images.shape[-1]
         x = ops.global_avg_pool(images)
         x = nn.silu(Dense(self.squeezed, dtype=self.dtype, kernel_init=fan_out_normal)(x))
@@ -77,18 +79,25 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen by a 1x1 convolution, convolve each channel, reweigh, and narrow again.
+    """Expand by a 1x1 convolution, convolve each channel, scale channels, and project back.
 
     Attributes:
-      stage: the row of the table that the block belongs to.
+      stage: row of the table that the block belongs to.
       strides: step of the depthwise convolution.
-      activation: a key of ``_ACTIVATIONS``.
-      squeeze_excite: whether to reweigh.
-      padding: ``"centred"`` or ``"SAME"``.
+      activation: ``"silu"`` or ``"relu6"``.
+      squeeze_excite: whether to scale channels by squeeze-and-excitation.
+      padding: ``"centered"`` or ``"SAME"``.
       drop_path: rate at which an example skips the block in training.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_momentum: decay of batch norm's running statistics.
       norm_epsilon: added to batch norm's variance.
       dtype: type to compute in.
+
+    Example:
+      >>> block = InvertedBottleneck(Stage(6, 3, 2, 16, 1), strides=2)
+      >>> images = jnp.zeros((1, 8, 8, 4))
+      >>> run = lambda key: block.init_with_output(key, images, train=False)
+      >>> jax.eval_shape(run, jax.random.key(0))[0].shape
+      (1, 4, 4, 16)
 
     Reference:
       Sandler et al. 2018, "MobileNetV2"; Tan et al. 2019, "MnasNet".
@@ -98,7 +107,7 @@ class InvertedBottleneck(nn.Module):
     strides: int
     activation: str = "silu"
     squeeze_excite: bool = True
-    padding: Literal["centred", "SAME"] = "centred"
+    padding: Literal["centered", "SAME"] = "centered"
     drop_path: float = 0.0
     norm_momentum: float = 0.9
     norm_epsilon: float = 1e-5
@@ -106,21 +115,21 @@ class InvertedBottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """``[B, H, W, C]`` to ``[B, H / strides, W / strides, channels]``."""
+        """Map ``[B, H, W, C]`` to ``[B, H / strides, W / strides, channels]``."""
 
         def norm(x: jax.Array, name: str) -> jax.Array:
             return BatchNorm(self.norm_momentum, self.norm_epsilon, name=name)(x, train=train)
 
         activate = _ACTIVATIONS[self.activation]
-        inputs, window = images.shape[-1], self.stage.window
+        inputs, kernel_size = images.shape[-1], self.stage.kernel_size
         x = images
         if self.stage.expansion != 1:
             x = conv_before_norm(inputs * self.stage.expansion, 1, 1, self.dtype, name="expand")(x)
             x = activate(norm(x, "expand_bn"))
         x = DepthwiseConv(
-            window,
+            kernel_size,
             strides=self.strides,
-            padding=window // 2 if self.padding == "centred" else "SAME",
+            padding=kernel_size // 2 if self.padding == "centered" else "SAME",
             use_bias=False,
             kernel_init=_depthwise_normal,
             dtype=self.dtype,
@@ -141,16 +150,17 @@ class EfficientNet(nn.Module):
     """EfficientNet, by default B0.
 
     Attributes:
-      num_classes: number of outputs, 0 for what the last layer would see.
-      width: factor on B0's channels, rounded to multiples of 8 and never below 90 %.
+      num_classes: number of classes; 0 returns the pooled features.
+      width: factor on B0's channels, rounded by `round_channels`.
       depth: factor on B0's blocks per stage, rounded up.
-      lite: the Lite variant: ReLU6, nothing reweighed, and the first and last parts not scaled.
-      padding: of windows with a stride: ``"centred"``, or ``"SAME"`` as in TensorFlow.
-      drop_path: rate at which an example skips the last block; earlier blocks less, linearly.
-      dropout: rate of the dropout in front of the classifier.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      lite: use the Lite variant: ReLU6, no squeeze-and-excitation, and neither the channels of stem
+        and top nor the depth of the first and last stage scaled.
+      padding: of strided convolutions: ``"centered"``, or ``"SAME"`` as in TensorFlow.
+      drop_path: rate at which an example skips the last block; it grows linearly from 0.
+      dropout: dropout rate before the classifier.
+      norm_momentum: decay of batch norm's running statistics.
       norm_epsilon: added to batch norm's variance; TensorFlow's is 1e-3.
-      remat: compute blocks again in the backward pass, for memory.
+      remat: recompute blocks in the backward pass, to save activation memory.
       dtype: type to compute in.
 
     Example:
@@ -172,7 +182,7 @@ class EfficientNet(nn.Module):
     width: float = 1.0
     depth: float = 1.0
     lite: bool = False
-    padding: Literal["centred", "SAME"] = "centred"
+    padding: Literal["centered", "SAME"] = "centered"
     drop_path: float = 0.2
     dropout: float = 0.2
     norm_momentum: float = 0.9
@@ -198,7 +208,7 @@ class EfficientNet(nn.Module):
 
     def setup(self) -> None:
         """Name the layers."""
-        check_choice("padding", self.padding, ("centred", "SAME"))
+        check_choice("padding", self.padding, ("centered", "SAME"))
         norm = self.norm_momentum, self.norm_epsilon
         self.activate = _ACTIVATIONS["relu6" if self.lite else "silu"]
         self.stem = conv_before_norm(
@@ -206,16 +216,16 @@ class EfficientNet(nn.Module):
             3,
             2,
             self.dtype,
-            padding=1 if self.padding == "centred" else "SAME",
+            padding=1 if self.padding == "centered" else "SAME",
         )
         self.stem_bn = BatchNorm(*norm)
         places = [
-            (row, number) for row, stage in enumerate(self.table) for number in range(stage.depth)
+            (row, block) for row, stage in enumerate(self.table) for block in range(stage.depth)
         ]
         self.blocks = [
             InvertedBottleneck(
                 self.table[row],
-                strides=1 if number else self.table[row].strides,
+                strides=1 if block else self.table[row].strides,
                 activation="relu6" if self.lite else "silu",
                 squeeze_excite=not self.lite,
                 padding=self.padding,
@@ -223,9 +233,9 @@ class EfficientNet(nn.Module):
                 norm_momentum=self.norm_momentum,
                 norm_epsilon=self.norm_epsilon,
                 dtype=self.dtype,
-                name=f"stage{row + 1}_{number}",
+                name=f"stage{row + 1}_{block}",
             )
-            for index, (row, number) in enumerate(places)
+            for index, (row, block) in enumerate(places)
         ]
         top = 1280 if self.lite else 4 * self.table[-1].channels
         self.top = conv_before_norm(top, 1, 1, self.dtype)
@@ -236,11 +246,11 @@ class EfficientNet(nn.Module):
         )
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
-        return self.head(self.features(images, train), train)
+        """Map images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def stages(self, images: jax.Array, train: bool) -> list[jax.Array]:
-        """The last feature maps of each size, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the sides."""
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to the last feature maps at strides 2, 4, 8, 16 and 32."""
         x = self.activate(self.stem_bn(self.stem(images), train=train))
         maps: list[jax.Array] = []
         for block in self.blocks:
@@ -249,29 +259,29 @@ class EfficientNet(nn.Module):
             x = call_block(block, x, train=train, remat=self.remat)
         return [*maps, x]
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to the last feature maps, ``[B, H / 32, W / 32, 1280 * width]``."""
-        x = self.stages(images, train)[-1]
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to the last feature maps, ``[B, H / 32, W / 32, 1280 * width]``."""
+        x = self.stages(images, train=train)[-1]
         return self.activate(self.top_bn(self.top(x), train=train))
 
-    def head(self, features: jax.Array, train: bool) -> jax.Array:
-        """Feature maps to logits."""
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map feature maps to logits."""
         return outputs(self.classifier, self.drop(ops.global_avg_pool(features), train=train))
 
 
 def _classifier_uniform(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> jax.Array:
-    """Within 1 / sqrt(1000), as the reference for the 1,000 classes that it was made for.
+    """Draw uniformly within 1 / sqrt(1000), the reference's bound for its 1,000 classes.
 
-    By its rule, 1 / sqrt(classes), ten classes would begin with a loss of 14.
+    Its rule, 1 / sqrt(classes), would start with a loss of 14 for ten classes.
     """
     bound = 1000**-0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8 that is not below 90 % of ``channels``.
+    """Return the nearest multiple of 8 that is not below 90 % of ``channels``.
 
     Example:
       >>> round_channels(32 * 1.1), round_channels(11)

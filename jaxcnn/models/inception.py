@@ -1,6 +1,6 @@
-"""Inception version 3: blocks of parallel branches with factorised convolutions.
+"""Inception version 3: blocks of parallel branches with factorized convolutions.
 
-Blocks and layers bear torchvision's names (``Mixed_5b``, ``branch3x3dbl_2``), each layer with a
+Blocks and layers have torchvision's names (``Mixed_5b``, ``branch3x3dbl_2``); each layer has a
 ``conv`` and a ``bn``.
 """
 
@@ -11,51 +11,57 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops, shapes
-from jaxcnn.models.layers import (
-    BatchNorm,
-    Conv,
-    Dropout,
-    call_block,
-    check_size,
-    output_layer,
-    outputs,
-)
-
-_SMALLEST = 75  # the last reduction sees maps of 3x3
-_AUX_MAPS = 17  # sides of the auxiliary head's maps for images of 299
-_normal = nn.initializers.normal(0.1)
+from jaxcnn.models.blocks import call_block, check_size, output_layer, outputs
+from jaxcnn.models.layers import BatchNorm, Conv, Dropout
 
 
 class Layer(NamedTuple):
-    """A convolution in a branch; one with a stride has no padding."""
+    """Convolution in a branch; a strided one has no padding."""
 
     name: str
     features: int
-    window: shapes.IntOrInts = 1
+    kernel_size: shapes.IntOrInts = 1
     strides: int = 1
 
 
+STEM = (
+    Layer("Conv2d_1a_3x3", 32, 3, 2),
+    Layer("Conv2d_2a_3x3", 32, 3),
+    Layer("Conv2d_2b_3x3", 64, 3),
+    Layer("Conv2d_3b_1x1", 80),
+    Layer("Conv2d_4a_3x3", 192, 3),
+)
+"""Convolutions before the blocks; a max pooling follows the third and the fifth."""
+
+# Each block by torchvision's name: its kind, defined in `_block`, and the channels that vary.
+_TABLE = (
+    ("Mixed_5b", "A", 32),
+    ("Mixed_5c", "A", 64),
+    ("Mixed_5d", "A", 64),
+    ("Mixed_6a", "B", 0),
+    ("Mixed_6b", "C", 128),
+    ("Mixed_6c", "C", 160),
+    ("Mixed_6d", "C", 160),
+    ("Mixed_6e", "C", 192),
+    ("Mixed_7a", "D", 0),
+    ("Mixed_7b", "E", 0),
+    ("Mixed_7c", "E", 0),
+)
+_STAGE_ENDS = ("Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last block of each map size
+_SMALLEST = 75  # the last reduction needs 3x3 maps
+_AUX_MAPS = 17  # sides of the auxiliary head's input for images of 299 pixels
+
+_normal = nn.initializers.normal(0.1)
+
 Branch = tuple[Layer | tuple[Layer, Layer], ...]
-"""Layers one after the other; the last place may hold two side by side."""
-
-
-def _parts(name: str, features: tuple[int, ...], windows: tuple[Any, ...]) -> Branch:
-    """A branch whose layers are numbered."""
-    return tuple(
-        Layer(f"{name}_{number}", count, window)
-        for number, (count, window) in enumerate(zip(features, windows, strict=True), start=1)
-    )
-
-
-def _pair(name: str) -> tuple[Layer, Layer]:
-    return Layer(f"{name}a", 384, (1, 3)), Layer(f"{name}b", 384, (3, 1))
+"""Consecutive layers; the last element may hold two parallel ones."""
 
 
 class Block(NamedTuple):
-    """Branches side by side, and one that begins with a pooling.
+    """Parallel branches of convolutions, and one that starts with a pooling.
 
     Attributes:
-      branches: without the pooling.
+      branches: the branches without pooling.
       pooled: features of the 1x1 convolution after average pooling of stride 1; 0 for max pooling
         of stride 2 alone.
     """
@@ -64,84 +70,21 @@ class Block(NamedTuple):
     pooled: int = 0
 
 
-def _block_a(pooled: int) -> Block:
-    branches = (
-        (Layer("branch1x1", 64),),
-        _parts("branch5x5", (48, 64), (1, 5)),
-        _parts("branch3x3dbl", (64, 96, 96), (1, 3, 3)),
-    )
-    return Block(branches, pooled)
-
-
-def _block_c(width: int) -> Block:
-    row, column = (1, 7), (7, 1)
-    branches = (
-        (Layer("branch1x1", 192),),
-        _parts("branch7x7", (width, width, 192), (1, row, column)),
-        _parts("branch7x7dbl", (width, width, width, width, 192), (1, column, row, column, row)),
-    )
-    return Block(branches, 192)
-
-
-_BLOCK_B = Block(
-    (
-        (Layer("branch3x3", 384, 3, 2),),
-        (*_parts("branch3x3dbl", (64, 96), (1, 3)), Layer("branch3x3dbl_3", 96, 3, 2)),
-    )
-)
-_BLOCK_D = Block(
-    (
-        (Layer("branch3x3_1", 192), Layer("branch3x3_2", 320, 3, 2)),
-        (
-            *_parts("branch7x7x3", (192, 192, 192), (1, (1, 7), (7, 1))),
-            Layer("branch7x7x3_4", 192, 3, 2),
-        ),
-    )
-)
-_BLOCK_E = Block(
-    (
-        (Layer("branch1x1", 320),),
-        (Layer("branch3x3_1", 384), _pair("branch3x3_2")),
-        (*_parts("branch3x3dbl", (448, 384), (1, 3)), _pair("branch3x3dbl_3")),
-    ),
-    192,
-)
-BLOCKS: dict[str, Block] = {
-    "Mixed_5b": _block_a(32),
-    "Mixed_5c": _block_a(64),
-    "Mixed_5d": _block_a(64),
-    "Mixed_6a": _BLOCK_B,
-    "Mixed_6b": _block_c(128),
-    "Mixed_6c": _block_c(160),
-    "Mixed_6d": _block_c(160),
-    "Mixed_6e": _block_c(192),
-    "Mixed_7a": _BLOCK_D,
-    "Mixed_7b": _BLOCK_E,
-    "Mixed_7c": _BLOCK_E,
-}
-"""The network's blocks in order, by torchvision's names."""
-# The last block of each size of maps.
-_STAGE_ENDS = ("Mixed_5d", "Mixed_6e", "Mixed_7c")
-STEM = (
-    Layer("Conv2d_1a_3x3", 32, 3, 2),
-    Layer("Conv2d_2a_3x3", 32, 3),
-    Layer("Conv2d_2b_3x3", 64, 3),
-    Layer("Conv2d_3b_1x1", 80),
-    Layer("Conv2d_4a_3x3", 192, 3),
-)
-"""The convolutions in front of them; there is a max pooling behind the third and the fifth."""
-
-
 class ConvUnit(nn.Module):
     """Convolution, batch norm and ReLU.
 
     Attributes:
-      layer: features, window and strides of the convolution.
-      padding: of the convolution.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
-      norm_scale: whether batch norm scales the normalised values.
-      kernel_init: initialises the kernel.
+      layer: features, kernel size and strides of the convolution.
+      padding: of the convolution, as in `Conv`.
+      norm_momentum: decay of batch norm's running statistics.
+      norm_scale: whether batch norm scales the normalized values.
+      kernel_init: initializer of the kernel.
       dtype: type to compute in.
+
+    Example:
+      >>> unit, images = ConvUnit(Layer("conv", 8, 3), "SAME", 0.9, True), jnp.zeros((1, 9, 9, 4))
+      >>> unit.init_with_output(jax.random.key(0), images, train=False)[0].shape
+      (1, 9, 9, 8)
     """
 
     layer: Layer
@@ -153,10 +96,10 @@ class ConvUnit(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """``[B, H, W, C]`` to feature maps."""
+        """Map ``[B, H, W, C]`` to feature maps."""
         x = Conv(
             self.layer.features,
-            self.layer.window,
+            self.layer.kernel_size,
             strides=self.layer.strides,
             padding=self.padding,
             use_bias=False,
@@ -169,14 +112,20 @@ class ConvUnit(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """Branches side by side, whose maps are joined.
+    """Parallel branches, whose maps are concatenated along channels.
 
     Attributes:
       block: the branches.
-      count_include_pad: whether average pooling counts padding, as torchvision's does.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
-      norm_scale: whether batch norm scales the normalised values.
+      count_include_pad: whether average pooling counts padding, as in torchvision.
+      norm_momentum: decay of batch norm's running statistics.
+      norm_scale: whether batch norm scales the normalized values.
       dtype: type to compute in.
+
+    Example:
+      >>> block = InceptionBlock(BLOCKS["Mixed_5b"], True, 0.9, True)
+      >>> init = lambda key: block.init_with_output(key, jnp.zeros((1, 9, 9, 192)), train=False)
+      >>> jax.eval_shape(init, jax.random.key(0))[0].shape
+      (1, 9, 9, 256)
 
     Reference:
       Szegedy et al. 2015, "Rethinking the Inception architecture for computer vision",
@@ -191,7 +140,7 @@ class InceptionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """``[B, H, W, C]`` to ``[B, H, W, D]``, or to half the sides where there are strides."""
+        """Map ``[B, H, W, C]`` to ``[B, H, W, D]``, or to half the sides in a strided block."""
 
         def unit(layer: Layer, x: jax.Array) -> jax.Array:
             padding: shapes.Padding = "SAME" if layer.strides == 1 else "VALID"
@@ -218,17 +167,24 @@ class InceptionBlock(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A small classifier on maps from the middle, to bring gradients there.
+    """Small classifier on intermediate maps, which gives earlier layers a direct gradient.
+
+    Maps too small for its pooling, from images below 299 pixels, are averaged to 5x5 instead.
 
     Attributes:
-      num_classes: number of outputs.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
-      norm_scale: whether batch norm scales the normalised values.
+      num_classes: number of classes.
+      norm_momentum: decay of batch norm's running statistics.
+      norm_scale: whether batch norm scales the normalized values.
       dtype: type to compute in.
 
+    Example:
+      >>> head = AuxiliaryHead(10, 0.9, True)
+      >>> init = lambda key: head.init_with_output(key, jnp.zeros((1, 17, 17, 768)), train=False)
+      >>> jax.eval_shape(init, jax.random.key(0))[0].shape
+      (1, 10)
+
     Reference:
-      Szegedy et al. 2015, figure 8. Maps smaller than those of images of 299 pixels, for which the
-      windows are too large, are averaged to the size that they would have after the pooling.
+      Szegedy et al. 2015, "Rethinking the Inception architecture for computer vision", figure 8.
     """
 
     num_classes: int
@@ -238,7 +194,7 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, maps: jax.Array, *, train: bool) -> jax.Array:
-        """``[B, h, w, C]`` to logits ``[B, num_classes]``."""
+        """Map ``[B, h, w, C]`` to logits ``[B, num_classes]``."""
         norm = self.norm_momentum, self.norm_scale
         first, last = Layer("conv0", 128), Layer("conv1", 768, 5)
         if min(maps.shape[1:3]) < _AUX_MAPS:
@@ -259,18 +215,18 @@ class AuxiliaryHead(nn.Module):
 class InceptionV3(nn.Module):
     """Inception version 3.
 
-    In training it sows ``aux_logits`` of an auxiliary head, which
-    `jaxcnn.train.make_train_step` adds to the objective with its ``aux_weight``.
+    In training it sows the auxiliary head's ``aux_logits``, which `jaxcnn.train.make_train_step`
+    adds to the objective with weight ``aux_weight``.
 
     Attributes:
-      num_classes: number of outputs, 0 for what the last layer would see.
-      aux_head: whether there is the auxiliary head.
-      count_include_pad: whether average pooling counts padding: torchvision's and timm's does,
-        Keras's does not.
-      norm_scale: whether batch norm scales the normalised values; Keras's does not.
-      dropout: rate of the dropout in front of the classifier.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
-      remat: compute blocks again in the backward pass, for memory.
+      num_classes: number of classes; 0 returns the pooled features.
+      aux_head: whether the network has the auxiliary head.
+      count_include_pad: whether average pooling counts padding: true in torchvision and timm,
+        false in Keras.
+      norm_scale: whether batch norm scales the normalized values; false in Keras.
+      dropout: dropout rate before the classifier.
+      norm_momentum: decay of batch norm's running statistics.
+      remat: recompute blocks in the backward pass, to save activation memory.
       dtype: type to compute in.
 
     Example:
@@ -321,13 +277,13 @@ class InceptionV3(nn.Module):
         self.fc = output_layer(self.num_classes, kernel_init=_normal, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images ``[B, H, W, C]``, at least 75 x 75, to logits ``[B, num_classes]``."""
-        return self.head(self.features(images, train), train)
+        """Map images ``[B, H, W, C]``, at least 75 x 75, to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def stages(self, images: jax.Array, train: bool) -> list[jax.Array]:
-        """The last maps of each size, at about 1/2, 1/4, 1/8, 1/16 and 1/32 of the images' sides.
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to the last maps of each size, at strides of about 2, 4, 8, 16 and 32.
 
-        Exactly, 299 pixels become 147, 71, 35, 17 and 8.
+        Images of 299 pixels give maps of 147, 71, 35, 17 and 8.
         """
         check_size(images, _SMALLEST)
         maps, x = [], images
@@ -340,15 +296,83 @@ class InceptionV3(nn.Module):
             x = call_block(block, x, train=train, remat=self.remat)
             if block.name in _STAGE_ENDS:
                 maps.append(x)
-            # The head's parameters are made where it does not run.
+            # Initialization makes the head's parameters in evaluation mode too.
             if block.name == "Mixed_6e" and self.AuxLogits and (train or self.is_initializing()):
                 self.sow("intermediates", "aux_logits", self.AuxLogits(x, train=train))
         return maps
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to the last feature maps, ``[B, 8, 8, 2048]`` for 299 x 299."""
-        return self.stages(images, train)[-1]
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to the last feature maps, ``[B, 8, 8, 2048]`` for 299 x 299."""
+        return self.stages(images, train=train)[-1]
 
-    def head(self, features: jax.Array, train: bool) -> jax.Array:
-        """Feature maps to logits."""
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map feature maps to logits."""
         return outputs(self.fc, self.drop(ops.global_avg_pool(features), train=train))
+
+
+def _block(kind: str, channels: int) -> Block:
+    """Build a block of a kind; ``channels`` is read by kinds A (pooled) and C (bottleneck)."""
+    row, column = (1, 7), (7, 1)
+    if kind == "A":
+        return Block(
+            (
+                (Layer("branch1x1", 64),),
+                _numbered("branch5x5", (48, 64), (1, 5)),
+                _numbered("branch3x3dbl", (64, 96, 96), (1, 3, 3)),
+            ),
+            channels,
+        )
+    if kind == "B":
+        double = _numbered("branch3x3dbl", (64, 96), (1, 3))
+        return Block(
+            (
+                (Layer("branch3x3", 384, 3, 2),),
+                (*double, Layer("branch3x3dbl_3", 96, 3, 2)),
+            )
+        )
+    if kind == "C":
+        features = (channels, channels, channels, channels, 192)
+        return Block(
+            (
+                (Layer("branch1x1", 192),),
+                _numbered("branch7x7", (channels, channels, 192), (1, row, column)),
+                _numbered("branch7x7dbl", features, (1, column, row, column, row)),
+            ),
+            192,
+        )
+    if kind == "D":
+        factorized = _numbered("branch7x7x3", (192, 192, 192), (1, row, column))
+        return Block(
+            (
+                (Layer("branch3x3_1", 192), Layer("branch3x3_2", 320, 3, 2)),
+                (*factorized, Layer("branch7x7x3_4", 192, 3, 2)),
+            )
+        )
+    double = _numbered("branch3x3dbl", (448, 384), (1, 3))
+    return Block(
+        (
+            (Layer("branch1x1", 320),),
+            (Layer("branch3x3_1", 384), _pair("branch3x3_2")),
+            (*double, _pair("branch3x3dbl_3")),
+        ),
+        192,
+    )
+
+
+def _numbered(name: str, features: tuple[int, ...], kernel_sizes: tuple[Any, ...]) -> Branch:
+    """Build a branch whose layers are named ``name_1``, ``name_2`` and so on."""
+    return tuple(
+        Layer(f"{name}_{number}", count, kernel_size)
+        for number, (count, kernel_size) in enumerate(
+            zip(features, kernel_sizes, strict=True), start=1
+        )
+    )
+
+
+def _pair(name: str) -> tuple[Layer, Layer]:
+    """Build two parallel layers, 1x3 and 3x1."""
+    return Layer(f"{name}a", 384, (1, 3)), Layer(f"{name}b", 384, (3, 1))
+
+
+BLOCKS = {name: _block(kind, channels) for name, kind, channels in _TABLE}
+"""The network's blocks in order, by torchvision's names."""

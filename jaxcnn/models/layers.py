@@ -1,10 +1,10 @@
-"""Linen modules that own parameters and call `jaxcnn.ops`; nothing is computed here.
+"""Linen layers: modules that own parameters and call `jaxcnn.ops` for every computation.
 
-Kernels start Glorot-uniform, biases zero (Keras's defaults). Parameters are float32; ``dtype`` is
-the type that a layer computes in, by default that of its input.
+Kernels are initialized Glorot-uniform and biases to zero, as in Keras. Parameters are float32;
+``dtype`` is the type that a layer computes in, by default that of its input.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -16,23 +16,21 @@ from jaxcnn.shapes import IntOrInts, Padding
 
 Initializer = Callable[..., jax.Array]
 
-fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
 _DROPOUTS = {"value": ops.dropout, "channel": ops.spatial_dropout, "example": ops.drop_path}
 
 
 class Conv(nn.Module):
-    """Convolution with a kernel (and bias) of its own; see `jaxcnn.ops.conv`.
+    """Convolution that owns its kernel and bias; see `jaxcnn.ops.conv`.
 
     Attributes:
       features: number of output channels.
       kernel_size: extent of the kernel, one integer or one per spatial dimension.
-      strides: step between positions.
-      padding: ``"SAME"``, ``"VALID"``, an integer, or pairs.
+      strides: step between output positions.
+      padding: ``"SAME"``, ``"VALID"``, an integer, or one (low, high) pair per dimension.
       dilation: distance between the kernel's taps.
-      groups: channel groups that do not see each other.
+      groups: number of channel groups that are convolved separately.
       use_bias: whether to add a bias.
-      kernel_init: initialises the kernel.
+      kernel_init: initializer of the kernel.
       dtype: type to compute in, None for that of the input.
 
     Example:
@@ -53,20 +51,12 @@ class Conv(nn.Module):
     dtype: Any = None
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """``[B, *spatial, in]`` to ``[B, *output, features]``."""
-        return ops.conv(*self._operands(images), **self._geometry())
-
-    def relu_max_pool(
-        self, images: jax.Array, pool: IntOrInts, *, padding: Padding = "VALID"
-    ) -> jax.Array:
-        """The same with ReLU and max pooling behind it; see `jaxcnn.ops.conv_relu_max_pool`."""
-        operands = self._operands(images)
-        return ops.conv_relu_max_pool(
-            *operands, pool=pool, pool_padding=padding, **self._geometry()
-        )
+        """Map ``[B, *spatial, in]`` to ``[B, *output, features]``."""
+        return ops.conv(*self.operands(images), **self.geometry())
 
     @nn.compact
-    def _operands(self, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    def operands(self, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Return the images, kernel and bias in the type to compute in."""
         rank = shapes.spatial_rank(images)
         kernel_size = shapes.ints(self.kernel_size, rank, "kernel_size")
         (groups,) = shapes.ints(self.groups, 1, "groups")
@@ -78,7 +68,8 @@ class Conv(nn.Module):
         kernel, bias = _kernel_and_bias(self, (*kernel_size, inputs, self.features))
         return _to_compute_dtype(self.dtype, images, kernel, bias)
 
-    def _geometry(self) -> dict[str, Any]:
+    def geometry(self) -> dict[str, Any]:
+        """Return the options that `jaxcnn.ops.conv` is called with."""
         return {
             "strides": self.strides,
             "padding": self.padding,
@@ -87,17 +78,57 @@ class Conv(nn.Module):
         }
 
 
-class DepthwiseConv(nn.Module):
-    """A convolution of each channel by itself; see `jaxcnn.ops.depthwise_conv`.
+class ConvReluMaxPool(nn.Module):
+    """Convolution, ReLU and max pooling, computed in one pass where that is faster.
+
+    In training it calls `jaxcnn.ops.conv_relu_max_pool`. In evaluation the steps are separate, so
+    that the output of the convolution can be inspected.
 
     Attributes:
-      kernel_size: extent of the kernel.
+      conv: the convolution, which keeps its own parameters.
+      window: extent of the pooling window, which is also its stride.
+      padding: of the pooling: ``"SAME"``, ``"VALID"``, an integer, or (low, high) pairs.
+
+    Example:
+      >>> layer = ConvReluMaxPool(Conv(32, 5), 2)
+      >>> images = jnp.zeros((1, 28, 28, 1))
+      >>> variables = layer.init(jax.random.key(0), images, train=False)
+      >>> layer.apply(variables, images, train=True).shape
+      (1, 14, 14, 32)
+    """
+
+    conv: Conv
+    window: IntOrInts
+    padding: Padding = "VALID"
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map ``[B, *spatial, in]`` to ``[B, *pooled, features]``."""
+        if not train:
+            return ops.max_pool(nn.relu(self.conv(images)), self.window, padding=self.padding)
+        operands = self.conv.operands(images)
+        return ops.conv_relu_max_pool(
+            *operands, pool=self.window, pool_padding=self.padding, **self.conv.geometry()
+        )
+
+
+class DepthwiseConv(nn.Module):
+    """Separate convolution of each channel; see `jaxcnn.ops.depthwise_conv`.
+
+    Attributes:
+      kernel_size: extent of the kernel, one integer or one per spatial dimension.
       multiplier: output channels per input channel.
-      strides: step between positions.
-      padding: as in `Conv`.
+      strides: step between output positions.
+      padding: ``"SAME"``, ``"VALID"``, an integer, or one (low, high) pair per dimension.
       use_bias: whether to add a bias.
-      kernel_init: initialises the kernel.
+      kernel_init: initializer of the kernel.
       dtype: type to compute in, None for that of the input.
+
+    Example:
+      >>> layer = DepthwiseConv(3, multiplier=2)
+      >>> variables = jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros((1, 8, 8, 4)))
+      >>> variables["params"]["kernel"].shape
+      (3, 3, 1, 8)
     """
 
     kernel_size: IntOrInts
@@ -110,7 +141,7 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """``[B, *spatial, C]`` to ``[B, *output, C * multiplier]``."""
+        """Map ``[B, *spatial, C]`` to ``[B, *output, C * multiplier]``."""
         kernel_size = shapes.ints(self.kernel_size, shapes.spatial_rank(images), "kernel_size")
         (multiplier,) = shapes.ints(self.multiplier, 1, "multiplier")
         features = images.shape[-1] * multiplier
@@ -124,12 +155,17 @@ class ConvTranspose(nn.Module):
 
     Attributes:
       features: number of output channels.
-      kernel_size: extent of the kernel.
-      strides: factor of the upsampling.
-      padding: as in `Conv`.
+      kernel_size: extent of the kernel, one integer or one per spatial dimension.
+      strides: upsampling factor.
+      padding: ``"SAME"``, ``"VALID"``, an integer, or one (low, high) pair per dimension.
       use_bias: whether to add a bias.
-      kernel_init: initialises the kernel.
+      kernel_init: initializer of the kernel.
       dtype: type to compute in, None for that of the input.
+
+    Example:
+      >>> layer, images = ConvTranspose(6, 3, strides=2), jnp.zeros((1, 8, 8, 4))
+      >>> layer.init_with_output(jax.random.key(0), images)[0].shape
+      (1, 16, 16, 6)
     """
 
     features: int
@@ -142,7 +178,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """``[B, *spatial, in]`` to ``[B, *output, features]``."""
+        """Map ``[B, *spatial, in]`` to ``[B, *output, features]``."""
         kernel_size = shapes.ints(self.kernel_size, shapes.spatial_rank(images), "kernel_size")
         kernel, bias = _kernel_and_bias(self, (*kernel_size, images.shape[-1], self.features))
         images, kernel, bias = _to_compute_dtype(self.dtype, images, kernel, bias)
@@ -155,8 +191,13 @@ class Dense(nn.Module):
     Attributes:
       features: number of outputs.
       use_bias: whether to add a bias.
-      kernel_init: initialises the kernel.
+      kernel_init: initializer of the kernel.
       dtype: type to compute in, None for that of the input.
+
+    Example:
+      >>> variables = Dense(10).init(jax.random.key(0), jnp.zeros((1, 128)))
+      >>> variables["params"]["kernel"].shape
+      (128, 10)
     """
 
     features: int
@@ -166,21 +207,29 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """``[..., in]`` to ``[..., features]``."""
+        """Map ``[..., in]`` to ``[..., features]``."""
         kernel, bias = _kernel_and_bias(self, (x.shape[-1], self.features))
         x, kernel, bias = _to_compute_dtype(self.dtype, x, kernel, bias)
         return ops.dense(x, kernel, bias)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation; running statistics live in ``batch_stats``. See `jaxcnn.ops.batch_norm`.
+    """Batch normalization; running statistics live in ``batch_stats``. See `jaxcnn.ops.batch_norm`.
 
     Attributes:
-      momentum: share of the running statistics kept at each step.
+      momentum: decay of the running statistics.
       epsilon: added to the variance.
-      use_scale: whether to scale the normalised values.
+      use_scale: whether to scale the normalized values.
       use_bias: whether to shift them.
-      frozen: use the running statistics in training too, and leave them as they are.
+      frozen: use the running statistics in training too, and do not update them.
+
+    Example:
+      >>> x = jnp.array([[1.0], [3.0]])
+      >>> layer = BatchNorm(momentum=0.5)
+      >>> variables = layer.init(jax.random.key(0), x, train=False)
+      >>> y, updated = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+      >>> y.round().tolist(), updated["batch_stats"]["mean"].tolist()
+      ([[-1.0], [1.0]], [1.0])
     """
 
     momentum: float = 0.9
@@ -191,7 +240,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalise ``[B, ..., C]`` with the statistics of the batch, or else the running ones."""
+        """Normalize ``[B, ..., C]`` by the batch statistics in training, else the running ones."""
         train = train and not self.frozen
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
@@ -214,11 +263,16 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, the same in training and evaluation; see `jaxcnn.ops.group_norm`.
+    """Group normalization, the same in training and evaluation; see `jaxcnn.ops.group_norm`.
 
     Attributes:
-      groups: how many groups of neighbouring channels, a divisor of their number.
+      groups: number of groups of adjacent channels; it must divide the number of channels.
       epsilon: added to the variance.
+
+    Example:
+      >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
+      >>> GroupNorm(groups=2).init_with_output(jax.random.key(0), x)[0].round().tolist()
+      [[-1.0, 1.0, -1.0, 1.0]]
     """
 
     groups: int = 8
@@ -226,7 +280,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """``[B, ..., C]`` to the same shape; ``train`` is there to stand in for `BatchNorm`."""
+        """Normalize ``[B, ..., C]``; ``train`` is unused and makes it a drop-in for `BatchNorm`."""
         del train
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape)
@@ -235,12 +289,20 @@ class GroupNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout in training, nothing otherwise; draws from the ``dropout`` stream.
+    """Dropout in training, the identity in evaluation; it draws from the ``dropout`` stream.
 
     Attributes:
       rate: probability of zeroing, in [0, 1).
-      unit: what is zeroed as one: a ``"value"`` (`jaxcnn.ops.dropout`), a ``"channel"``
-        (`jaxcnn.ops.spatial_dropout`) or an ``"example"`` (`jaxcnn.ops.drop_path`).
+      unit: unit that is zeroed: each ``"value"`` (`jaxcnn.ops.dropout`), ``"channel"``
+        (`jaxcnn.ops.spatial_dropout`) or ``"example"`` (`jaxcnn.ops.drop_path`).
+
+    Example:
+      >>> layer, x = Dropout(0.5), jnp.ones((2, 3))
+      >>> layer.apply({}, x, train=False).tolist()
+      [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+      >>> y = layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
+      >>> set(y.ravel().tolist()) <= {0.0, 2.0}
+      True
     """
 
     rate: float
@@ -248,7 +310,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Any shape to the same shape."""
+        """Return ``x``, of any shape, with units zeroed and the others scaled in training."""
         shapes.check_probability(self.rate, "rate")
         if self.unit not in _DROPOUTS:
             raise ValueError(f"unit must be one of {', '.join(_DROPOUTS)}, got {self.unit!r}")
@@ -258,102 +320,28 @@ class Dropout(nn.Module):
 
 
 class GaussianNoise(nn.Module):
-    """Additive normal noise in training, nothing otherwise; draws from the ``dropout`` stream.
+    """Normal noise added in training, the identity in evaluation; uses the ``dropout`` stream.
 
     Attributes:
       stddev: standard deviation of the noise, >= 0.
+
+    Example:
+      >>> layer, x = GaussianNoise(0.1), jnp.zeros(1000)
+      >>> y = layer.apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
+      >>> bool(jnp.abs(y.std() - 0.1) < 0.01), bool((layer.apply({}, x, train=False) == x).all())
+      (True, True)
     """
 
     stddev: float
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Any shape to the same shape."""
+        """Return ``x``, of any shape, with noise added in training."""
         if not 0 <= self.stddev < float("inf"):
             raise ValueError(f"stddev must be finite and >= 0, got {self.stddev!r}")
         if not train or self.stddev == 0:
             return x
         return ops.gaussian_noise(self.make_rng("dropout"), x, self.stddev)
-
-
-def conv_before_norm(
-    features: int,
-    window: int,
-    strides: int,
-    dtype: Any,
-    *,
-    padding: Padding | None = None,
-    use_bias: bool = False,
-    name: str | None = None,
-) -> Conv:
-    """A convolution as residual networks have them: padding centred if None, mostly no bias.
-
-    The normalisation that follows would subtract a bias again. The kernel starts normal with
-    variance ``2 / fan_out`` (He et al. 2015, as in torchvision).
-    """
-    return Conv(
-        features,
-        window,
-        strides=strides,
-        padding=window // 2 if padding is None else padding,
-        use_bias=use_bias,
-        kernel_init=fan_out_normal,
-        dtype=dtype,
-        name=name,
-    )
-
-
-def call_block(block: nn.Module, x: jax.Array, *, train: bool, remat: bool) -> jax.Array:
-    """``block(x, train=train)``, which with ``remat`` is computed again in the backward pass.
-
-    That costs a third more time and saves the memory of all that is between the blocks' inputs.
-
-    Reference:
-      Chen et al. 2016, "Training deep nets with sublinear memory cost".
-    """
-
-    def call(block: Any, x: jax.Array) -> jax.Array:
-        return block(x, train=train)
-
-    return (nn.remat(call) if remat else call)(block, x)
-
-
-def output_layer(features: int, **options: Any) -> Dense | None:
-    """A network's last layer, or None for no classes: the network then gives what it would see."""
-    return Dense(features, **options) if features else None
-
-
-def outputs(layer: Dense | None, x: jax.Array) -> jax.Array:
-    """The last layer's outputs, in float32 whatever the network computes in."""
-    return float32_logits(x if layer is None else layer(x))
-
-
-def check_size(images: jax.Array, smallest: int) -> None:
-    """Refuse images of which nothing would be left.
-
-    Raises:
-      ValueError: if a side of ``images`` ``[B, H, W, C]`` is shorter than ``smallest``.
-    """
-    if images.ndim != 4 or min(images.shape[1:3]) < smallest:
-        raise ValueError(
-            f"images must be [B, H, W, C] of at least {smallest} x {smallest} pixels, "
-            f"got shape {images.shape}"
-        )
-
-
-def check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
-    """Refuse an option that is none of those accepted.
-
-    Raises:
-      ValueError: if ``value`` is not in ``accepted``.
-    """
-    if value not in accepted:
-        raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {value!r}")
-
-
-def float32_logits(x: jax.Array) -> jax.Array:
-    """Half-precision outputs as float32, so that losses are computed in full precision."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _kernel_and_bias(layer: Any, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array | None]:

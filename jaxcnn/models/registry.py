@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Registry of the networks by name."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,46 +12,67 @@ from jaxcnn.models.efficientnet import EfficientNet
 from jaxcnn.models.inception import InceptionV3
 from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
+from jaxcnn.shapes import check_integer
 
 
 class Entry(NamedTuple):
-    """What a name stands for.
+    """Registered network.
 
     Attributes:
-      network: the Linen class; its ``input_layer`` names the convolution that sees the image, and
-        its ``output_layers`` those that give the outputs.
-      options: attributes of it.
-      size: (height, width, channels) of the images that it is meant for.
-      classes: number of classes that it is meant for.
+      name: the name that `create` takes.
+      network: its Linen class, which satisfies `jaxcnn.models.Network`.
+      options: attributes of the class.
+      size: (height, width, channels) of the images that it is designed for.
+      classes: number of classes that it is designed for.
+
+    Example:
+      >>> entry = info("vgg11_bn")
+      >>> entry.network.__name__, entry.options["norm"], entry.classes
+      ('VGG', 'batch', 1000)
     """
 
+    name: str
     network: type[Any]
     options: dict[str, Any]
     size: tuple[int, int, int]
     classes: int = 1000
 
 
-def _vgg_family() -> Iterator[tuple[str, Entry]]:
+RESNET_V1: dict[str, Any] = {
+    "version": "v1",
+    "use_bias": True,
+    "norm_momentum": 0.99,
+    "norm_epsilon": 1.001e-5,
+}
+"""Options of the residual networks of Keras."""
+
+TENSORFLOW_NORM: dict[str, Any] = {"norm_momentum": 0.99, "norm_epsilon": 1e-3}
+"""Batch norm of the EfficientNets of TensorFlow."""
+
+_IMAGENET = (224, 224, 3)
+
+
+def _vggs() -> Iterator[Entry]:
     for layers, depths in {
         11: (1, 1, 2, 2, 2),
         13: (2, 2, 2, 2, 2),
         16: (2, 2, 3, 3, 3),
         19: (2, 2, 4, 4, 4),
     }.items():
-        yield f"vgg{layers}", Entry(VGG, {"depths": depths}, (224, 224, 3))
-        yield f"vgg{layers}_bn", Entry(VGG, {"depths": depths, "norm": "batch"}, (224, 224, 3))
+        yield Entry(f"vgg{layers}", VGG, {"depths": depths}, _IMAGENET)
+        yield Entry(f"vgg{layers}_bn", VGG, {"depths": depths, "norm": "batch"}, _IMAGENET)
 
 
-def _resnet_family() -> Iterator[tuple[str, Entry]]:
+def _resnets() -> Iterator[Entry]:
     for layers, depths in {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}.items():
-        yield f"resnet{layers}", Entry(ResNet, {"depths": depths}, (224, 224, 3))
+        yield Entry(f"resnet{layers}", ResNet, {"depths": depths}, _IMAGENET)
     for layers, depths in {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}.items():
         options = {"depths": depths, "bottleneck": True}
-        yield f"resnet{layers}", Entry(ResNet, options, (224, 224, 3))
-        yield f"resnet{layers}_v1", Entry(ResNet, options | RESNET_V1, (224, 224, 3))
+        yield Entry(f"resnet{layers}", ResNet, options, _IMAGENET)
+        yield Entry(f"resnet{layers}_v1", ResNet, options | RESNET_V1, _IMAGENET)
 
 
-def _efficientnet_family() -> Iterator[tuple[str, Entry]]:
+def _efficientnets() -> Iterator[Entry]:
     # width, depth, side of the images, dropout
     for number, (width, depth, side, dropout) in enumerate(
         (
@@ -68,7 +89,7 @@ def _efficientnet_family() -> Iterator[tuple[str, Entry]]:
         options: dict[str, Any] = {"width": width, "depth": depth, "dropout": dropout}
         if number >= 5:
             options |= TENSORFLOW_NORM
-        yield f"efficientnet_b{number}", Entry(EfficientNet, options, (side, side, 3))
+        yield Entry(f"efficientnet_b{number}", EfficientNet, options, (side, side, 3))
     for number, (width, depth, side, dropout) in enumerate(
         (
             (1.0, 1.0, 224, 0.2),
@@ -78,36 +99,28 @@ def _efficientnet_family() -> Iterator[tuple[str, Entry]]:
             (1.4, 1.8, 300, 0.3),
         )
     ):
-        # The weights that exist are the authors', so padding and epsilon are too.
+        # All published weights are the authors', so padding and epsilon are too.
         options = {"width": width, "depth": depth, "dropout": dropout, "lite": True}
         options |= {"padding": "SAME", **TENSORFLOW_NORM}
-        yield f"efficientnet_lite{number}", Entry(EfficientNet, options, (side, side, 3))
+        yield Entry(f"efficientnet_lite{number}", EfficientNet, options, (side, side, 3))
 
 
-RESNET_V1: dict[str, Any] = {
-    "version": "v1",
-    "use_bias": True,
-    "norm_momentum": 0.99,
-    "norm_epsilon": 1.001e-5,
-}
-"""The residual networks of Keras."""
-
-TENSORFLOW_NORM: dict[str, Any] = {"norm_momentum": 0.99, "norm_epsilon": 1e-3}
-"""Batch norm as in the EfficientNets of TensorFlow."""
-
-_MODELS: dict[str, Entry] = {
-    "classic_cnn": Entry(ClassicCNN, {}, (28, 28, 1), 10),
-    "lenet5": Entry(LeNet5, {}, (28, 28, 1), 10),
-    "small_vgg": Entry(SmallVGG, {}, (28, 28, 1), 10),
-    "inception_v3": Entry(InceptionV3, {}, (299, 299, 3)),
-    **dict(_vgg_family()),
-    **dict(_resnet_family()),
-    **dict(_efficientnet_family()),
+_MODELS = {
+    entry.name: entry
+    for entry in (
+        Entry("classic_cnn", ClassicCNN, {}, (28, 28, 1), 10),
+        Entry("lenet5", LeNet5, {}, (28, 28, 1), 10),
+        Entry("small_vgg", SmallVGG, {}, (28, 28, 1), 10),
+        Entry("inception_v3", InceptionV3, {}, (299, 299, 3)),
+        *_vggs(),
+        *_resnets(),
+        *_efficientnets(),
+    )
 }
 
 
 def names() -> tuple[str, ...]:
-    """The names that `create` knows.
+    """Return the names that `create` accepts, sorted.
 
     Example:
       >>> [name for name in names() if name.startswith("resnet")][:3]
@@ -117,11 +130,11 @@ def names() -> tuple[str, ...]:
 
 
 def create(name: str, num_classes: int, **options: Any) -> nn.Module:
-    """Make a network by name.
+    """Create a network by name.
 
     Args:
       name: one of `names`.
-      num_classes: number of outputs; 0 leaves the last layer out, for what it would see.
+      num_classes: number of classes; 0 returns the pooled features.
       **options: attributes of the network's class, for example ``dropout=0.5`` or
         ``dtype=jax.numpy.bfloat16``.
 
@@ -137,9 +150,8 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
       0.5
     """
     found = info(name)
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
-        raise ValueError(f"num_classes must be an integer >= 0, got {num_classes!r}")
-    # `parent` and `name` are Linen's own fields.
+    num_classes = check_integer(num_classes, "num_classes", minimum=0)
+    # `parent` and `name` are fields of every Linen module.
     accepted = {field.name for field in dataclasses.fields(found.network)} - {
         "parent",
         "name",
@@ -155,10 +167,10 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
 
 
 def info(name: str) -> Entry:
-    """What a name stands for: the network's class, its options, and the size of its images.
+    """Return a network's registry entry: its class, options, image size and number of classes.
 
     Raises:
-      ValueError: if there is no such network.
+      ValueError: if the name is unknown.
 
     Example:
       >>> info("resnet18").size

@@ -1,6 +1,6 @@
-"""Residual networks, with 18 to 152 layers.
+"""Residual networks with 18 to 152 layers.
 
-Layers bear torchvision's names, with ``_`` for ``.`` between a stage and the number of its block.
+Layers have torchvision's names, with ``_`` for ``.`` between a stage and the index of its block.
 """
 
 from typing import Any, ClassVar, Literal
@@ -10,30 +10,35 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops
-from jaxcnn.models.layers import (
-    BatchNorm,
-    Dropout,
+from jaxcnn.models.blocks import (
     call_block,
     check_choice,
     conv_before_norm,
     output_layer,
     outputs,
 )
+from jaxcnn.models.layers import BatchNorm, Dropout
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3 and 1x1, added to their input.
+    """Residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1, added to their input.
 
     Attributes:
       width: channels of the 3x3 convolutions.
       strides: step of the block.
-      bottleneck: three convolutions, the last with four times as many channels.
-      version: of a bottleneck: the stride is in the 3x3 (``"v1.5"``) or the first 1x1 (``"v1"``).
+      bottleneck: use three convolutions, the last with four times as many channels.
+      version: convolution of a bottleneck with the stride: 3x3 (``"v1.5"``) or 1x1 (``"v1"``).
       use_bias: whether convolutions have a bias.
       drop_path: rate at which an example skips the convolutions in training.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      norm_momentum: decay of batch norm's running statistics.
       norm_epsilon: added to batch norm's variance.
       dtype: type to compute in.
+
+    Example:
+      >>> block, images = ResidualBlock(width=8, strides=2), jnp.zeros((1, 16, 16, 4))
+      >>> run = lambda key: block.init_with_output(key, images, train=False)
+      >>> jax.eval_shape(run, jax.random.key(0))[0].shape
+      (1, 8, 8, 8)
 
     Reference:
       He et al. 2015, "Deep residual learning for image recognition", figure 5.
@@ -51,13 +56,13 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """``[B, H, W, C]`` to ``[B, H / strides, W / strides, width]`` (times 4)."""
+        """Map ``[B, H, W, C]`` to ``[B, H / strides, W / strides, width]`` (times 4)."""
 
         def conv_norm(
-            x: jax.Array, features: int, window: int, strides: int, names: tuple[str, str]
+            x: jax.Array, features: int, kernel_size: int, strides: int, names: tuple[str, str]
         ) -> jax.Array:
             x = conv_before_norm(
-                features, window, strides, self.dtype, use_bias=self.use_bias, name=names[0]
+                features, kernel_size, strides, self.dtype, use_bias=self.use_bias, name=names[0]
             )(x)
             norm = BatchNorm(self.norm_momentum, self.norm_epsilon, name=names[1])
             return norm(x, train=train)
@@ -69,8 +74,8 @@ class ResidualBlock(nn.Module):
         else:
             plan = [(self.width, 3, self.strides), (outputs, 3, 1)]
         x = images
-        for number, (features, window, strides) in enumerate(plan, start=1):
-            x = conv_norm(x, features, window, strides, (f"conv{number}", f"bn{number}"))
+        for number, (features, kernel_size, strides) in enumerate(plan, start=1):
+            x = conv_norm(x, features, kernel_size, strides, (f"conv{number}", f"bn{number}"))
             if number < len(plan):
                 x = nn.relu(x)
         if self.strides != 1 or images.shape[-1] != outputs:
@@ -80,22 +85,22 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network, by default ResNet-18.
+    """Residual network, by default ResNet-18.
 
     Attributes:
-      num_classes: number of outputs, 0 for what the last layer would see.
-      depths: blocks in each stage; every stage but the first halves the sides.
-      bottleneck: blocks of three convolutions with four times the channels.
+      num_classes: number of classes; 0 returns the pooled features.
+      depths: number of blocks in each stage; every stage but the first halves the sides.
+      bottleneck: use blocks of three convolutions with four times the channels.
       width: channels of the first stage's 3x3 convolutions, doubled from stage to stage.
       stem: ``"imagenet"`` (7x7 of stride 2, then 3x3 max pooling of stride 2) or ``"cifar"`` (3x3).
-      version: where a bottleneck has its stride: in the 3x3 convolution (``"v1.5"``, torchvision,
-        timm) or in the first 1x1 (``"v1"``, the paper, Keras).
-      use_bias: whether convolutions have a bias, as Keras's do.
-      drop_path: rate at which an example skips the last block; earlier blocks less, linearly.
-      dropout: rate of the dropout in front of the classifier.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      version: convolution of a bottleneck with the stride: the 3x3 (``"v1.5"``: torchvision, timm)
+        or the first 1x1 (``"v1"``: the paper, Keras).
+      use_bias: whether convolutions have a bias, as in Keras.
+      drop_path: rate at which an example skips the last block; it grows linearly from 0.
+      dropout: dropout rate before the classifier.
+      norm_momentum: decay of batch norm's running statistics.
       norm_epsilon: added to batch norm's variance.
-      remat: compute blocks again in the backward pass, for memory.
+      remat: recompute blocks in the backward pass, to save activation memory.
       dtype: type to compute in.
 
     Example:
@@ -107,7 +112,7 @@ class ResNet(nn.Module):
 
     Reference:
       He et al. 2015, "Deep residual learning for image recognition"; the CIFAR stem as in
-      Kuang Liu's pytorch-cifar. Padding, epsilon and initialisation are torchvision's.
+      Kuang Liu's pytorch-cifar. Padding, epsilon and initialization are torchvision's.
     """
 
     input_layer: ClassVar[str] = "conv1"
@@ -131,19 +136,19 @@ class ResNet(nn.Module):
         """Name the layers."""
         check_choice("stem", self.stem, ("imagenet", "cifar"))
         check_choice("version", self.version, ("v1.5", "v1"))
-        window, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
+        kernel_size, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
         self.conv1 = conv_before_norm(
-            self.width, window, strides, self.dtype, use_bias=self.use_bias
+            self.width, kernel_size, strides, self.dtype, use_bias=self.use_bias
         )
         self.bn1 = BatchNorm(self.norm_momentum, self.norm_epsilon)
         total = sum(self.depths)
         places = [
-            (stage, number) for stage, depth in enumerate(self.depths) for number in range(depth)
+            (stage, block) for stage, depth in enumerate(self.depths) for block in range(depth)
         ]
         self.blocks = [
             ResidualBlock(
                 width=self.width * 2**stage,
-                strides=2 if stage and not number else 1,
+                strides=2 if stage and not block else 1,
                 bottleneck=self.bottleneck,
                 version=self.version,
                 use_bias=self.use_bias,
@@ -151,22 +156,21 @@ class ResNet(nn.Module):
                 norm_momentum=self.norm_momentum,
                 norm_epsilon=self.norm_epsilon,
                 dtype=self.dtype,
-                name=f"layer{stage + 1}_{number}",
+                name=f"layer{stage + 1}_{block}",
             )
-            for index, (stage, number) in enumerate(places)
+            for index, (stage, block) in enumerate(places)
         ]
         self.drop = Dropout(self.dropout)
         self.fc = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
-        return self.head(self.features(images, train), train)
+        """Map images ``[B, H, W, C]`` to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def stages(self, images: jax.Array, train: bool) -> list[jax.Array]:
-        """The last feature maps of each size: the stem's, and every stage's.
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to the feature maps of the stem and of each stage.
 
-        At 1/2, 1/4, 1/8, 1/16 and 1/32 of the images' sides; with the CIFAR stem the first two
-        have the images' size, and the last an eighth.
+        The strides are 2, 4, 8, 16 and 32; with the CIFAR stem 1, 1, 2, 4 and 8.
         """
         x = nn.relu(self.bn1(self.conv1(images), train=train))
         maps = [x]
@@ -179,10 +183,10 @@ class ResNet(nn.Module):
             maps.append(x)
         return maps
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to the last stage's feature maps, ``[B, H / 32, W / 32, C]`` (CIFAR: ``/ 8``)."""
-        return self.stages(images, train)[-1]
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to the last maps, ``[B, H / 32, W / 32, C]`` (with the CIFAR stem ``/ 8``)."""
+        return self.stages(images, train=train)[-1]
 
-    def head(self, features: jax.Array, train: bool) -> jax.Array:
-        """Feature maps to logits."""
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map feature maps to logits."""
         return outputs(self.fc, self.drop(ops.global_avg_pool(features), train=train))

@@ -1,6 +1,6 @@
-"""VGG: stacks of 3x3 convolutions, halved by max pooling, and three dense layers.
+"""VGG: stages of 3x3 convolutions and max pooling, then three dense layers.
 
-Layers bear the paper's names: ``conv1_1`` to ``conv5_4``, ``fc6`` to ``fc8``.
+Layers have the paper's names: ``conv1_1`` to ``conv5_4``, ``fc6`` to ``fc8``.
 """
 
 from typing import Any, ClassVar, Literal
@@ -10,19 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxcnn import ops
-from jaxcnn.models.layers import (
-    BatchNorm,
-    Conv,
-    Dense,
-    Dropout,
-    check_choice,
-    check_size,
-    fan_out_normal,
-    output_layer,
-    outputs,
-)
+from jaxcnn.models.blocks import check_choice, check_size, fan_out_normal, output_layer, outputs
+from jaxcnn.models.layers import BatchNorm, Conv, Dense, Dropout
 
-_POOLED = 7  # sides of the maps that the first dense layer sees
+_POOLED = 7  # height and width of the first dense layer's input
 _dense_normal = nn.initializers.normal(0.01)
 
 
@@ -30,15 +21,15 @@ class VGG(nn.Module):
     """VGG, by default VGG-16.
 
     Attributes:
-      num_classes: number of outputs, 0 for what the last layer would see.
-      depths: convolutions in each of the five stages.
-      width: channels of the first stage; then twice, four, eight and eight times as many.
-      hidden: neurons of each of the two hidden dense layers.
-      norm: ``"none"``, or ``"batch"`` normalisation after each convolution.
-      dropout: rate of the dropout after each hidden dense layer.
-      norm_momentum: share of the running statistics that batch norm keeps at each step.
+      num_classes: number of classes; 0 returns the pooled features.
+      depths: number of convolutions in each of the five stages.
+      width: channels of the first stage; the others have 2, 4, 8 and 8 times as many.
+      hidden: units of each of the two hidden dense layers.
+      norm: ``"none"``, or ``"batch"`` normalization after each convolution.
+      dropout: dropout rate after each hidden dense layer.
+      norm_momentum: decay of batch norm's running statistics.
       norm_epsilon: added to batch norm's variance.
-      remat: compute stages again in the backward pass, for memory.
+      remat: recompute stages in the backward pass, to save activation memory.
       dtype: type to compute in.
 
     Example:
@@ -50,8 +41,7 @@ class VGG(nn.Module):
 
     Reference:
       Simonyan and Zisserman 2014, "Very deep convolutional networks for large-scale image
-      recognition". Images of another size than 224 are averaged to 7x7 maps as in torchvision,
-      whose initialisation this is too.
+      recognition". Adaptive pooling to 7x7 maps and initialization are torchvision's.
     """
 
     input_layer: ClassVar[str] = "conv1_1"
@@ -72,9 +62,9 @@ class VGG(nn.Module):
         """Name the layers."""
         check_choice("norm", self.norm, ("none", "batch"))
         places = [
-            (stage, number)
+            (stage, index)
             for stage, depth in enumerate(self.depths)
-            for number in range(1, depth + 1)
+            for index in range(1, depth + 1)
         ]
         self.convs = [
             Conv(
@@ -82,14 +72,14 @@ class VGG(nn.Module):
                 3,
                 kernel_init=fan_out_normal,
                 dtype=self.dtype,
-                name=f"conv{stage + 1}_{number}",
+                name=f"conv{stage + 1}_{index}",
             )
-            for stage, number in places
+            for stage, index in places
         ]
-        # After a bias, as torchvision has it.
+        # The convolutions keep their bias, as in torchvision.
         self.norms = [
-            BatchNorm(self.norm_momentum, self.norm_epsilon, name=f"bn{stage + 1}_{number}")
-            for stage, number in places
+            BatchNorm(self.norm_momentum, self.norm_epsilon, name=f"bn{stage + 1}_{index}")
+            for stage, index in places
             if self.norm == "batch"
         ]
         self.drop = Dropout(self.dropout)
@@ -98,37 +88,38 @@ class VGG(nn.Module):
         self.fc8 = output_layer(self.num_classes, kernel_init=_dense_normal, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Images ``[B, H, W, C]``, at least 32 x 32, to logits ``[B, num_classes]``."""
-        return self.head(self.features(images, train), train)
+        """Map images ``[B, H, W, C]``, at least 32 x 32, to logits ``[B, num_classes]``."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def stages(self, images: jax.Array, train: bool) -> list[jax.Array]:
-        """Every stage's feature maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the images' sides."""
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to each stage's feature maps, at strides 2, 4, 8, 16 and 32."""
         check_size(images, 2 ** len(self.depths))
         maps, x = [], images
         for stage in range(len(self.depths)):
-            x = self._stage(stage, x, train)
+            x = self._stage(stage, x, train=train)
             maps.append(x)
         return maps
 
-    def _stage(self, stage: int, x: jax.Array, train: bool) -> jax.Array:
+    def _stage(self, stage: int, x: jax.Array, *, train: bool) -> jax.Array:
+        """Run the convolutions and the pooling of one stage."""
         first = sum(self.depths[:stage])
 
         def run(model: "VGG", x: jax.Array) -> jax.Array:
-            for number in range(first, first + self.depths[stage]):
-                x = model.convs[number](x)
+            for index in range(first, first + self.depths[stage]):
+                x = model.convs[index](x)
                 if model.norms:
-                    x = model.norms[number](x, train=train)
+                    x = model.norms[index](x, train=train)
                 x = nn.relu(x)
             return ops.max_pool(x, 2)
 
         return (nn.remat(run) if self.remat else run)(self, x)
 
-    def features(self, images: jax.Array, train: bool) -> jax.Array:
-        """Images to the last stage's feature maps, ``[B, H / 32, W / 32, 8 * width]``."""
-        return self.stages(images, train)[-1]
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to the last stage's feature maps, ``[B, H / 32, W / 32, 8 * width]``."""
+        return self.stages(images, train=train)[-1]
 
-    def head(self, features: jax.Array, train: bool) -> jax.Array:
-        """Feature maps to logits."""
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map feature maps to logits."""
         x = ops.flatten(ops.adaptive_avg_pool(features, _POOLED))
         for hidden in (self.fc6, self.fc7):
             x = self.drop(nn.relu(hidden(x)), train=train)

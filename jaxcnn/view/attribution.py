@@ -1,12 +1,11 @@
-"""Where in an image a network finds a class: Grad-CAM and saliency maps.
+"""Attribution of a network's outputs to image regions: Grad-CAM and saliency maps.
 
-Both ask how one output of a network in evaluation mode changes: Grad-CAM with the last feature
-maps, saliency with the pixels. Images are preprocessed, ``[B, H, W, C]`` floating point. Outputs
-are explained as they are, before a softmax or sigmoid.
+Both differentiate one output of a network in evaluation mode: Grad-CAM with respect to the last
+feature maps, saliency with respect to the pixels. Images are preprocessed, ``[B, H, W, C]``
+floating point. Outputs are logits, before a softmax or sigmoid.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,15 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import image, shapes
+from jaxcnn.models import offers_features
 
 Variables = dict[str, Any]
 Indices = Sequence[int] | np.ndarray | jax.Array
 Run = Callable[[Variables, Any, Any], tuple[jax.Array, jax.Array]]
-_KEPT = 16  # networks whose compiled functions are kept
+_CACHED = 16  # models whose compiled functions are cached
 
 
 class NoFeatureMapsError(ValueError):
-    """The network has no feature maps between two parts, so there is no Grad-CAM of it."""
+    """The model is not split into features and head, so Grad-CAM does not apply.
+
+    Example:
+      >>> try:
+      ...     grad_cam(nn.Dense(10), {}, jnp.ones((1, 8, 8, 3)))
+      ... except NoFeatureMapsError as error:
+      ...     print(str(error)[:27])
+      model must be a Linen modul
+    """
 
 
 def grad_cam(
@@ -33,27 +41,27 @@ def grad_cam(
     images: jax.Array | np.ndarray,
     classes: Indices | None = None,
 ) -> jax.Array:
-    """Which parts of images speak for a class, coarsely, by the last feature maps.
+    """Return Grad-CAM: a coarse map of the image regions that raise the logit of a class.
 
-    The maps ``A`` are added up to ``relu(sum_c w[c] A[:, :, c])``, where ``w[c]`` is the mean over
-    all positions of the gradient of the class's logit with respect to ``A[:, :, c]``. Each sum is
-    divided by its largest value and then resized. Nothing speaks for a class where all is 0.
+    The feature maps ``A`` are combined to ``relu(sum_c w[c] A[:, :, c])``, where ``w[c]`` is the
+    mean over all positions of the gradient of the class's logit with respect to ``A[:, :, c]``.
+    Each map is divided by its maximum and resized; it is 0 everywhere if no region contributes.
 
     Args:
-      model: a Linen module that is ``head(features(images, train), train)``, as those of
-        `jaxcnn.models` are.
+      model: a Linen module with the methods `jaxcnn.models.Network.features` and
+        `jaxcnn.models.Network.head`.
       variables: its parameters and statistics.
       images: preprocessed, ``[B, H, W, C]`` floating point.
-      classes: ``[B]`` indices of outputs, from 0; by default of each image's largest output, which
-        is the only one if there is one.
+      classes: ``[B]`` indices of outputs, from 0; None for each image's largest output.
 
     Returns:
       ``[B, H, W]`` float32 in [0, 1].
 
     Raises:
-      NoFeatureMapsError: a ValueError, if the model has no such parts, or ``features`` does not
-        give maps ``[B, h, w, C]``.
-      ValueError: if another argument is not as described.
+      NoFeatureMapsError: a ValueError, if the model lacks these methods, or ``features`` does not
+        return maps ``[B, h, w, C]``.
+      ValueError: if ``images`` or the model's outputs have the wrong shape or dtype, or a class is
+        out of range.
 
     Example:
       >>> from jaxcnn import models
@@ -64,12 +72,12 @@ def grad_cam(
 
     Reference:
       Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based
-      localization". Scaling and resizing are as in the authors' pictures.
+      localization". Scaling and resizing follow the authors' figures.
     """
-    if not (isinstance(model, nn.Module) and _takes_two(model, "features", "head")):
+    if not offers_features(model):
         raise NoFeatureMapsError(
-            "model must be a Linen module with methods features(images, train) and "
-            f"head(features, train) for Grad-CAM, got {type(model).__name__}"
+            "model must be a Linen module with methods features(images, *, train) and "
+            f"head(features, *, train) for Grad-CAM, got {type(model).__name__}"
         )
     return _explain(_make_grad_cam, model, variables, images, classes)
 
@@ -80,24 +88,24 @@ def saliency(
     images: jax.Array | np.ndarray,
     classes: Indices | None = None,
 ) -> jax.Array:
-    """How much the logit of a class changes with each pixel: ``max_c |d logit / d image[..., c]|``.
+    """Return each pixel's effect on a class's logit, ``max_c |d logit / d image[..., c]|``.
 
     Args:
       model: a Linen module called as ``model(images, train=...)``, or
         `jaxcnn.train.from_functions`.
       variables: its parameters and statistics.
       images: preprocessed, ``[B, H, W, C]`` floating point.
-      classes: ``[B]`` indices of outputs, from 0; by default of each image's largest output, which
-        is the only one if there is one.
+      classes: ``[B]`` indices of outputs, from 0; None for each image's largest output.
 
     Returns:
       ``[B, H, W]`` float32, >= 0, in units of the logit per unit of the preprocessed pixel.
 
     Raises:
-      ValueError: if an argument is not as described, or the model does not give ``[B, K]``.
+      ValueError: if ``images`` or the model's outputs have the wrong shape or dtype, or a class is
+        out of range.
 
     Example:
-      The output is three times the first pixel less the second:
+      The output is three times the first pixel minus the second:
 
       >>> from jaxcnn import train
       >>> model = train.from_functions(
@@ -110,7 +118,7 @@ def saliency(
       [[[3.0, 1.0]]]
 
     Reference:
-      Simonyan et al. 2013, "Deep inside convolutional networks: visualising image classification
+      Simonyan et al. 2013, "Deep inside convolutional networks: visualizing image classification
       models and saliency maps".
     """
     return _explain(_make_saliency, model, variables, images, classes)
@@ -129,10 +137,10 @@ def _explain(
     try:
         run: Run = make(model)
     except TypeError:
-        # An attribute such as an array has no hash: compiled for this call alone.
+        # A module with an attribute that is not hashable, such as an array, cannot be cached.
         run = make.__wrapped__(model)
     if classes is not None and not isinstance(classes, jax.core.Tracer):
-        # The call below finds this trace again.
+        # The call below reuses this trace.
         _, outputs = jax.eval_shape(run, variables, images, classes)
         indices, count = np.asarray(classes), outputs.shape[1]
         if ((indices < 0) | (indices >= count)).any():
@@ -142,19 +150,19 @@ def _explain(
     return run(variables, images, classes)[0]
 
 
-@functools.lru_cache(_KEPT)
+@functools.lru_cache(_CACHED)
 def _make_grad_cam(model: nn.Module) -> Run:
     @jax.jit
     def run(variables: Variables, images: jax.Array, classes: Any) -> tuple[jax.Array, jax.Array]:
-        maps: Any = model.apply(variables, images, False, method="features")
+        maps: Any = model.apply(variables, images, train=False, method="features")
         if getattr(maps, "ndim", 0) != 4:
             raise NoFeatureMapsError(
-                "model.features must give maps [B, h, w, C] for Grad-CAM, "
+                "model.features must return maps [B, h, w, C] for Grad-CAM, "
                 f"got {getattr(maps, 'shape', type(maps).__name__)} of {type(model).__name__}"
             )
 
         def score(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return _chosen(model.apply(variables, maps, False, method="head"), classes)
+            return _chosen(model.apply(variables, maps, train=False, method="head"), classes)
 
         gradient, outputs = jax.grad(score, has_aux=True)(maps)
         weights = gradient.astype(jnp.float32).mean((1, 2))
@@ -168,7 +176,7 @@ def _make_grad_cam(model: nn.Module) -> Run:
     return run
 
 
-@functools.lru_cache(_KEPT)
+@functools.lru_cache(_CACHED)
 def _make_saliency(model: Any) -> Run:
     @jax.jit
     def run(variables: Variables, images: jax.Array, classes: Any) -> tuple[jax.Array, jax.Array]:
@@ -182,29 +190,16 @@ def _make_saliency(model: Any) -> Run:
 
 
 def _chosen(outputs: Any, classes: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """The sum of one output per image, and all outputs."""
+    """Return the sum of one output per image, and all outputs."""
     if getattr(outputs, "ndim", 0) != 2 or not outputs.shape[1]:
         raise ValueError(
-            "model must give outputs [B, K] with K >= 1, "
+            "model must return outputs [B, K] with K >= 1, "
             f"got {getattr(outputs, 'shape', type(outputs).__name__)}"
         )
     if classes is None:
         classes = outputs.argmax(-1)
-    # In evaluation no image sees another, so the sum's gradient is each image's own.
+    # In evaluation images are independent, so the gradient of the sum is each image's own.
     return jnp.take_along_axis(outputs, classes[:, None], 1).sum(), outputs
-
-
-def _takes_two(model: nn.Module, *names: str) -> bool:
-    """Whether the class has methods of these names that can be called with two arguments."""
-    for name in names:
-        method = getattr(type(model), name, None)
-        if not callable(method):
-            return False
-        try:
-            inspect.signature(method).bind(model, None, False)
-        except TypeError:
-            return False
-    return True
 
 
 def _as_indices(classes: Indices, count: int) -> np.ndarray | jax.Array:

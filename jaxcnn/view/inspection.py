@@ -1,4 +1,4 @@
-"""Looking into a network: its parameters, receptive fields, feature maps, and its mistakes."""
+"""Inspection of a network: parameters, receptive fields, feature maps and confident mistakes."""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from jaxcnn.models import input_layer
 from jaxcnn.models.layers import GroupNorm
 from jaxcnn.ops import plain_xla
 
@@ -15,7 +16,17 @@ Variables = dict[str, Any]
 
 
 class Parameter(NamedTuple):
-    """One array of a model: its collection and path, shape, and number of values."""
+    """Array of a model.
+
+    Attributes:
+      name: collection and path, such as ``params/conv/kernel``.
+      shape: its shape.
+      size: number of values.
+
+    Example:
+      >>> Parameter("params/conv/kernel", (5, 5, 1, 32), 800).size
+      800
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -23,7 +34,17 @@ class Parameter(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One layer's feature maps: their (height, width, channels) and the pixels one value sees."""
+    """Feature maps of a layer.
+
+    Attributes:
+      name: path of the layer.
+      shape: (height, width, channels) of its maps.
+      receptive_field: (rows, columns) of the image that the central value depends on.
+
+    Example:
+      >>> Layer("conv1", (28, 28, 6), receptive_field=(5, 5)).shape
+      (28, 28, 6)
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -31,7 +52,10 @@ class Layer(NamedTuple):
 
 
 def parameter_table(variables: Variables) -> list[Parameter]:
-    """Every array of a model by name, statistics included.
+    """List every array of a model by name, statistics included.
+
+    Args:
+      variables: parameters and statistics, by collection.
 
     Example:
       >>> parameter_table({"params": {"dense": {"kernel": np.zeros((3, 4))}}})
@@ -44,15 +68,15 @@ def parameter_table(variables: Variables) -> list[Parameter]:
 
 
 def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-    """What each layer of a Linen module makes of images, in the order of computation.
+    """Return the feature maps of each layer of a Linen module, in the order of computation.
 
     Args:
-      model: a Linen module; anything else has no layers to look into, and gives ``{}``.
+      model: a Linen module; for any other model the result is empty.
       variables: its parameters and statistics.
       images: preprocessed, ``[B, H, W, C]``.
 
     Returns:
-      ``[B, h, w, c]`` by the path of each submodule that gives maps.
+      ``[B, h, w, c]`` by the path of each submodule that returns maps.
 
     Example:
       >>> from jaxcnn import models
@@ -68,7 +92,7 @@ def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[st
     @jax.jit
     def run(variables: Variables, images: jax.Array) -> list[jax.Array]:
         maps = _watched(model, variables, images)
-        names.extend(maps)  # a dictionary would come back sorted by name
+        names.extend(maps)  # jit would return a dictionary sorted by name
         return list(maps.values())
 
     values = run(variables, images)
@@ -76,17 +100,20 @@ def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[st
 
 
 def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int]) -> list[Layer]:
-    """How many pixels, (rows, columns), the central value of each layer's maps depends on.
+    """Measure the receptive field of the central value of each layer's maps.
 
-    Measured, not derived, so any architecture will do: with all weights positive and all biases
-    zero, a black image gives zeros, and a value that rises when one row (or column) of the image
-    lights up has seen it. A field ends at the border of the image. Group normalisation is passed
-    over: through its means everything depends on the whole image.
+    Works for any architecture: with positive weights and zero biases a black image gives zeros, and
+    a value that becomes positive when one row (or column) of the image is lit depends on it. Fields
+    end at the border of the image. Group normalization is skipped, since through its statistics
+    every value depends on the whole image.
 
     Args:
       model: a Linen module.
-      variables: its parameters and statistics; only their shapes and names count.
+      variables: its parameters and statistics; only their shapes and names are used.
       size: (height, width, channels) of an image.
+
+    Returns:
+      The layers that return maps, in the order of computation.
 
     Example:
       >>> from jaxcnn import models
@@ -99,12 +126,12 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
     positive = jax.tree_util.tree_map_with_path(_positive, variables)
     shapes: dict[str, tuple[int, ...]] = {}  # in the order of computation
 
-    # As an argument, because XLA for CPU (jaxlib 0.10) reads unwritten memory in a chain of
-    # convolution, pooling and convolution whose kernels are constants.
+    # Kernels are arguments, because XLA for CPU (jaxlib 0.10) reads uninitialized memory in a chain
+    # of convolution, pooling and convolution with constant kernels.
     @jax.jit
     def sees(positive: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        # Plain, because Winograd's method leaves traces of rounding beyond a window.
-        with nn.intercept_methods(_pass_over_group_norm), plain_xla():
+        # Plain XLA, because Winograd's method leaves rounding errors outside a kernel's extent.
+        with nn.intercept_methods(_skip_group_norm), plain_xla():
             maps = feature_maps(model, positive, images)
         shapes.update({name: m.shape[1:] for name, m in maps.items()})
         return {
@@ -113,12 +140,12 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
 
     extents: dict[str, list[int]] = {}
     for axis in (0, 1):
-        # One image per row (or column), in one batch length for one compilation.
+        # One image per row (or column); the same batch size for both needs one compilation.
         lines = np.zeros((max(size[:2]), *size), np.float32)
         for line in range(size[axis]):
             lines[(line, slice(None), line) if axis else (line, line)] = 1
         for name, seen in sees(positive, lines).items():
-            # From the first to the last, because a dilated window skips some in between.
+            # From the first to the last, because a dilated kernel skips pixels in between.
             extents.setdefault(name, []).append(int(np.ptp(np.flatnonzero(seen))) + 1)
     return [
         Layer(name, shape, (extents[name][0], extents[name][1])) for name, shape in shapes.items()
@@ -126,11 +153,20 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
 
 
 def first_kernel(model: Any, params: Any, channels: int) -> np.ndarray | None:
-    """The kernel ``[h, w, channels, out]`` that looks at the image itself, or None.
+    """Return the kernel ``[h, w, channels, out]`` of the layer that sees the image, or None.
 
-    A network may say which it is, in ``input_layer``; else it is the first that fits, by name.
+    Args:
+      model: a model; its ``input_layer`` names the layer. Without one, it is the first by name
+        whose kernel has matching input channels.
+      params: its parameters.
+      channels: number of channels of the image.
+
+    Example:
+      >>> params = {"conv": {"kernel": np.zeros((5, 5, 1, 32))}, "dense": {"kernel": np.eye(3)}}
+      >>> first_kernel(None, params, channels=1).shape
+      (5, 5, 1, 32)
     """
-    if path := getattr(model, "input_layer", None):
+    if path := input_layer(model):
         return np.asarray(flatten_dict(params, sep="/")[f"{path}/kernel"])
     kernels = [
         np.asarray(leaf)
@@ -141,12 +177,12 @@ def first_kernel(model: Any, params: Any, channels: int) -> np.ndarray | None:
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the wrong predictions with the highest probability, most confident first.
+    """Return the indices of the wrong predictions, the most confident first.
 
     Args:
       probabilities: ``[N, K]``.
       labels: ``[N]`` true classes.
-      count: at most how many.
+      count: maximum number of indices.
 
     Example:
       >>> probabilities = np.array([[0.7, 0.3], [0.9, 0.1], [0.0, 1.0]])
@@ -159,13 +195,14 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int
 
 
 def _watched(model: nn.Module, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    """Apply the model and collect the outputs ``[B, h, w, C]`` of its submodules."""
     maps: dict[str, jax.Array] = {}
 
     def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
         output = call(*arguments, **options)
         name = "/".join(context.module.path)
         if context.method_name == "__call__" and name and getattr(output, "ndim", 0) == 4:
-            # A layer that does nothing here, as dropout does, only renames what it is given.
+            # A layer that is the identity here, such as dropout, replaces its input's entry.
             for earlier in [key for key, value in maps.items() if value is output]:
                 del maps[earlier]
             maps[name] = output
@@ -176,15 +213,16 @@ def _watched(model: nn.Module, variables: Variables, images: jax.Array) -> dict[
     return maps
 
 
-def _pass_over_group_norm(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+def _skip_group_norm(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+    """Replace the output of group normalization by its input."""
     if isinstance(context.module, GroupNorm) and context.method_name == "__call__":
         call(*arguments, **options)
-        return arguments[0] + 0  # a value of its own, so that the layer keeps its place
+        return arguments[0] + 0  # a new array, so that the layer keeps its entry
     return call(*arguments, **options)
 
 
 def _positive(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:
-    """Weights that average, scales of one, biases and means of zero."""
+    """Return averaging weights, ones for scales and variances, zeros for biases and means."""
     if leaf.ndim > 1:
         return np.full(leaf.shape, leaf.shape[-1] / leaf.size, leaf.dtype)
     name = jax.tree_util.keystr(path[-1:], simple=True)

@@ -1,4 +1,4 @@
-"""What the networks of the registry are and cost: parameters, operations, memory."""
+"""Size and cost of the registered networks: parameters, multiply-adds, activation memory."""
 
 import functools
 from typing import Any, NamedTuple
@@ -12,17 +12,21 @@ from jaxcnn.view import costs
 
 
 class Description(NamedTuple):
-    """A network by its shapes alone.
+    """Size and cost of a network.
 
     Attributes:
-      name: as `jaxcnn.models.create` takes it.
-      size: (height, width, channels) of the images that it is meant for.
-      classes: number of outputs that it is counted with.
-      parameters: values that are trained.
-      multiply_adds: of convolutions and dense layers for one image, those with the zeros of padding
-        among them, as is usual.
-      kept_bytes: of what a training step in float32 keeps of each image from the forward pass for
-        the backward one, before a compiler does better.
+      name: the name that `jaxcnn.models.create` takes.
+      size: (height, width, channels) of the images that it is designed for.
+      classes: number of outputs.
+      parameters: number of trained values.
+      multiply_adds: multiply-adds of convolutions and dense layers for one image, including, as
+        usual, those with padding.
+      kept_bytes: activation memory in bytes that a float32 training step needs per image, before
+        compiler optimizations.
+
+    Example:
+      >>> describe("lenet5").parameters
+      61706
     """
 
     name: str
@@ -34,22 +38,22 @@ class Description(NamedTuple):
 
 
 def describe(name: str) -> Description:
-    """Count what a network is and costs; nothing is computed.
+    """Count a network's parameters, multiply-adds and activation memory from shapes alone.
 
     Args:
       name: one of `jaxcnn.models.names`.
 
     Raises:
-      ValueError: if there is no such network.
+      ValueError: if the name is unknown.
 
     Example:
       >>> found = describe("resnet18")
       >>> found.parameters, found.multiply_adds, found.kept_bytes
       (11689512, 1814073344, 32014336)
     """
-    _, _, size, classes = models.info(name)
-    model = models.create(name, classes)
-    images = jax.ShapeDtypeStruct((1, *size), jnp.float32)
+    entry = models.info(name)
+    model = models.create(name, entry.classes)
+    images = jax.ShapeDtypeStruct((1, *entry.size), jnp.float32)
     init = functools.partial(model.init, train=False)
     variables = jax.eval_shape(init, jax.random.key(0), images)
     apply = functools.partial(model.apply, train=False)
@@ -58,12 +62,12 @@ def describe(name: str) -> Description:
         for operation in costs.operations(apply, variables, images, count_padding=True)
         if operation.name in ("conv_general_dilated", "dot_general")
     )
-    # What one more image adds: kernels, which are kept too, are there once whatever the batch.
-    kept = [_kept_bytes(model, variables, (batch, *size)) for batch in (1, 2)]
+    # The difference between batches of 2 and 1 excludes the kernels, which are kept only once.
+    kept = [_kept_bytes(model, variables, (batch, *entry.size)) for batch in (1, 2)]
     return Description(
         name=name,
-        size=size,
-        classes=classes,
+        size=entry.size,
+        classes=entry.classes,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         multiply_adds=sum(products),
         kept_bytes=kept[1] - kept[0],
@@ -71,7 +75,7 @@ def describe(name: str) -> Description:
 
 
 def _kept_bytes(model: nn.Module, variables: dict[str, Any], shape: tuple[int, ...]) -> int:
-    """Of all arrays that the backward pass of a batch of this shape needs of the forward one."""
+    """Return the bytes that the backward pass needs from the forward pass of images ``shape``."""
 
     def residuals(variables: dict[str, Any], images: jax.Array, key: jax.Array) -> list[jax.Array]:
         def logits(params: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What VGG, ResNet, Inception and EfficientNet have in common, over the whole registry.
+"""Common properties of VGG, ResNet, Inception and EfficientNet, over the whole registry.
 
-Large networks use shapes only; what must be computed is computed by a small one of each family.
+Large networks are checked by their shapes; a small one of each family is computed.
 """
 
 import functools
@@ -15,13 +15,13 @@ import pytest
 from jaxcnn import models
 from jaxcnn.models.layers import Dropout
 
-DEEP = [name for name in models.names() if hasattr(models.create(name, 1), "stages")]
+DEEP = [name for name in models.names() if name not in ("classic_cnn", "lenet5", "small_vgg")]
 SMALL: dict = {
     "vgg11_bn": {"depths": (1, 1, 1, 1, 1), "width": 8, "hidden": 16},
     "resnet18": {"depths": (1, 1, 1, 1), "width": 8, "drop_path": 0.2},
     "efficientnet_b0": {"width": 0.2, "depth": 0.3},
 }
-# The quick suite has these two.
+# The quick suite checks these two.
 QUICK = ("vgg11_bn", "resnet18")
 every_name = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in DEEP]
@@ -30,7 +30,7 @@ every_family = pytest.mark.parametrize("name", SMALL)
 
 
 def shaped(model, size, *, train=False, method=None, batch=2):
-    """The shapes that a model gives for images of a size."""
+    """Return the shapes of a model's variables and outputs for images of a size."""
     images = jax.ShapeDtypeStruct((batch, *size), jnp.float32)
     variables = jax.eval_shape(
         functools.partial(model.init, train=False), jax.random.key(0), images
@@ -57,7 +57,7 @@ def test_maps_at_every_size(name):
     assert len(stages) == 5
     for number, maps in enumerate(stages, start=1):
         side = size[0] / 2**number
-        # Inception's windows without padding lose some pixels at the border.
+        # Inception's unpadded convolutions lose some pixels at the border.
         lost = 5 if name == "inception_v3" else 0
         assert side - lost <= maps.shape[1] < side + 1
         assert maps.shape[1] == maps.shape[2]
@@ -76,7 +76,7 @@ def test_any_channels_and_outputs(name):
 
 
 @every_name
-def test_without_classes_it_gives_what_the_last_layer_would_see(name):
+def test_without_classes_it_returns_the_pooled_features(name):
     size = models.info(name).size
     network = models.info(name).network
     whole, _ = shaped(models.create(name, 10), size)
@@ -101,32 +101,31 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32(name):
 
 @pytest.mark.parametrize(
     ("name", "smallest"),
-    [("vgg16", 32), ("inception_v3", 75), ("resnet50", 1), ("efficientnet_b0", 1)],
+    [("vgg16", 32), ("inception_v3", 75), ("resnet18", 1), ("efficientnet_b0", 1)],
 )
 def test_the_smallest_images(name, smallest):
     model = models.create(name, 10)
-    for side in (smallest, smallest + 6):
-        _, (logits, _) = shaped(model, (side, side + 3, 3), train=True)
-        chex.assert_shape(logits, (2, 10))
+    _, (logits, _) = shaped(model, (smallest, smallest + 3, 3), train=True)
+    chex.assert_shape(logits, (2, 10))
     if smallest > 1:
         with pytest.raises(ValueError, match=f"at least {smallest} x {smallest} pixels"):
             shaped(model, (smallest - 1, smallest, 3))
 
 
-def test_every_option_has_its_meaning():
+def test_options_are_checked():
     for name in DEEP:
         assert models.create(name, 10, remat=True).remat
-        with pytest.raises(ValueError, match="do not include 'colour'"):
-            models.create(name, 10, colour="red")
+        with pytest.raises(ValueError, match="do not include 'color'"):
+            models.create(name, 10, color="red")
     with pytest.raises(ValueError, match=r"version must be one of v1.5, v1, got 'v2'"):
         shaped(models.create("resnet50", 10, version="v2"), (64, 64, 3))
-    with pytest.raises(ValueError, match="padding must be one of centred, SAME, got 'VALID'"):
+    with pytest.raises(ValueError, match="padding must be one of centered, SAME, got 'VALID'"):
         shaped(models.create("efficientnet_b0", 10, padding="VALID"), (64, 64, 3))
     with pytest.raises(ValueError, match="norm must be one of none, batch, got 'layer'"):
         shaped(models.create("vgg11", 10, norm="layer"), (64, 64, 3))
 
 
-def test_the_stride_of_a_bottleneck_is_where_its_version_has_it(key):
+def test_the_stride_of_a_bottleneck_depends_on_its_version(key):
     images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
     for version, expected in (("v1.5", (8, 4)), ("v1", (4, 4))):
         model = models.create("resnet50", 2, depths=(1, 1), width=4, stem="cifar", version=version)
@@ -141,7 +140,7 @@ def test_the_stride_of_a_bottleneck_is_where_its_version_has_it(key):
 
 
 def gradients(model, variables, images, key):
-    """Of a loss, for parameters; and the new statistics."""
+    """Return the gradients of a loss for the parameters, and the new statistics."""
 
     def loss(params):
         logits, updated = model.apply(
@@ -164,7 +163,7 @@ def test_remat_gives_the_same_gradients(name, key):
     plain = models.create(name, 5, **SMALL[name])
     again = models.create(name, 5, **SMALL[name], remat=True)
     variables = jax.jit(functools.partial(plain.init, train=False))(key, images)
-    # In float64, because batch norm of a few pixels magnifies how a program orders its sums.
+    # In float64, because batch norm of a few pixels amplifies the order of sums in a program.
     with jax.enable_x64(True):
         variables, images = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float64), (variables, images)
@@ -178,7 +177,7 @@ def test_remat_gives_the_same_gradients(name, key):
 
 @every_family
 def test_drop_path_rises_from_block_to_block(name):
-    if name == "vgg11_bn":  # which has no path to drop
+    if name == "vgg11_bn":  # it has no residual path to drop
         assert not hasattr(models.create(name, 5), "drop_path")
         return
     model = models.create(name, 5, drop_path=0.3)
@@ -192,17 +191,20 @@ def test_the_auxiliary_head_learns_in_training_alone(key):
     variables, (_, updated) = shaped(model, (299, 299, 3), train=True)
     assert [aux.shape for aux in updated["intermediates"]["aux_logits"]] == [(2, 7)]
     assert "AuxLogits" in variables["params"]
-    _, (_, updated) = shaped(model, (299, 299, 3), train=False)
+    images = jax.ShapeDtypeStruct((2, 299, 299, 3), jnp.float32)
+    apply = functools.partial(model.apply, train=False, mutable=["intermediates"])
+    _, updated = jax.eval_shape(apply, variables, images)
     assert "intermediates" not in updated
-    without, (_, updated) = shaped(
-        models.create("inception_v3", 7, aux_head=False), (299, 299, 3), train=True
+    without = models.create("inception_v3", 7, aux_head=False)
+    init = functools.partial(without.init, train=True)
+    assert (
+        "AuxLogits" not in jax.eval_shape(init, {"params": key, "dropout": key}, images)["params"]
     )
-    assert "intermediates" not in updated and "AuxLogits" not in without["params"]
 
 
 @pytest.mark.slow
-def test_initialisation_is_that_of_torchvision(key):
-    """The deviations: He by fan-out, 0.01 for VGG's dense layers, the classifier's uniform."""
+def test_initialization_is_that_of_torchvision(key):
+    """Check deviations: He by fan-out, 0.01 in VGG's dense layers, a uniform classifier."""
     vgg = models.create("vgg11", 10, width=16, hidden=256)
     params = jax.jit(functools.partial(vgg.init, train=False))(key, jnp.zeros((1, 32, 32, 3)))
     conv, dense = params["params"]["conv3_1"]["kernel"], params["params"]["fc7"]["kernel"]
@@ -221,7 +223,7 @@ def test_initialisation_is_that_of_torchvision(key):
     )
 
 
-def test_dropout_is_where_a_network_has_it():
+def test_default_dropout_rates():
     assert models.create("vgg16", 10).dropout == 0.5
     assert models.create("efficientnet_b7", 10).dropout == 0.5
     assert models.create("inception_v3", 10).dropout == 0.5

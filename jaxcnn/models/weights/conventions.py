@@ -1,4 +1,4 @@
-"""What goes with other libraries' weights: a network's options, and what it expects of images."""
+"""Conventions of other libraries' weights: options of the network, preprocessing, class names."""
 
 import importlib.resources
 from typing import Any
@@ -8,39 +8,50 @@ import numpy as np
 from jaxcnn.image import Preprocess
 from jaxcnn.models.efficientnet import EfficientNet
 from jaxcnn.models.inception import InceptionV3
-from jaxcnn.models.registry import RESNET_V1, TENSORFLOW_NORM, info
+from jaxcnn.models.registry import RESNET_V1, TENSORFLOW_NORM, Entry
 from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.weights.array_names import WeightSource
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# Caffe's networks, from which Keras has its own, see pixels up to 255 less these means.
+# Caffe's networks, the origin of Keras's VGG and ResNet, take pixels in [0, 255] minus these means.
 _CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 
 
-def guess_source(name: str, tensors: dict[str, np.ndarray], *, is_keras: bool) -> WeightSource:
-    """Who wrote a file, by the names of its tensors.
+def guess_source(entry: Entry, tensors: dict[str, np.ndarray], *, is_keras: bool) -> WeightSource:
+    """Detect the library that wrote a file, by the names of its tensors.
 
     Raises:
-      ValueError: if that does not decide it.
+      ValueError: if the names are ambiguous.
+
+    Example:
+      >>> from jaxcnn.models import info
+      >>> guess_source(info("vgg16"), {"pre_logits.fc1.weight": np.zeros(1)}, is_keras=False)
+      'timm'
     """
     if is_keras:
         return "keras"
     if "_conv_stem.weight" in tensors:
         return "efficientnet_pytorch"
     if "conv_stem.weight" in tensors:
-        if info(name).options.get("padding") == "SAME":
+        if entry.options.get("padding") == "SAME":
             return "timm_tf"
         raise ValueError(
-            "source must be timm_tf if timm calls the network tf_..., or else timm: "
-            "the file does not say which it is"
+            "source must be timm_tf if timm calls the network tf_..., and timm otherwise; "
+            "the file does not contain it"
         )
     return "timm" if "pre_logits.fc1.weight" in tensors else "torchvision"
 
 
-def options(name: str, source: WeightSource, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The options of a network by which it computes what the library of its weights computes."""
-    network = info(name).network
+def options(entry: Entry, source: WeightSource, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the options with which a network computes the same as in the weights' library.
+
+    Example:
+      >>> from jaxcnn.models import info
+      >>> options(info("resnet50"), "keras", {})["version"]
+      'v1'
+    """
+    network = entry.network
     if network is ResNet:
         return dict(RESNET_V1) if source == "keras" else {}
     if network is InceptionV3:
@@ -58,30 +69,35 @@ def options(name: str, source: WeightSource, tensors: dict[str, np.ndarray]) -> 
         if source == "timm_tf":
             return {"padding": "SAME", "norm_momentum": 0.9, "norm_epsilon": 1e-3}
         if source == "timm":
-            return {"padding": "centred", "norm_momentum": 0.9, "norm_epsilon": 1e-5}
+            return {"padding": "centered", "norm_momentum": 0.9, "norm_epsilon": 1e-5}
     return {}
 
 
 def preprocess(
-    name: str, source: WeightSource, channels: int, tensors: dict[str, np.ndarray]
+    entry: Entry, source: WeightSource, channels: int, tensors: dict[str, np.ndarray]
 ) -> Preprocess:
-    """What a network with the source's weights expects of its images."""
-    found = info(name)
+    """Return the preprocessing that a network with the source's weights expects.
+
+    Example:
+      >>> from jaxcnn.models import info
+      >>> preprocess(info("inception_v3"), "timm", 3, {}).mean
+      (0.5, 0.5, 0.5)
+    """
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    if found.network is InceptionV3 or found.options.get("lite"):
+    if entry.network is InceptionV3 or entry.options.get("lite"):
         mean = std = (0.5, 0.5, 0.5)
-    elif source == "keras" and found.network is EfficientNet:
+    elif source == "keras" and entry.network is EfficientNet:
         mean, std = _keras_statistics(tensors)
     elif source == "keras":
         mean, std = _CAFFE_MEAN, (1 / 255, 1 / 255, 1 / 255)
     if channels != len(mean):
         mean, std = (float(np.mean(mean)),) * channels, (float(np.mean(std)),) * channels
-    return Preprocess(size=found.size[:2], channels=channels, mean=mean, std=std)
+    return Preprocess(size=entry.size[:2], channels=channels, mean=mean, std=std)
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """The names of ImageNet's 1,000 classes, in the order that all these libraries use.
+    """Return the names of ImageNet's 1,000 classes, in the order shared by all these libraries.
 
     Example:
       >>> imagenet_classes()[0], len(imagenet_classes())
@@ -94,11 +110,11 @@ def imagenet_classes() -> tuple[str, ...]:
 def _keras_statistics(
     tensors: dict[str, np.ndarray],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the normalisation inside of Keras's EfficientNets subtracts and divides by."""
+    """Return the mean and deviation of the normalization layer in Keras's EfficientNets."""
     if "normalization/0" not in tensors:
         return IMAGENET_MEAN, IMAGENET_STD
     mean, variance = (tensors[f"normalization/{number}"].ravel() for number in (0, 1))
-    # Keras's ImageNet weights hold deviations in place of variances, and a layer behind it divides
-    # by their root once more.
+    # Keras's ImageNet weights hold deviations instead of variances, and a later layer divides by
+    # their root again.
     std = variance if np.allclose(variance, IMAGENET_STD, atol=1e-4) else np.sqrt(variance)
     return tuple(map(float, mean)), tuple(map(float, std))

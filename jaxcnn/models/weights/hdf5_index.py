@@ -1,11 +1,11 @@
-"""Where the arrays of Keras's HDF5 files lie; a script, run by `jaxcnn.models.weights.keras_files`.
+"""Index of the arrays in Keras's HDF5 files; a script run by `jaxcnn.models.weights.keras_files`.
 
-The HDF5 library does not return from some damaged files, and takes any amount of memory for others.
-So it runs in a process of its own, with limits, and tells where each layer's arrays are. They are
+The HDF5 library loops forever on some damaged files and takes unlimited memory on others. So it
+runs in a separate process with limits, and prints the position of each layer's arrays, which are
 then read as plain bytes.
 
-Only arrays are looked for: no configuration, no code. A group or array that leads to another place
-is refused, and so is one that does not lie in the file as it is.
+Only arrays are read, no configuration and no code. Links, and arrays that are not stored
+contiguously in this file, are rejected.
 """
 
 import io
@@ -19,21 +19,21 @@ from typing import Any
 import h5py
 
 MEMBER = "model.weights.h5"
-SECONDS = 20  # of a processor; a network of a thousand layers takes a tenth of one
-_MEMORY = 1 << 30
-_DEEPEST = 16  # groups in groups
+SECONDS = 20  # of CPU time; a network of 1,000 layers takes 0.1
+_MEMORY = 1 << 30  # bytes beyond those of the interpreter and the file
+_DEEPEST = 16  # levels of groups
 _LONGEST_NAME = 1000
 
 Place = tuple[int, tuple[int, ...], str]
-"""Offset in bytes, shape and NumPy's name of the type of an array."""
+"""Offset in bytes, shape and NumPy dtype of an array."""
 
 
 def index(path: Path, member: str) -> dict[str, list[Place]]:
-    """The places of the arrays of each layer that has some, by the layer's name.
+    """Return the places of the arrays of each layer that has weights, by the layer's name.
 
     Args:
       path: an HDF5 file, or a zip file with one.
-      member: its name in the zip file; empty if it is in none.
+      member: its name in the zip file; empty for a plain HDF5 file.
     """
     file: Any = path.open("rb")
     if member:
@@ -51,7 +51,7 @@ def _layers(content: h5py.File) -> dict[str, list[Place]]:
     layers: dict[str, list[Place]] = {}
     for name, group in _variables(content, set(), depth=0):
         if name in layers:
-            raise ValueError(f"there are two layers {name!r}")
+            raise ValueError(f"two layers have the name {name!r}")
         layers[name] = [
             _place(_child(group, str(number), h5py.Dataset)) for number in range(len(group))
         ]
@@ -61,12 +61,12 @@ def _layers(content: h5py.File) -> dict[str, list[Place]]:
 def _variables(
     group: h5py.Group, seen: set[int], *, depth: int
 ) -> Iterator[tuple[str, h5py.Group]]:
-    """The ``vars`` group of each layer, which bears the layer's name."""
+    """Yield the name and the ``vars`` group of each layer."""
     if depth > _DEEPEST:
-        raise ValueError("its groups lie too deep")
+        raise ValueError("its groups are nested too deeply")
     address = h5py.h5o.get_info(group.id).addr
     if address in seen:
-        raise ValueError("a group stands in two places")
+        raise ValueError("a group appears twice")
     seen.add(address)
     for key in group:
         child = _child(group, key, h5py.Group)
@@ -74,7 +74,7 @@ def _variables(
             if len(child):
                 if "name" not in child.attrs:
                     raise ValueError(
-                        "its layers have no names, which Keras writes since 3.6: save it anew"
+                        "its layers have no names, which Keras writes since 3.6; save it again"
                     )
                 yield _name(child.attrs["name"]), child
         else:
@@ -99,37 +99,37 @@ def _name(attribute: Any) -> str:
 
 
 def _child(group: h5py.Group, path: str, kind: type) -> Any:
-    """What a group holds, if it is in this very file."""
+    """Return a member of a group; links are rejected."""
     found: Any = group
     for part in path.split("/"):
         if part not in found:
-            raise ValueError(f"{found.name} holds no {part}")
+            raise ValueError(f"{found.name} has no {part}")
         if not isinstance(found.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path} leads to another place")
+            raise ValueError(f"{path} is a link")
         found = found[part]
     if not isinstance(found, kind):
-        raise ValueError(f"{path} is no {kind.__name__.lower()}")
+        raise ValueError(f"{path} is not a {kind.__name__.lower()}")
     return found
 
 
 def _place(dataset: h5py.Dataset) -> Place:
     if dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8:
-        raise ValueError(f"{dataset.name} holds {dataset.dtype}, and not numbers")
+        raise ValueError(f"{dataset.name} holds {dataset.dtype}, not numbers")
     if dataset.dtype.byteorder == ">":
         raise ValueError(f"{dataset.name} was written on a big-endian machine")
     if dataset.shape is None:
-        raise ValueError(f"{dataset.name} is no array")
+        raise ValueError(f"{dataset.name} is not an array")
     properties = dataset.id.get_create_plist()
     if dataset.external or dataset.is_virtual or properties.get_nfilters():
-        raise ValueError(f"{dataset.name} is compressed, or lies in another file")
+        raise ValueError(f"{dataset.name} is compressed or stored in another file")
     offset = dataset.id.get_offset()
     if properties.get_layout() != h5py.h5d.CONTIGUOUS or (dataset.size and offset is None):
-        raise ValueError(f"{dataset.name} does not lie in the file in one piece")
+        raise ValueError(f"{dataset.name} is not stored in one piece")
     return offset or 0, dataset.shape, dataset.dtype.str
 
 
 def _limit(size: int) -> None:
-    """Let the system end this process if it takes too long or too much memory."""
+    """Limit the CPU time and memory of this process."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -142,14 +142,14 @@ def _limit(size: int) -> None:
 
 
 def main() -> None:
-    """Print the index of the file on the command line as JSON, or what is wrong with it."""
+    """Print the index of the file on the command line as JSON, or the error."""
     path, member = Path(sys.argv[1]), sys.argv[2]
     _limit(3 * path.stat().st_size if member else 0)
     try:
         answer: dict[str, Any] = {"layers": index(path, member)}
     except ValueError as error:
         answer = {"error": str(error)}
-    # h5py raises nearly everything for damaged files.
+    # h5py raises many exception types for damaged files.
     except Exception as error:
         answer = {"error": f"it is damaged ({type(error).__name__}: {error})"}
     print(json.dumps(answer))

@@ -1,4 +1,4 @@
-"""Weights of timm from the Hugging Face hub."""
+"""Download of timm's weights from the Hugging Face hub."""
 
 import json
 from pathlib import Path
@@ -8,23 +8,23 @@ from jaxcnn.image import Preprocess
 from jaxcnn.models.registry import info
 from jaxcnn.models.weights.array_names import WeightSource
 
-_LARGEST = 1 << 14  # sides or channels of images
+_LARGEST = 1 << 14  # height, width or channels of images
 HUB = "hf-hub:"
-"""In front of the name of a repository."""
+"""Prefix of a repository's name."""
 
 
 def from_hub(address: str, name: str | None) -> tuple[Path, str, WeightSource, Preprocess]:
-    """Download one of timm's networks into the hub's cache, or take it from there.
+    """Download one of timm's networks into the hub's cache, unless it is there already.
 
     Args:
       address: ``hf-hub:timm/...``.
-      name: the network that it should be, in our words; None for whatever it is.
+      name: the expected network, one of `jaxcnn.models.names`; None for any.
 
     Returns:
-      The file, the network's name, its source, and what it expects of images.
+      The file, the network's name, its source, and its preprocessing.
 
     Raises:
-      ValueError: if it cannot be had, or is another network.
+      ValueError: if it cannot be downloaded, or is another network.
     """
     try:
         import huggingface_hub
@@ -42,13 +42,14 @@ def from_hub(address: str, name: str | None) -> tuple[Path, str, WeightSource, P
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"pretrained {address} cannot be downloaded ({reason}). Fetch model.safetensors from "
-            f"huggingface.co/{repository} by hand, and name the file"
+            f"pretrained {address} cannot be downloaded ({reason}). Download model.safetensors "
+            f"from huggingface.co/{repository} by hand, and give its path"
         ) from error
     return Path(path), *_described(config, address, name)
 
 
 def _described(config: Any, address: str, name: str | None) -> tuple[str, WeightSource, Preprocess]:
+    """Return the network's name, source and preprocessing from its configuration."""
     try:
         architecture = str(config["architecture"])
         settings = config.get("pretrained_cfg", config)
@@ -59,10 +60,12 @@ def _described(config: Any, address: str, name: str | None) -> tuple[str, Weight
             (height, width), channels, tuple(settings["mean"]), tuple(settings["std"])
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"pretrained {address} has a config.json of another kind") from error
+        raise ValueError(
+            f"pretrained {address} has a config.json that timm did not write"
+        ) from error
     found = architecture.removeprefix("tf_")
     if name not in (None, found):
-        raise ValueError(f"pretrained {address} is {architecture}, and not {name}")
+        raise ValueError(f"pretrained {address} is {architecture}, not {name}")
     info(found)
     is_tensorflow = architecture.startswith("tf_") and "efficientnet" in architecture
     return found, "timm_tf" if is_tensorflow else "timm", preprocess

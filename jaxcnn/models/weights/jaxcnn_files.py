@@ -1,8 +1,8 @@
-"""Our own files: safetensors with the network's configuration and a checksum inside."""
+"""jaxcnn's weight files: safetensors with the network's configuration and a checksum inside."""
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,42 +11,47 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxcnn.data.files import atomic_write
 from jaxcnn.image import Preprocess
+from jaxcnn.models.registry import create
 from jaxcnn.models.weights.pretrained import Pretrained
 from jaxcnn.parameters import fingerprint
 
-# Of what a file may say: sides of images, and the number behind an option.
-_LARGEST_SIDE = 1 << 14
-_LARGEST_OPTION = 1 << 20
+_LARGEST_SIDE = 1 << 14  # height or width of images
+_LARGEST_OPTION = 1 << 20  # absolute value of a number among the options
 _DEEPEST = 16  # parts of an array's name
-# The only one: several are written in an order that changes from process to process.
+# One key only: safetensors writes several in an order that changes from process to process.
 _KEY = "jaxcnn"
-
-
-class Config(NamedTuple):
-    """What a file says of its network beside the weights."""
-
-    name: str
-    options: dict[str, Any]
-    preprocess: Preprocess
-    classes: tuple[str, ...]
+# Names and values of options in files of earlier versions.
+_RENAMED_OPTIONS = {"count_padding": "count_include_pad"}
+_RENAMED_VALUES = {("padding", "centred"): "centered"}
 
 
 def save_pretrained(path: str | Path, network: Pretrained) -> None:
-    """Write a network to a safetensors file, so that it is, at any moment, the old one or the new.
+    """Write a network to a safetensors file, atomically.
 
-    Its metadata hold name, options, preprocessing and classes as JSON, and the SHA-256 of the
-    arrays that runs call ``params_sha256``. The same network gives the same bytes.
+    The metadata hold name, options, preprocessing and classes as JSON, and the SHA-256 of the
+    arrays, the ``params_sha256`` of a run. The same network gives the same bytes.
 
     Args:
       path: the file.
-      network: as `load_pretrained` gives it.
+      network: the network, as `load_pretrained` returns it.
 
     Raises:
-      ValueError: if an option has no form in JSON, or the classes are not texts of one line each,
-        all different.
+      ValueError: if an option is not a JSON value, or the classes are not distinct printable
+        strings.
 
     Example:
-      See `load_pretrained`.
+      >>> import tempfile
+      >>> import jax.numpy as jnp
+      >>> from jaxcnn import models
+      >>> model, images = models.create("lenet5", 2), jnp.zeros((1, 12, 12, 1))
+      >>> shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+      >>> variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+      >>> preprocess, classes = Preprocess(size=(12, 12), channels=1), ("cat", "dog")
+      >>> network = Pretrained(model, variables, preprocess, classes, "lenet5", {})
+      >>> path = Path(tempfile.mkdtemp()) / "network.safetensors"
+      >>> save_pretrained(path, network)
+      >>> models.load_pretrained(None, path).classes
+      ('cat', 'dog')
     """
     _check_classes(network.classes)
     variables = jax.tree.map(np.asarray, jax.device_get(network.variables))
@@ -67,66 +72,59 @@ def save_pretrained(path: str | Path, network: Pretrained) -> None:
 
 
 def is_own(metadata: dict[str, str]) -> bool:
-    """Whether a safetensors file is one of ours."""
+    """Return whether a safetensors file was written by `save_pretrained`.
+
+    Example:
+      >>> is_own({"jaxcnn": "{}"}), is_own({"format": "pt"})
+      (True, False)
+    """
     return _KEY in metadata
 
 
-def unpack(
-    metadata: dict[str, str], tensors: dict[str, np.ndarray]
-) -> tuple[Config, dict[tuple[str, ...], np.ndarray]]:
-    """The configuration and arrays of one of our files.
+def unpack(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Pretrained:
+    """Return the network of a file of `save_pretrained`; its arrays are not matched to it yet.
 
     Raises:
-      ValueError: if the configuration cannot be read, or the checksum is another.
+      ValueError: if the configuration cannot be read, or the checksum does not match.
     """
     arrays = {tuple(name.split("/")): array for name, array in tensors.items()}
     if any(len(path) > _DEEPEST for path in arrays):
         raise ValueError("the names of its arrays have too many parts")
     try:
-        digest = fingerprint(unflatten_dict(arrays))
+        variables = unflatten_dict(arrays)
+        digest = fingerprint(variables)
         config = json.loads(metadata[_KEY])
-        preprocess = config["preprocess"]
-        size, channels = tuple(preprocess["size"]), preprocess["channels"]
+        stored = config["preprocess"]
+        size, channels = tuple(stored["size"]), stored["channels"]
         _check_options(config["options"], len(arrays))
         if max(size) > _LARGEST_SIDE or channels > max(
             array.shape[-2] for array in _kernels(arrays)
         ):
             raise ValueError(f"images of {channels} channels and size {size} fit no kernel of it")
-        read = Config(
-            name=str(config["name"]),
-            options={key: _hashable(value) for key, value in config["options"].items()},
-            preprocess=Preprocess(
-                size, channels, tuple(preprocess["mean"]), tuple(preprocess["std"])
-            ),
-            classes=tuple(config["classes"]),
-        )
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+        preprocess = Preprocess(size, channels, tuple(stored["mean"]), tuple(stored["std"]))
+        _check_classes(config["classes"])
+        name, classes = str(config["name"]), tuple(config["classes"])
+        options = _current_options(config["options"])
+        model = create(name, len(classes), **options)
+    except (LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"its configuration cannot be read: {error!r}") from error
-    _check_classes(config["classes"])
     if config.get("sha256") != digest:
-        raise ValueError("its SHA-256 is not that of its arrays")
-    return read, arrays
+        raise ValueError("its SHA-256 does not match its arrays")
+    return Pretrained(model, variables, preprocess, classes, name, options)
 
 
 def _kernels(arrays: dict[tuple[str, ...], np.ndarray]) -> list[np.ndarray]:
     found = [array for path, array in arrays.items() if path[-1] == "kernel" and array.ndim > 1]
     if not found:
-        raise ValueError("it holds no kernels")
+        raise ValueError("it has no kernels")
     return found
 
 
 def _check_options(options: dict[str, Any], arrays: int) -> None:
-    """Refuse numbers that would make a network of more layers than the file has arrays.
+    """Reject numbers that would make a network of more layers than the file has arrays.
 
     Raises:
-      ValueError: if there are some.
+      ValueError: if a number is out of range.
     """
     for name, value in options.items():
         numbers = value if isinstance(value, list) else [value]
@@ -141,9 +139,15 @@ def _check_classes(classes: Any) -> None:
         isinstance(name, str) and name.isprintable() for name in classes
     )
     if not is_fine or len(set(classes)) != len(classes):
-        raise ValueError("classes must be texts of one line each, all different")
+        raise ValueError("classes must be distinct strings without line breaks")
+
+
+def _current_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options by their current names, with tuples for JSON's lists."""
+    renamed = {_RENAMED_OPTIONS.get(name, name): _hashable(v) for name, v in options.items()}
+    return {name: _RENAMED_VALUES.get((name, v), v) for name, v in renamed.items()}
 
 
 def _hashable(value: Any) -> Any:
-    """A JSON value as an attribute of a module may be: JSON has no tuples."""
+    """Convert lists, which JSON has, to tuples, which attributes of a module must be."""
     return tuple(map(_hashable, value)) if isinstance(value, list) else value

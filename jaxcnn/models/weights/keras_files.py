@@ -1,4 +1,4 @@
-"""Weights in Keras's files: ``.weights.h5`` and ``.keras`` of Keras 3, and the older ``.h5``."""
+"""Reader of Keras's weight files: ``.weights.h5`` and ``.keras`` of Keras 3, and older ``.h5``."""
 
 import json
 import math
@@ -12,16 +12,18 @@ import numpy as np
 
 from jaxcnn.models.weights import hdf5_index
 
-_LONGEST_WAIT = 600  # seconds, where no limit on the processor's time works
-_LONGEST_ANSWER = 1 << 26
+_TIMEOUT = 600  # seconds, where the limit on CPU time does not work
+_LONGEST_INDEX = 1 << 26  # bytes
+# Layers that Keras names by a counter.
+_COUNTED = ("conv2d", "batch_normalization", "normalization")
 
 
 def read_keras(path: Path) -> dict[str, list[np.ndarray]]:
-    """The arrays of each layer that has some, by the layer's name.
+    """Read the arrays of each layer that has weights, by the layer's name.
 
     Raises:
-      ValueError: if the file is damaged, does not name its layers, leads to other files, or holds
-        arrays of more bytes than it has.
+      ValueError: if the file is damaged, does not name its layers, links to other files, or claims
+        arrays larger than the file.
 
     Reference:
       ``keras.src.saving.saving_lib`` and ``keras.src.legacy.saving.legacy_h5_format``.
@@ -32,50 +34,50 @@ def read_keras(path: Path) -> dict[str, list[np.ndarray]]:
         arrays = [place for places in layers.values() for place in places]
         needed = sum(math.prod(shape) * np.dtype(dtype).itemsize for _, shape, dtype in arrays)
         if needed > len(content):
-            raise ValueError(f"its arrays would take {needed:,} bytes, more than it has")
+            raise ValueError(f"its arrays would take {needed:,} bytes, more than the file")
         if not arrays:
-            raise ValueError("it holds no layers with weights")
+            raise ValueError("it has no layers with weights")
         return {
             name: [_array(content, *place) for place in places] for name, places in layers.items()
         }
     except ValueError as error:
         raise ValueError(f"pretrained file {path}: {error}") from error
-    # zipfile's for a damaged archive; the last but one for a kind of compression unknown to it.
+    # zipfile raises these for damaged archives and unknown kinds of compression.
     except (OSError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ValueError(f"pretrained file {path} is damaged: {error}") from error
 
 
 def _content(path: Path) -> tuple[np.ndarray, str]:
-    """The bytes of the HDF5 file, and its name in the zip file that a ``.keras`` file is."""
+    """Return the bytes of the HDF5 file, and its name if it is in a zip file, as in ``.keras``."""
     if not zipfile.is_zipfile(path):
         return np.memmap(path, np.uint8, mode="r"), ""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(hdf5_index.MEMBER)
-        # A compressed member may say that it is small and be large.
+        # A compressed member may be larger than the size that it claims.
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise ValueError(f"its {hdf5_index.MEMBER} is compressed, which Keras's is not")
+            raise ValueError(f"its {hdf5_index.MEMBER} is compressed, which Keras never does")
         if member.file_size > path.stat().st_size:
             raise ValueError(f"its {hdf5_index.MEMBER} is larger than the file")
         return np.frombuffer(archive.read(member), np.uint8), hdf5_index.MEMBER
 
 
 def _index(path: Path, member: str) -> dict[str, list[Any]]:
-    """Where each layer's arrays lie, asked of a process of its own."""
-    # -P: its modules are those of this process, and not the script's neighbours.
+    """Find each layer's arrays in the file, in a separate process."""
+    # -P keeps the script's folder out of the module search path.
     command = [sys.executable, "-P", hdf5_index.__file__, str(path.absolute()), member]
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=_LONGEST_WAIT, stdin=subprocess.DEVNULL
+            command, capture_output=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise ValueError("it is damaged: looking for its arrays takes forever") from None
-    if len(done.stdout) > _LONGEST_ANSWER:
-        raise ValueError("it is damaged: it holds too many arrays")
+        raise ValueError("it is damaged: finding its arrays takes too long") from None
+    if len(done.stdout) > _LONGEST_INDEX:
+        raise ValueError("it is damaged: it has too many arrays")
     try:
         answer = json.loads(done.stdout)
     except ValueError:
         raise ValueError(
-            "it is damaged: looking for its arrays takes too long or too much memory "
+            "it is damaged: finding its arrays takes too long or too much memory "
             f"(exit code {done.returncode})"
         ) from None
     if "error" in answer:
@@ -86,5 +88,27 @@ def _index(path: Path, member: str) -> dict[str, list[Any]]:
 def _array(content: np.ndarray, offset: int, shape: list[int], dtype: str) -> np.ndarray:
     count = math.prod(shape) * np.dtype(dtype).itemsize
     if offset + count > len(content):
-        raise ValueError("an array is larger than what the file holds of it")
+        raise ValueError("an array reaches beyond the end of the file")
     return np.array(content[offset : offset + count]).view(dtype).reshape(shape)
+
+
+def number_from_zero(layers: dict[str, Any]) -> dict[str, Any]:
+    """Rename layers that Keras numbers per process, such as ``conv2d_7``, to start at 0.
+
+    Example:
+      >>> number_from_zero({"conv2d_7": "first", "conv2d_9": "second", "fc": "third"})
+      {'conv2d': 'first', 'conv2d_1': 'second', 'fc': 'third'}
+    """
+    counted: dict[str, list[tuple[int, str]]] = {}
+    for layer in layers:
+        kind, _, number = layer.rpartition("_")
+        if layer in _COUNTED:
+            kind, number = layer, "0"
+        if kind in _COUNTED and number.isdecimal():
+            counted.setdefault(kind, []).append((int(number), layer))
+    new = {
+        layer: f"{kind}_{index}" if index else kind
+        for kind, numbers in counted.items()
+        for index, (_, layer) in enumerate(sorted(numbers))
+    }
+    return {new.get(layer, layer): arrays for layer, arrays in layers.items()}

@@ -1,4 +1,4 @@
-"""A network with trained weights, and what is needed to use it."""
+"""Network with trained weights and everything needed to use it."""
 
 from typing import Any, NamedTuple
 
@@ -8,15 +8,22 @@ from jaxcnn.image import Preprocess
 
 
 class Pretrained(NamedTuple):
-    """A network with weights, what it expects of its images, and what its outputs mean.
+    """Network with weights, the preprocessing of its images, and the names of its outputs.
 
     Attributes:
       model: a Linen module.
       variables: ``params`` and ``batch_stats``.
-      preprocess: from pixels to the model's input.
+      preprocess: conversion of pixels to the model's input.
       classes: names of the outputs.
       name: the network, one of `jaxcnn.models.names`.
-      options: what `jaxcnn.models.create` made it with.
+      options: the options that `jaxcnn.models.create` made it with.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> model, preprocess = models.create("lenet5", 2), Preprocess((28, 28), 1)
+      >>> network = Pretrained(model, {}, preprocess, ("cat", "dog"), "lenet5", {})
+      >>> network.classes[1]
+      'dog'
     """
 
     model: nn.Module

@@ -1,4 +1,4 @@
-"""Weights in safetensors files."""
+"""Reader of safetensors files."""
 
 from pathlib import Path
 
@@ -7,23 +7,31 @@ import safetensors
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
+    """Read the tensors and the metadata of a safetensors file.
 
     Raises:
       ValueError: if it is damaged.
 
+    Example:
+      >>> import tempfile
+      >>> import safetensors.numpy
+      >>> path = Path(tempfile.mkdtemp()) / "weights.safetensors"
+      >>> safetensors.numpy.save_file({"bias": np.ones(2)}, path)
+      >>> read_safetensors(path)
+      ({'bias': array([1., 1.])}, {})
+
     Reference:
-      The ``safetensors`` package, which checks that the header and the data are of one length.
+      The ``safetensors`` package, which checks the header against the length of the data.
     """
     tensors = {}
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+            for name in file.keys():  # noqa: SIM118 - not a dictionary
                 tensors[name] = file.get_tensor(name)
-    # NumPy has no type for some that the format has.
+    # The format has types that NumPy lacks.
     except AttributeError as error:
-        raise ValueError(f"pretrained file {path} is of an unknown dtype: {error}") from error
+        raise ValueError(f"pretrained file {path} has an unknown dtype: {error}") from error
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"pretrained file {path} is damaged: {error}") from error
     return tensors, metadata

@@ -1,7 +1,8 @@
-"""Weights in PyTorch's files, without PyTorch, and without executing anything of them.
+"""Reader of PyTorch's weight files that needs no PyTorch and executes nothing.
 
-A ``.pth`` file is a pickle that says how to call functions which build tensors, and the tensors'
-bytes. `jaxcnn.models.weights.torch_pickles` reads the pickle; the bytes are looked at afterwards.
+A ``.pth`` file holds a pickle, which describes tensors by calls of functions, and the tensors'
+bytes. `jaxcnn.models.weights.torch_pickles` reads the pickle; this module checks and reads the
+bytes.
 """
 
 import io
@@ -15,7 +16,7 @@ import numpy as np
 
 from jaxcnn.models.weights.torch_pickles import LONGEST, Storage, Tensor, read_pickle
 
-_MAGIC = 0x1950A86A20F9469CFC6C  # in front of torch's files before they were zip files
+_MAGIC = 0x1950A86A20F9469CFC6C  # start of torch's files before they were zip files
 _PROTOCOL = 1001
 _CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
 _MOST_AXES = 64
@@ -24,11 +25,11 @@ Load = Callable[[Storage], np.ndarray]
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a ``state_dict``, also inside of a checkpoint.
+    """Read the tensors of a ``state_dict``, alone or inside a checkpoint.
 
     Raises:
-      ValueError: if the file is damaged, asks for anything but tensors, or for more of them than
-        it has bytes.
+      ValueError: if the file is damaged, holds anything that is not a tensor, or claims tensors
+        larger than the file.
 
     Reference:
       ``torch.serialization``, both the zip format and the one before 1.6.
@@ -42,24 +43,24 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
             return _arrays(_state(content), load, size)
     except ValueError as error:
         raise ValueError(f"pretrained file {path}: {error}") from error
-    # A damaged file may raise anything.
+    # Damaged files raise many exception types.
     except Exception as error:
         raise ValueError(f"pretrained file {path} is damaged: {type(error).__name__}") from error
 
 
 def _state(content: Any) -> dict[str, Tensor]:
-    """The tensors by name, wherever a checkpoint keeps them."""
+    """Return the tensors by name, from the usual entry of a checkpoint if it is one."""
     if isinstance(content, dict):
         for key in _CHECKPOINT_KEYS:
             if isinstance(content.get(key), dict):
                 content = content[key]
                 break
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ValueError("it holds no state_dict")
+        raise ValueError("it has no state_dict")
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError("it holds no tensors")
-    prefix = "module."  # of torch.nn.DataParallel
+        raise ValueError("it has no tensors")
+    prefix = "module."  # added by torch.nn.DataParallel
     if all(name.startswith(prefix) for name in tensors):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
@@ -68,9 +69,9 @@ def _state(content: Any) -> dict[str, Tensor]:
 def _arrays(tensors: dict[str, Tensor], load: Load, size: int) -> dict[str, np.ndarray]:
     counts = {name: _count(tensor) for name, tensor in tensors.items()}
     needed = sum(counts[name] * tensor.storage.dtype.itemsize for name, tensor in tensors.items())
-    # Layers may share a tensor, but not all of them all.
+    # Layers may share a tensor, but hardly all of them.
     if needed > 2 * size:
-        raise ValueError(f"its tensors would take {needed:,} bytes, far more than it has")
+        raise ValueError(f"its tensors would take {needed:,} bytes, far more than the file")
     loaded: dict[Storage, np.ndarray] = {}
     found = {}
     for name, tensor in tensors.items():
@@ -88,14 +89,14 @@ def _arrays(tensors: dict[str, Tensor], load: Load, size: int) -> dict[str, np.n
 
 
 def _count(tensor: Tensor) -> int:
-    """The number of values of a tensor that lies within its storage."""
+    """Return the number of values of a tensor, after checking that it lies within its storage."""
     storage, offset, size, strides = tensor
     if type(size) is not tuple or type(strides) is not tuple or len(size) != len(strides):
-        raise ValueError("a tensor has no size and strides of one length")
+        raise ValueError("a tensor's size and strides must be tuples of the same length")
     numbers = (storage.length, offset, *size[:_MOST_AXES], *strides[:_MOST_AXES])
     is_fine = all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
     if len(size) > _MOST_AXES or not is_fine:
-        raise ValueError("a tensor has size, strides or offset that are negative or out of range")
+        raise ValueError("a tensor has a size, stride or offset that is negative or out of range")
     count = 1
     for length in size:
         count *= length
@@ -109,18 +110,18 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Load]:
     archive = zipfile.ZipFile(file)
     members = {info.filename: info for info in archive.infolist()}
     if len(members) != len(archive.infolist()):
-        raise ValueError("two of its members have one name")
-    # A compressed member may say that it is small and be large.
+        raise ValueError("two of its members have the same name")
+    # A compressed member may be larger than the size that it claims.
     if any(
         info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size
         for info in members.values()
     ):
-        raise ValueError("its members are compressed, which torch's are not")
+        raise ValueError("its members are compressed, which torch never does")
     if sum(info.file_size for info in members.values()) > size:
-        raise ValueError("its members are larger than the file: that is no file of torch")
+        raise ValueError("its members are larger than the file, so torch did not write it")
     pickles = [name for name in members if name.endswith("data.pkl")]
     if len(pickles) != 1:
-        raise ValueError(f"it holds {len(pickles)} pickles, and not one")
+        raise ValueError(f"it holds {len(pickles)} pickles instead of one")
     folder = pickles[0].removesuffix("data.pkl")
     order = f"{folder}byteorder"
     if order in members and archive.read(order) != b"little":
@@ -132,7 +133,7 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Load]:
         if name not in members:
             raise ValueError("a storage is missing")
         if members[name].file_size < storage.length * storage.dtype.itemsize:
-            raise ValueError("a storage is shorter than it says")
+            raise ValueError("a storage is shorter than it claims")
         return np.frombuffer(archive.read(name), storage.dtype, storage.length)
 
     return content, load
@@ -140,22 +141,22 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Load]:
 
 def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, Load]:
     if read_pickle(_next_pickle(file))[0] != _MAGIC:
-        raise ValueError("it is a pickle, but none of torch")
+        raise ValueError("it is a pickle, but not one of torch")
     protocol, _ = read_pickle(_next_pickle(file))
     if type(protocol) is not int or protocol != _PROTOCOL:
-        raise ValueError(f"its protocol is another than {_PROTOCOL}")
-    read_pickle(_next_pickle(file))  # about the machine that wrote it
+        raise ValueError(f"its protocol must be {_PROTOCOL}")
+    read_pickle(_next_pickle(file))  # the machine that wrote it
     content, storages = read_pickle(_next_pickle(file))
-    _state(content)  # if it holds none, that is what is wrong
+    _state(content)  # report a missing state_dict before missing storages
     keys, _ = read_pickle(_next_pickle(file))
     places: dict[str, int] = {}
     for key in keys:
         if key not in storages:
-            raise ValueError("it holds more than its tensors; save the state_dict alone")
+            raise ValueError("it holds storages without tensors; save the state_dict alone")
         count = int.from_bytes(file.read(8), "little")
         places[key] = file.tell()
         if count < storages[key].length:
-            raise ValueError("a storage is shorter than it says")
+            raise ValueError("a storage is shorter than it claims")
         if count * storages[key].dtype.itemsize > size - places[key]:
             raise ValueError("it ends within its tensors")
         file.seek(count * storages[key].dtype.itemsize, io.SEEK_CUR)

@@ -1,9 +1,10 @@
-"""Networks with weights from files: whose names they have, what must fit, and our own files.
+"""Pretrained networks from files: names, shapes, errors, and jaxcnn's own files.
 
-That every family's values land in their places is shown by tests/parity/test_pretrained.py.
+tests/parity/test_pretrained.py checks every family's values against the other libraries.
 """
 
 import contextlib
+import functools
 import http.server
 import importlib
 import json
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from jaxcnn import models
 from jaxcnn.image import Preprocess
+from jaxcnn.models.weights import jaxcnn_files
 from jaxcnn.parameters import fingerprint
 
 SMALL = {"depths": (1, 1), "width": 8}
@@ -30,7 +32,7 @@ IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
 
 
 def random_tensors(outputs=1000, channels=3):
-    """A small ResNet in torchvision's names and axes."""
+    """Return a small ResNet in torchvision's names and axes."""
     rng = np.random.default_rng(0)
     shapes = {
         "conv1.weight": (8, channels, 7, 7),
@@ -86,12 +88,12 @@ def test_a_network_of_torchvision(path):
     chex.assert_trees_all_equal_shapes_and_dtypes(found.variables, expected)
 
 
-def test_other_numbers_of_classes_have_numbers_for_names(path):
+def test_unknown_classes_are_named_by_number(path):
     assert load(path, random_tensors(outputs=7)).classes == tuple("0123456")
 
 
 def changed(**changes):
-    """The good tensors but for some; None leaves one out."""
+    """Return the valid tensors with changes; None removes one."""
     tensors = random_tensors() | changes
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
@@ -167,38 +169,43 @@ def test_a_new_head_is_asked_for(path):
     for place, array in new.items():
         if place[:2] != ("params", "fc"):
             np.testing.assert_array_equal(array, old[place])
-    # A file without a head will do for it.
+    # A file without a head is enough.
     without = changed(**{"fc.weight": None, "fc.bias": None})
     chex.assert_trees_all_equal(load(path, without, num_classes=5).variables, found.variables)
     features = load(path, without, num_classes=0)
     assert features.classes == () and "fc" not in features.variables["params"]
     images = jnp.ones((2, 32, 32, 3))
     chex.assert_shape(features.model.apply(features.variables, images, train=False), (2, 16))
-    # As many outputs as the file has keep what they were trained for.
+    # With the file's number of classes the head is kept.
     assert load(path, random_tensors(), num_classes=1000).classes == models.imagenet_classes()
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-def test_other_input_channels_see_grey_images_as_before(channels, path, key):
+def test_other_input_channels_give_the_same_outputs_for_gray_images(channels, path, key):
     whole = load(path, random_tensors())
     found = load(path, random_tensors(), channels=channels)
     assert found.preprocess.channels == channels
-    grey = jax.random.uniform(key, (2, 32, 32, 1))
+    gray = jax.random.uniform(key, (2, 32, 32, 1))
     expected, output = (
-        network.model.apply(network.variables, jnp.repeat(grey, count, -1), train=False)
+        network.model.apply(network.variables, jnp.repeat(gray, count, -1), train=False)
         for network, count in ((whole, 3), (found, channels))
     )
     np.testing.assert_allclose(output, expected, rtol=1e-4)
-    # And a network of grey images is read as one.
+    # A file with one input channel keeps it.
     assert load(path, random_tensors(channels=1)).preprocess.channels == 1
 
 
-def own(path, **changes):
-    """A file of our own."""
+@functools.cache
+def initial_variables():
+    """Return the variables of the small network of three classes."""
     model = models.create("resnet18", 3, **SMALL)
-    variables = jax.jit(lambda key: model.init(key, jnp.zeros(IMAGES.shape), train=False))(
-        jax.random.key(1)
-    )
+    init = jax.jit(lambda key: model.init(key, jnp.zeros(IMAGES.shape), train=False))
+    return init(jax.random.key(1, impl="rbg"))
+
+
+def own(path, **changes):
+    """Write a file of `save_pretrained`, and return its network."""
+    model, variables = models.create("resnet18", 3, **SMALL), initial_variables()
     preprocess = Preprocess((32, 48), 3, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     network = models.Pretrained(
         model, variables, preprocess, ("cat", "dog", "fish"), "resnet18", dict(SMALL)
@@ -217,11 +224,54 @@ def test_our_own_files(path):
     models.save_pretrained(path, found)
     assert path.read_bytes() == first
     assert [file.name for file in path.parent.iterdir()] == [path.name]
-    with pytest.raises(ValueError, match="it holds resnet18, and not resnet34"):
+    with pytest.raises(ValueError, match="it holds resnet18, not resnet34"):
         models.load_pretrained("resnet34", path)
     other = models.load_pretrained(None, path, num_classes=4, channels=1, drop_path=0.3)
     assert other.classes == tuple("0123") and other.preprocess.channels == 1
     assert other.model.drop_path == 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "current"),
+    [
+        (
+            "inception_v3",
+            {"count_padding": False, "aux_head": False},
+            {"count_include_pad": False, "aux_head": False},
+        ),
+        ("efficientnet_b0", {"padding": "centred"}, {"padding": "centered"}),
+    ],
+)
+def test_options_of_earlier_versions_are_renamed(name, old, current):
+    """A file as version 0.1 wrote it, whose arrays are those of any small network."""
+    arrays = {"params/conv/kernel": np.ones((3, 3, 3, 8), "f4")}
+    nested = unflatten_dict({tuple(key.split("/")): array for key, array in arrays.items()})
+    config = {
+        "name": name,
+        "options": old,
+        "preprocess": vars(Preprocess((299, 299), 3)),
+        "classes": ["cat", "dog"],
+        "sha256": fingerprint(nested),
+    }
+    found = jaxcnn_files.unpack({"jaxcnn": json.dumps(config)}, arrays)
+    assert found.options == current
+    assert found.model == models.create(name, 2, **found.options)
+
+
+def test_a_whole_file_with_an_option_of_an_earlier_version(path):
+    name, options = "efficientnet_b0", {"width": 0.2, "depth": 0.1, "padding": "centered"}
+    model = models.create(name, 2, **options)
+    init = functools.partial(model.init, jax.random.key(0), train=False)
+    shapes = jax.eval_shape(init, jnp.zeros((1, 8, 8, 3)))
+    variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), shapes)
+    network = models.Pretrained(model, variables, Preprocess((8, 8), 3), ("a", "b"), name, options)
+    models.save_pretrained(path, network)
+    with safetensors.safe_open(path, framework="np") as file:
+        text = file.metadata()["jaxcnn"].replace("centered", "centred")
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, {"jaxcnn": text})
+    found = models.load_pretrained(None, path)
+    chex.assert_trees_all_equal(found.variables, variables)
+    assert found[0] == model and found[2:] == network[2:]
 
 
 @pytest.mark.parametrize(
@@ -238,8 +288,8 @@ def test_our_own_files_of_networks_for_images_of_one_size(name, size, path):
     assert "output" not in models.load_pretrained(None, path, num_classes=0).variables["params"]
 
 
-def test_a_header_of_any_length_is_known(path):
-    """Eight bytes of its length may look like the beginning of another format."""
+def test_a_header_of_any_length_is_recognized(path):
+    """The eight bytes of its length may look like the start of another format."""
     network = own(path)
 
     def header(letters):
@@ -252,12 +302,12 @@ def test_a_header_of_any_length_is_known(path):
     assert models.load_pretrained(None, path).classes[2] == "f" * letters
 
 
-def test_messages_are_one_line_whatever_a_file_says(path):
+def test_messages_are_one_printable_line(path):
     for name in ("evil\n\x1b[2Jname", "x" * 10**5):
         with pytest.raises(ValueError, match=f"pretrained file {path}: tensor") as caught:
             load(path, random_tensors() | {name: ONES})
         assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
-    # A layer that HDF5 knows by a name that clears the screen.
+    # A layer in HDF5 whose name clears the screen.
     keras = path.with_name("evil.weights.h5")
     with h5py.File(keras, "w") as file:
         group = file.create_group("layers/\x1b[2J/vars")
@@ -274,12 +324,12 @@ def test_messages_are_one_line_whatever_a_file_says(path):
     ):
         with pytest.raises(ValueError, match=message):
             load(path, random_tensors(), **options)
-    with pytest.raises(ValueError, match="LeNet5 is of jaxcnn alone"):
+    with pytest.raises(ValueError, match="LeNet5 exists only in jaxcnn"):
         load(path, random_tensors(), name="lenet5")
 
 
-def test_classes_that_no_file_may_say(path):
-    with pytest.raises(ValueError, match="classes must be texts of one line each"):
+def test_invalid_classes_are_not_written(path):
+    with pytest.raises(ValueError, match="classes must be distinct strings without line breaks"):
         own(path, classes=("cat", "dog\n", "fish"))
     assert not path.exists()
 
@@ -294,21 +344,21 @@ def test_bfloat16_weights_keep_their_bits(path):
     )
 
 
-def test_options_without_a_form_in_json(path):
+def test_options_that_json_cannot_hold(path):
     with pytest.raises(ValueError, match="options must be JSON values"):
         own(path, options={"dtype": jnp.bfloat16})
     assert not list(path.parent.iterdir())
 
 
 def rewritten(path, change):
-    """A file of our own whose configuration or arrays are changed, checksum included."""
+    """Write a file with changed configuration or arrays, and a matching checksum."""
     own(path)
     with safetensors.safe_open(path, framework="np") as file:
         config = json.loads(file.metadata()["jaxcnn"])
     tensors = safetensors.numpy.load_file(path)
     config = change(config, tensors) or config
     arrays = {tuple(name.split("/")): array for name, array in tensors.items()}
-    with contextlib.suppress(IndexError):  # one array inside another has no checksum
+    with contextlib.suppress(IndexError):  # an array inside another one has no checksum
         if isinstance(config, dict):
             config["sha256"] = fingerprint(unflatten_dict(arrays))
     safetensors.numpy.save_file(tensors, path, {"jaxcnn": json.dumps(config)})
@@ -329,7 +379,7 @@ CHANGES = {
         "configuration cannot be read",
     ),
     "negative sizes": (lambda config, _: config["preprocess"].update(size=[-1, 3]), "size"),
-    "means of words": (lambda config, _: config["preprocess"].update(mean=["a"] * 3), "mean"),
+    "means of strings": (lambda config, _: config["preprocess"].update(mean=["a"] * 3), "mean"),
     "more classes": (lambda config, _: config["classes"].append("bird"), "does not fit"),
     "a list": (lambda config, _: [config], "configuration cannot be read"),
     "fewer arrays": (lambda _, tensors: tensors.pop("params/fc/bias") * 0, "fc/bias is missing"),
@@ -361,16 +411,19 @@ CHANGES = {
         lambda config, _: config["options"].update(num_classes=3),
         "num_classes",
     ),
-    "classes in a word": (lambda config, _: config.update(classes="cat"), "classes must be texts"),
+    "classes in a word": (
+        lambda config, _: config.update(classes="cat"),
+        "classes must be distinct strings",
+    ),
     "a class twice": (
         lambda config, _: config.update(classes=["cat", "cat", "dog"]),
-        "classes must be texts of one line each, all different",
+        "classes must be distinct strings without line breaks",
     ),
     "a class that clears the screen": (
         lambda config, _: config.update(classes=["cat", "\x1b[2J", "dog"]),
-        "classes must be texts of one line each",
+        "classes must be distinct strings without line breaks",
     ),
-    "whole numbers": (
+    "integers": (
         lambda _, tensors: tensors.update({"params/fc/bias": np.ones(3, "i8")}),
         "params/fc/bias must be floating point, got int64",
     ),
@@ -380,7 +433,7 @@ CHANGES = {
     ),
     "negative variances": (
         lambda _, tensors: tensors.update({"batch_stats/bn1/var": np.full(8, -1, "f4")}),
-        "batch_stats/bn1/var holds variances, and some are negative",
+        "batch_stats/bn1/var must hold variances >= 0, got -1.0",
     ),
     "a name of many parts": (
         lambda _, tensors: tensors.update({"a/" * 30 + "b": np.ones(1, "f4")}),
@@ -398,7 +451,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_configurations_that_do_not_fit(name, path):
+def test_invalid_configurations_are_rejected(name, path):
     change, message = CHANGES[name]
 
     def only(config, tensors):
@@ -414,8 +467,8 @@ def test_configurations_that_do_not_fit(name, path):
     flips=st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 255)), min_size=1, max_size=3)
 )
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_flipped_bytes_of_our_own_are_refused_or_harmless(flips, path):
-    """No array changes unnoticed; what a class is called might."""
+def test_flipped_bytes_of_own_files_are_rejected_or_harmless(flips, path):
+    """Changed arrays are always detected; class names may change."""
     if not path.exists():
         own(path)
         path.with_suffix(".good").write_bytes(path.read_bytes())
@@ -436,14 +489,17 @@ NO_WEIGHTS = {
     "empty": (b"", "is empty"),
     "a web page": (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "text": (b"weights: 1, 2, 3 and more", "of no known kind"),
-    "a zip of something": (b"PK\x05\x06" + bytes(18), "of no known kind"),
+    "text": (b"weights: 1, 2, 3 and more", "must be a file of torch, safetensors or Keras"),
+    "a zip of something": (
+        b"PK\x05\x06" + bytes(18),
+        "must be a file of torch, safetensors or Keras",
+    ),
     "a zip that ends": (b"PK\x03\x04" + bytes(30), "is damaged"),
 }
 
 
 @pytest.mark.parametrize("name", NO_WEIGHTS)
-def test_files_that_are_no_weights(name, path):
+def test_files_that_are_not_weights(name, path):
     content, message = NO_WEIGHTS[name]
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"pretrained file {path}.*{message}"):
@@ -451,7 +507,7 @@ def test_files_that_are_no_weights(name, path):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(ValueError, match="is not a file"):
         models.load_pretrained("resnet18", tmp_path / "absent.pth")
     with pytest.raises(ValueError, match="is a folder"):
         models.load_pretrained("resnet18", tmp_path)
@@ -459,7 +515,7 @@ def test_no_file(tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub on this machine: what the folder holds, as huggingface.co serves it."""
+    """Serve the files of a folder locally, as huggingface.co does."""
     pytest.importorskip("huggingface_hub")
     folder = tmp_path / "hub"
     folder.mkdir()
@@ -487,7 +543,7 @@ def hub(tmp_path, monkeypatch):
                 self.wfile.write(content)
 
         def log_message(self, *_):
-            """Not on the terminal."""
+            """Print nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -503,7 +559,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def forget_hub(monkeypatch):
-    """It reads its environment when it is imported."""
+    """Reimport the package, which reads its environment when it is imported."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -525,7 +581,7 @@ def test_networks_of_the_hub(hub):
         found = models.load_pretrained(name, "hf-hub:timm/small", **SMALL)
         assert found.name == "resnet18" and found.preprocess.size == (96, 96)
         assert found.preprocess.mean == (0.1, 0.2, 0.3)
-    with pytest.raises(ValueError, match="timm/small is resnet18, and not resnet34"):
+    with pytest.raises(ValueError, match="timm/small is resnet18, not resnet34"):
         models.load_pretrained("resnet34", "hf-hub:timm/small")
     with pytest.raises(ValueError, match=r"hf-hub:timm/none cannot be downloaded .*by hand"):
         models.load_pretrained("resnet18", "hf-hub:timm/none")
@@ -537,30 +593,30 @@ def test_networks_of_the_hub(hub):
     ("config", "message"),
     [
         ("{", "cannot be downloaded"),
-        ("[]", "config.json of another kind"),
-        ('{"architecture": "resnet18"}', "config.json of another kind"),
+        ("[]", "config.json that timm did not write"),
+        ('{"architecture": "resnet18"}', "config.json that timm did not write"),
         (
             '{"architecture": "resnet18", "input_size": [1000000000, 9, 9], "mean": [], "std": []}',
-            "config.json of another kind",
+            "config.json that timm did not write",
         ),
-        (json.dumps(CONFIG | {"architecture": "vit_base"}), "is vit_base, and not resnet18"),
+        (json.dumps(CONFIG | {"architecture": "vit_base"}), "is vit_base, not resnet18"),
     ],
 )
-def test_other_configurations_on_the_hub(config, message, hub):
+def test_invalid_configurations_on_the_hub(config, message, hub):
     (hub / "config.json").write_text(config)
     safetensors.numpy.save_file(random_tensors(), hub / "model.safetensors")
     with pytest.raises(ValueError, match=message):
         models.load_pretrained("resnet18", "hf-hub:timm/small")
 
 
-@pytest.mark.slow  # it is tried for 20 seconds
+@pytest.mark.slow  # retries take 20 seconds
 def test_no_network(tmp_path, monkeypatch):
     pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     forget_hub(monkeypatch)
     with pytest.raises(
-        ValueError, match=r"cannot be downloaded .*Fetch model.safetensors from hug"
+        ValueError, match=r"cannot be downloaded .*Download model.safetensors from hug"
     ):
         models.load_pretrained("resnet18", "hf-hub:timm/small")
 

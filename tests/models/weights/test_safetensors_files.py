@@ -1,4 +1,4 @@
-"""safetensors files: good ones, and ones whose header lies."""
+"""safetensors files: valid ones, and ones with a wrong header."""
 
 import json
 import struct
@@ -23,7 +23,7 @@ TENSORS = {
 
 
 def file_with(header, data=bytes(16), *, length=None):
-    """A file with a header of one's own."""
+    """Return a file with the given header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
@@ -57,17 +57,17 @@ DAMAGED = {
     "negative sizes": file_with(entry((-4,))),
     "data that is not there": file_with(entry((8,), (0, 32))),
     "data that lies backwards": file_with(entry((4,), (16, 0))),
-    "data that nobody owns": file_with(entry((2,), (0, 8))),
+    "data without a tensor": file_with(entry((2,), (0, 8))),
     "tensors that share data": file_with(entry() | {"y": entry()["x"]}),
     "an unknown type": file_with(entry(dtype="F99")),
     "no type": file_with({"x": {"shape": [4], "data_offsets": [0, 16]}}),
     "a file that ends": GOOD[:-1],
-    "more than it says": GOOD + b"\0",
+    "more than the header describes": GOOD + b"\0",
 }
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_headers_that_lie(name, tmp_path):
+def test_wrong_headers(name, tmp_path):
     path = tmp_path / "network.safetensors"
     path.write_bytes(DAMAGED[name])
     with pytest.raises(ValueError, match=f"pretrained file {path} is damaged"):
@@ -75,10 +75,10 @@ def test_headers_that_lie(name, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
-def test_a_type_that_numpy_has_not(dtype, tmp_path):
+def test_types_that_numpy_lacks(dtype, tmp_path):
     path = tmp_path / "network.safetensors"
     path.write_bytes(file_with(entry((16,), dtype=dtype)))
-    with pytest.raises(ValueError, match=f"pretrained file {path} is of an unknown dtype"):
+    with pytest.raises(ValueError, match=f"pretrained file {path} has an unknown dtype"):
         read_safetensors(path)
 
 
@@ -86,7 +86,7 @@ def test_a_type_that_numpy_has_not(dtype, tmp_path):
     flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)
 )
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_flipped_bytes_are_refused_or_give_arrays(flips, tmp_path):
+def test_flipped_bytes_are_rejected_or_give_arrays(flips, tmp_path):
     content = bytearray(safetensors.numpy.save(TENSORS, {"format": "pt"}))
     for place, change in flips:
         content[place % len(content)] ^= change

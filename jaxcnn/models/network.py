@@ -1,0 +1,103 @@
+"""The contract of a network: the methods and attributes that the rest of jaxcnn may rely on.
+
+Every network of `jaxcnn.models` satisfies `Network`. A custom model only needs ``__call__``; the
+functions below say what it offers beyond that.
+"""
+
+import inspect
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+
+
+@runtime_checkable
+class Network(Protocol):
+    """Linen module in two halves: ``head(features(images, train=train), train=train)``.
+
+    Every method is callable with ``method=``; ``train`` is keyword-only.
+
+    Attributes:
+      input_layer: path of the layer whose kernel sees the image, such as ``"conv1"``.
+      output_layers: paths of the layers that give the outputs, the main one first.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> import jax.numpy as jnp
+      >>> model, images = models.create("lenet5", 10), jnp.zeros((1, 28, 28, 1))
+      >>> isinstance(model, Network), model.input_layer, model.output_layers
+      (True, 'conv1', ('output',))
+      >>> run = lambda key: model.init_with_output(key, images, train=False, method="stages")
+      >>> [maps.shape for maps in jax.eval_shape(run, jax.random.key(0))[0]]
+      [(1, 14, 14, 6), (1, 5, 5, 16)]
+    """
+
+    input_layer: ClassVar[str]
+    output_layers: ClassVar[tuple[str, ...]]
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images ``[B, H, W, C]`` to float32 logits ``[B, num_classes]``."""
+
+    def features(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Map images to the last feature maps ``[B, h, w, C]``."""
+
+    def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Map images to the feature maps of each stage, from the largest to the smallest."""
+
+    def head(self, features: jax.Array, *, train: bool) -> jax.Array:
+        """Map the last feature maps to float32 logits ``[B, num_classes]``."""
+
+
+def offers_features(model: Any) -> bool:
+    """Return whether a model is a Linen module with the methods ``features`` and ``head``.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> offers_features(models.create("lenet5", 10)), offers_features(nn.Dense(10))
+      (True, False)
+    """
+    methods = (getattr(type(model), name, None) for name in ("features", "head"))
+    return isinstance(model, nn.Module) and all(
+        callable(method) and "train" in inspect.signature(method).parameters for method in methods
+    )
+
+
+def input_layer(model: Any) -> str | None:
+    """Return the path of the layer that sees the image, or None if the model does not name it.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> input_layer(models.create("vgg11", 10)), input_layer(nn.Dense(10))
+      ('conv1_1', None)
+    """
+    return getattr(model, "input_layer", None)
+
+
+def output_layers(model: Any) -> tuple[str, ...]:
+    """Return the paths of the output layers, empty if the model does not name them.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> output_layers(models.create("inception_v3", 10)), output_layers(nn.Dense(10))
+      (('fc', 'AuxLogits/fc'), ())
+    """
+    return getattr(model, "output_layers", ())
+
+
+def without_output_layer(model: Any) -> Any:
+    """Return a copy of a Linen module with ``num_classes=0``, which gives the pooled features.
+
+    Raises:
+      ValueError: if the model has no attribute ``num_classes``.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> without_output_layer(models.create("lenet5", 10)).num_classes
+      0
+    """
+    if not (isinstance(model, nn.Module) and "num_classes" in model.__dataclass_fields__):
+        raise ValueError(
+            "model must have an attribute num_classes, for which 0 omits the last layer, "
+            f"got {type(model).__name__}"
+        )
+    return model.clone(num_classes=0)
