@@ -1,16 +1,33 @@
-"""Metrics as sums under a mask: added up over batches, divided once, so any batch size is exact."""
+"""Metrics as sums under a mask: added over batches, divided once, so any batch size is exact."""
 
+from jaxcnn.metrics.counts import SUMS as SUMS
+from jaxcnn.metrics.counts import Calibration as Calibration
 from jaxcnn.metrics.counts import Counts as Counts
+from jaxcnn.metrics.counts import Ratio as Ratio
+from jaxcnn.metrics.counts import RootMeanSquare as RootMeanSquare
+from jaxcnn.metrics.counts import RSquared as RSquared
+from jaxcnn.metrics.counts import Sums as Sums
 from jaxcnn.metrics.counts import add_counts as add_counts
-from jaxcnn.metrics.counts import classification_counts as classification_counts
-from jaxcnn.metrics.counts import classification_details as classification_details
-from jaxcnn.metrics.counts import label_counts as label_counts
-from jaxcnn.metrics.counts import regression_counts as regression_counts
+from jaxcnn.metrics.counts import as_sums as as_sums
+from jaxcnn.metrics.counts import summarize as summarize
 from jaxcnn.metrics.ranking import average_precision as average_precision
 from jaxcnn.metrics.ranking import precision_recall_curve as precision_recall_curve
 from jaxcnn.metrics.ranking import roc_auc as roc_auc
 from jaxcnn.metrics.ranking import roc_curve as roc_curve
 from jaxcnn.metrics.scores import Scores as Scores
+from jaxcnn.metrics.scores import accuracy as accuracy
+from jaxcnn.metrics.scores import class_calibration as class_calibration
+from jaxcnn.metrics.scores import class_f1 as class_f1
+from jaxcnn.metrics.scores import class_precision as class_precision
+from jaxcnn.metrics.scores import class_recall as class_recall
 from jaxcnn.metrics.scores import confusion_matrix as confusion_matrix
+from jaxcnn.metrics.scores import label_accuracy as label_accuracy
+from jaxcnn.metrics.scores import label_calibration as label_calibration
+from jaxcnn.metrics.scores import label_f1 as label_f1
+from jaxcnn.metrics.scores import label_precision as label_precision
+from jaxcnn.metrics.scores import label_recall as label_recall
+from jaxcnn.metrics.scores import mean_absolute_error as mean_absolute_error
 from jaxcnn.metrics.scores import precision_recall_f1 as precision_recall_f1
-from jaxcnn.metrics.scores import summarize as summarize
+from jaxcnn.metrics.scores import r2_score as r2_score
+from jaxcnn.metrics.scores import root_mean_squared_error as root_mean_squared_error
+from jaxcnn.metrics.scores import top_k_accuracy as top_k_accuracy

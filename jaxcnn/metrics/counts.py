@@ -1,9 +1,11 @@
-"""What a batch adds to the metrics: sums over the rows that count.
+"""Sums that metrics are made of: added over batches on the device, divided once at the end.
 
-A dictionary of arrays says what it holds by its keys, and `jaxcnn.metrics.summarize` reads it.
+A training or evaluation step returns *counts*: a dictionary of the number of examples and, for
+each metric by name, its sums. Adding them over batches and dividing once makes every metric exact
+for any batch size. Sums are NamedTuples, hence pytrees, and each knows its value.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,138 +13,111 @@ import numpy as np
 
 Counts = dict[str, Any]
 
-BINS = 15
-TOP_K = 5
+
+class Ratio(NamedTuple):
+    """Mean of ratios, such as an accuracy or a macro-averaged F1.
+
+    Attributes:
+      numerator: array of any shape.
+      denominator: array that broadcasts with it.
+      present: array that broadcasts with both; entries count where it is positive. None for the
+        denominator itself.
+    """
+
+    numerator: Any
+    denominator: Any
+    present: Any = None
+
+    def value(self) -> float:
+        """Return the mean of the ratios over the present entries, with 0 / 0 as 0.
+
+        Example:
+          >>> Ratio(np.array([1, 0, 3]), np.array([2, 0, 4])).value()
+          0.625
+        """
+        present = self.denominator if self.present is None else self.present
+        numerator, denominator, present = np.broadcast_arrays(
+            *map(np.atleast_1d, (self.numerator, self.denominator, present))
+        )
+        ratios = divide(numerator, denominator)[present > 0]
+        return float(ratios.mean()) if ratios.size else float("nan")
 
 
-def classification_counts(
-    logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array
-) -> Counts:
-    """What a batch adds to the loss and the accuracy of a classifier of K classes.
+class RootMeanSquare(NamedTuple):
+    """Root mean squared error: squared errors ``[D]``, and the number of examples."""
+
+    squared: Any
+    examples: Any
+
+    def value(self) -> float:
+        """Return the mean over the outputs of the root of the mean squared error."""
+        return float(np.sqrt(self.squared / self.examples).mean())
+
+
+class RSquared(NamedTuple):
+    """Coefficient of determination: squared errors, targets and their squares, ``[D]`` each."""
+
+    squared: Any
+    target: Any
+    target_squared: Any
+    examples: Any
+
+    def value(self) -> float:
+        """Return the mean over the outputs; for a constant target 1 if it is met, else 0."""
+        spread = self.target_squared - self.target**2 / self.examples
+        # A spread below the rounding of the float32 sums is zero.
+        constant = spread <= 4e-7 * self.target_squared
+        explained = 1 - self.squared / np.where(constant, 1, spread)
+        return float(np.where(constant, self.squared == 0, explained).mean())
+
+
+class Calibration(NamedTuple):
+    """Predictions by bin of confidence, ``[bins]`` each.
+
+    Attributes:
+      examples: number of predictions.
+      correct: number of them that are correct.
+      confidence: sum of their confidences.
+    """
+
+    examples: Any
+    correct: Any
+    confidence: Any
+
+    def value(self) -> float:
+        """Return the expected calibration error."""
+        return float(np.abs(self.correct - self.confidence).sum() / self.examples.sum())
+
+
+Sums = Ratio | RootMeanSquare | RSquared | Calibration
+SUMS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Ratio, RootMeanSquare, RSquared, Calibration)
+}
+"""The kinds of sums by name, for storage."""
+
+
+def as_sums(value: Any, name: str) -> Sums:
+    """Return what a metric gave as sums: a ``(numerator, denominator)`` tuple becomes a `Ratio`.
 
     Args:
-      logits: ``[B, K]``.
-      labels: ``[B]`` class indices, or ``[B, K]`` shares of the classes, of which the largest
-        counts.
-      losses: ``[B]``, the loss of each example.
-      mask: ``[B]`` bool, the rows that count.
+      value: result of a metric.
+      name: name of the metric, for the message.
 
-    Returns:
-      Scalars ``loss`` (sum, float32), ``correct`` and ``examples`` (int32).
+    Raises:
+      ValueError: if it is neither a tuple of two arrays nor one of the kinds of sums.
 
     Example:
-      >>> logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
-      >>> labels, mask = jnp.array([1, 1]), jnp.array([True, True])
-      >>> counts = classification_counts(logits, labels, jnp.array([0.3, 1.3]), mask)
-      >>> {name: round(value.item(), 3) for name, value in counts.items()}
-      {'loss': 1.6, 'examples': 2, 'correct': 1}
+      >>> as_sums((3, 4), "accuracy").value()
+      0.75
     """
-    if labels.ndim == logits.ndim:
-        labels = jnp.argmax(labels, axis=-1)
-    correct = (jnp.argmax(logits, axis=-1) == labels) & mask
-    return _loss(losses, mask) | {"correct": jnp.sum(correct, dtype=jnp.int32)}
-
-
-def classification_details(
-    logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array
-) -> Counts:
-    """`classification_counts`, and what every other metric of a classifier is made of.
-
-    Returns:
-      In addition ``confusion`` ``[K, K]`` (true class by row), ``top_5`` (if K > 5), and the bins
-      of confidence for the calibration error: ``bin_examples``, ``bin_correct`` and
-      ``bin_confidence`` (sums of the highest probability), ``[15]`` each.
-
-    Example:
-      >>> logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
-      >>> labels, mask = jnp.array([1, 1]), jnp.array([True, True])
-      >>> classification_details(logits, labels, jnp.zeros(2), mask)["confusion"].tolist()
-      [[0, 0], [1, 1]]
-    """
-    classes = logits.shape[-1]
-    counts = classification_counts(logits, labels, losses, mask)
-    predicted = jnp.argmax(logits, axis=-1)
-    confusion = jnp.zeros((classes, classes), jnp.int32)
-    counts["confusion"] = confusion.at[labels, predicted].add(mask.astype(jnp.int32))
-    if classes > TOP_K:
-        own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-        # Equal scores rank by class, the last one first, as in scikit-learn.
-        later = jnp.arange(classes)[None, :] > labels[:, None]
-        rank = jnp.sum((logits > own) | ((logits == own) & later), axis=-1)
-        counts[f"top_{TOP_K}"] = jnp.sum((rank < TOP_K) & mask, dtype=jnp.int32)
-    confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
-    return counts | _calibration(confidence, predicted == labels, mask)
-
-
-def label_counts(
-    logits: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array
-) -> Counts:
-    """What a batch adds to the metrics of L yes-or-no labels; a binary classifier has one.
-
-    Args:
-      logits: ``[B, L]``; yes is predicted where they are positive.
-      labels: ``[B, L]``, each 0 or 1.
-      losses: ``[B]``, the loss of each example.
-      mask: ``[B]`` bool, the rows that count.
-
-    Returns:
-      ``loss`` and ``examples``, ``correct`` (rows with every label right),
-      ``true_positive``, ``false_positive``, ``false_negative`` ``[L]``, and the bins of the
-      probability of yes: ``bin_examples``, ``bin_correct`` (that are yes), ``bin_confidence``.
-
-    Example:
-      >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
-      >>> counts = label_counts(logits, labels, jnp.zeros(1), jnp.array([True]))
-      >>> counts["true_positive"].tolist(), counts["false_negative"].tolist()
-      ([1, 0], [0, 1])
-    """
-    predicted, true, each = logits > 0, labels > 0.5, mask[:, None]
-    right = jnp.all(predicted == true, axis=-1) & mask
-
-    def count(cells: jax.Array) -> jax.Array:
-        return jnp.sum(cells & each, axis=0, dtype=jnp.int32)
-
-    counts = _loss(losses, mask) | {
-        "correct": jnp.sum(right, dtype=jnp.int32),
-        "true_positive": count(predicted & true),
-        "false_positive": count(predicted & ~true),
-        "false_negative": count(~predicted & true),
-    }
-    return counts | _calibration(jax.nn.sigmoid(logits), true, jnp.broadcast_to(each, true.shape))
-
-
-def regression_counts(
-    outputs: jax.Array, targets: jax.Array, losses: jax.Array, mask: jax.Array
-) -> Counts:
-    """What a batch adds to the mean absolute error, the root mean squared error and R squared.
-
-    Args:
-      outputs: ``[B, D]``.
-      targets: ``[B, D]``, best with a mean near zero: the sums are float32.
-      losses: ``[B]``, the loss of each example.
-      mask: ``[B]`` bool, the rows that count.
-
-    Returns:
-      ``loss`` and ``examples``, and ``absolute``, ``squared`` (of the errors), ``target``,
-      ``target_squared``, ``[D]`` each.
-
-    Example:
-      >>> outputs, targets = jnp.array([[1.0], [2.0]]), jnp.array([[1.5], [2.5]])
-      >>> counts = regression_counts(outputs, targets, jnp.zeros(2), jnp.array([True, True]))
-      >>> counts["absolute"].tolist(), counts["target"].tolist()
-      ([1.0], [4.0])
-    """
-    errors = outputs - targets
-
-    def total(values: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.where(mask[:, None], values, 0), axis=0, dtype=jnp.float32)
-
-    return _loss(losses, mask) | {
-        "absolute": total(jnp.abs(errors)),
-        "squared": total(jnp.square(errors)),
-        "target": total(targets),
-        "target_squared": total(jnp.square(targets)),
-    }
+    if isinstance(value, Ratio | RootMeanSquare | RSquared | Calibration):
+        return value
+    if isinstance(value, tuple) and len(value) == 2:
+        return Ratio(*value)
+    raise ValueError(
+        f"metric {name} must return (numerator, denominator) or sums of jaxcnn.metrics, "
+        f"got {type(value).__name__}"
+    )
 
 
 @jax.jit
@@ -151,7 +126,7 @@ def _sum(counts: Counts, more: Counts) -> Counts:
 
 
 def add_counts(counts: Counts | None, more: Counts) -> Counts:
-    """The sum of two counts, on the device; None is the empty count.
+    """Add two counts on the device; None is the empty count.
 
     Example:
       >>> add_counts({"examples": 2}, {"examples": 3})["examples"].item()
@@ -160,24 +135,28 @@ def add_counts(counts: Counts | None, more: Counts) -> Counts:
     return more if counts is None else _sum(counts, more)
 
 
-def _loss(losses: jax.Array, mask: jax.Array) -> Counts:
-    return {
-        "loss": jnp.sum(jnp.where(mask, losses, 0), dtype=jnp.float32),
-        "examples": jnp.sum(mask, dtype=jnp.int32),
-    }
+def summarize(counts: Counts) -> dict[str, float]:
+    """Return the value of every metric in the counts, computed in double precision, loss first.
+
+    Args:
+      counts: added counts of `jaxcnn.train.make_train_step` or `make_eval_step`.
+
+    Example:
+      >>> summarize({"accuracy": Ratio(3, 4), "examples": 4, "loss": Ratio(1.0, 4)})
+      {'loss': 0.25, 'accuracy': 0.75}
+    """
+    exact = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(counts))
+    exact.pop("examples", None)
+    # Compiled functions return dictionaries in the order of their keys.
+    names = sorted(exact, key=lambda name: (name != "loss", name))
+    return {name: exact[name].value() for name in names}
 
 
-def _calibration(confidence: jax.Array, correct: jax.Array, mask: jax.Array) -> Counts:
-    """Bins (low, high] of equal width over [0, 1], as scikit-learn's ``calibration_curve``."""
-    exact = np.arange(1, BINS) / BINS
-    edges = exact.astype(np.float32)
-    # The largest float32 that is not above: a confidence is above it if it is above the edge.
-    edges = np.where(edges > exact, np.nextafter(edges, np.float32(0)), edges)
-    bins = jnp.searchsorted(edges, confidence.astype(jnp.float32), side="left").reshape(-1)
-    confidence, correct, mask = confidence.reshape(-1), correct.reshape(-1), mask.reshape(-1)
-    whole, real = jnp.zeros(BINS, jnp.int32), jnp.zeros(BINS, jnp.float32)
-    return {
-        "bin_examples": whole.at[bins].add(mask.astype(jnp.int32)),
-        "bin_correct": whole.at[bins].add((correct & mask).astype(jnp.int32)),
-        "bin_confidence": real.at[bins].add(jnp.where(mask, confidence, 0).astype(jnp.float32)),
-    }
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide element by element, with 0 where the denominator is not positive.
+
+    Example:
+      >>> divide(np.array([1.0, 2.0]), np.array([2.0, 0.0])).tolist()
+      [0.5, 0.0]
+    """
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), 0.0)

@@ -1,6 +1,7 @@
-"""Metrics of an order: how well scores put the yes before the no, over all thresholds at once.
+"""Ranking metrics of binary scores, over all thresholds at once, in NumPy.
 
-They need every score of a split together, so they are not sums over batches.
+They need every score of a split together, so they are not sums over batches. The values are those
+of scikit-learn.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 
 
 class Curve(NamedTuple):
-    """Points ``(x, y)`` of a curve by falling threshold: yes is a score >= the threshold."""
+    """Points ``(x, y)`` of a curve by falling threshold; a score >= the threshold is positive."""
 
     x: np.ndarray
     y: np.ndarray
@@ -17,11 +18,11 @@ class Curve(NamedTuple):
 
 
 def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
-    """False positive rate (x) against true positive rate (y), from (0, 0) to (1, 1).
+    """Return false positive rate (x) against true positive rate (y), from (0, 0) to (1, 1).
 
     Args:
-      scores: ``[N]``, higher for yes; probabilities or logits.
-      labels: ``[N]``, 0 or 1, both of which must occur.
+      scores: ``[N]``, probabilities or logits of the positive class.
+      labels: ``[N]``, 0 or 1; both must occur.
 
     Raises:
       ValueError: if shapes differ, or one of the two classes is missing.
@@ -33,7 +34,7 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
     """
     found, wrong, thresholds = _cumulated(scores, labels)
     if not (found[-1] and wrong[-1]):
-        raise ValueError("labels must hold both a 0 and a 1, got only one of them")
+        raise ValueError("labels must contain both 0 and 1, got only one of them")
     start = np.zeros(1)
     return Curve(
         np.concatenate([start, wrong / wrong[-1]]),
@@ -43,7 +44,9 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
 
 
 def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the ROC curve: the probability that a yes scores above a no, ties half.
+    """Return the area under the ROC curve.
+
+    It is the probability that a positive scores above a negative, with ties counted as one half.
 
     Args:
       scores: ``[N]``.
@@ -64,14 +67,14 @@ def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def precision_recall_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
-    """Recall (x) against precision (y), from the highest threshold down.
+    """Return recall (x) against precision (y), from the highest threshold down.
 
     Args:
       scores: ``[N]``.
       labels: ``[N]``, 0 or 1, with at least one 1.
 
     Raises:
-      ValueError: if shapes differ, or there is no 1.
+      ValueError: if shapes differ, or no label is 1.
 
     Example:
       >>> curve = precision_recall_curve(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
@@ -80,19 +83,19 @@ def precision_recall_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
     """
     found, wrong, thresholds = _cumulated(scores, labels)
     if not found[-1]:
-        raise ValueError("labels must hold a 1, got none")
+        raise ValueError("labels must contain a 1, got none")
     return Curve(found / found[-1], found / (found + wrong), thresholds)
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Precision averaged over the recall that each threshold gains.
+    """Return the precision averaged over the recall that each threshold gains.
 
     Args:
       scores: ``[N]``.
       labels: ``[N]``, 0 or 1.
 
     Returns:
-      A number in [0, 1], or nan if there is no 1.
+      A number in [0, 1], or nan if no label is 1.
 
     Example:
       >>> round(average_precision(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1])), 4)
@@ -105,7 +108,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _cumulated(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True and false positives down to each distinct score, from the highest, and the scores."""
+    """Return true and false positives down to each distinct score, from the highest, and scores."""
     scores, labels = np.asarray(scores), np.asarray(labels) > 0.5
     if scores.ndim != 1 or scores.shape != labels.shape or not len(scores):
         raise ValueError(

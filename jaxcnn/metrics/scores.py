@@ -1,15 +1,22 @@
-"""From counts to scores: the one division at the end, in double precision."""
+"""Metrics of classifiers and regressions as sums under a mask, and scores by class.
 
-from typing import Any, NamedTuple
+Every metric is ``metric(predictions, labels, mask) -> sums`` with the mask ``[B]`` of the rows
+that count; it is pure and jits. The values are those of scikit-learn.
+"""
+
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxcnn.metrics.counts import TOP_K, Counts
+from jaxcnn.metrics.counts import Calibration, Ratio, RootMeanSquare, RSquared, divide
+
+BINS = 15
 
 
 class Scores(NamedTuple):
-    """Precision, recall and F1 by class, ``[K]`` each, and how many examples each class has."""
+    """Precision, recall and F1 by class, and the number of examples of each, ``[K]`` each."""
 
     precision: np.ndarray
     recall: np.ndarray
@@ -17,14 +24,248 @@ class Scores(NamedTuple):
     examples: np.ndarray
 
 
+def accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
+    """Sum up the accuracy of a classifier.
+
+    Args:
+      logits: ``[B, K]``.
+      labels: ``[B]`` class indices, or ``[B, K]`` shares of the classes, of which the largest
+        counts.
+      mask: ``[B]`` bool, the rows that count.
+
+    Example:
+      >>> logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+      >>> accuracy(logits, jnp.array([1, 1]), jnp.array([True, True])).value()
+      0.5
+    """
+    if labels.ndim == logits.ndim:
+        labels = jnp.argmax(labels, axis=-1)
+    return _share((jnp.argmax(logits, axis=-1) == labels) & mask, mask)
+
+
+def top_k_accuracy(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, *, k: int = 5
+) -> Ratio | None:
+    """Sum up how often the true class is among the ``k`` largest logits.
+
+    Equal logits rank by class, the last one first, as in scikit-learn.
+
+    Args:
+      logits: ``[B, K]``.
+      labels: ``[B]`` class indices.
+      mask: ``[B]`` bool, the rows that count.
+      k: number of guesses.
+
+    Returns:
+      The sums, or None if there are no more than ``k`` classes.
+
+    Example:
+      >>> logits = jnp.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+      >>> top_k_accuracy(logits, jnp.array([1, 0]), jnp.array([True, True]), k=2).value()
+      0.5
+    """
+    classes = logits.shape[-1]
+    if classes <= k:
+        return None
+    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    later = jnp.arange(classes)[None, :] > labels[:, None]
+    rank = jnp.sum((logits > own) | ((logits == own) & later), axis=-1)
+    return _share((rank < k) & mask, mask)
+
+
+def class_precision(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
+    """Sum up the macro precision over the classes that occur in labels or predictions.
+
+    Args:
+      logits: ``[B, K]``.
+      labels: ``[B]`` class indices.
+      mask: ``[B]`` bool, the rows that count.
+
+    Example:
+      >>> logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+      >>> class_precision(logits, jnp.array([1, 1]), jnp.array([True, True])).value()
+      0.5
+    """
+    correct, predicted, true = _class_counts(logits, labels, mask)
+    return Ratio(correct, predicted, predicted + true)
+
+
+def class_recall(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
+    """Sum up the macro recall; arguments as for `class_precision`.
+
+    Example:
+      >>> logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+      >>> class_recall(logits, jnp.array([1, 1]), jnp.array([True, True])).value()
+      0.25
+    """
+    correct, predicted, true = _class_counts(logits, labels, mask)
+    return Ratio(correct, true, predicted + true)
+
+
+def class_f1(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
+    """Sum up the macro F1; arguments as for `class_precision`.
+
+    Example:
+      >>> logits = jnp.array([[0.0, 1.0], [0.0, 1.0]])
+      >>> class_f1(logits, jnp.array([1, 1]), jnp.array([True, True])).value()
+      1.0
+    """
+    correct, predicted, true = _class_counts(logits, labels, mask)
+    return Ratio(2 * correct, predicted + true)
+
+
+def class_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Calibration:
+    """Sum up the calibration of the largest softmax probability.
+
+    Args:
+      logits: ``[B, K]``.
+      labels: ``[B]`` class indices.
+      mask: ``[B]`` bool, the rows that count.
+
+    Example:
+      >>> logits = jnp.array([[0.0, 100.0]])
+      >>> class_calibration(logits, jnp.array([0]), jnp.array([True])).value()
+      1.0
+    """
+    confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
+    return _calibration(confidence, jnp.argmax(logits, axis=-1) == labels, mask)
+
+
+def label_accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
+    """Sum up how often every one of L labels is right; the threshold is a logit of 0.
+
+    Args:
+      logits: ``[B, L]``.
+      labels: ``[B, L]``, each 0 or 1.
+      mask: ``[B]`` bool, the rows that count.
+
+    Example:
+      >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
+      >>> label_accuracy(logits, labels, jnp.array([True])).value()
+      0.0
+    """
+    return _share(jnp.all((logits > 0) == (labels > 0.5), axis=-1) & mask, mask)
+
+
+def label_precision(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool = False
+) -> Ratio:
+    """Sum up the precision of L labels.
+
+    Args:
+      logits: ``[B, L]``.
+      labels: ``[B, L]``, each 0 or 1.
+      mask: ``[B]`` bool, the rows that count.
+      micro: count all labels together, instead of averaging over them.
+
+    Example:
+      >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
+      >>> label_precision(logits, labels, jnp.array([True])).value()
+      0.5
+    """
+    correct, predicted, _ = _label_counts(logits, labels, mask, micro=micro)
+    return Ratio(correct, predicted, _examples(mask))
+
+
+def label_recall(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool = False
+) -> Ratio:
+    """Sum up the recall of L labels; arguments as for `label_precision`.
+
+    Example:
+      >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
+      >>> label_recall(logits, labels, jnp.array([True]), micro=True).value()
+      0.5
+    """
+    correct, _, true = _label_counts(logits, labels, mask, micro=micro)
+    return Ratio(correct, true, _examples(mask))
+
+
+def label_f1(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool = False
+) -> Ratio:
+    """Sum up the F1 of L labels; arguments as for `label_precision`.
+
+    Example:
+      >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
+      >>> label_f1(logits, labels, jnp.array([True])).value()
+      0.5
+    """
+    correct, predicted, true = _label_counts(logits, labels, mask, micro=micro)
+    return Ratio(2 * correct, predicted + true, _examples(mask))
+
+
+def label_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Calibration:
+    """Sum up the calibration of the sigmoid probabilities of L labels.
+
+    Args:
+      logits: ``[B, L]``.
+      labels: ``[B, L]``, each 0 or 1.
+      mask: ``[B]`` bool, the rows that count.
+
+    Example:
+      >>> label_calibration(jnp.zeros((2, 1)), jnp.array([[0], [1]]), jnp.ones(2, bool)).value()
+      0.0
+    """
+    true = labels > 0.5
+    return _calibration(jax.nn.sigmoid(logits), true, jnp.broadcast_to(mask[:, None], true.shape))
+
+
+def mean_absolute_error(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> Ratio:
+    """Sum up the mean absolute error of D outputs.
+
+    Args:
+      outputs: ``[B, D]``.
+      targets: ``[B, D]``.
+      mask: ``[B]`` bool, the rows that count.
+
+    Example:
+      >>> outputs, targets = jnp.array([[1.0], [2.0]]), jnp.array([[1.5], [2.5]])
+      >>> mean_absolute_error(outputs, targets, jnp.array([True, True])).value()
+      0.5
+    """
+    return Ratio(_column_sums(jnp.abs(outputs - targets), mask), _examples(mask))
+
+
+def root_mean_squared_error(
+    outputs: jax.Array, targets: jax.Array, mask: jax.Array
+) -> RootMeanSquare:
+    """Sum up the root mean squared error; arguments as for `mean_absolute_error`.
+
+    Example:
+      >>> outputs, targets = jnp.array([[1.0], [2.0]]), jnp.array([[1.5], [2.5]])
+      >>> root_mean_squared_error(outputs, targets, jnp.array([True, True])).value()
+      0.5
+    """
+    return RootMeanSquare(_column_sums(jnp.square(outputs - targets), mask), _examples(mask))
+
+
+def r2_score(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> RSquared:
+    """Sum up R squared; arguments as for `mean_absolute_error`.
+
+    The sums are float32, so targets should have a mean near zero.
+
+    Example:
+      >>> outputs, targets = jnp.array([[1.0], [2.0]]), jnp.array([[1.0], [2.0]])
+      >>> r2_score(outputs, targets, jnp.array([True, True])).value()
+      1.0
+    """
+    return RSquared(
+        squared=_column_sums(jnp.square(outputs - targets), mask),
+        target=_column_sums(targets, mask),
+        target_squared=_column_sums(jnp.square(targets), mask),
+        examples=_examples(mask),
+    )
+
+
 def precision_recall_f1(
     true_positive: np.ndarray, false_positive: np.ndarray, false_negative: np.ndarray
 ) -> Scores:
-    """Scores of each class; one whose denominator is zero is 0.
+    """Return the scores of each class; a score whose denominator is zero is 0.
 
     Args:
       true_positive: ``[K]``, examples of the class that were found.
-      false_positive: ``[K]``, examples of others that were taken for it.
+      false_positive: ``[K]``, examples of other classes that were taken for it.
       false_negative: ``[K]``, examples of the class that were missed.
 
     Example:
@@ -36,61 +277,23 @@ def precision_recall_f1(
         np.asarray(value, np.float64) for value in (true_positive, false_positive, false_negative)
     )
     return Scores(
-        precision=_ratio(found, found + wrong),
-        recall=_ratio(found, found + missed),
-        f1=_ratio(2 * found, 2 * found + wrong + missed),
+        precision=divide(found, found + wrong),
+        recall=divide(found, found + missed),
+        f1=divide(2 * found, 2 * found + wrong + missed),
         examples=found + missed,
     )
 
 
-def summarize(counts: Counts) -> dict[str, float]:
-    """All the metrics that added-up counts hold.
-
-    ``loss`` and what else is a sum over examples becomes a mean. Depending on the keys, there are
-    ``accuracy`` (every label right, where there are several), ``top_5_accuracy``; ``precision``,
-    ``recall`` and ``f1`` (where their counts are scalars), or their ``_macro`` means over the
-    classes that occur in labels or predictions, and for labels ``[L]`` the ``_micro`` ones too;
-    ``calibration_error`` (expected, 15 bins); ``mae``, ``rmse``, ``r2`` (means over outputs; R
-    squared of a constant target is 1 if it is met and 0 otherwise). Counts of training steps also
-    give ``objective`` and ``gradient_norm``, means over the steps.
-
-    Example:
-      >>> summarize({"loss": 1.0, "correct": 3, "examples": 4})
-      {'loss': 0.25, 'accuracy': 0.75}
-    """
-    left = {name: np.asarray(value, np.float64) for name, value in jax.device_get(counts).items()}
-    examples = left.pop("examples")
-    summary = {"loss": left.pop("loss") / examples}
-    if "correct" in left:
-        summary["accuracy"] = left.pop("correct") / examples
-    if f"top_{TOP_K}" in left:
-        summary[f"top_{TOP_K}_accuracy"] = left.pop(f"top_{TOP_K}") / examples
-    if "confusion" in left:
-        matrix = left.pop("confusion")
-        found = np.diag(matrix)
-        summary |= _averages(found, matrix.sum(0) - found, matrix.sum(1) - found, micro=False)
-    if "true_positive" in left:
-        names = ("true_positive", "false_positive", "false_negative")
-        summary |= _averages(*(left.pop(name) for name in names), micro=True)
-    if "bin_examples" in left:
-        off = np.abs(left.pop("bin_correct") - left.pop("bin_confidence"))
-        summary["calibration_error"] = off.sum() / left.pop("bin_examples").sum()
-    if "squared" in left:
-        summary |= _regression(left, examples)
-    if "steps" in left:
-        steps = left.pop("steps")
-        summary |= {n: left.pop(n) / steps for n in ("objective", "gradient_norm") if n in left}
-    summary |= {name: value / examples for name, value in left.items()}
-    return {name: float(value) for name, value in summary.items()}
-
-
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """How often class ``row`` was predicted as class ``column``, ``[K, K]`` integers.
+    """Count how often each class (row) was predicted as each class (column), ``[K, K]`` integers.
 
     Args:
       labels: ``[N]`` true class indices.
       predictions: ``[N]`` predicted class indices.
       num_classes: ``K``.
+
+    Raises:
+      ValueError: if a class index is not in ``[0, K)``.
 
     Example:
       >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
@@ -105,35 +308,52 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def _averages(found: Any, wrong: Any, missed: Any, *, micro: bool) -> dict[str, Any]:
-    names = Scores._fields[:3]
-    if not np.ndim(found):
-        return dict(zip(names, precision_recall_f1(found, wrong, missed)[:3], strict=True))
-    # As in scikit-learn, all labels of several count, but only those classes that occur.
-    seen = (found + wrong + missed > 0) | micro
-    scores = precision_recall_f1(found[seen], wrong[seen], missed[seen])
-    summary = {f"{n}_macro": s.mean() for n, s in zip(names, scores[:3], strict=True)}
-    if micro:
-        scores = precision_recall_f1(
-            *(value.sum(keepdims=True) for value in (found, wrong, missed))
-        )
-        summary |= {f"{n}_micro": s[0] for n, s in zip(names, scores[:3], strict=True)}
-    return summary
+def _examples(mask: jax.Array) -> jax.Array:
+    return jnp.sum(mask, dtype=jnp.int32)
 
 
-def _regression(left: dict[str, np.ndarray], examples: np.ndarray) -> dict[str, Any]:
-    squared, absolute = left.pop("squared"), left.pop("absolute")
-    target, target_squared = left.pop("target"), left.pop("target_squared")
-    spread = target_squared - target**2 / examples
-    # Less than the rounding of the float32 sums is no spread at all.
-    constant = spread <= 4e-7 * target_squared
-    explained = np.where(constant, squared == 0, 1 - squared / np.where(constant, 1, spread))
-    return {
-        "mae": (absolute / examples).mean(),
-        "rmse": np.sqrt(squared / examples).mean(),
-        "r2": explained.mean(),
-    }
+def _share(counted: jax.Array, mask: jax.Array) -> Ratio:
+    return Ratio(jnp.sum(counted, dtype=jnp.int32), _examples(mask))
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), 0.0)
+def _class_counts(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Correct, predicted and true examples of each class."""
+    predicted = jnp.argmax(logits, axis=-1)
+    none, rows = jnp.zeros(logits.shape[-1], jnp.int32), mask.astype(jnp.int32)
+    correct = (predicted == labels).astype(jnp.int32) * rows
+    return none.at[labels].add(correct), none.at[predicted].add(rows), none.at[labels].add(rows)
+
+
+def _label_counts(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Correct, predicted and true examples of each label, or of all labels together."""
+    predicted, true = logits > 0, labels > 0.5
+    axes = (0, 1) if micro else 0
+    correct, predicted, true = (
+        jnp.sum(cells & mask[:, None], axis=axes, dtype=jnp.int32)
+        for cells in (predicted & true, predicted, true)
+    )
+    return correct, predicted, true
+
+
+def _column_sums(values: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(mask[:, None], values, 0), axis=0, dtype=jnp.float32)
+
+
+def _calibration(confidence: jax.Array, correct: jax.Array, mask: jax.Array) -> Calibration:
+    """Count predictions in bins (low, high], those of scikit-learn's ``calibration_curve``."""
+    exact = np.arange(1, BINS) / BINS
+    edges = exact.astype(np.float32)
+    # The largest float32 not above the edge: a confidence is above this if it is above the edge.
+    edges = np.where(edges > exact, np.nextafter(edges, np.float32(0)), edges)
+    bins = jnp.searchsorted(edges, confidence.astype(jnp.float32), side="left").reshape(-1)
+    confidence, correct, mask = confidence.reshape(-1), correct.reshape(-1), mask.reshape(-1)
+    integers, floats = jnp.zeros(BINS, jnp.int32), jnp.zeros(BINS, jnp.float32)
+    return Calibration(
+        examples=integers.at[bins].add(mask.astype(jnp.int32)),
+        correct=integers.at[bins].add((correct & mask).astype(jnp.int32)),
+        confidence=floats.at[bins].add(jnp.where(mask, confidence, 0).astype(jnp.float32)),
+    )

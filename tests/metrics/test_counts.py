@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxcnn import metrics
+from jaxcnn import metrics, train
 
 SIZES = st.sampled_from([1, 3, 8])
 CLASSES = st.sampled_from([2, 5])
+COUNTS = functools.partial(train.multi_class().counts, train=True)
 
 
 @st.composite
-def predictions(draw):
-    """Logits with ties, labels, losses and a mask of one size; sums of the losses are exact."""
+def batches(draw):
+    """Draw logits with ties, labels, losses and a mask; sums of the losses are exact."""
     size, classes = draw(SIZES), draw(CLASSES)
     column = functools.partial(st.lists, min_size=size, max_size=size)
     row = st.lists(st.integers(-2, 2), min_size=classes, max_size=classes)
@@ -31,77 +32,95 @@ def predictions(draw):
 
 
 def reference(logits, labels, losses, mask):
-    """The counts row by row."""
+    """Count row by row."""
     rows = [
         (loss, list(row).index(max(row)) == label)
         for row, label, loss, counts in zip(logits, labels, losses, mask, strict=True)
         if counts
     ]
+    examples = np.int32(len(rows))
     return {
-        "loss": np.float32(sum(loss for loss, _ in rows)),
-        "correct": np.int32(sum(right for _, right in rows)),
-        "examples": np.int32(len(rows)),
+        "loss": metrics.Ratio(np.float32(sum(loss for loss, _ in rows)), examples),
+        "accuracy": metrics.Ratio(np.int32(sum(right for _, right in rows)), examples),
+        "examples": examples,
     }
 
 
-@given(predictions())
-def test_counts_are_those_of_the_rows_that_count(batch):
-    counts = metrics.classification_counts(*batch)
+@given(batches())
+def test_counts_are_those_of_the_unmasked_rows(batch):
+    counts = COUNTS(*batch)
     chex.assert_trees_all_equal(counts, reference(*batch))
     chex.assert_trees_all_equal_shapes_and_dtypes(counts, reference(*batch))
-    chex.assert_trees_all_equal(jax.jit(metrics.classification_counts)(*batch), counts)
+    chex.assert_trees_all_equal(jax.jit(COUNTS)(*batch), counts)
 
 
-@given(predictions(), st.integers(0, 8))
-def test_any_split_in_batches_adds_up_to_the_same(batch, cut):
+@given(batches(), st.integers(0, 8))
+def test_any_split_into_batches_adds_up_to_the_same(batch, cut):
     parts = [array[:cut] for array in batch], [array[cut:] for array in batch]
     total = None
     for part in parts:
-        total = metrics.add_counts(total, metrics.classification_counts(*part))
-    chex.assert_trees_all_equal(total, metrics.classification_counts(*batch))
+        total = metrics.add_counts(total, COUNTS(*part))
+    chex.assert_trees_all_equal(total, COUNTS(*batch))
 
 
-@given(predictions())
-def test_masked_is_removed(batch):
+@given(batches())
+def test_masking_equals_removing(batch):
     mask = batch[-1]
-    kept = metrics.classification_counts(*(array[mask] for array in batch))
-    chex.assert_trees_all_equal(metrics.classification_counts(*batch), kept)
-
-
-def test_a_batch_without_rows_that_count_counts_nothing():
-    logits, labels = jnp.eye(3), jnp.arange(3)
-    counts = metrics.classification_counts(logits, labels, jnp.ones(3), jnp.zeros(3, bool))
-    chex.assert_trees_all_equal(counts, {"loss": 0.0, "correct": 0, "examples": 0})
+    chex.assert_trees_all_equal(COUNTS(*batch), COUNTS(*(array[mask] for array in batch)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_masked_does_not_leak(value):
+def test_masked_values_do_not_leak(value):
     logits = jnp.eye(3).at[1].set(value)
     losses = jnp.array([0.5, value, 0.25])
     mask = jnp.array([True, False, True])
-    counts = metrics.classification_counts(logits, jnp.arange(3), losses, mask)
-    chex.assert_trees_all_equal(counts, {"loss": 0.75, "correct": 2, "examples": 2})
-    # What counts is not hidden either.
-    counts = metrics.classification_counts(logits, jnp.arange(3), losses, ~mask)
-    assert not np.isfinite(counts["loss"])
+    counts = COUNTS(logits, jnp.arange(3), losses, mask)
+    assert (counts["loss"].numerator, counts["accuracy"].numerator, counts["examples"]) == (
+        (0.75, 2, 2)
+    )
+    # Unmasked values are not hidden either.
+    counts = COUNTS(logits, jnp.arange(3), losses, ~mask)
+    assert not np.isfinite(counts["loss"].numerator)
 
 
 def test_the_sum_of_losses_is_float32_for_half_precision():
     losses = jnp.full(301, 1.0, jnp.bfloat16)  # bfloat16 has 300 and 302 only
-    counts = metrics.classification_counts(
-        jnp.zeros((301, 2)), jnp.zeros(301, int), losses, jnp.ones(301, bool)
-    )
-    assert counts["loss"] == 301
-    chex.assert_type(counts["loss"], jnp.float32)
+    counts = COUNTS(jnp.zeros((301, 2)), jnp.zeros(301, int), losses, jnp.ones(301, bool))
+    assert counts["loss"].numerator == 301
+    chex.assert_type(counts["loss"].numerator, jnp.float32)
 
 
 def test_summarize_divides_once():
-    # Batches of 3 and 1: the mean of means would be (0.2 + 1.0) / 2 and (1/3 + 1) / 2.
-    first = {"loss": jnp.float32(0.75), "correct": jnp.int32(1), "examples": jnp.int32(3)}
-    second = {"loss": jnp.float32(1.25), "correct": jnp.int32(1), "examples": jnp.int32(1)}
+    # Batches of 3 and 1: the mean of means would be (0.25 + 1.25) / 2 and (1/3 + 1) / 2.
+    first = {"loss": metrics.Ratio(jnp.float32(0.75), jnp.int32(3)), "examples": jnp.int32(3)}
+    second = {"loss": metrics.Ratio(jnp.float32(1.25), jnp.int32(1)), "examples": jnp.int32(1)}
     summary = metrics.summarize(metrics.add_counts(first, second))
-    assert summary == {"loss": 0.5, "accuracy": 0.5}
+    assert summary == {"loss": 0.5}
     assert all(type(value) is float for value in summary.values())
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (metrics.Ratio(3.0, 4), 0.75),
+        (metrics.Ratio(np.array([1, 0, 2]), np.array([2, 0, 4])), 0.5),
+        (metrics.Ratio(np.array([1, 0]), np.array([2, 0]), np.array([2, 1])), 0.25),
+        (metrics.Ratio(np.array([1, 3]), np.array([2, 4]), 4), 0.625),
+    ],
+)
+def test_a_ratio_is_the_mean_over_its_present_entries(ratio, expected):
+    assert ratio.value() == expected
+    assert metrics.summarize({"x": ratio, "examples": 4}) == {"x": expected}
+
+
+def test_a_ratio_without_a_present_entry_is_nan():
+    assert np.isnan(metrics.Ratio(np.zeros(2), np.zeros(2)).value())
+
+
+@pytest.mark.parametrize("value", [3.0, (1,), (1, 2, 3), [1, 2], None])
+def test_metrics_return_sums(value):
+    with pytest.raises(ValueError, match="metric x must return"):
+        metrics.as_sums(value, "x")
 
 
 @given(
@@ -120,7 +139,7 @@ def test_confusion_matrix_cell_by_cell(drawn):
     for label, guess in pairs:
         expected[label, guess] += 1
     np.testing.assert_array_equal(matrix, expected)
-    # Its laws: nothing is lost, rows are the classes, the diagonal is what was right.
+    # Its laws: nothing is lost, rows are the classes, the diagonal is correct.
     assert matrix.sum() == len(pairs)
     np.testing.assert_array_equal(matrix.sum(1), np.bincount(labels, minlength=classes))
     assert np.trace(matrix) == (labels == guesses).sum()
@@ -152,6 +171,6 @@ def test_confusion_matrix_of_device_arrays():
         ([0, 1], [-1, 1], "predictions"),
     ],
 )
-def test_confusion_matrix_refuses_classes_that_do_not_exist(labels, guesses, named):
+def test_confusion_matrix_rejects_classes_out_of_range(labels, guesses, named):
     with pytest.raises(ValueError, match=named):
         metrics.confusion_matrix(np.array(labels), np.array(guesses), 2)

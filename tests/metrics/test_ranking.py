@@ -58,9 +58,9 @@ def test_laws_of_the_area(drawn):
 def test_one_class_has_no_area():
     assert np.isnan(metrics.roc_auc(np.array([0.1, 0.2]), np.array([1, 1])))
     assert np.isnan(metrics.average_precision(np.array([0.1, 0.2]), np.array([0, 0])))
-    with pytest.raises(ValueError, match="labels must hold both a 0 and a 1"):
+    with pytest.raises(ValueError, match="labels must contain both 0 and 1"):
         metrics.roc_curve(np.array([0.1]), np.array([1]))
-    with pytest.raises(ValueError, match="labels must hold a 1"):
+    with pytest.raises(ValueError, match="labels must contain a 1"):
         metrics.precision_recall_curve(np.array([0.1]), np.array([0]))
 
 
