@@ -1,6 +1,7 @@
-"""Training: a state, a jitted step, a loop, and checkpoints that survive damage."""
+"""Training: state, jitted steps, the loop, and verified checkpoints."""
 
 from jaxcnn.parameters import fingerprint as fingerprint
+from jaxcnn.train.checkpoint import Saving as Saving
 from jaxcnn.train.checkpoint import Snapshot as Snapshot
 from jaxcnn.train.checkpoint import restore as restore
 from jaxcnn.train.checkpoint import save as save
@@ -8,13 +9,15 @@ from jaxcnn.train.learning_rates import LearningRates as LearningRates
 from jaxcnn.train.learning_rates import find_learning_rate as find_learning_rate
 from jaxcnn.train.learning_rates import layer_rates as layer_rates
 from jaxcnn.train.loop import DivergedError as DivergedError
+from jaxcnn.train.loop import EpochBatches as EpochBatches
 from jaxcnn.train.loop import evaluate as evaluate
 from jaxcnn.train.loop import fit as fit
 from jaxcnn.train.loop import predict as predict
 from jaxcnn.train.loop import stop_signals as stop_signals
-from jaxcnn.train.memory import keep_freed_memory as keep_freed_memory
 from jaxcnn.train.monitors import EarlyStopping as EarlyStopping
+from jaxcnn.train.monitors import Monitor as Monitor
 from jaxcnn.train.monitors import ReduceOnPlateau as ReduceOnPlateau
+from jaxcnn.train.multi_step import fuse_steps as fuse_steps
 from jaxcnn.train.state import TrainState as TrainState
 from jaxcnn.train.state import create_state as create_state
 from jaxcnn.train.state import decay_mask as decay_mask
@@ -32,3 +35,4 @@ from jaxcnn.train.tasks import binary as binary
 from jaxcnn.train.tasks import multi_class as multi_class
 from jaxcnn.train.tasks import multi_label as multi_label
 from jaxcnn.train.tasks import regression as regression
+from jaxcnn.train.tasks import task as task

@@ -1,7 +1,7 @@
-"""Snapshots of a run on disk: atomic, verified on reading, with older ones to fall back to.
+"""Snapshots of a run on disk: atomic, verified when read, with older ones to fall back to.
 
-orbax commits a checkpoint atomically but checks no data; so its SHA-256 is saved in the same
-commit, and a snapshot that does not match is passed over for the next older one.
+orbax commits a checkpoint atomically but does not verify data. So its SHA-256 is saved in the same
+commit, and a snapshot that does not match it is skipped for the next older one.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import chex
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxcnn.metrics import Counts
+from jaxcnn.metrics import SUMS, Counts
 from jaxcnn.parameters import fingerprint
 from jaxcnn.train.state import TrainState
 
@@ -26,14 +26,14 @@ History = list[dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All that `jaxcnn.train.fit` needs to go on, in the middle of an epoch or between two.
+    """Everything that `jaxcnn.train.fit` resumes from, in the middle of an epoch or between two.
 
     Attributes:
       state: the train state.
-      counts: metric counts of the epoch under way, None between epochs.
+      counts: metric counts of the current epoch, None between epochs.
       history: one row per finished epoch.
       metadata: JSON values kept beside the weights, such as preprocessing and class names.
-      best: the variables of the best epoch so far, where early stopping keeps them.
+      best: the variables of the best epoch so far, if a monitor chooses one.
     """
 
     state: TrainState
@@ -43,33 +43,74 @@ class Snapshot:
     best: dict[str, chex.ArrayTree] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """Policy of `jaxcnn.train.fit` for saving snapshots.
+
+    Attributes:
+      folder: folder of the run's checkpoints.
+      seconds: a snapshot is saved within an epoch when the last one is older than this; the most
+        time that a crash can cost.
+      keep: number of snapshots to keep, >= 1.
+      after: ``after(snapshot)``, called once a snapshot is saved.
+
+    Example:
+      >>> Saving("runs/one/checkpoints", seconds=60).keep
+      2
+    """
+
+    folder: str | Path
+    seconds: float = 300.0
+    keep: int = 2
+    after: Callable[[Snapshot], None] | None = None
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Save a snapshot and call ``after``."""
+        save(self.folder, snapshot, keep=self.keep)
+        if self.after is not None:
+            self.after(snapshot)
+
+
 def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
     """Write a snapshot under its step number and delete all but the newest ``keep``.
 
-    It is complete or absent, whenever the process dies.
+    The snapshot is complete or absent, whenever the process dies.
 
     Args:
-      folder: where the run's checkpoints live; made if need be.
-      snapshot: what to save.
-      keep: how many snapshots to keep, >= 1.
+      folder: folder of the run's checkpoints, created if missing.
+      snapshot: the snapshot.
+      keep: number of snapshots to keep, >= 1.
 
     Raises:
       OSError: if the folder cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> import optax
+      >>> from jaxcnn import train
+      >>> images = jax.numpy.zeros((1, 2))
+      >>> model = train.from_functions(lambda key, images: images[0], None)
+      >>> state = train.create_state(jax.random.key(0), model, optax.sgd(0.1), images)
+      >>> folder = tempfile.mkdtemp()
+      >>> save(folder, Snapshot(state))
+      >>> [path.name for path in Path(folder).iterdir()]
+      ['0']
     """
     step = int(snapshot.state.step)
     folder = Path(folder).absolute()
     record: dict[str, Any] = {
         "history": snapshot.history,
         "metadata": snapshot.metadata,
-        # float32 and int32 survive the way through JSON exactly.
-        "counts": _to_json(snapshot.counts),
+        # JSON keeps float32 and int32 exactly.
+        "counts": _counts_to_json(snapshot.counts),
     }
     arrays = {"state": snapshot.state, "best": snapshot.best}
     record["has_best"] = snapshot.best is not None
     record["sha256"] = _digest(arrays, record)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep)
     with ocp.CheckpointManager(folder, options=options) as manager:
-        # A snapshot of this step is there only if it was damaged or the run went back before it.
+        # A snapshot of this step exists only if it was damaged or the run fell back before it.
         stale = folder / str(step)
         replaced = folder / f"replaced-{step}"
         if stale.exists():
@@ -88,19 +129,32 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
 def restore(
     folder: str | Path, like: TrainState | Callable[[dict[str, Any]], TrainState]
 ) -> Snapshot:
-    """Read the newest snapshot that is intact.
+    """Read the newest intact snapshot.
 
     Args:
-      folder: where the run's checkpoints live.
+      folder: folder of the run's checkpoints.
       like: a state of the same structure, for example
         ``jax.eval_shape(lambda: create_state(...))``, whose values are not used; or a function
-        that makes one from the snapshot's metadata.
+        that returns one, given the snapshot's metadata.
 
     Returns:
-      The snapshot, bit for bit as saved. A damaged one is passed over with a warning.
+      The snapshot, bit for bit as saved. Damaged ones are skipped with a warning.
 
     Raises:
       ValueError: if there is no intact snapshot that fits ``like``.
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> import optax
+      >>> from jaxcnn import train
+      >>> images = jax.numpy.zeros((1, 2))
+      >>> model = train.from_functions(lambda key, images: images[0], None)
+      >>> state = train.create_state(jax.random.key(0), model, optax.sgd(0.1), images)
+      >>> folder = tempfile.mkdtemp()
+      >>> save(folder, Snapshot(state, metadata={"classes": ["cat", "dog"]}))
+      >>> restore(folder, state).metadata
+      {'classes': ['cat', 'dog']}
     """
     folder = Path(folder).absolute()
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
@@ -111,11 +165,11 @@ def restore(
         try:
             snapshot = _read(folder, step, like)
         except Exception as error:
-            # Damage surfaces as whatever the storage layers happen to raise.
+            # The storage layers raise many exception types on damage.
             problems.append(f"step {step}: {type(error).__name__}: {error}".splitlines()[0])
             continue
         for problem in problems:
-            warnings.warn(f"passed over a damaged checkpoint in {folder}: {problem}", stacklevel=2)
+            warnings.warn(f"skipped a damaged checkpoint in {folder}: {problem}", stacklevel=2)
         return snapshot
     raise ValueError(f"no intact checkpoint in {folder} that fits the model: {'; '.join(problems)}")
 
@@ -135,10 +189,8 @@ def _read(folder: Path, step: int, like: Any) -> Snapshot:
         ).state
     record = dict(record)
     if record.pop("sha256", None) != _digest(arrays, record):
-        raise ValueError("its SHA-256 does not match its content")
-    counts = record["counts"]
-    if counts is not None:
-        counts = {name: np.asarray(c["value"], c["dtype"]) for name, c in counts.items()}
+        raise ValueError("its content does not match its SHA-256")
+    counts = _counts_from_json(record["counts"])
     return Snapshot(arrays["state"], counts, record["history"], record["metadata"], arrays["best"])
 
 
@@ -147,8 +199,35 @@ def _digest(arrays: dict[str, Any], record: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _to_json(counts: Counts | None) -> dict[str, Any] | None:
+def _counts_to_json(counts: Counts | None) -> dict[str, Any] | None:
+    """Write sums by their kind, with an array for each of their fields."""
     if counts is None:
         return None
-    arrays = {name: np.asarray(value) for name, value in counts.items()}
-    return {name: {"dtype": str(a.dtype), "value": a.tolist()} for name, a in arrays.items()}
+    return {
+        name: {"kind": type(sums).__name__, "fields": [_array_to_json(field) for field in sums]}
+        if isinstance(sums, tuple)
+        else _array_to_json(sums)
+        for name, sums in counts.items()
+    }
+
+
+def _counts_from_json(values: dict[str, Any] | None) -> Counts | None:
+    if values is None:
+        return None
+    return {
+        name: SUMS[value["kind"]](*map(_array_from_json, value["fields"]))
+        if "kind" in value
+        else _array_from_json(value)
+        for name, value in values.items()
+    }
+
+
+def _array_to_json(array: Any) -> dict[str, Any] | None:
+    if array is None:
+        return None
+    array = np.asarray(array)
+    return {"dtype": str(array.dtype), "value": array.tolist()}
+
+
+def _array_from_json(value: dict[str, Any] | None) -> np.ndarray | None:
+    return None if value is None else np.asarray(value["value"], value["dtype"])

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import optax
 
+from jaxcnn import shapes
 from jaxcnn.batch import Batch, prefetch
 from jaxcnn.parameters import map_with_name, matches_any
 from jaxcnn.train.loop import EpochBatches
@@ -23,12 +24,12 @@ SMOOTHING = 0.9
 
 
 class LearningRates(NamedTuple):
-    """What a range test saw.
+    """Result of a learning-rate range test.
 
     Attributes:
       rates: ``[S]``, the learning rate of each step.
       losses: ``[S]``, the loss of the batch before the step.
-      smoothed: ``[S]``, their moving average.
+      smoothed: ``[S]``, the exponential moving average of the losses.
       suggestion: the rate at which the smoothed loss falls fastest.
     """
 
@@ -46,30 +47,41 @@ def find_learning_rate(
     high: float = 1.0,
     steps: int = 200,
 ) -> LearningRates:
-    """Train while the learning rate grows from ``low`` to ``high``, and see where the loss falls.
+    """Train while the learning rate grows from ``low`` to ``high``, and suggest a rate.
 
     Args:
       prepare: ``prepare(schedule) -> (state, train_step)``: a fresh state, and a step whose
         optimizer takes its learning rate from ``schedule``.
-      batches: the training examples, repeated if need be.
+      batches: the training examples, repeated if necessary.
       low: first learning rate, > 0.
-      high: last one, > low.
-      steps: how many, >= 10. It ends early when the smoothed loss is four times its smallest
-        value, or no number.
+      high: last learning rate, > low.
+      steps: number of steps, >= 10. The test ends early when the smoothed loss is four times its
+        smallest value, or not finite.
 
     Returns:
-      The steps that were taken, and the suggestion.
+      The steps taken, and the suggestion.
 
     Raises:
-      ValueError: if an argument is out of range, or the loss was no number from the start.
+      ValueError: if an argument is out of range, or the loss is not finite from the start.
+
+    Example:
+      >>> from jaxcnn import data, image, models, train
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> model, preprocess = models.create("lenet5", 10), image.Preprocess((28, 28), 1)
+      >>> def prepare(schedule):
+      ...     optimizer, images = optax.sgd(schedule), preprocess(source.images[:1])
+      ...     state = train.create_state(jax.random.key(0), model, optimizer, images)
+      ...     return state, train.make_train_step(model, optimizer, preprocess=preprocess)
+      >>> found = train.find_learning_rate(prepare, data.batches(source, 50), steps=10)
+      >>> len(found.rates)
+      10
 
     Reference:
       Smith 2015, "Cyclical learning rates for training neural networks", section 3.3.
     """
     if not 0 < low < high < math.inf:
         raise ValueError(f"low and high must be 0 < low < high, got {low!r} and {high!r}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 10:
-        raise ValueError(f"steps must be an integer >= 10, got {steps!r}")
+    shapes.check_integer(steps, "steps", minimum=10)
     ratio = (high / low) ** (1 / (steps - 1))
     state, step = prepare(lambda count: low * ratio**count)
     losses: list[float] = []
@@ -78,7 +90,7 @@ def find_learning_rate(
     with contextlib.closing(prefetch(_forever(batches))) as coming:
         for number, batch in enumerate(itertools.islice(coming, steps), 1):
             state, counts = step(state, batch)
-            loss = float(counts["loss"]) / int(counts["examples"])
+            loss = float(counts["loss"].numerator) / int(counts["loss"].denominator)
             average = SMOOTHING * average + (1 - SMOOTHING) * loss
             value = average / (1 - SMOOTHING**number)
             if not math.isfinite(value):
@@ -89,7 +101,7 @@ def find_learning_rate(
             if value > 4 * best:
                 break
     if len(losses) < 3:
-        raise ValueError(f"low must be smaller: the loss is no number at a rate of {low!r}")
+        raise ValueError(f"low must be smaller: the loss is not finite at a rate of {low!r}")
     rates = low * ratio ** np.arange(len(losses))
     slope = np.gradient(np.asarray(smoothed), np.log(rates))
     return LearningRates(
@@ -100,24 +112,22 @@ def find_learning_rate(
 def layer_rates(
     model: nn.Module, images: Any, decay: float, *, output_layers: Sequence[str] = ()
 ) -> chex.ArrayTree:
-    """A factor on the learning rate for every parameter: 1 for the last layer, less before it.
+    """Return a factor on the learning rate of every parameter, smaller closer to the input.
 
-    The groups are the model's own modules in the order in which they are called; one without a
-    kernel, such as a normalisation, goes with the one before it.
+    The groups are the model's direct submodules in the order in which they are called; one without
+    a kernel, such as a normalization, belongs to the group before it. The last group has factor 1.
 
     Args:
       model: a Linen module called as ``model(images, train=...)``.
-      images: preprocessed images, ``[B, *spatial, C]``; only their shape and dtype count, so a
-        ``jax.ShapeDtypeStruct`` will do.
+      images: preprocessed images ``[B, *spatial, C]``, or a ``jax.ShapeDtypeStruct``.
       decay: factor from each group to the one before it, in (0, 1].
-      output_layers: patterns of modules whose factor is 1 wherever they are, such as auxiliary
-        heads.
+      output_layers: patterns of modules with factor 1 wherever they are, such as auxiliary heads.
 
     Returns:
-      The structure of the parameters, a float for each.
+      A pytree with the structure of the parameters and a float for each.
 
     Raises:
-      ValueError: if ``decay`` is out of range, or the model is no Linen module.
+      ValueError: if ``decay`` is out of range, or the model is not a Linen module.
 
     Example:
       >>> from jaxcnn import models
@@ -169,4 +179,4 @@ def _forever(batches: EpochBatches) -> Iterator[Batch]:
                 readable = True
                 yield batch
         if not readable:
-            raise ValueError("batches must hold an example that can be read, got none")
+            raise ValueError("batches must have a readable example, got none")

@@ -1,4 +1,4 @@
-"""The loop round the step: epochs, validation, checkpoints, a clean stop."""
+"""The training loop, with validation, checkpoints and a clean stop; evaluation and prediction."""
 
 import collections
 import contextlib
@@ -6,7 +6,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -14,29 +14,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxcnn import shapes
 from jaxcnn.batch import Batch, prefetch
 from jaxcnn.metrics import Counts, add_counts, summarize
-from jaxcnn.train.checkpoint import History, Snapshot
-from jaxcnn.train.monitors import EarlyStopping, ReduceOnPlateau
-from jaxcnn.train.multi_step import Resident
+from jaxcnn.train.checkpoint import History, Saving, Snapshot
+from jaxcnn.train.monitors import Monitor
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import EvalStep, TrainStep
-
-Overall = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+from jaxcnn.train.tasks import Overall
 
 
 class EpochBatches(Protocol):
-    """What `fit` needs of `jaxcnn.data.Batches`."""
+    """The part of `jaxcnn.data.Batches` that `fit` needs."""
 
     def __len__(self) -> int:
-        """Batches per epoch, the same for every epoch."""
+        """Return the number of steps per epoch, the same for every epoch."""
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on: a pure function of its arguments."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Yield the batches of an epoch from step ``start``: a pure function of its arguments."""
 
 
 class DivergedError(RuntimeError):
-    """A loss or a norm is no longer a finite number."""
+    """A loss or a norm is no longer finite."""
 
 
 def fit(
@@ -46,43 +45,33 @@ def fit(
     *,
     epochs: int,
     validate: Callable[[TrainState], dict[str, float]] | None = None,
-    early_stopping: EarlyStopping | None = None,
-    plateau: ReduceOnPlateau | None = None,
-    checkpoint: Callable[[Snapshot], None] | None = None,
-    checkpoint_seconds: float = 300,
-    steps_per_call: int = 1,
+    monitors: Sequence[Monitor] = (),
+    saving: Saving | None = None,
     on_step: Callable[[int, Counts], None] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[TrainState, History]:
-    """Train for a number of epochs, from the beginning or from where a snapshot left off.
+    """Train for a number of epochs, from the beginning or from a snapshot.
 
-    The position in the data is ``state.step`` alone, so going on from a snapshot gives, bit for
+    The position in the data is ``state.step`` alone, so resuming from a snapshot gives, bit for
     bit, what an unbroken run gives.
 
     Args:
       start: the state at step 0 (it is donated), or a `Snapshot` from `restore`.
-      train_step: from `make_train_step`.
-      batches: from `jaxcnn.data.batches`. One without a row that counts is passed over; its
-        number counts in ``state.step`` all the same.
-      epochs: epochs in all, counting those that a snapshot has behind it.
-      validate: gives the validation metrics of a state, for example
+      train_step: from `make_train_step`, or `fuse_steps`.
+      batches: from `jaxcnn.data.batches`, or `fuse_steps`. A batch without a row that counts is
+        skipped, but counted in ``state.step``.
+      epochs: total number of epochs, including those before a snapshot.
+      validate: returns the validation metrics of a state, for example
         ``lambda state: evaluate(eval_step, state, validation_batches)``; called after each epoch.
-      early_stopping: when to stop before the last epoch; the state that is returned evaluates
-        with the variables of the best epoch, whether it stopped or ran out.
-      plateau: when to take smaller steps.
-      checkpoint: keeps a snapshot, for example ``functools.partial(save, folder)``; called after
-        each epoch, every ``checkpoint_seconds`` in between, and when stopped.
-      checkpoint_seconds: the most time that a crash can cost.
-      steps_per_call: steps that one call of a compiled program takes, over examples that stay on
-        the device and must fit there; ``batches`` must be those of `jaxcnn.data.batches`. Small
-        networks gain on an accelerator, which then never waits for the host. On a CPU nothing is
-        gained, and convolutions that are not those of `jaxcnn.ops` take many times as long in a
-        loop. Snapshots are taken, and ``on_step`` and ``should_stop`` called, between calls.
+      monitors: decisions over the history, such as `EarlyStopping` and `ReduceOnPlateau`. If one
+        chooses a best epoch, the returned state evaluates with the variables of that epoch.
+      saving: where and how often to save snapshots: after each epoch, every ``saving.seconds``
+        between, and when stopped; None saves none.
       on_step: called with the step number and the counts so far in the epoch. They are on the
         device: reading them waits for the step.
       on_epoch: called with each row of the history.
-      should_stop: asked after each call; True saves a snapshot and returns early.
+      should_stop: called after each step; True saves a snapshot and returns early.
 
     Returns:
       The last state, and the history: one row per finished epoch with ``epoch``, ``step``,
@@ -91,8 +80,7 @@ def fit(
       ``seconds``.
 
     Raises:
-      ValueError: if ``epochs`` or ``steps_per_call`` is not positive, what is monitored is not in
-        the history, or the snapshot was taken with another ``steps_per_call``.
+      ValueError: if ``epochs`` is not positive, or a monitored metric is not in the history.
       DivergedError: if a number of an epoch's row is not finite; nothing is saved after that.
 
     Example:
@@ -101,72 +89,93 @@ def fit(
       >>> source = data.load("fashion_mnist_slice", split="test")
       >>> model, optimizer = models.create("lenet5", 10), optax.adam(1e-3)
       >>> preprocess = image.Preprocess(size=(28, 28), channels=1)
-      >>> state = train.create_state(
-      ...     jax.random.key(0), model, optimizer, preprocess(source.images[:1])
-      ... )
+      >>> images = preprocess(source.images[:1])
+      >>> state = train.create_state(jax.random.key(0), model, optimizer, images)
       >>> step = train.make_train_step(model, optimizer, preprocess=preprocess)
       >>> state, history = train.fit(state, step, data.batches(source, 100, seed=0), epochs=1)
       >>> state.step.item(), history[0]["train_accuracy"] > 0.3
       (20, True)
     """
-    for name, value in (("epochs", epochs), ("steps_per_call", steps_per_call)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-    snapshot = start if isinstance(start, Snapshot) else Snapshot(start)
-    state, counts, best = snapshot.state, snapshot.counts, snapshot.best
-    history = list(snapshot.history)
-    calls: Any = batches
-    if steps_per_call > 1:
-        calls = Resident(batches, train_step, steps_per_call)
-        train_step = calls.take
-
-    def keep(counts: Counts | None) -> None:
-        if checkpoint is not None:
-            checkpoint(Snapshot(state, counts, list(history), snapshot.metadata, best))
-
-    def stopping() -> bool:
-        return should_stop is not None and should_stop()
-
-    first, offset = divmod(int(state.step), len(batches))
+    shapes.check_integer(epochs, "epochs", minimum=1)
+    run = _Run(start if isinstance(start, Snapshot) else Snapshot(start), saving)
+    stopping = should_stop or (lambda: False)
+    first, offset = divmod(int(run.state.step), len(batches))
     for epoch in range(first, epochs):
-        if early_stopping and not offset and early_stopping.should_stop(history):
+        if not offset and any(monitor.should_stop(run.history) for monitor in monitors):
             break
-        began = saved = time.monotonic()
-        number = epoch * len(batches) + offset
-        has_rows: collections.deque[bool] = collections.deque()  # of batches on their way
-        noted = _noted(calls.epoch(epoch, offset), has_rows)
-        with contextlib.closing(prefetch(noted)) as coming:
-            for batch in coming:
-                if has_rows.popleft():
-                    state, step_counts = train_step(state, batch)
-                    counts = add_counts(counts, step_counts)
-                else:  # no image of it could be read, but it keeps its place in the epoch
-                    state = dataclasses.replace(state, step=state.step + 1)
-                number = min(number + steps_per_call, (epoch + 1) * len(batches))
-                if on_step is not None and counts is not None:
-                    on_step(number, counts)
+        began = time.monotonic()
+        with contextlib.closing(run.steps(train_step, batches, epoch, offset)) as numbers:
+            for number in numbers:
+                if on_step is not None and run.counts is not None:
+                    on_step(number, run.counts)
                 if number == (epoch + 1) * len(batches):
                     break  # a snapshot from here on must hold the epoch's row
                 if stopping():
-                    keep(counts)
-                    return state, history
-                if time.monotonic() - saved > checkpoint_seconds:
-                    keep(counts)
-                    saved = time.monotonic()
-        row = _row(epoch, state, counts, validate and validate(state))
-        history.append(row | {"seconds": time.monotonic() - began})
-        if early_stopping and early_stopping.best_epoch(history) == epoch + 1:
-            best = jax.tree.map(jnp.copy, state.eval_variables)
-        if plateau:
-            scale = jnp.float32(plateau.scale(history))
-            state = dataclasses.replace(state, lr_scale=scale)
-        counts, offset = None, 0
-        keep(counts)
+                    run.save()
+                    return run.state, run.history
+                run.save_if_due()
+        row = _row(epoch, run.state, run.counts, validate and validate(run.state))
+        run.finish_epoch(row | {"seconds": time.monotonic() - began}, monitors)
+        offset = 0
+        run.save()
         if on_epoch is not None:
-            on_epoch(history[-1])
+            on_epoch(run.history[-1])
         if stopping():
             break
-    return (state if best is None else state.with_eval_variables(best)), history
+    if run.best is not None:
+        return run.state.with_eval_variables(run.best), run.history
+    return run.state, run.history
+
+
+class _Run:
+    """Values that change while `fit` runs: those of a snapshot, and the time of the last save."""
+
+    def __init__(self, start: Snapshot, saving: Saving | None):
+        self.state, self.counts, self.best = start.state, start.counts, start.best
+        self.history = list(start.history)
+        self._metadata, self._saving = start.metadata, saving
+        self._saved = time.monotonic()
+
+    def steps(
+        self, train_step: TrainStep, batches: EpochBatches, epoch: int, offset: int
+    ) -> Generator[int, None, None]:
+        """Take the steps of an epoch; yield the number of steps taken in the run after each."""
+        self._saved = time.monotonic()
+        number = epoch * len(batches) + offset
+        has_rows: collections.deque[bool] = collections.deque()  # of batches in flight
+        noted = _noted(batches.epoch(epoch, offset), has_rows)
+        with contextlib.closing(prefetch(noted)) as coming:
+            for batch in coming:
+                if has_rows.popleft():
+                    self.state, counts = train_step(self.state, batch)
+                    self.counts = add_counts(self.counts, counts)
+                else:  # none of its images could be read, but it keeps its place in the epoch
+                    self.state = dataclasses.replace(self.state, step=self.state.step + batch.steps)
+                number += batch.steps
+                yield number
+
+    def finish_epoch(self, row: dict[str, float], monitors: Sequence[Monitor]) -> None:
+        """Append a row to the history and apply the monitors' decisions."""
+        self.history.append(row)
+        if any(monitor.best_epoch(self.history) == row["epoch"] for monitor in monitors):
+            self.best = jax.tree.map(jnp.copy, self.state.eval_variables)
+        if monitors:
+            scale = math.prod(monitor.lr_scale(self.history) for monitor in monitors)
+            self.state = dataclasses.replace(self.state, lr_scale=jnp.float32(scale))
+        self.counts = None
+
+    def save(self) -> None:
+        """Save a snapshot, if snapshots are saved at all."""
+        if self._saving is not None:
+            self._saving.save(
+                Snapshot(self.state, self.counts, list(self.history), self._metadata, self.best)
+            )
+
+    def save_if_due(self) -> None:
+        """Save a snapshot if the last one is older than ``saving.seconds``."""
+        if self._saving is not None and time.monotonic() - self._saved > self._saving.seconds:
+            self.save()
+            self._saved = time.monotonic()
 
 
 def evaluate(
@@ -176,22 +185,35 @@ def evaluate(
     *,
     overall: Overall | None = None,
 ) -> dict[str, float]:
-    """Metrics over all examples of ``batches``, exact for any batch size.
+    """Return metrics over all examples of ``batches``, exact for any batch size.
+
+    Predictions are kept in memory only for ``overall``.
 
     Args:
       eval_step: from `make_eval_step`.
-      state: what to evaluate.
+      state: the state to evaluate.
       batches: the examples.
-      overall: a task's metrics that are no sums over batches, such as the area under the ROC
+      overall: a task's metrics that are not sums over batches, such as the area under the ROC
         curve: ``task.overall``.
 
     Returns:
-      What the step's counts add up to (see `jaxcnn.metrics.summarize`), and what ``overall`` says.
+      The values of the step's metrics, and those of ``overall``.
 
     Raises:
       ValueError: if there is no batch, or no row of any that counts.
+
+    Example:
+      >>> from jaxcnn import data, image, models, train
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> model, preprocess = models.create("lenet5", 10), image.Preprocess((28, 28), 1)
+      >>> images = preprocess(source.images[:1])
+      >>> state = train.create_state(jax.random.key(0), model, optax.identity(), images)
+      >>> step = train.make_eval_step(model, preprocess=preprocess)
+      >>> 0 <= train.evaluate(step, state, data.batches(source, 500))["accuracy"] <= 1
+      True
     """
-    return predict(eval_step, state, batches, overall=overall)[0]
+    counts, kept = _collect(eval_step, state, batches, keep=overall is not None)
+    return summarize(counts) | (overall(*kept) if overall is not None else {})
 
 
 def predict(
@@ -200,38 +222,60 @@ def predict(
     batches: Iterable[Batch],
     *,
     overall: Overall | None = None,
-) -> tuple[dict[str, float], np.ndarray]:
-    """Metrics as `evaluate` gives them, and the outputs ``[N, K]`` of the same pass.
+) -> tuple[dict[str, float], Any]:
+    """Return the metrics of `evaluate`, and the predictions of the same pass.
 
-    Raises:
-      ValueError: if there is no batch, or no row of any that counts.
+    Arguments and errors are those of `evaluate`.
+
+    Returns:
+      The metrics, and the decoded predictions of the rows that count, in order: an array
+      ``[N, ...]``, or a pytree of them.
+
+    Example:
+      >>> from jaxcnn import data, image, models, train
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> model, preprocess = models.create("lenet5", 10), image.Preprocess((28, 28), 1)
+      >>> images = preprocess(source.images[:1])
+      >>> state = train.create_state(jax.random.key(0), model, optax.identity(), images)
+      >>> step = train.make_eval_step(model, preprocess=preprocess)
+      >>> train.predict(step, state, data.batches(source, 500))[1].shape
+      (2000, 10)
     """
+    counts, (predictions, labels) = _collect(eval_step, state, batches, keep=True)
+    summary = summarize(counts)
+    return summary | (overall(predictions, labels) if overall is not None else {}), predictions
+
+
+def _collect(
+    eval_step: EvalStep, state: TrainState, batches: Iterable[Batch], *, keep: bool
+) -> tuple[Counts, tuple[Any, Any]]:
+    """Return added counts, and predictions and labels of all rows that count if they are kept."""
     counts: Counts | None = None
-    outputs: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
+    kept: list[tuple[Any, Any]] = []
     with contextlib.closing(_one_behind(state, eval_step, batches)) as coming:
-        for batch, (more, rows) in coming:
-            # Floating-point sums go on in double precision, so many batches are as exact as few.
-            more = {name: _widened(np.asarray(value)) for name, value in more.items()}
-            counts = more if counts is None else {n: counts[n] + value for n, value in more.items()}
-            mask = np.asarray(batch.mask)
-            outputs.append(np.asarray(rows)[mask])
-            labels.append(np.asarray(batch.label)[mask])
+        for batch, (more, predictions) in coming:
+            # Floating-point sums continue in double precision: many batches are as exact as few.
+            more = jax.tree.map(lambda x: _widened(np.asarray(x)), more)
+            counts = more if counts is None else jax.tree.map(np.add, counts, more)
+            if keep:
+                kept.append(_rows((predictions, batch.label), np.asarray(batch.mask)))
     if counts is None:
-        raise ValueError("batches must hold at least one batch, got none")
+        raise ValueError("batches must have at least one batch, got none")
     if not int(counts["examples"]):
         raise _nothing_readable()
-    summary = summarize(counts)
-    if overall is not None:
-        summary |= overall(np.concatenate(outputs), np.concatenate(labels))
-    return summary, np.concatenate(outputs)
+    if not keep:
+        return counts, (None, None)
+    return counts, jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag that `fit` asks for; the second one is obeyed.
+    """Turn the first SIGINT or SIGTERM into a flag for `fit`; the second has its usual effect.
 
-    Only the main thread can receive signals, so enter this there.
+    Only the main thread receives signals, so enter this there.
+
+    Yields:
+      ``should_stop() -> bool``.
 
     Example:
       >>> with stop_signals() as should_stop:
@@ -273,8 +317,8 @@ def _row(
     return row
 
 
-def _noted(batches: Iterator[Batch], has_rows: collections.deque[bool]) -> Generator[Batch]:
-    """The batches; whether a row of each counts is noted on the host, which waits for no step."""
+def _noted(batches: Iterator[Any], has_rows: collections.deque[bool]) -> Generator[Any]:
+    """Yield the batches, and note on the host, without waiting for a step, if a row counts."""
     with contextlib.ExitStack() as stack:
         if isinstance(batches, Generator):
             stack.enter_context(contextlib.closing(batches))
@@ -284,13 +328,13 @@ def _noted(batches: Iterator[Batch], has_rows: collections.deque[bool]) -> Gener
 
 
 def _nothing_readable() -> ValueError:
-    return ValueError("batches must hold an example that can be read, got none")
+    return ValueError("batches must have a readable example, got none")
 
 
 def _one_behind(
     state: TrainState, eval_step: EvalStep, batches: Iterable[Batch]
 ) -> Generator[tuple[Batch, tuple[Counts, jax.Array]], None, None]:
-    """Each batch with its results when the next one is on its way, so the device never waits."""
+    """Yield each batch with its results once the next is in flight, so the device never waits."""
     before = None
     with contextlib.closing(prefetch(batches)) as coming:
         for batch in coming:
@@ -300,6 +344,10 @@ def _one_behind(
             before = now
     if before is not None:
         yield before
+
+
+def _rows(tree: Any, mask: np.ndarray) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[mask], tree)
 
 
 def _widened(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Decisions that look at the history of a run: when to stop, when to take smaller steps.
+"""Monitors: decisions on the history of a run, such as when to stop.
 
-They are pure functions of the history, so a resumed run decides as an unbroken one.
+They are pure functions of the history, so a resumed run decides as an unbroken one does.
 """
 
 import dataclasses
@@ -8,22 +8,48 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from jaxcnn import shapes
+
 Row = dict[str, float]
 
 THRESHOLD = 1e-4
 
 
+class Monitor:
+    """Base class of monitors; each method is a function of the history's rows alone.
+
+    Example:
+      >>> Monitor().should_stop([]), Monitor().lr_scale([]), Monitor().best_epoch([])
+      (False, 1.0, None)
+    """
+
+    def should_stop(self, history: Sequence[Row]) -> bool:
+        """Return True to stop before the next epoch."""
+        del history
+        return False
+
+    def lr_scale(self, history: Sequence[Row]) -> float:
+        """Return the factor on the learning rate of the next epoch."""
+        del history
+        return 1.0
+
+    def best_epoch(self, history: Sequence[Row]) -> int | None:
+        """Return the number of the epoch whose variables to keep; None to keep the last."""
+        del history
+        return None
+
+
 @dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-    """Stop when validation no longer gets better, and keep the best epoch's network.
+class EarlyStopping(Monitor):
+    """Stop when a metric no longer improves, and keep the network of the best epoch.
 
     Attributes:
-      patience: stop after this many epochs in a row without an improvement, >= 1.
-      min_delta: what counts as an improvement is better by more than this, >= 0. The network that
-        is kept is the best one all the same.
-      start_epoch: epochs before this one (the first is 1) are neither kept nor counted, >= 1.
+      patience: number of consecutive epochs without an improvement before stopping, >= 1.
+      min_delta: an improvement is larger than this, >= 0. The best network is kept however small
+        its advantage.
+      start_epoch: earlier epochs (the first is 1) are neither kept nor counted, >= 1.
       monitor: a metric of the history's rows.
-      mode: whether smaller or larger is better.
+      mode: ``"min"`` if smaller is better, or ``"max"``.
 
     Raises:
       ValueError: if a field is out of range.
@@ -42,20 +68,20 @@ class EarlyStopping:
     mode: Literal["min", "max"] = "min"
 
     def __post_init__(self) -> None:
-        _check_whole("patience", self.patience)
-        _check_whole("start_epoch", self.start_epoch)
+        shapes.check_integer(self.patience, "patience", minimum=1)
+        shapes.check_integer(self.start_epoch, "start_epoch", minimum=1)
         if not 0 <= self.min_delta < math.inf:
             raise ValueError(f"min_delta must be finite and >= 0, got {self.min_delta!r}")
         if self.mode not in ("min", "max"):
             raise ValueError(f"mode must be min or max, got {self.mode!r}")
 
     def best_epoch(self, history: Sequence[Row]) -> int | None:
-        """The number of the best epoch, the first of equals; None before there is one."""
+        """Return the number of the best epoch, the first of equals; None before there is one."""
         values = self._values(history)
         return min(values, key=lambda epoch: values[epoch]) if values else None
 
     def should_stop(self, history: Sequence[Row]) -> bool:
-        """Whether patience has run out."""
+        """Return True once patience has run out."""
         best, waited = math.inf, 0
         for value in self._values(history).values():
             improved = value < best - self.min_delta
@@ -63,7 +89,7 @@ class EarlyStopping:
         return waited >= self.patience
 
     def _values(self, history: Sequence[Row]) -> dict[int, float]:
-        """What to make small, by epoch; a value that is no number is the worst."""
+        """Values to minimize, by epoch; nan counts as infinity."""
         sign = 1 if self.mode == "min" else -1
         values = {
             int(row["epoch"]): sign * monitored(row, self.monitor)
@@ -74,13 +100,13 @@ class EarlyStopping:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReduceOnPlateau:
-    """Take smaller steps when validation no longer gets better.
+class ReduceOnPlateau(Monitor):
+    """Reduce the learning rate when a metric no longer improves.
 
     Attributes:
-      patience: epochs in a row without an improvement (by a ten-thousandth of the best value)
-        before a reduction, >= 1.
-      factor: what the learning rate is multiplied by then, in (0, 1).
+      patience: number of consecutive epochs without an improvement (by a ten-thousandth of the
+        best value) before a reduction, >= 1.
+      factor: factor of each reduction, in (0, 1).
       monitor: a metric of the history's rows, smaller is better.
 
     Raises:
@@ -88,7 +114,7 @@ class ReduceOnPlateau:
 
     Example:
       >>> plateau = ReduceOnPlateau(patience=2, factor=0.5)
-      >>> plateau.scale([{"epoch": e, "validation_loss": 1.0} for e in (1, 2, 3)])
+      >>> plateau.lr_scale([{"epoch": e, "validation_loss": 1.0} for e in (1, 2, 3)])
       0.5
 
     Reference:
@@ -101,12 +127,12 @@ class ReduceOnPlateau:
     monitor: str = "validation_loss"
 
     def __post_init__(self) -> None:
-        _check_whole("patience", self.patience)
+        shapes.check_integer(self.patience, "patience", minimum=1)
         if not 0 < self.factor < 1:
             raise ValueError(f"factor must be in (0, 1), got {self.factor!r}")
 
-    def scale(self, history: Sequence[Row]) -> float:
-        """The product of the reductions so far."""
+    def lr_scale(self, history: Sequence[Row]) -> float:
+        """Return the product of the reductions so far."""
         best, waited, scale = math.inf, 0, 1.0
         for row in history:
             value = monitored(row, self.monitor)
@@ -118,17 +144,12 @@ class ReduceOnPlateau:
 
 
 def monitored(row: Row, name: str) -> float:
-    """One metric of a row.
+    """Return one metric of a row.
 
     Raises:
       ValueError: if the row has no such metric.
     """
     if name not in row:
-        hint = " (is there a validation slice?)" if name.startswith("validation") else ""
+        hint = " (does the run hold out examples?)" if name.startswith("validation") else ""
         raise ValueError(f"monitor must name a metric of {', '.join(row)}, got {name!r}{hint}")
     return row[name]
-
-
-def _check_whole(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")

@@ -1,6 +1,6 @@
-"""Several steps in one call, over examples that stay on the device.
+"""Several training steps in one compiled call, over examples that stay on the device.
 
-Only the numbers of the rows travel: a step gathers its batch where the examples are.
+Only the indices of the rows travel to the device: a step gathers its batch where the examples are.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxcnn import shapes
 from jaxcnn.batch import Batch
 from jaxcnn.metrics import Counts, add_counts
 from jaxcnn.train.state import TrainState
@@ -18,7 +19,7 @@ from jaxcnn.train.step import TrainStep
 
 
 class Examples(Protocol):
-    """What `Resident` needs of `jaxcnn.data.ArraySource`."""
+    """The part of `jaxcnn.data.ArraySource` that `fuse_steps` needs."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -26,26 +27,26 @@ class Examples(Protocol):
 
 @runtime_checkable
 class SourceBatches(Protocol):
-    """What `Resident` needs of `jaxcnn.data.Batches`."""
+    """The part of `jaxcnn.data.Batches` that `fuse_steps` needs."""
 
     @property
     def source(self) -> Examples:
-        """The examples, as arrays."""
+        """Return the examples, as arrays."""
 
     def __len__(self) -> int:
-        """Batches per epoch, the same for every epoch."""
+        """Return the number of batches per epoch, the same for every epoch."""
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which examples each batch of an epoch holds: index and mask, ``[batches, B]`` each."""
+        """Return index and mask ``[batches, B]`` of the examples in each batch of an epoch."""
 
 
 class Rows(NamedTuple):
-    """The rows of up to ``K`` batches.
+    """Rows of up to ``K`` batches.
 
     Attributes:
       index: ``[K, B]`` int32, the position of each example in its source.
       mask: ``[K, B]`` bool, False for rows that must not count.
-      count: scalar int32, how many of the ``K`` are to be taken.
+      count: scalar int32, number of the ``K`` batches to take.
       epoch: scalar int32.
     """
 
@@ -54,32 +55,37 @@ class Rows(NamedTuple):
     count: Any
     epoch: Any
 
+    @property
+    def steps(self) -> int:
+        """Number of training steps that the rows are for."""
+        return int(self.count)
 
-class Resident:
-    """The batches of a source ``steps`` at a time, and the call that takes them.
 
-    Calls begin at multiples of ``steps`` in every epoch, whatever a run was interrupted by, so
-    going on from a snapshot makes the same calls. All are of one compiled program: the last of an
+class FusedBatches:
+    """Batches of a source in groups of ``steps``.
+
+    Groups begin at multiples of ``steps`` in every epoch, wherever a run was interrupted, so a
+    resumed run makes the same calls. All calls are of one compiled program: the last one of an
     epoch takes fewer turns of the same loop.
     """
 
-    def __init__(self, batches: object, train_step: TrainStep, steps: int):
-        if not isinstance(batches, SourceBatches):
-            raise ValueError(
-                f"batches must be those of jaxcnn.data.batches for steps_per_call {steps}, whose "
-                f"examples are arrays; got {type(batches).__name__}"
-            )
+    def __init__(self, batches: SourceBatches, steps: int):
         self.batches, self.steps = batches, steps
-        source = batches.source
-        self._examples = jax.device_put((source.images, source.labels))
-        self._call = jax.jit(_loop_over(train_step), donate_argnums=0)
 
-    def epoch(self, epoch: int, start: int) -> Iterator[Rows]:
-        """The calls of one epoch, from batch number ``start`` on."""
+    def __len__(self) -> int:
+        """Return the number of steps per epoch."""
+        return len(self.batches)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Rows]:
+        """Yield the groups of one epoch from step ``start``.
+
+        Raises:
+          ValueError: if ``start`` is not at the beginning of a group.
+        """
         if start % self.steps:
             raise ValueError(
-                f"steps_per_call must divide the step {start} of its epoch that the snapshot was "
-                f"taken at, got {self.steps}"
+                f"steps_per_call must divide the step {start} of its epoch at which the snapshot "
+                f"was taken, got {self.steps}"
             )
         index, mask = self.batches.rows(epoch)
         padding = ((0, -len(index) % self.steps), (0, 0))
@@ -89,19 +95,61 @@ class Resident:
             taken = slice(first, first + self.steps)
             yield Rows(index[taken], mask[taken], np.int32(count), np.int32(epoch))
 
-    def take(self, state: TrainState, rows: Rows) -> tuple[TrainState, Counts]:
-        """The steps over these rows; the state is donated."""
-        return self._call(state, self._examples, rows)
+
+def fuse_steps(
+    train_step: TrainStep, batches: object, *, steps: int
+) -> tuple[TrainStep, FusedBatches]:
+    """Fuse consecutive steps into one compiled call, for `fit`.
+
+    Small networks gain on an accelerator, which then never waits for the host. A CPU gains
+    nothing, and convolutions other than those of `jaxcnn.ops` are many times slower in a loop.
+    Snapshots are taken, and ``on_step`` and ``should_stop`` called, between calls.
+
+    Args:
+      train_step: from `make_train_step`.
+      batches: from `jaxcnn.data.batches`, over examples that are arrays and fit on the device.
+      steps: number of steps per call, >= 1.
+
+    Returns:
+      A step and batches, to pass to `fit` in place of those given.
+
+    Raises:
+      ValueError: if ``steps`` is not positive, or ``batches`` are of another kind.
+
+    Example:
+      >>> import optax
+      >>> from jaxcnn import data, image, models, train
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> model, preprocess = models.create("lenet5", 10), image.Preprocess((28, 28), 1)
+      >>> optimizer, images = optax.adam(1e-3), preprocess(source.images[:1])
+      >>> state = train.create_state(jax.random.key(0), model, optimizer, images)
+      >>> step = train.make_train_step(model, optimizer, preprocess=preprocess)
+      >>> step, batches = fuse_steps(step, data.batches(source, 200, seed=0), steps=4)
+      >>> state, history = train.fit(state, step, batches, epochs=1)
+      >>> history[0]["step"]
+      10
+    """
+    shapes.check_integer(steps, "steps", minimum=1)
+    if not isinstance(batches, SourceBatches):
+        raise ValueError(
+            "batches must come from jaxcnn.data.batches, over examples that are arrays, to fuse "
+            f"steps; got {type(batches).__name__}"
+        )
+    examples = jax.device_put((batches.source.images, batches.source.labels))
+    call = jax.jit(_loop_over(train_step), donate_argnums=0)
+    return lambda state, rows: call(state, examples, rows), FusedBatches(batches, steps)
 
 
 def _loop_over(train_step: TrainStep) -> Any:
     def call(
-        state: TrainState, examples: tuple[jax.Array, jax.Array], rows: Rows
+        state: TrainState, examples: tuple[jax.Array, Any], rows: Rows
     ) -> tuple[TrainState, Counts]:
         def one(number: Any, carry: tuple[TrainState, Any]) -> tuple[TrainState, Counts]:
             state, counts = carry
             index = rows.index[number]
-            image, label = (array.at[index].get(mode="promise_in_bounds") for array in examples)
+            image, label = jax.tree.map(
+                lambda array: array.at[index].get(mode="promise_in_bounds"), examples
+            )
             state, more = train_step(
                 state, Batch(image, label, rows.mask[number], index, rows.epoch)
             )

@@ -1,8 +1,12 @@
-"""The state of a run as one pytree, and where its random numbers come from.
+"""The state of a run as one pytree, and the source of its random numbers.
 
-Randomness is addressed, not consumed: a run has one root key, each use has a stream folded into
-it, and a step or an example folds its own number into that. Nothing depends on what was drawn
-before, so a resumed run draws what it would have drawn.
+Randomness is addressed, not consumed: a run has one root key, each use folds a stream into it, and
+a step or an example folds its own number into that. Nothing depends on earlier draws, so a resumed
+run draws the same numbers as an unbroken one.
+
+The exponential moving average and the scale of the learning rate are part of the state, rather than
+of optax's: evaluation reads the first, with batch statistics, and a monitor on the host sets
+the second. Microbatches are part of the step: `optax.MultiSteps` would count each as a step.
 """
 
 import dataclasses
@@ -18,13 +22,13 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-# The streams of a run; the order of examples has one of its own in `jaxcnn.data`.
+# The streams of a run; the order of examples has its own in `jaxcnn.data`.
 INIT, DROPOUT, AUGMENT = 0, 2, 3
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a step reads and writes.
+    """Everything that a training step reads and writes.
 
     Attributes:
       step: number of steps taken, int32 scalar.
@@ -51,11 +55,11 @@ class TrainState:
 
     @property
     def eval_variables(self) -> dict[str, chex.ArrayTree]:
-        """What to evaluate and predict with: the moving average where one is kept."""
+        """Variables for evaluation and prediction: the moving average if there is one."""
         return self.variables if self.ema is None else self.ema
 
     def with_eval_variables(self, variables: dict[str, chex.ArrayTree]) -> "TrainState":
-        """The state that evaluates with ``variables``."""
+        """Return a state that evaluates with ``variables``."""
         if self.ema is not None:
             return dataclasses.replace(self, ema=variables)
         return dataclasses.replace(
@@ -71,12 +75,17 @@ class Functions(NamedTuple):
 
 
 def to_variables(params: chex.ArrayTree, batch_stats: chex.ArrayTree) -> dict[str, Any]:
-    """Linen's dictionary of collections, without the empty one."""
+    """Return Linen's dictionary of collections, without an empty one.
+
+    Example:
+      >>> list(to_variables({"bias": 0.0}, {}))
+      ['params']
+    """
     return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 
 def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Functions:
-    """A model from two plain functions, for those who do not use Flax.
+    """Make a model of two plain functions, without Flax.
 
     Args:
       init: ``init(key, images) -> params``, any pytree of arrays.
@@ -123,26 +132,24 @@ def create_state(
     ema: bool = False,
     pretrained: dict[str, Any] | None = None,
 ) -> TrainState:
-    """Initialise parameters, statistics and optimizer in one compiled call.
+    """Initialize parameters, statistics and optimizer in one compiled call.
 
     Args:
       key: the root key of the run, a scalar from ``jax.random.key``.
       model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
       optimizer: any optax transformation.
-      images: preprocessed images, ``[B, *spatial, C]`` float32; only their shape and dtype count,
-        so a ``jax.ShapeDtypeStruct`` will do.
+      images: preprocessed images ``[B, *spatial, C]`` float32, or a ``jax.ShapeDtypeStruct``;
+        only shape and dtype matter.
       ema: keep an exponential moving average of parameters and statistics, for a step made
         with ``ema_decay``.
-      pretrained: variables to begin with, any part of those that the model has; the others are
-        drawn.
+      pretrained: variables to start from, all or some of the model's; the others are drawn.
 
     Returns:
       The state at step 0.
 
     Raises:
-      ValueError: if ``key`` is not one typed key, the module has no ``train`` argument, it keeps
-        collections other than ``params`` and ``batch_stats``, or a pretrained array has no place
-        in it.
+      ValueError: if ``key`` is not one typed key, the module has no ``train`` argument or has
+        collections other than ``params`` and ``batch_stats``, or a pretrained array does not fit.
 
     Example:
       >>> from jaxcnn import models
@@ -182,16 +189,16 @@ def create_state(
             lr_scale=jnp.ones((), jnp.float32),
         )
 
-    if isinstance(key, jax.core.Tracer):  # for the shapes alone, or inside a user's own jit
+    if isinstance(key, jax.core.Tracer):  # under eval_shape, or inside a user's jit
         return initialize(key, pretrained or {})
-    # It runs once, so that its compilation is what takes time.
+    # It runs once, so compilation dominates.
     return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 1})(
         key, pretrained or {}
     )
 
 
 def _with_given(variables: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """``variables``, with the arrays of ``given`` in their places."""
+    """Return ``variables`` with the arrays of ``given`` in place of theirs."""
     flat, arrays = flatten_dict(variables), flatten_dict(given)
     for path, array in arrays.items():
         if path not in flat or flat[path].shape != array.shape:
@@ -204,7 +211,7 @@ def _with_given(variables: dict[str, Any], given: dict[str, Any]) -> dict[str, A
 
 
 def decay_mask(params: chex.ArrayTree) -> chex.ArrayTree:
-    """Which parameters weight decay applies to: kernels, not biases and normalisation scales.
+    """Return True for parameters that weight decay applies to: kernels, not biases and scales.
 
     Pass it to optax as ``optax.adamw(..., mask=decay_mask)``.
 

@@ -1,7 +1,7 @@
 """The jitted steps: ``step(state, batch) -> (state, counts)`` to train, and one to evaluate.
 
-The way of the data inside: to float, augment, normalise, model, objective under the mask,
-gradients, optax. This is the only place in training where anything is compiled.
+Data flow inside: to float, augment, normalize, model, objective under the mask, gradients, optax.
+This is the only place in training where anything is compiled.
 """
 
 import contextlib
@@ -17,28 +17,28 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxcnn import metrics, shapes
 from jaxcnn.batch import Batch
 from jaxcnn.metrics import Counts
-from jaxcnn.ops.implementation import computed_once
+from jaxcnn.ops.barriers import materialize
 from jaxcnn.parameters import matches, select
-from jaxcnn.train.memory import keep_freed_memory
 from jaxcnn.train.state import AUGMENT, DROPOUT, TrainState, to_variables
 from jaxcnn.train.tasks import Task, multi_class
 
 Augment = Callable[[jax.Array, Batch], Batch]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Counts]]
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, Counts]]
 View = Callable[[jax.Array], jax.Array]
-EvalStep = Callable[[TrainState, Batch], tuple[Counts, jax.Array]]
+EvalStep = Callable[[TrainState, Batch], tuple[Counts, Any]]
 
 
 class Preprocess(Protocol):
-    """What a step needs of `jaxcnn.image.Preprocess`: two halves, with augmentation between."""
+    """The part of `jaxcnn.image.Preprocess` that a step needs; augmentation runs in between."""
 
     def to_float(self, images: jax.Array) -> jax.Array:
-        """Raw images as float32 in [0, 1]."""
+        """Convert raw images to float32 in [0, 1]."""
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Images in [0, 1] as the network sees them."""
+        """Convert images in [0, 1] to the network's input."""
 
 
 def make_train_step(
@@ -49,7 +49,6 @@ def make_train_step(
     preprocess: Preprocess | None = None,
     augment: Augment | None = None,
     penalty: Callable[[chex.ArrayTree], jax.Array] | None = None,
-    aux_weight: float = 0.3,
     accumulate: int = 1,
     ema_decay: float | None = None,
     frozen: Sequence[str] = (),
@@ -57,21 +56,20 @@ def make_train_step(
     """Make the compiled training step.
 
     Args:
-      model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
+      model: a Linen module called as ``model(images, train=...)``, or `from_functions`. Auxiliary
+        heads sow their outputs as ``self.sow("intermediates", "aux_logits", outputs)``.
       optimizer: the optax transformation that `create_state` was given.
-      task: what the outputs mean; None for `multi_class`.
+      task: meaning of the outputs; None for `multi_class`.
       preprocess: turns raw images into the network's input; None if they are that already.
       augment: ``augment(keys, batch) -> batch`` on float images in [0, 1], with one key per row
         that is a function of (seed, epoch, index of the example) alone.
       penalty: ``penalty(params) -> scalar`` added to the objective, for example
         ``functools.partial(jaxcnn.regularizers.penalty, l2=1e-4)``.
-      aux_weight: weight of the objective at auxiliary heads, whose outputs the module sows as
-        ``self.sow("intermediates", "aux_logits", outputs)``.
-      accumulate: split the batch into this many parts, one after the other: the gradient of the
-        whole batch in the memory of a part. Batch norm sees the parts. They are a loop, in which
-        XLA for CPU takes many times as long for convolutions that are not those of `jaxcnn.ops`.
-      ema_decay: share of the moving average kept at each step, in (0, 1); at step t no more than
-        (1 + t) / (10 + t), so that it forgets the initial values. Needs a state with an average.
+      accumulate: number of microbatches that a batch is split into: the gradient of the whole
+        batch in the memory of one microbatch. Batch norm sees microbatches. In their loop XLA for
+        CPU is many times slower for convolutions other than those of `jaxcnn.ops`.
+      ema_decay: decay of the exponential moving average, in (0, 1); at step t at most
+        (1 + t) / (10 + t), so that it forgets the initial values. Needs a state with an EMA.
       frozen: patterns of parameters (see `jaxcnn.parameters.select`) without gradient. Modules
         that a pattern names (``block`` or ``block/*``, not ``*kernel``) run in evaluation mode:
         running statistics, no dropout.
@@ -79,8 +77,7 @@ def make_train_step(
     Returns:
       ``step(state, batch) -> (state, counts)``. The given state is donated: its buffers are
       reused, so only the returned one can be used afterwards. The objective is the mean over the
-      batch's unmasked rows. On a CPU the process keeps memory that steps free (see
-      `jaxcnn.train.keep_freed_memory`).
+      batch's unmasked rows, each times its ``weight`` where the batch has weights.
 
     Raises:
       ValueError: if ``accumulate`` or ``ema_decay`` is out of range; and when the step is first
@@ -91,64 +88,49 @@ def make_train_step(
       >>> model, optimizer = models.create("lenet5", 10), optax.adam(1e-3)
       >>> preprocess = image.Preprocess(size=(28, 28), channels=1)
       >>> batch = next(iter(data.batches(data.load("fashion_mnist_slice"), 32)))
-      >>> state = train.create_state(jax.random.key(0), model, optimizer, preprocess(batch.image))
+      >>> images = preprocess(batch.image)
+      >>> state = train.create_state(jax.random.key(0), model, optimizer, images)
       >>> step = make_train_step(model, optimizer, preprocess=preprocess)
       >>> state, counts = step(state, batch)
       >>> state.step.item(), counts["examples"].item()
       (1, 32)
     """
-    task = task or multi_class()
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"accumulate must be an integer >= 1, got {accumulate!r}")
+    shapes.check_integer(accumulate, "accumulate", minimum=1)
     if ema_decay is not None and not 0 < ema_decay < 1:
         raise ValueError(f"ema_decay must be None or in (0, 1), got {ema_decay!r}")
-
-    objective = _make_objective(model, task, aux_weight, frozen)
+    objective = _make_objective(model, task or multi_class(), frozen)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Counts]:
         dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, DROPOUT), state.step)
         batch = _prepare(batch, preprocess, augment, state.key)
         is_frozen = select(state.params, frozen)
 
-        def of_part(
+        def of_microbatch(
             params: chex.ArrayTree, batch_stats: chex.ArrayTree, part: Batch, key: jax.Array
         ) -> tuple[jax.Array, tuple[Any, Counts]]:
             # A gradient that is known to be zero lets the compiler drop its backward pass.
             params = _replace_where(is_frozen, lax.stop_gradient, params)
-            # A batch may have nothing that counts, if no image of it could be read.
+            # A batch has no row that counts if none of its images could be read.
             rows = jnp.maximum(jnp.sum(batch.mask), 1)
             return objective(params, batch_stats, part, key, rows)
 
         share, gradients, batch_stats, counts = _accumulated(
-            jax.value_and_grad(of_part, has_aux=True), state, batch, dropout_key, accumulate
+            jax.value_and_grad(of_microbatch, has_aux=True), state, batch, dropout_key, accumulate
         )
-        # Else XLA for CPU copies parameters that it updates before the last gradient has read them.
-        gradients = computed_once(gradients)
+        # Else XLA for CPU copies parameters that it updates before the last gradient reads them.
+        gradients = materialize(gradients)
         if penalty is not None:
             extra, more = jax.value_and_grad(penalty)(state.params)
             more = _replace_where(is_frozen, jnp.zeros_like, more)
             share, gradients = share + extra, jax.tree.map(jnp.add, gradients, more)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        # Weight decay would move what has no gradient.
-        updates = _replace_where(is_frozen, jnp.zeros_like, updates)
-        updates = jax.tree.map(lambda update: state.lr_scale * update, updates)
-        new = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-        )
+        new = _updated(state, optimizer, gradients, batch_stats, is_frozen)
         if ema_decay is not None:
             new = dataclasses.replace(new, ema=_averaged(new, ema_decay))
-        counts |= {
-            "objective": share.astype(jnp.float32),
-            "gradient_norm": optax.tree.norm(gradients).astype(jnp.float32),
-            "steps": jnp.ones((), jnp.int32),
-        }
+        norm, one = optax.tree.norm(gradients).astype(jnp.float32), jnp.ones((), jnp.int32)
+        counts["objective"] = metrics.Ratio(share.astype(jnp.float32), one)
+        counts["gradient_norm"] = metrics.Ratio(norm, one)
         return new, counts
 
-    keep_freed_memory()
     return jax.jit(step, donate_argnames="state")
 
 
@@ -163,28 +145,39 @@ def make_eval_step(
 
     Args:
       model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
-      task: what the outputs mean; None for `multi_class`.
+      task: meaning of the outputs; None for `multi_class`.
       preprocess: turns raw images into the network's input; None if they are that already.
       views: test-time augmentation, as for `make_predict_step`.
 
     Returns:
-      ``step(state, batch) -> (counts, outputs)``; the outputs are those of `make_predict_step`,
-      and the state is not donated.
+      ``step(state, batch) -> (counts, predictions)`` with the task's decoded predictions; the
+      state is not donated.
+
+    Example:
+      >>> from jaxcnn import data, image, models, train
+      >>> model, preprocess = models.create("lenet5", 10), image.Preprocess((28, 28), 1)
+      >>> batch = next(iter(data.batches(data.load("fashion_mnist_slice"), 32)))
+      >>> images = preprocess(batch.image)
+      >>> state = train.create_state(jax.random.key(0), model, optax.identity(), images)
+      >>> counts, predictions = make_eval_step(model, preprocess=preprocess)(state, batch)
+      >>> counts["examples"].item(), predictions.shape
+      (32, (32, 10))
     """
     task = task or multi_class()
-    predict = make_predict_step(model, preprocess=preprocess, views=views)
+    outputs_of = make_predict_step(model, preprocess=preprocess, views=views)
 
-    def step(state: TrainState, batch: Batch) -> tuple[Counts, jax.Array]:
-        outputs = predict(state, batch.image)
+    def step(state: TrainState, batch: Batch) -> tuple[Counts, Any]:
+        outputs = outputs_of(state, batch.image)
         losses = _per_example(task.loss, outputs, batch)
-        return task.details(outputs, batch.label, losses, batch.mask), outputs
+        predictions = task.decode(outputs)
+        return task.counts(predictions, batch.label, losses, batch.mask, train=False), predictions
 
     return jax.jit(step)
 
 
 def make_predict_step(
     model: Any, *, preprocess: Preprocess | None = None, views: Sequence[View] = ()
-) -> Callable[[TrainState, Any], jax.Array]:
+) -> Callable[[TrainState, Any], Any]:
     """Make the compiled prediction step.
 
     Args:
@@ -194,18 +187,24 @@ def make_predict_step(
         `jaxcnn.image.flip_left_right`. The outputs are averaged over the images and their views.
 
     Returns:
-      ``step(state, images) -> outputs``; dropout is off, and running statistics are used, and the
-      moving average of the variables where one is kept.
+      ``step(state, images) -> outputs``. Dropout is off; running statistics are used, and the
+      exponential moving average of the variables if the state has one.
+
+    Example:
+      >>> from jaxcnn import models, train
+      >>> model, images = models.create("lenet5", 10), jnp.zeros((2, 28, 28, 1))
+      >>> state = train.create_state(jax.random.key(0), model, optax.identity(), images)
+      >>> make_predict_step(model)(state, images).shape
+      (2, 10)
     """
 
-    def step(state: TrainState, images: jax.Array) -> jax.Array:
+    def step(state: TrainState, images: jax.Array) -> Any:
         images = _to_float(images, preprocess)
         outputs = []
         for view in (lambda images: images, *views):
             seen = view(images) if preprocess is None else preprocess.normalize(view(images))
-            answer = model.apply(state.eval_variables, seen, train=False)
-            outputs.append(_at_least_float32(answer))
-        return sum(outputs[1:], outputs[0]) / len(outputs)
+            outputs.append(_in_float32(model.apply(state.eval_variables, seen, train=False)))
+        return jax.tree.map(lambda first, *more: sum(more, first) / len(outputs), *outputs)
 
     return jax.jit(step)
 
@@ -222,10 +221,10 @@ def _prepare(
 
 
 def augment_keys(root: jax.Array, batch: Batch) -> jax.Array:
-    """The keys ``[B]`` that a training step hands to ``augment``, one for each example and epoch.
+    """Return the keys ``[B]`` that a training step passes to ``augment``, one per example.
 
     Args:
-      root: the run's root key, ``state.key``.
+      root: root key of the run, ``state.key``.
       batch: examples, addressed by ``epoch`` and ``index``.
 
     Example:
@@ -250,12 +249,12 @@ def _to_float(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:
 
 
 def _make_objective(
-    model: Any, task: Task, aux_weight: float, frozen: Sequence[str]
+    model: Any, task: Task, frozen: Sequence[str]
 ) -> Callable[..., tuple[jax.Array, tuple[Any, Counts]]]:
     def objective(
         params: chex.ArrayTree, batch_stats: chex.ArrayTree, part: Batch, key: jax.Array, rows: Any
     ) -> tuple[jax.Array, tuple[Any, Counts]]:
-        """The part's share of the mean over ``rows`` examples."""
+        """Return a microbatch's share of the mean over ``rows`` examples."""
         with _evaluation_mode(frozen):
             outputs, updated = model.apply(
                 to_variables(params, batch_stats),
@@ -264,18 +263,20 @@ def _make_objective(
                 rngs={"dropout": key},
                 mutable=["batch_stats", "intermediates"],
             )
-        outputs = _at_least_float32(outputs)
+        outputs = _in_float32(outputs)
         values = _per_example(task.objective, outputs, part)
         for aux_outputs in _aux_logits(updated.get("intermediates", {})):
-            if aux_outputs.shape != outputs.shape:
+            if aux_outputs.shape != getattr(outputs, "shape", None):
                 raise ValueError(
-                    f"aux_logits must have the shape of the outputs {outputs.shape}, "
-                    f"got {aux_outputs.shape}"
+                    "aux_logits must have the shape of the outputs "
+                    f"{jax.tree.map(jnp.shape, outputs)}, got {aux_outputs.shape}"
                 )
-            aux_outputs = _at_least_float32(aux_outputs)
-            values = values + aux_weight * _per_example(task.objective, aux_outputs, part)
+            aux_values = _per_example(task.objective, _in_float32(aux_outputs), part)
+            values = values + task.aux_weight * aux_values
         losses = _per_example(task.loss, outputs, part)
-        counts = task.counts(outputs, part.label, losses, part.mask)
+        counts = task.counts(task.decode(outputs), part.label, losses, part.mask, train=True)
+        if part.weight is not None:
+            values = values * part.weight
         share = jnp.sum(values, where=part.mask) / rows
         return share, (updated.get("batch_stats", batch_stats), counts)
 
@@ -285,7 +286,7 @@ def _make_objective(
 def _accumulated(
     value_and_grad: Callable[..., Any], state: TrainState, batch: Batch, key: jax.Array, parts: int
 ) -> tuple[jax.Array, chex.ArrayTree, chex.ArrayTree, Counts]:
-    """Value, gradients, statistics and counts of a batch, taken in ``parts`` one by one."""
+    """Return value, gradients, statistics and counts of a batch of ``parts`` microbatches."""
     if parts == 1:
         (value, (batch_stats, counts)), gradients = value_and_grad(
             state.params, state.batch_stats, batch, key
@@ -297,14 +298,15 @@ def _accumulated(
 
     def of_part(batch_stats: chex.ArrayTree, number: jax.Array) -> tuple[Any, Any]:
         size = rows // parts
-        part = batch._replace(
-            **{
-                name: lax.dynamic_slice_in_dim(getattr(batch, name), number * size, size)
-                for name in ("image", "label", "mask", "index")
-            }
+        part = jax.tree.map(
+            lambda leaf: lax.dynamic_slice_in_dim(leaf, number * size, size),
+            batch._replace(epoch=None),
         )
         (value, (batch_stats, counts)), gradients = value_and_grad(
-            state.params, batch_stats, part, jax.random.fold_in(key, number)
+            state.params,
+            batch_stats,
+            part._replace(epoch=batch.epoch),
+            jax.random.fold_in(key, number),
         )
         return batch_stats, (value, gradients, counts)
 
@@ -316,6 +318,27 @@ def _accumulated(
     first = of_part(state.batch_stats, jnp.zeros((), jnp.int32))
     (batch_stats, (value, gradients, counts)), _ = lax.scan(body, first, jnp.arange(1, parts))
     return value, gradients, batch_stats, counts
+
+
+def _updated(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    gradients: chex.ArrayTree,
+    batch_stats: chex.ArrayTree,
+    is_frozen: chex.ArrayTree,
+) -> TrainState:
+    """Return the state after one optimizer step."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    # Weight decay would move parameters without a gradient.
+    updates = _replace_where(is_frozen, jnp.zeros_like, updates)
+    updates = jax.tree.map(lambda update: state.lr_scale * update, updates)
+    return dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
 
 
 def _averaged(state: TrainState, decay: float) -> dict[str, chex.ArrayTree]:
@@ -346,11 +369,12 @@ def _aux_logits(intermediates: chex.ArrayTree) -> list[jax.Array]:
 
 
 def _evaluation_mode(patterns: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Modules that a pattern names are called with ``train=False``, if they know the word."""
+    """Call modules that a pattern names with ``train=False``, if they have that argument."""
 
     def intercept(call: Any, arguments: Any, options: dict[str, Any], context: Any) -> Any:
         path = "/".join(context.module.path)
         if any(matches(path, pattern.removesuffix("/*")) for pattern in patterns):
+            # A user's module may take ``train`` by position or by default.
             bound = inspect.signature(context.orig_method).bind(*arguments, **options)
             bound.apply_defaults()
             if "train" in bound.arguments:
@@ -361,12 +385,16 @@ def _evaluation_mode(patterns: Sequence[str]) -> contextlib.AbstractContextManag
     return nn.intercept_methods(intercept) if patterns else contextlib.nullcontext()
 
 
-def _at_least_float32(outputs: jax.Array) -> jax.Array:
-    """Half-precision outputs in float32, so that losses are computed in full precision."""
-    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+def _in_float32(outputs: Any) -> Any:
+    """Return half-precision outputs in float32, so that losses have full precision."""
+    return jax.tree.map(shapes.at_least_float32, outputs)
 
 
-def _per_example(loss: Callable[..., jax.Array], outputs: jax.Array, batch: Batch) -> jax.Array:
-    losses = loss(outputs, batch.label)
-    chex.assert_equal_shape([losses, batch.mask])
+def _per_example(loss: Callable[..., jax.Array], outputs: Any, batch: Batch) -> jax.Array:
+    losses = loss(outputs, batch.label, batch.mask)
+    if jnp.shape(losses) != batch.mask.shape:
+        raise ValueError(
+            f"a task's loss and objective must return one value per example, {batch.mask.shape}, "
+            f"got {jnp.shape(losses)}"
+        )
     return losses

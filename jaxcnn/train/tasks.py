@@ -1,10 +1,10 @@
-"""What a network is for: the four kinds of output, each with its loss, metrics and answers.
+"""Tasks: the meaning of a network's outputs, with loss and metrics.
 
-A task is a tuple of functions, so one of your own is ``task._replace(objective=...)``.
+Four tasks are built in; `task` makes any other from its functions.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,42 +12,120 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcnn import losses, metrics
-from jaxcnn.metrics import Counts
+from jaxcnn.metrics import Counts, as_sums
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
-Answer = tuple[str, float]
-CountMetrics = Callable[[Any, Any, Any, Any], Counts]
+Loss = Callable[..., jax.Array]
+Metric = Callable[[Any, Any, Any], Any]
+Overall = Callable[[Any, Any], dict[str, float]]
 
 
 class Task(NamedTuple):
-    """What training, evaluation and prediction need to know of the outputs' meaning.
+    """Everything that training, evaluation and prediction know of the outputs' meaning.
+
+    ``outputs`` is what the network returns, an array or a pytree, in float32; ``label`` is that
+    of the batch; ``mask`` ``[B]`` is True for the rows that count.
 
     Attributes:
-      name: ``"multi_class"``, ``"binary"``, ``"multi_label"`` or ``"regression"``.
-      objective: ``objective(outputs, labels) -> [B]``, what training makes small.
-      loss: ``loss(outputs, labels) -> [B]``, what is reported: without smoothing, weights and
-        focus, so that runs with and without them compare.
-      counts: ``counts(outputs, labels, losses, mask)``, sums for the metrics while training.
-      details: the same for evaluation, with more to it.
-      overall: ``overall(outputs, labels) -> metrics`` of a whole split in NumPy, for what is no
-        sum over batches, or not exact enough as one.
-      activate: ``activate(outputs) -> [B, K]``, what a person reads: probabilities or values.
-      answer: ``answer(row, names, top) -> [(name, value), ...]`` in words for one activated row;
-        ``top`` best ones, or None for what the task usually says.
-      check: ``check(labels, names)``, raises `ValueError` for labels of another task.
-      score: the metric that runs are compared by, higher is better.
+      name: ``"multi_class"``, ``"binary"``, ``"multi_label"``, ``"regression"``, or another.
+      objective: ``objective(outputs, label, mask) -> [B]``, minimized by training.
+      loss: ``loss(outputs, label, mask) -> [B]``, reported: without smoothing, weights and focus,
+        so that runs with and without them compare.
+      decode: ``decode(outputs) -> predictions``, on the device and of fixed shapes; metrics and
+        `jaxcnn.train.predict` see its result.
+      activate: ``activate(predictions) -> [B, K]``, probabilities or values in the targets' unit.
+      metrics: by name, ``metric(predictions, label, mask) -> (numerator, denominator)``, arrays
+        that are summed over batches and divided once; or other sums of `jaxcnn.metrics`. None
+        leaves the metric out.
+      train_metrics: names of those that are measured while training, too.
+      overall: ``overall(predictions, label) -> metrics`` of a whole split in NumPy, for metrics
+        that are not sums over batches; None if there are none.
+      score: name of the metric that runs are compared by; higher is better.
+      aux_weight: weight of the objective at auxiliary heads.
     """
 
     name: str
     objective: Loss
     loss: Loss
-    counts: CountMetrics
-    details: CountMetrics
-    overall: Callable[[np.ndarray, np.ndarray], dict[str, float]]
-    activate: Callable[[Any], jax.Array]
-    answer: Callable[[np.ndarray, Sequence[str], int | None], list[Answer]]
-    check: Callable[[np.ndarray, Sequence[str]], None]
+    decode: Callable[[Any], Any]
+    activate: Callable[[Any], Any]
+    metrics: Mapping[str, Metric]
+    train_metrics: tuple[str, ...]
+    overall: Overall | None
     score: str
+    aux_weight: float = 0.3
+
+    def counts(
+        self, predictions: Any, label: Any, losses: jax.Array, mask: jax.Array, *, train: bool
+    ) -> Counts:
+        """Return a batch's sums for the loss and the metrics.
+
+        Args:
+          predictions: decoded outputs.
+          label: labels of the batch.
+          losses: ``[B]``, the loss of each example.
+          mask: ``[B]`` bool, the rows that count.
+          train: restrict the metrics to ``train_metrics``.
+        """
+        examples = jnp.sum(mask, dtype=jnp.int32)
+        total = jnp.sum(jnp.where(mask, losses, 0), dtype=jnp.float32)
+        counts: Counts = {"loss": metrics.Ratio(total, examples), "examples": examples}
+        for name in self.train_metrics if train else self.metrics:
+            sums = self.metrics[name](predictions, label, mask)
+            if sums is not None:
+                counts[name] = as_sums(sums, name)
+        return counts
+
+
+def task(
+    *,
+    objective: Loss,
+    loss: Loss | None = None,
+    decode: Callable[[Any], Any] | None = None,
+    activate: Callable[[Any], Any] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    overall: Overall | None = None,
+    score: str | None = None,
+    aux_weight: float = 0.3,
+    name: str = "custom",
+) -> Task:
+    """Make a task from its functions; see `Task` for their signatures.
+
+    Args:
+      objective: trained loss of each example.
+      loss: reported loss; None for the objective.
+      decode: from outputs to predictions; None for the outputs themselves.
+      activate: from predictions to readable values; None for the predictions themselves.
+      metrics: by name, measured while training and in evaluation.
+      overall: metrics of a whole split that are not sums over batches.
+      score: the metric that runs are compared by; None for the first one, or for ``"loss"`` if
+        there is none.
+      aux_weight: weight of the objective at auxiliary heads.
+      name: name of the task.
+
+    Example:
+      >>> def within_one(predictions, label, mask):
+      ...     close = jnp.abs(predictions[:, 0] - label) <= 1
+      ...     return jnp.sum(close & mask), jnp.sum(mask)
+      >>> counting = task(
+      ...     objective=lambda outputs, label, mask: jnp.abs(outputs[:, 0] - label),
+      ...     metrics={"within_one": within_one},
+      ... )
+      >>> counting.score
+      'within_one'
+    """
+    metrics = dict(metrics or {})
+    return Task(
+        name=name,
+        objective=objective,
+        loss=loss or objective,
+        decode=decode or _identity,
+        activate=activate or _identity,
+        metrics=metrics,
+        train_metrics=tuple(metrics),
+        overall=overall,
+        score=score or next(iter(metrics), "loss"),
+        aux_weight=aux_weight,
+    )
 
 
 def multi_class(
@@ -55,37 +133,42 @@ def multi_class(
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
     class_weights: Sequence[float] | np.ndarray | None = None,
+    aux_weight: float = 0.3,
 ) -> Task:
     """One class out of K: softmax. Logits ``[B, K]``, labels ``[B]`` class indices.
 
-    Options are those of `jaxcnn.losses.cross_entropy`.
+    Options are those of `jaxcnn.losses.cross_entropy`, and the weight of auxiliary heads.
 
     Example:
-      >>> task = multi_class(label_smoothing=0.1)
-      >>> logits, labels = jnp.array([[9.0, 0.0]]), jnp.array([0])
-      >>> bool(task.objective(logits, labels)[0] > task.loss(logits, labels)[0])
+      >>> smooth = multi_class(label_smoothing=0.1)
+      >>> logits, labels, mask = jnp.array([[9.0, 0.0]]), jnp.array([0]), jnp.array([True])
+      >>> bool(smooth.objective(logits, labels, mask)[0] > smooth.loss(logits, labels, mask)[0])
       True
     """
-
-    def check(labels: np.ndarray, names: Sequence[str]) -> None:
-        _check_kind(labels, "multi_class", "one class index per image", "one_of_many")
-
+    objective = functools.partial(
+        losses.cross_entropy,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+        class_weights=_weights(class_weights),
+    )
     return Task(
         name="multi_class",
-        objective=functools.partial(
-            losses.cross_entropy,
-            label_smoothing=label_smoothing,
-            focal_gamma=focal_gamma,
-            class_weights=_weights(class_weights),
-        ),
-        loss=losses.cross_entropy,
-        counts=metrics.classification_counts,
-        details=metrics.classification_details,
-        overall=lambda outputs, labels: {},
+        objective=_without_mask(objective),
+        loss=_without_mask(losses.cross_entropy),
+        decode=_identity,
         activate=jax.nn.softmax,
-        answer=_most_probable,
-        check=check,
+        metrics={
+            "accuracy": metrics.accuracy,
+            "top_5_accuracy": metrics.top_k_accuracy,
+            "precision_macro": metrics.class_precision,
+            "recall_macro": metrics.class_recall,
+            "f1_macro": metrics.class_f1,
+            "calibration_error": metrics.class_calibration,
+        },
+        train_metrics=("accuracy",),
+        overall=None,
         score="accuracy",
+        aux_weight=aux_weight,
     )
 
 
@@ -94,43 +177,37 @@ def binary(
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
     class_weights: Sequence[Sequence[float]] | np.ndarray | None = None,
+    aux_weight: float = 0.3,
 ) -> Task:
     """Yes or no: one sigmoid. Logits ``[B, 1]``, labels ``[B]``, 1 for the second class name.
 
-    Options are those of `jaxcnn.losses.binary_cross_entropy`.
+    Options are those of `jaxcnn.losses.binary_cross_entropy`, and the weight of auxiliary heads.
 
     Example:
-      >>> task = binary()
-      >>> task.answer(np.array([0.25]), ("shirt", "shoe"), 1)
-      [('shirt', 0.75)]
+      >>> logits, labels, mask = jnp.array([[2.0]]), jnp.array([1]), jnp.array([True])
+      >>> binary().metrics["recall"](logits, labels, mask).value()
+      1.0
     """
-
-    def check(labels: np.ndarray, names: Sequence[str]) -> None:
-        _check_kind(labels, "binary", "one class index, 0 or 1, per image", "one_of_many")
-        if len(names) != 2:
-            raise ValueError(f"task binary needs 2 classes, got {len(names)}: {', '.join(names)}")
-
-    def answer(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
-        return _most_probable(np.array([1 - row[0], row[0]]), names, top or 2)
-
-    def counts(outputs: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Counts:
-        """Of the one label, as scalars, which are summarized without averaging over labels."""
-        of_labels = metrics.label_counts(outputs, labels[:, None], losses, mask)
-        names = ("true_positive", "false_positive", "false_negative")
-        return of_labels | {name: of_labels[name][0] for name in names}
-
     task = multi_label(
-        label_smoothing=label_smoothing, focal_gamma=focal_gamma, class_weights=class_weights
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+        class_weights=class_weights,
+        aux_weight=aux_weight,
     )
+    one_label = {
+        "accuracy": metrics.label_accuracy,
+        "precision": metrics.label_precision,
+        "recall": metrics.label_recall,
+        "f1": metrics.label_f1,
+        "calibration_error": metrics.label_calibration,
+    }
     return task._replace(
         name="binary",
         objective=_with_column(task.objective),
         loss=_with_column(task.loss),
-        counts=counts,
-        details=counts,
-        overall=_with_column(task.overall),
-        answer=answer,
-        check=check,
+        metrics={name: _with_column(metric) for name, metric in one_label.items()},
+        train_metrics=tuple(one_label),
+        overall=_with_column(_areas),
         score="accuracy",
     )
 
@@ -140,40 +217,44 @@ def multi_label(
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
     class_weights: Sequence[Sequence[float]] | np.ndarray | None = None,
+    aux_weight: float = 0.3,
 ) -> Task:
     """Any of L labels: a sigmoid for each. Logits ``[B, L]``, labels ``[B, L]`` of 0 and 1.
 
-    Options are those of `jaxcnn.losses.binary_cross_entropy`.
+    Options are those of `jaxcnn.losses.binary_cross_entropy`, and the weight of auxiliary heads.
 
     Example:
-      >>> task = multi_label()
-      >>> task.answer(np.array([0.9, 0.2, 0.6]), ("shoe", "shirt", "dark"), None)
-      [('shoe', 0.9), ('dark', 0.6)]
+      >>> multi_label().activate(jnp.zeros((1, 3))).tolist()
+      [[0.5, 0.5, 0.5]]
     """
-
-    def check(labels: np.ndarray, names: Sequence[str]) -> None:
-        _check_kind(labels, "multi_label", "a 0 or 1 per label and image", "many_of_many")
-
-    def answer(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
-        best = _most_probable(row, names, top or len(names))
-        return best if top else [(name, value) for name, value in best if value > 0.5]
-
+    objective = functools.partial(
+        losses.binary_cross_entropy,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+        class_weights=_weights(class_weights),
+    )
+    scores = {
+        "precision": metrics.label_precision,
+        "recall": metrics.label_recall,
+        "f1": metrics.label_f1,
+    }
+    measured: dict[str, Metric] = {"accuracy": metrics.label_accuracy}
+    measured |= {f"{name}_macro": score for name, score in scores.items()}
+    measured |= {
+        f"{name}_micro": functools.partial(score, micro=True) for name, score in scores.items()
+    }
+    measured["calibration_error"] = metrics.label_calibration
     return Task(
         name="multi_label",
-        objective=functools.partial(
-            losses.binary_cross_entropy,
-            label_smoothing=label_smoothing,
-            focal_gamma=focal_gamma,
-            class_weights=_weights(class_weights),
-        ),
-        loss=losses.binary_cross_entropy,
-        counts=metrics.label_counts,
-        details=metrics.label_counts,
-        overall=_areas,
+        objective=_without_mask(objective),
+        loss=_without_mask(losses.binary_cross_entropy),
+        decode=_identity,
         activate=jax.nn.sigmoid,
-        answer=answer,
-        check=check,
+        metrics=measured,
+        train_metrics=tuple(measured),
+        overall=_areas,
         score="f1_macro",
+        aux_weight=aux_weight,
     )
 
 
@@ -182,6 +263,7 @@ def regression(
     mean: Sequence[float] | np.ndarray = (0.0,),
     std: Sequence[float] | np.ndarray = (1.0,),
     huber_delta: float | None = None,
+    aux_weight: float = 0.3,
 ) -> Task:
     """Numbers: D linear outputs. The network gives ``(targets - mean) / std``.
 
@@ -190,10 +272,14 @@ def regression(
       std: ``[D]`` or one for all, their standard deviation, > 0.
       huber_delta: Huber loss, linear beyond this many standard deviations; None for the squared
         error.
+      aux_weight: weight of auxiliary heads.
 
     Returns:
       A task whose labels ``[B, D]`` and metrics are in the targets' own unit, and whose losses are
       in units of ``std``.
+
+    Raises:
+      ValueError: if ``mean`` or ``std`` is not finite, or ``std`` is not positive.
 
     Example:
       >>> task = regression(mean=[20.0], std=[10.0])
@@ -209,59 +295,42 @@ def regression(
     def loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
         return losses.squared_error(outputs, (labels - center) / scale)
 
-    def objective(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-        if huber_delta is None:
-            return loss(outputs, labels)
-        return losses.huber(outputs, (labels - center) / scale, delta=huber_delta)
+    def huber(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+        return losses.huber(outputs, (labels - center) / scale, delta=huber_delta or 1.0)
 
-    def counts(outputs: jax.Array, labels: jax.Array, losses: jax.Array, mask: jax.Array) -> Counts:
-        # Both less the mean: differences stay, and the sums lose no digits to it.
-        return metrics.regression_counts(outputs * scale, labels - center, losses, mask)
+    def in_unit(metric: Metric) -> Metric:
+        # Both without the mean: differences stay, and the sums lose no digits to it.
+        return lambda outputs, labels, mask: metric(outputs * scale, labels - center, mask)
 
-    def overall(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """In double precision, about the split's own mean: R squared is a small difference."""
-        errors = outputs.astype(np.float64) * scale + center - labels
-        targets = labels - labels.mean(0, dtype=np.float64)
-        targets[np.abs(targets) < 1e-12 * np.abs(labels)] = 0.0  # of a constant column
-        sums = {
-            "absolute": np.abs(errors).sum(0),
-            "squared": (errors**2).sum(0),
-            "target": targets.sum(0),
-            "target_squared": (targets**2).sum(0),
-        }
-        summary = metrics.summarize({"loss": 0.0, "examples": len(labels), **sums})
-        return {name: summary[name] for name in ("mae", "rmse", "r2")}
-
-    def answer(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
-        return [(name, float(value)) for name, value in zip(names, row, strict=True)]
-
-    def check(labels: np.ndarray, names: Sequence[str]) -> None:
-        _check_kind(labels, "regression", "floating-point targets [N, D]", "numbers")
-
+    measured = {
+        "mae": in_unit(metrics.mean_absolute_error),
+        "rmse": in_unit(metrics.root_mean_squared_error),
+        "r2": in_unit(metrics.r2_score),
+    }
     return Task(
         name="regression",
-        objective=objective,
-        loss=loss,
-        counts=counts,
-        details=counts,
-        overall=overall,
+        objective=_without_mask(loss if huber_delta is None else huber),
+        loss=_without_mask(loss),
+        decode=_identity,
         activate=lambda outputs: outputs * scale + center,
-        answer=answer,
-        check=check,
+        metrics=measured,
+        train_metrics=tuple(measured),
+        overall=functools.partial(_errors, center=center, scale=scale),
         score="r2",
+        aux_weight=aux_weight,
     )
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Class weights that let every class count the same in sum: ``N / (K * examples of it)``.
+    """Return class weights under which classes have equal totals: ``N / (K * examples of it)``.
 
     Args:
       labels: ``[N]`` class indices, or ``[N, L]`` of 0 and 1.
-      num_classes: ``K``, without meaning for ``[N, L]``.
+      num_classes: ``K``, ignored for ``[N, L]``.
 
     Returns:
       ``[K]`` for `multi_class`, ``[2, L]`` for `multi_label` (and `binary`, given ``[N, 1]``).
-      A class without examples weighs 0.
+      A class without examples has weight 0.
 
     Example:
       >>> balanced_weights(np.array([0, 0, 0, 1]), 2).tolist()
@@ -277,32 +346,12 @@ def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.where(examples > 0, weights, 0).astype(np.float32)
 
 
-def _check_kind(labels: np.ndarray, task: str, accepted: str, kind: str) -> None:
-    found = (
-        "numbers"
-        if np.issubdtype(labels.dtype, np.floating)
-        else ("one_of_many" if labels.ndim == 1 else "many_of_many")
-    )
-    if found != kind:
-        fitting = {
-            "numbers": "regression",
-            "one_of_many": "multi_class (or binary)",
-            "many_of_many": "multi_label",
-        }[found]
-        hint = "; write whole numbers with a decimal point (20.0)" if kind == "numbers" else ""
-        raise ValueError(
-            f"task {task} needs labels that are {accepted}, got {labels.dtype} of shape "
-            f"{labels.shape}, which are labels for {fitting}{hint}"
-        )
-
-
-def _most_probable(row: np.ndarray, names: Sequence[str], top: int | None) -> list[Answer]:
-    best = np.argsort(-row, kind="stable")[: top or 3]
-    return [(names[k], float(row[k])) for k in best]
+def _identity(outputs: Any) -> Any:
+    return outputs
 
 
 def _areas(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Means over the labels for which they are defined; nothing where there is none."""
+    """Areas under the curves, averaged over the labels for which they are defined."""
     columns = list(zip(outputs.T, labels.T, strict=True))
     areas = {
         "roc_auc": [metrics.roc_auc(scores, column) for scores, column in columns],
@@ -315,8 +364,28 @@ def _areas(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+def _errors(
+    outputs: np.ndarray, labels: np.ndarray, *, center: np.ndarray, scale: np.ndarray
+) -> dict[str, float]:
+    """Errors in double precision, about the split's own mean: R squared is a small difference."""
+    errors = outputs.astype(np.float64) * scale + center - labels
+    targets = labels - labels.mean(0, dtype=np.float64)
+    targets[np.abs(targets) < 1e-12 * np.abs(labels)] = 0.0  # of a constant column
+    squared, examples = (errors**2).sum(0), len(labels)
+    return {
+        "mae": metrics.Ratio(np.abs(errors).sum(0), examples).value(),
+        "rmse": metrics.RootMeanSquare(squared, examples).value(),
+        "r2": metrics.RSquared(squared, targets.sum(0), (targets**2).sum(0), examples).value(),
+    }
+
+
+def _without_mask(loss: Callable[[Any, Any], jax.Array]) -> Loss:
+    """Return a loss of outputs and labels as one that accepts the mask, too."""
+    return lambda outputs, label, mask=None: loss(outputs, label)
+
+
 def _with_column(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of ``[B, 1]`` labels as one of ``[B]`` labels."""
+    """Return a function of ``[B, 1]`` labels as one of ``[B]`` labels."""
     return lambda outputs, labels, *more: function(outputs, labels[:, None], *more)
 
 

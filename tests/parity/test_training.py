@@ -188,7 +188,7 @@ def our_steps(model, optimizer, state, batches):
     step, losses = train.make_train_step(model, optimizer, preprocess=PREPROCESS), []
     for batch in batches:
         state, counts = step(state, batch)
-        losses.append(float(counts["loss"]) / len(batch.label))
+        losses.append(counts["loss"].value())
     return jax.device_get(state), losses
 
 

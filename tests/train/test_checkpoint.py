@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxcnn import train
+from jaxcnn import metrics, train
 
 OPTIMIZER = optax.adam(1e-3)
 
@@ -47,7 +47,10 @@ def make_state(step=0, value=0.0):
 
 
 LIKE = jax.eval_shape(make_state)
-COUNTS = {"loss": np.float32(0.1) + np.float32(1 / 3), "correct": np.int32(7)}
+COUNTS = {
+    "loss": metrics.Ratio(np.float32(0.1) + np.float32(1 / 3), np.int32(9)),
+    "examples": np.int32(9),
+}
 SNAPSHOT = train.Snapshot(
     make_state(7), COUNTS, [{"epoch": 1, "train_loss": 1 / 3}], {"classes": ["a", "ü"]}
 )
@@ -65,8 +68,9 @@ def test_round_trip_is_exact(tmp_path):
     assert train.fingerprint(back.state) == train.fingerprint(SNAPSHOT.state)
     assert jax.random.key_impl(back.state.key) == jax.random.key_impl(SNAPSHOT.state.key)
     assert back.counts == COUNTS
-    assert back.counts["loss"].dtype == np.float32
-    assert back.counts["correct"].dtype == np.int32
+    assert type(back.counts["loss"]) is metrics.Ratio
+    assert back.counts["loss"].numerator.dtype == np.float32
+    assert back.counts["examples"].dtype == np.int32
     assert (back.history, back.metadata) == (SNAPSHOT.history, SNAPSHOT.metadata)
 
 
@@ -118,16 +122,16 @@ def test_damage_never_gives_wrong_values(tmp_path, damage):
             state = train.restore(folder, LIKE).state
         fell_back = int(state.step) == 3
         assert train.fingerprint(state) == right[int(state.step)]
-        assert fell_back == any("passed over a damaged" in str(w.message) for w in caught)
+        assert fell_back == any("skipped a damaged" in str(w.message) for w in caught)
         fallbacks += fell_back
         shutil.rmtree(folder)
     assert fallbacks >= 2, "the damage did not reach the data"
 
 
-def test_an_empty_folder_with_a_steps_name_is_passed_over(tmp_path):
+def test_an_empty_folder_with_a_steps_name_is_skipped(tmp_path):
     saved(tmp_path)
     (tmp_path / "9").mkdir()
-    with pytest.warns(UserWarning, match="passed over a damaged checkpoint.*step 9"):
+    with pytest.warns(UserWarning, match="skipped a damaged checkpoint.*step 9"):
         assert train.restore(tmp_path, LIKE).state.step == 7
 
 
@@ -138,7 +142,7 @@ def test_nothing_intact_is_an_error(tmp_path, make):
         train.restore(tmp_path, LIKE)
 
 
-def test_another_models_checkpoint_is_refused(tmp_path):
+def test_another_models_checkpoint_is_rejected(tmp_path):
     saved(tmp_path, (7,))
     params = {"kernel": jax.ShapeDtypeStruct((9, 9), jnp.float32)}
     with pytest.raises(ValueError, match=r"no intact checkpoint .* that fits the model"):
@@ -147,7 +151,7 @@ def test_another_models_checkpoint_is_refused(tmp_path):
 
 SAVE_FOR_EVER = """
 import sys
-import jax.numpy as jnp, optax
+import jax, jax.numpy as jnp, optax
 from jaxcnn import train
 model = train.from_functions(lambda key, images: jnp.zeros((400, 400)), None)
 state = train.create_state(jax.random.key(0), model, optax.adam(1e-3), jnp.zeros((1, 2)))
@@ -180,9 +184,11 @@ def test_a_killed_process_leaves_whole_snapshots(tmp_path):
 
 def test_the_best_variables_and_counts_of_several_labels_round_trip(tmp_path):
     best = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), make_state().eval_variables)
-    counts = {"true_positive": np.array([3, 0], np.int32), "loss": np.float32(0.5)}
+    recall = metrics.Ratio(np.array([3, 0], np.int32), np.array([4, 1], np.int32), np.int32(5))
+    counts = {"recall": recall, "calibration_error": metrics.Calibration(*np.ones((3, 15)))}
     train.save(tmp_path, dataclasses.replace(SNAPSHOT, best=best, counts=counts))
     back = train.restore(tmp_path, LIKE)
     assert train.fingerprint(back.best) == train.fingerprint(best)
-    assert back.counts["true_positive"].tolist() == [3, 0]
-    assert back.counts["true_positive"].dtype == np.int32
+    assert back.counts["recall"].numerator.tolist() == [3, 0]
+    assert back.counts["recall"].numerator.dtype == np.int32
+    assert metrics.summarize(back.counts) == metrics.summarize(counts)

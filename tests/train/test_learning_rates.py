@@ -12,8 +12,8 @@ SOURCE = data.from_arrays(np.ones((64, 1, 1, 1), np.float32), np.zeros(64, np.fl
 BATCHES = data.batches(SOURCE, 16, seed=0)
 
 
-def prepare(schedule, loss=lambda outputs, labels: jnp.mean(optax.squared_error(outputs), -1)):
-    """w -> w**2 from w = 1: rates below 1 shrink it, above 1 it grows without bound."""
+def prepare(schedule, loss=lambda outputs, *_: jnp.mean(optax.squared_error(outputs), -1)):
+    """Minimize w**2 from w = 1: rates below 1 shrink w, above 1 it grows without bound."""
     model = train.from_functions(
         lambda key, images: jnp.ones(()),
         lambda params, images, *, train, key: params * images[:, 0, 0],
@@ -26,12 +26,12 @@ def prepare(schedule, loss=lambda outputs, labels: jnp.mean(optax.squared_error(
     return state, train.make_train_step(model, optimizer, task=task)
 
 
-def test_it_climbs_and_suggests_where_the_loss_falls():
+def test_the_suggestion_is_where_the_loss_falls():
     found = train.find_learning_rate(prepare, BATCHES, low=1e-5, high=100.0, steps=120)
     ratios = found.rates[1:] / found.rates[:-1]
     np.testing.assert_allclose(ratios, (1e7) ** (1 / 119))
     assert found.rates[0] == 1e-5
-    assert len(found.rates) < 120, "it goes on after the loss exploded"
+    assert len(found.rates) < 120, "it continues after the loss exploded"
     # The loss of a step is that before its update: (1 - 2 rate)**2 at a time.
     expected = np.concatenate([[1], np.cumprod((1 - 2 * found.rates[:-1]) ** 2)])
     np.testing.assert_allclose(found.losses, expected, rtol=1e-3, atol=1e-6)
@@ -53,16 +53,16 @@ def test_bad_arguments(options, message):
         train.find_learning_rate(prepare, BATCHES, **options)
 
 
-def test_a_loss_that_is_no_number():
+def test_a_loss_that_is_not_finite():
     def broken(schedule):
-        return prepare(schedule, loss=lambda outputs, labels: outputs[:, 0] * jnp.nan)
+        return prepare(schedule, loss=lambda outputs, *_: outputs[:, 0] * jnp.nan)
 
-    with pytest.raises(ValueError, match="low must be smaller: the loss is no number"):
+    with pytest.raises(ValueError, match="low must be smaller: the loss is not finite"):
         train.find_learning_rate(broken, BATCHES)
 
 
 @pytest.mark.parametrize("blank", [(1,), range(4)])
-def test_batches_without_a_row_that_counts_are_passed_over(blank):
+def test_batches_without_a_row_that_counts_are_skipped(blank):
     class WithBlanks:
         def __len__(self):
             return len(BATCHES)
@@ -75,5 +75,5 @@ def test_batches_without_a_row_that_counts_are_passed_over(blank):
         found = train.find_learning_rate(prepare, WithBlanks(), high=1e-3, steps=12)
         assert len(found.losses) == 12
     else:
-        with pytest.raises(ValueError, match="must hold an example that can be read, got none"):
+        with pytest.raises(ValueError, match="must have a readable example, got none"):
             train.find_learning_rate(prepare, WithBlanks(), steps=12)

@@ -28,7 +28,7 @@ METRICS = ("loss", "accuracy")
 
 
 def initial():
-    """A copy, because `fit` donates what it is given."""
+    """Return a copy, because `fit` donates its state."""
     return jax.tree.map(jnp.copy, INITIAL)
 
 
@@ -59,38 +59,34 @@ def test_history_has_a_row_per_epoch(unbroken):
 
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 13])
 def test_stop_and_resume_is_bit_for_bit(tmp_path, unbroken, stop_after):
-    """In the first batch, at the end of an epoch, in the middle of one."""
+    """Stop in the first batch, at the end of an epoch, and in the middle of one."""
     steps = []
 
     def validate(state):
         return train.evaluate(EVAL_STEP, state, data.batches(SOURCE, 64))
 
-    def save(snapshot):
-        train.save(tmp_path, snapshot)
-
+    saving = train.Saving(tmp_path)
     stopped, _ = train.fit(
         initial(),
         STEP,
         BATCHES,
         epochs=3,
         validate=validate,
-        checkpoint=save,
+        saving=saving,
         on_step=lambda step, counts: steps.append(step),
         should_stop=lambda: len(steps) >= stop_after,
     )
     assert stopped.step == stop_after
     snapshot = train.restore(tmp_path, jax.eval_shape(initial))
     assert train.fingerprint(snapshot.state) == train.fingerprint(stopped)
-    state, history = train.fit(
-        snapshot, STEP, BATCHES, epochs=3, validate=validate, checkpoint=save
-    )
+    state, history = train.fit(snapshot, STEP, BATCHES, epochs=3, validate=validate, saving=saving)
     assert (train.fingerprint(state), without_seconds(history)) == unbroken
     final = train.restore(tmp_path, jax.eval_shape(initial))
     assert without_seconds(final.history) == unbroken[1]
 
 
 def everything():
-    """A run with every feature on: its initial state, and how to fit it with more options."""
+    """Return the initial state of a run with every feature on, and a function that fits it."""
     model = models.create("small_vgg", 10, widths=(4, 8), dtype="bfloat16")
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(1e-2, weight_decay=0.1, mask=train.decay_mask)
@@ -130,8 +126,10 @@ def everything():
             BATCHES,
             epochs=4,
             validate=lambda state: train.evaluate(eval_step, state, data.batches(SOURCE, 64)),
-            early_stopping=train.EarlyStopping(2, min_delta=0.05),
-            plateau=train.ReduceOnPlateau(1, factor=0.5),
+            monitors=[
+                train.EarlyStopping(2, min_delta=0.05),
+                train.ReduceOnPlateau(1, factor=0.5),
+            ],
             **options,
         )
 
@@ -146,7 +144,7 @@ def test_resuming_with_every_feature_on_is_bit_for_bit(tmp_path):
         folder, steps = tmp_path / str(stop_after), []
         stopped, _ = fit(
             jax.tree.map(jnp.copy, initial),
-            checkpoint=functools.partial(train.save, folder),
+            saving=train.Saving(folder),
             on_step=lambda step, counts, steps=steps: steps.append(step),
             should_stop=lambda steps=steps, n=stop_after: len(steps) >= n,
         )
@@ -160,7 +158,7 @@ def test_resuming_with_every_feature_on_is_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("ema_decay", [None, 0.5])
 @pytest.mark.parametrize("epochs", [4, 6])
 def test_early_stopping_returns_the_best_epoch_whether_it_stopped_or_ran_out(epochs, ema_decay):
-    """A made-up validation: best after epoch 2; it stops after 5."""
+    """Prescribe a validation loss that is best after epoch 2, so that training stops after 5."""
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0])
     seen = []
 
@@ -178,7 +176,7 @@ def test_early_stopping_returns_the_best_epoch_whether_it_stopped_or_ran_out(epo
         BATCHES,
         epochs=epochs,
         validate=validate,
-        early_stopping=train.EarlyStopping(3),
+        monitors=[train.EarlyStopping(3)],
     )
     assert len(history) == min(epochs, 5)
     assert set(state.eval_variables) == {"params", "batch_stats"}
@@ -194,25 +192,28 @@ def test_a_plateau_takes_smaller_steps():
         BATCHES,
         epochs=4,
         validate=lambda state: {"loss": next(losses)},
-        plateau=train.ReduceOnPlateau(1, factor=0.5),
+        monitors=[train.ReduceOnPlateau(1, factor=0.5)],
     )
     assert state.lr_scale == 0.125
 
 
 def test_early_stopping_needs_what_it_monitors():
-    with pytest.raises(ValueError, match="is there a validation slice"):
-        train.fit(initial(), STEP, BATCHES, epochs=2, early_stopping=train.EarlyStopping(1))
+    with pytest.raises(ValueError, match="does the run hold out examples"):
+        train.fit(initial(), STEP, BATCHES, epochs=2, monitors=[train.EarlyStopping(1)])
 
 
-def test_the_time_between_checkpoints_is_bounded():
+def test_the_time_between_checkpoints_is_bounded(tmp_path):
     kept = []
+
+    def after(snapshot):
+        kept.append((int(snapshot.state.step), snapshot.counts))
+
     train.fit(
         initial(),
         STEP,
         BATCHES,
         epochs=1,
-        checkpoint=lambda snapshot: kept.append((int(snapshot.state.step), snapshot.counts)),
-        checkpoint_seconds=0,
+        saving=train.Saving(tmp_path, seconds=0, after=after),
     )
     assert [step for step, _ in kept] == [1, 2, 3, 4, 5]
     assert kept[2][1]["examples"] == 96
@@ -237,24 +238,25 @@ def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
     state = train.create_state(jax.random.key(0), MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
     with pytest.raises(train.DivergedError, match="train_loss became nan in epoch 1"):
-        train.fit(state, step, BATCHES, epochs=2, checkpoint=lambda s: train.save(tmp_path, s))
+        train.fit(state, step, BATCHES, epochs=2, saving=train.Saving(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_parameters_that_explode_in_the_last_step_are_seen(tmp_path):
-    """The loss of an epoch of one step is that before it."""
+    """Train one step per epoch, whose loss is that before the step."""
     optimizer = optax.sgd(1e30)
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
     state = train.create_state(jax.random.key(0), MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
     batches = data.batches(SOURCE, 150)
     with pytest.raises(train.DivergedError, match="parameter_norm became inf in epoch 1"):
-        train.fit(state, step, batches, epochs=1, checkpoint=lambda s: train.save(tmp_path, s))
+        train.fit(state, step, batches, epochs=1, saving=train.Saving(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def in_calls_of_two(start, **options):
-    """Of 5 steps an epoch, so that the last call of each takes one."""
-    return train.fit(start, STEP, BATCHES, epochs=3, steps_per_call=2, **options)
+    """Fuse two of the 5 steps of an epoch, so that its last call takes one."""
+    step, batches = train.fuse_steps(STEP, BATCHES, steps=2)
+    return train.fit(start, step, batches, epochs=3, **options)
 
 
 @pytest.mark.slow
@@ -265,10 +267,8 @@ def test_several_steps_in_one_call_are_those_steps():
     results = [
         train.fit(
             train.create_state(jax.random.key(0), model, optimizer, PREPROCESS(SOURCE.images[:1])),
-            step,
-            BATCHES,
+            *train.fuse_steps(step, BATCHES, steps=steps),
             epochs=2,
-            steps_per_call=steps,
         )
         for steps in (1, 3, 64)
     ]
@@ -285,8 +285,8 @@ def test_stop_and_resume_between_calls_is_bit_for_bit(tmp_path, stop_after):
     steps = []
     stopped, _ = in_calls_of_two(
         initial(),
-        checkpoint=functools.partial(train.save, tmp_path),
-        on_step=lambda step, counts: steps.append((step, int(counts["steps"]))),
+        saving=train.Saving(tmp_path),
+        on_step=lambda step, counts: steps.append((step, int(counts["objective"].denominator))),
         should_stop=lambda: steps[-1][0] >= stop_after,
     )
     calls = [(2, 2), (4, 4), (5, 5), (7, 2)]
@@ -308,14 +308,14 @@ def test_only_arrays_can_stay_on_the_device():
         def __len__(self):
             return 5
 
-    with pytest.raises(ValueError, match=r"batches must be those of .* got Streamed"):
-        train.fit(initial(), STEP, Streamed(), epochs=1, steps_per_call=2)
+    with pytest.raises(ValueError, match=r"batches must come from .* got Streamed"):
+        train.fuse_steps(STEP, Streamed(), steps=2)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True])
-def test_bad_steps_per_call(steps):
-    with pytest.raises(ValueError, match="steps_per_call must be an integer >= 1"):
-        train.fit(initial(), STEP, BATCHES, epochs=1, steps_per_call=steps)
+def test_bad_number_of_fused_steps(steps):
+    with pytest.raises(ValueError, match="steps must be an integer >= 1"):
+        train.fuse_steps(STEP, BATCHES, steps=steps)
 
 
 @pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
@@ -324,8 +324,8 @@ def test_bad_epochs(epochs):
         train.fit(initial(), STEP, BATCHES, epochs=epochs)
 
 
-def test_evaluation_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="batches must hold at least one batch"):
+def test_evaluation_of_nothing_is_rejected():
+    with pytest.raises(ValueError, match="batches must have at least one batch"):
         train.evaluate(EVAL_STEP, initial(), [])
 
 
@@ -341,20 +341,20 @@ def test_the_first_signal_is_a_request(number):
 
 @pytest.fixture
 def interruptible():
-    """A suite started in the background is born with interrupts ignored."""
+    """Restore the handler: a suite started in the background ignores interrupts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_the_second_interrupt_is_obeyed(interruptible):
+def test_the_second_interrupt_has_its_usual_effect(interruptible):
     with pytest.raises(KeyboardInterrupt), train.stop_signals():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
 
 class WithBlanks:
-    """Batches of which some have no row that counts, as when none of their images can be read."""
+    """Batches, some without a row that counts, as if none of their images were readable."""
 
     blank = (0, 3)
 
@@ -386,8 +386,8 @@ def test_a_batch_without_a_row_that_counts_moves_nothing_but_the_position():
     assert without_seconds(again) == without_seconds(history)
 
 
-def test_batches_without_any_row_that_counts_are_refused():
+def test_batches_without_any_row_that_counts_are_rejected():
     blanks = WithBlanks()
     blanks.blank = range(5)
-    with pytest.raises(ValueError, match="must hold an example that can be read, got none"):
+    with pytest.raises(ValueError, match="must have a readable example, got none"):
         train.fit(initial(), STEP, blanks, epochs=1)

@@ -54,7 +54,7 @@ def test_it_stops_once_patience_has_passed_since_the_best(values, patience):
 def test_plateau():
     plateau = train.ReduceOnPlateau(2, factor=0.5)
     values = [3, 2, 2, 2, 1, 1, 1, 1, 1]
-    scales = [plateau.scale(history(values[:end])) for end in range(len(values) + 1)]
+    scales = [plateau.lr_scale(history(values[:end])) for end in range(len(values) + 1)]
     assert scales == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
 
 
@@ -65,7 +65,7 @@ def test_a_plateau_is_that_of_optax(patience):
     state = transform.init({})
     for value in values:
         _, state = transform.update({}, state, value=float(value))
-    assert train.ReduceOnPlateau(patience, factor=0.5).scale(history(values)) == state.scale
+    assert train.ReduceOnPlateau(patience, factor=0.5).lr_scale(history(values)) == state.scale
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_plateau_is_that_of_optax(patience):
         (lambda: train.ReduceOnPlateau(1, factor=1.0), r"factor must be in \(0, 1\)"),
         (
             lambda: train.EarlyStopping(1).best_epoch([{"epoch": 1, "train_loss": 1.0}]),
-            r"got 'validation_loss' \(is there a validation slice\?\)",
+            r"got 'validation_loss' \(does the run hold out examples\?\)",
         ),
     ],
 )

@@ -26,7 +26,7 @@ def test_one_compilation_for_all_batches_of_all_epochs():
     model, optimizer, state = make()
     traces = []
 
-    def loss(logits, labels):
+    def loss(logits, labels, mask):
         traces.append(logits.shape)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
@@ -69,7 +69,7 @@ def test_hand_computed_sgd_step():
     step = train.make_train_step(model, optimizer, preprocess=preprocess)
     state, counts = step(state, next(iter(data.batches(source, 1))))
     np.testing.assert_allclose(state.params, [[-0.1, 0.1], [-0.5, 0.5]], rtol=1e-6)
-    np.testing.assert_allclose(counts["loss"], np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(counts["loss"].value(), np.log(2), rtol=1e-6)
 
 
 def test_dropout_is_addressed_by_the_step():
@@ -80,8 +80,8 @@ def test_dropout_is_addressed_by_the_step():
     losses = []
     for _ in range(2):
         state, counts = step(state, batch)
-        losses.append(counts["loss"].item())
-    assert step(again, batch)[1]["loss"].item() == losses[0] != losses[1]
+        losses.append(counts["loss"].numerator.item())
+    assert step(again, batch)[1]["loss"].numerator.item() == losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
@@ -103,14 +103,17 @@ def test_augmentation_keys_belong_to_the_example(batch_size):
         preprocess=PREPROCESS,
         augment=augment,
         task=train.multi_class()._replace(
-            counts=lambda logits, labels, losses, mask: {"drawn": logits[:, 0]}
+            metrics={"drawn": lambda logits, labels, mask: (logits[:, 0], mask)},
+            train_metrics=("drawn",),
         ),
     )
     state = train.create_state(jax.random.key(5), model, optax.sgd(0.0), SPEC)
     for epoch in (0, 1):
         for batch in data.batches(SOURCE, batch_size, seed=1).epoch(epoch):
             state, counts = step(state, batch)
-            for index, value in zip(batch.index, np.asarray(counts["drawn"]), strict=True):
+            for index, value in zip(
+                batch.index, np.asarray(counts["drawn"].numerator), strict=True
+            ):
                 drawn.setdefault((epoch, int(index)), set()).add(float(value))
     assert all(len(values) == 1 for values in drawn.values())
     root = jax.random.key(5)

@@ -1,62 +1,26 @@
-"""The four kinds of output: what each makes of outputs and labels, and which labels it refuses."""
+"""The built-in tasks and custom ones: objectives, metrics, and readable values."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxcnn import train
+from jaxcnn.batch import Batch
 
-ONE = np.array([0, 1, 1])
-SEVERAL = np.array([[0, 1], [1, 1], [0, 0]])
-NUMBERS = np.array([[0.5], [1.5], [-2.0]], np.float32)
-NAMES = ("a", "b")
-
-
-@pytest.mark.parametrize(
-    ("make", "fits"),
-    [
-        (train.multi_class, "one"),
-        (train.binary, "one"),
-        (train.multi_label, "several"),
-        (train.regression, "numbers"),
-    ],
-)
-def test_labels_of_another_task_are_refused(make, fits):
-    for kind, labels in (("one", ONE), ("several", SEVERAL), ("numbers", NUMBERS)):
-        if kind == fits:
-            make().check(labels, NAMES)
-        else:
-            with pytest.raises(
-                ValueError, match=f"task {make().name} needs labels that are .* got"
-            ):
-                make().check(labels, NAMES)
-
-
-def test_binary_needs_two_classes():
-    with pytest.raises(ValueError, match="task binary needs 2 classes, got 3: a, b, c"):
-        train.binary().check(ONE, ("a", "b", "c"))
-
-
-def test_answers():
-    assert train.multi_class().answer(np.array([0.2, 0.5, 0.3]), "abc", 2) == [
-        ("b", 0.5),
-        ("c", 0.3),
-    ]
-    assert train.binary().answer(np.array([0.9]), NAMES, 2)[0] == ("b", 0.9)
-    assert train.multi_label().answer(np.array([0.5, 0.4]), NAMES, None) == []
-    assert train.multi_label().answer(np.array([0.3, 0.4]), NAMES, 1) == [("b", 0.4)]
-    assert len(train.multi_class().answer(np.full(5, 0.2), "abcde", None)) == 3
-    assert train.regression().answer(np.array([3.0, 4.0]), NAMES, 1) == [("a", 3.0), ("b", 4.0)]
+MASK = np.ones(2, bool)
 
 
 def test_regression_works_in_standard_deviations():
     task = train.regression(mean=[10.0, 0.0], std=[2.0, 0.5])
-    outputs, targets = jnp.array([[1.0, 0.0]]), jnp.array([[10.0, 1.0]])
-    np.testing.assert_allclose(task.loss(outputs, targets), [(1 + 4) / 2])
+    outputs, targets, mask = jnp.array([[1.0, 0.0]]), jnp.array([[10.0, 1.0]]), MASK[:1]
+    np.testing.assert_allclose(task.loss(outputs, targets, mask), [(1 + 4) / 2])
     np.testing.assert_allclose(task.activate(outputs), [[12.0, 0.0]])
     huber = train.regression(mean=[10.0, 0.0], std=[2.0, 0.5], huber_delta=1.0)
-    np.testing.assert_allclose(huber.objective(outputs, targets), [(0.5 + 1.5) / 2])
-    np.testing.assert_array_equal(huber.loss(outputs, targets), task.loss(outputs, targets))
+    np.testing.assert_allclose(huber.objective(outputs, targets, mask), [(0.5 + 1.5) / 2])
+    expected = task.loss(outputs, targets, mask)
+    np.testing.assert_array_equal(huber.loss(outputs, targets, mask), expected)
 
 
 @pytest.mark.parametrize("std", [[0.0], [-1.0], [np.nan], [np.inf]])
@@ -65,10 +29,94 @@ def test_bad_deviations(std):
         train.regression(std=std)
 
 
-def test_the_reported_loss_is_the_plain_one():
-    logits, labels = jnp.array([[3.0, -1.0], [0.0, 1.0]]), jnp.array([0, 0])
+def test_the_reported_loss_has_no_smoothing_and_weights():
+    arguments = jnp.array([[3.0, -1.0], [0.0, 1.0]]), jnp.array([0, 0]), MASK
     plain = train.multi_class()
     other = train.multi_class(label_smoothing=0.2, focal_gamma=2.0, class_weights=[1.0, 5.0])
-    np.testing.assert_array_equal(plain.loss(logits, labels), other.loss(logits, labels))
-    np.testing.assert_array_equal(plain.loss(logits, labels), plain.objective(logits, labels))
-    assert not np.allclose(plain.objective(logits, labels), other.objective(logits, labels))
+    np.testing.assert_array_equal(plain.loss(*arguments), other.loss(*arguments))
+    np.testing.assert_array_equal(plain.loss(*arguments), plain.objective(*arguments))
+    assert not np.allclose(plain.objective(*arguments), other.objective(*arguments))
+
+
+def absolute(outputs, label, mask):
+    return jnp.abs(outputs["count"] - label["count"])
+
+
+def within_one(predictions, label, mask):
+    close = jnp.abs(predictions - label["count"]) <= 1
+    return jnp.sum(close & mask), jnp.sum(mask)
+
+
+COUNTING = train.task(
+    objective=absolute,
+    decode=lambda outputs: jnp.round(outputs["count"]),
+    metrics={"within_one": within_one},
+    overall=lambda predictions, label: {"largest": float(np.abs(predictions).max())},
+)
+TREES = train.from_functions(
+    lambda key, images: jnp.zeros(2),
+    lambda params, images, *, train, key: {
+        "count": images.sum((1, 2, 3)) * params[0] + params[1],
+        "unused": images,
+    },
+)
+
+
+def tree_batch(rows, mask=None, **fields):
+    images = np.arange(rows, dtype=np.float32).reshape(rows, 1, 1, 1) / rows
+    label = {"count": 3 * images[:, 0, 0, 0] + 1}
+    index = np.arange(rows, dtype=np.int32)
+    mask = np.ones(rows, bool) if mask is None else mask
+    return Batch(images, label, mask, index, np.int32(0), **fields)
+
+
+def state_of(optimizer):
+    return train.create_state(jax.random.key(0), TREES, optimizer, jnp.zeros((1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_custom_task_trains_on_trees_of_outputs_and_labels(accumulate):
+    optimizer = optax.adam(0.05)
+    state, batch = state_of(optimizer), tree_batch(8)
+    step = train.make_train_step(TREES, optimizer, task=COUNTING, accumulate=accumulate)
+    for _ in range(200):
+        state, counts = step(state, batch)
+    assert counts["loss"].value() < 0.05
+    assert counts["within_one"].value() == 1.0
+    eval_step = train.make_eval_step(TREES, task=COUNTING)
+    halves = [tree_batch(8), tree_batch(8, mask=np.arange(8) < 3)]
+    summary, predictions = train.predict(eval_step, state, halves, overall=COUNTING.overall)
+    assert predictions.shape == (11,)
+    assert summary["within_one"] == 1.0
+    assert summary["largest"] == np.abs(predictions).max()
+
+
+def test_predictions_are_kept_only_for_metrics_of_the_whole_split(monkeypatch):
+    eval_step = train.make_eval_step(TREES, task=COUNTING)
+    read = []
+    monkeypatch.setattr("jaxcnn.train.loop._rows", lambda *arguments: read.append(arguments))
+    train.evaluate(eval_step, state_of(optax.sgd(0.1)), [tree_batch(8)])
+    assert not read
+
+
+def test_example_weights_scale_the_objective():
+    optimizer = optax.sgd(1.0)
+    weighted = tree_batch(4, weight=np.array([2, 0, 0, 0], np.float32))
+    step = train.make_train_step(TREES, optimizer, task=COUNTING)
+    _, counts = step(state_of(optimizer), weighted)
+    np.testing.assert_allclose(counts["objective"].value(), 2 * 1.0 / 4)
+    # Reported losses are not weighted.
+    np.testing.assert_allclose(counts["loss"].value(), weighted.label["count"].mean())
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (train.task(objective=lambda outputs, label, mask: jnp.float32(0)), "one value per"),
+        (COUNTING._replace(metrics={"within_one": lambda *_: 3}), "metric within_one must return"),
+    ],
+)
+def test_functions_of_a_task_that_return_something_else(task, message):
+    step = train.make_train_step(TREES, optax.sgd(0.1), task=task)
+    with pytest.raises(ValueError, match=message):
+        step(state_of(optax.sgd(0.1)), tree_batch(4))
