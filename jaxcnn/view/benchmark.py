@@ -1,4 +1,4 @@
-"""How fast a network trains and answers on this machine, and how fast it could at most."""
+"""Speed of a network on this machine, beside plain XLA and the floor of its operations."""
 
 import contextlib
 import functools
@@ -18,15 +18,15 @@ from jaxcnn.view import costs
 
 
 class Timing(NamedTuple):
-    """What one pass over a batch takes.
+    """Time of one pass over a batch.
 
     Attributes:
       name: ``"train step"`` or ``"forward pass"``.
-      seconds: the median over the rounds.
-      xla_seconds: of the same network in plain `jax.lax`, in turn with it.
-      compile_seconds: from the first call to its result.
-      flops: additions and multiplications.
-      floor_seconds: the least that they take on this machine (see `jaxcnn.view.costs`).
+      seconds: median over the rounds.
+      xla_seconds: median of the same network in plain `jax.lax`, interleaved with it.
+      compile_seconds: time from the first call to its result.
+      flops: number of additions and multiplications.
+      floor_seconds: least time that they take on this machine (see `jaxcnn.view.costs`).
     """
 
     name: str
@@ -38,7 +38,7 @@ class Timing(NamedTuple):
 
 
 class _Contender:
-    """A compiled pass, made and called under one meaning of the operations."""
+    """A compiled pass, made and called with one implementation of the operations."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class _Contender:
         self.times: list[float] = []
 
     def time(self, calls: int) -> float:
-        """Seconds per call."""
+        """Return seconds per call."""
         with self.context():
             began = time.perf_counter()
             for _ in range(calls):
@@ -75,14 +75,21 @@ def benchmark(
       model: a Linen module called as ``model(images, train=...)``.
       size: (height, width, channels) of an image.
       batch_size: rows per step, >= 1.
-      rounds: how often the two implementations take turns, >= 1.
-      seconds: about how long a turn is, > 0.
+      rounds: number of times the two implementations alternate, >= 1.
+      seconds: approximate duration of a turn, > 0.
 
     Returns:
       One timing for the training step and one for the forward pass.
 
     Raises:
       ValueError: if ``batch_size``, ``rounds`` or ``seconds`` is out of range.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> model = models.create("lenet5", 10)
+      >>> timings = benchmark(model, (28, 28, 1), batch_size=2, rounds=1, seconds=0.01)
+      >>> [timing.name for timing in timings]
+      ['train step', 'forward pass']
     """
     for name, value in (("batch_size", batch_size), ("rounds", rounds), ("seconds", seconds)):
         if not 0 < value < math.inf or (name != "seconds" and value != int(value)):
@@ -133,12 +140,21 @@ def benchmark(
 def count_operations(
     model: Any, size: tuple[int, int, int], *, batch_size: int
 ) -> dict[str, list[costs.Operation]]:
-    """What a classifier's ``"train step"`` and ``"forward pass"`` compute, in plain `jax.lax`.
+    """List the operations of a classifier's training step and forward pass, in plain `jax.lax`.
 
     Args:
       model: a Linen module called as ``model(images, train=...)``.
       size: (height, width, channels) of an image.
       batch_size: rows per step.
+
+    Returns:
+      The operations of ``"train step"`` and ``"forward pass"``.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> counted = count_operations(models.create("lenet5", 10), (28, 28, 1), batch_size=2)
+      >>> sum(operation.flops for operation in counted["forward pass"]) > 1e6
+      True
     """
     images = jax.ShapeDtypeStruct((batch_size, *size), np.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), np.int32)
@@ -173,7 +189,7 @@ def _logits(model: Any, state: train.TrainState, images: Any, labels: Any) -> ja
 
 
 def _take_turns(contenders: list[_Contender], rounds: int, seconds: float) -> None:
-    """Interleaved, because a machine is not equally fast all the time."""
+    """Alternate, because the speed of a machine drifts."""
     calls = [math.ceil(seconds / contender.time(2)) for contender in contenders]
     for _ in range(rounds):
         for contender, count in zip(contenders, calls, strict=True):

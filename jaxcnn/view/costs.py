@@ -1,8 +1,8 @@
-"""What a computation must cost: operations and bytes, and the time that a machine needs for them.
+"""Cost of a computation: its operations and bytes, and the least time that a machine needs.
 
-Counted are products, convolutions, reductions and pools, each with its operands read and its result
-written once. Elementwise work is taken to be free, since a compiler can fuse it into its
-neighbours; so the time is a floor, not a forecast.
+Matrix products, convolutions, reductions and pools count, each with its operands read and its
+result written once. Elementwise work is free, since a compiler can fuse it into its neighbors; so
+the time is a floor, not a forecast.
 """
 
 import functools
@@ -21,10 +21,10 @@ class Operation(NamedTuple):
     """One product, convolution, reduction or pool.
 
     Attributes:
-      name: of the JAX primitive.
-      flops: additions and multiplications.
-      bytes: of operands and results.
-      dtype: of the first operand.
+      name: name of the JAX primitive.
+      flops: number of additions and multiplications.
+      bytes: size of operands and results.
+      dtype: dtype of the first operand.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Operation(NamedTuple):
 
 
 class Ceilings(NamedTuple):
-    """What a machine can do at most.
+    """Peak rates of a machine.
 
     Attributes:
-      flops: of a matrix product, per second, by dtype.
-      bytes: read and written in a pass over memory, per second.
+      flops: operations per second of a matrix product, by dtype.
+      bytes: bytes read and written per second in a pass over memory.
     """
 
     flops: dict[str, float]
@@ -48,12 +48,12 @@ class Ceilings(NamedTuple):
 def operations(
     function: Callable[..., Any], *arguments: Any, count_padding: bool = False
 ) -> list[Operation]:
-    """The operations of a function, in the formulation that is no platform's own.
+    """List the operations of a function, in the formulation that is not specific to a platform.
 
     Args:
       function: any traceable function.
       *arguments: arrays or ``jax.ShapeDtypeStruct``.
-      count_padding: count a convolution's products with padding too, as published numbers do.
+      count_padding: also count a convolution's products with padding, as published numbers do.
 
     Example:
       >>> x = jax.ShapeDtypeStruct((8, 16), jnp.float32)
@@ -64,7 +64,11 @@ def operations(
 
 
 def floor_seconds(found: list[Operation], ceilings: Ceilings) -> float:
-    """The least time for operations one after the other, each at one of the ceilings.
+    """Return the least time for consecutive operations, each at the rate that limits it.
+
+    Args:
+      found: the operations.
+      ceilings: peak rates of the machine.
 
     Example:
       >>> ceilings = Ceilings(flops={"float32": 1e9}, bytes=1e9)
@@ -81,7 +85,11 @@ def measure_ceilings(*, seconds: float = 0.5) -> Ceilings:
     """Time matrix products and a pass over memory on the default device.
 
     Args:
-      seconds: how long to try each, > 0; the best of the tries counts.
+      seconds: time spent on each, > 0; the fastest repetition counts.
+
+    Example:
+      >>> sorted(measure_ceilings(seconds=0.01).flops)
+      ['bfloat16', 'float32']
     """
     size, key = 2048, jax.random.key(0)
     flops = {}
@@ -94,7 +102,7 @@ def measure_ceilings(*, seconds: float = 0.5) -> Ceilings:
         step = functools.partial(jax.jit(product), matrix)
         flops[dtype] = 2 * size**3 / _best_seconds(step, seconds)
     values = jnp.zeros(1 << 26, jnp.float32)
-    # In place, for the system not to be asked for memory in between.
+    # In place, so that no memory is allocated in between.
     add_one = jax.jit(lambda x: x + 1, donate_argnums=0)
 
     def pass_over() -> jax.Array:
@@ -121,7 +129,7 @@ def _walk(jaxpr: core.Jaxpr, count_padding: bool, repeats: int = 1) -> Iterator[
         name, parameters = eqn.primitive.name, eqn.params
         if name == "cond":
             branches = parameters["branches"]
-            # The default comes last; elsewhere the dearest branch stands for all.
+            # The platform's default comes last; of other branches the most expensive one counts.
             if eqn.invars[0] in platforms:
                 branches = branches[-1:]
             choices = [list(_walk(branch.jaxpr, count_padding, repeats)) for branch in branches]
@@ -136,7 +144,7 @@ def _walk(jaxpr: core.Jaxpr, count_padding: bool, repeats: int = 1) -> Iterator[
 
 
 def _inner(parameters: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    """The functions that an equation calls."""
+    """Yield the functions that an equation calls."""
     for value in parameters.values():
         if isinstance(value, core.ClosedJaxpr):
             yield value.jaxpr
@@ -145,7 +153,7 @@ def _inner(parameters: dict[str, Any]) -> Iterator[core.Jaxpr]:
 
 
 def _flops(eqn: core.JaxprEqn, count_padding: bool) -> int:
-    """Operations of an equation, 0 for one that is taken to be free."""
+    """Return the operations of an equation, 0 for one that is free."""
     name, parameters = eqn.primitive.name, eqn.params
     results: list[Any] = [value.aval for value in eqn.outvars]
     operands: list[Any] = [value.aval for value in eqn.invars]
@@ -166,9 +174,9 @@ def _convolution_flops(
     *,
     count_padding: bool,
 ) -> int:
-    """Products with a pixel; those with the zeros of padding or between spread-out pixels if asked.
+    """Count products with pixels; with zeros, too, if padding counts.
 
-    Spread out are the pixels of a transposed convolution.
+    Zeros are padding, and lie between the pixels of a transposed convolution.
     """
     layout = parameters["dimension_numbers"]
     batch, features, *spatial = layout.out_spec

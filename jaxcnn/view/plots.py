@@ -1,6 +1,6 @@
-"""Pictures of a run, each a matplotlib figure; `save_figure` writes a PNG.
+"""Figures of a run in matplotlib; `save_figure` writes a PNG.
 
-Figures are made without pyplot: no window system, no global state, safe in threads.
+Figures are created without pyplot: no window system, no global state, safe in threads.
 """
 
 import math
@@ -14,28 +14,39 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from jaxcnn.messages import printable
+from jaxcnn.view.mosaic import as_rgb, draw_mosaic, literal
 
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
-_FRAME = "gold"  # of a box, seen on light and dark
+_FRAME = "gold"  # color of boxes, visible on light and dark images
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; the folder is made if need be."""
+    """Write a figure as PNG, creating the folder if needed.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     save_figure(norms([]), Path(folder) / "new" / "figure.png")
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        # Names of classes may be in any script; what the font has not is drawn as a box.
+        # Class names may be in any script; missing glyphs are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(path, dpi=120)
 
 
-def learning_curves(history: Sequence[dict[str, float]], score: str = "accuracy") -> Figure:
-    """Loss, score and gap by epoch, training against validation: where they part, it over-fits.
+def learning_curves(history: Sequence[dict[str, float]], *, score: str = "accuracy") -> Figure:
+    """Plot loss, score and overfitting gap by epoch, for training and validation.
 
     Args:
-      history: rows with ``epoch``, ``train_loss``, ``train_<score>`` and their ``validation_``
-        twins, if there are any.
-      score: a metric of which more is better.
+      history: rows with ``epoch``, ``train_loss``, ``train_<score>``, and optionally the same with
+        ``validation_``.
+      score: name of a metric for which higher is better.
+
+    Example:
+      >>> rows = [{"epoch": n, "train_loss": 1 / n, "train_accuracy": 0.9} for n in (1, 2)]
+      >>> [axes.get_title() for axes in learning_curves(rows).axes]
+      ['Loss', 'Accuracy', 'Overfitting gap']
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
@@ -53,20 +64,26 @@ def learning_curves(history: Sequence[dict[str, float]], score: str = "accuracy"
     ]
     right.axhline(0, color="gray", linewidth=0.8)
     right.plot(epochs, gaps, marker="o", markersize=3, color="tab:red")
-    right.set(xlabel="epoch", ylabel=f"train - validation {score}", title="Over-fitting gap")
+    right.set(xlabel="epoch", ylabel=f"train - validation {score}", title="Overfitting gap")
     for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-    figure.supxlabel(
-        "training values are measured while training, dropout and augmentation included",
-        fontsize=8,
-        color="gray",
-    )
+    note = "training values are measured during training, with dropout and augmentation"
+    figure.supxlabel(note, fontsize=8, color="gray")
     return figure
 
 
 def norms(history: Sequence[dict[str, float]]) -> Figure:
-    """How large the parameters and their gradients are by epoch."""
+    """Plot the norms of gradients and parameters by epoch.
+
+    Args:
+      history: rows with ``epoch``, ``train_gradient_norm`` and ``parameter_norm``.
+
+    Example:
+      >>> figure = norms([{"epoch": 1, "train_gradient_norm": 2.0, "parameter_norm": 9.0}])
+      >>> [axes.get_title() for axes in figure.axes]
+      ['Gradient (mean of the epoch)', 'Parameters']
+    """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     epochs = [row["epoch"] for row in history]
     titles = {"train_gradient_norm": "Gradient (mean of the epoch)", "parameter_norm": "Parameters"}
@@ -79,7 +96,17 @@ def norms(history: Sequence[dict[str, float]]) -> Figure:
 
 
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
-    """True classes by row, predicted ones by column; colour is the share of the row."""
+    """Plot a confusion matrix, colored by the fraction of each row.
+
+    Args:
+      matrix: ``[K, K]`` counts: true classes by row, predicted ones by column.
+      classes: ``K`` names; with more than 30, names and counts are not written.
+
+    Example:
+      >>> figure = confusion_matrix(np.array([[3, 1], [0, 4]]), ("cat", "dog"))
+      >>> figure.axes[0].get_title()
+      'Test split: 7 of 8 correct (87.50%)'
+    """
     size = max(4.5, 0.62 * len(classes) + 2)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
@@ -87,26 +114,34 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= 30:
         ticks = range(len(classes))
-        names = [_literal(name) for name in classes]
+        names = [literal(name) for name in classes]
         axes.set_xticks(ticks, names, rotation=45, ha="right")
         axes.set_yticks(ticks, names)
         for (row, column), number in np.ndenumerate(matrix):
             color = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(number), ha="center", va="center", fontsize=8, color=color)
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
-    axes.set(
-        xlabel="predicted",
-        ylabel="true",
-        title=f"Test split: {np.trace(matrix):,} of {matrix.sum():,} right ({accuracy:.2%})",
-    )
+    title = f"Test split: {np.trace(matrix):,} of {matrix.sum():,} correct ({accuracy:.2%})"
+    axes.set(xlabel="predicted", ylabel="true", title=title)
     return figure
 
 
 def pictures(images: np.ndarray, titles: Sequence[str], heading: str) -> Figure:
-    """Images ``[N, H, W, C]`` as in their source, six in a row, each with a title."""
+    """Show images in rows of six, each with a title.
+
+    Args:
+      images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
+      titles: ``N`` titles, possibly of several lines.
+      heading: title of the figure.
+
+    Example:
+      >>> figure = pictures(np.zeros((2, 8, 8, 1), np.uint8), ["cat", "dog"], "Two images")
+      >>> [text.get_text() for text in figure.axes[0].texts]
+      ['cat', 'dog']
+    """
     figure = Figure(layout="constrained")
     if len(images):
-        _mosaic(figure, list(images), titles, columns=6, inches=1.8)
+        draw_mosaic(figure, list(images), titles=titles, columns=6, inches=1.8)
     else:
         figure.set_size_inches(11, 1)
         figure.text(0.5, 0.3, "none", ha="center")
@@ -115,13 +150,18 @@ def pictures(images: np.ndarray, titles: Sequence[str], heading: str) -> Figure:
 
 
 def boxes(image: np.ndarray, found: np.ndarray, title: str) -> Figure:
-    """An image ``[H, W, C]``, and a numbered frame around each of its parts.
+    """Show an image with numbered boxes.
 
     Args:
-      image: grey or in colour, as in its source.
+      image: ``[H, W, C]``, gray or RGB, uint8 or floating point in [0, 1].
       found: ``[N, 4]`` (top, left, bottom, right) in pixels, the last two exclusive, as in
         `jaxcnn.image.Regions`.
-      title: above the picture.
+      title: title of the figure.
+
+    Example:
+      >>> figure = boxes(np.zeros((8, 8, 1)), np.array([[1, 2, 4, 6]]), "one box")
+      >>> len(figure.axes[0].patches)
+      1
     """
     height, width = image.shape[:2]
     figure = Figure(figsize=(6, max(1.5, 6 * height / width + 0.4)), layout="constrained")
@@ -138,29 +178,49 @@ def boxes(image: np.ndarray, found: np.ndarray, title: str) -> Figure:
 
 
 def augmentations(images: np.ndarray) -> Figure:
-    """Images ``[N, 1 + epochs, H, W, C]`` in [0, 1], each row one and what epochs saw of it."""
+    """Show images and their augmentations, one image per row.
+
+    Args:
+      images: ``[N, 1 + epochs, H, W, C]`` in [0, 1]: the image, then its augmentation per epoch.
+
+    Example:
+      >>> figure = augmentations(np.zeros((2, 3, 8, 8, 1)))
+      >>> [text.get_text() for text in figure.axes[0].texts]
+      ['image', 'epoch 1', 'epoch 2']
+    """
     count, columns = images.shape[:2]
     figure = Figure(layout="constrained")
-    if images.shape[-1] != 3:  # as grey, from the same black to the same white
-        images = images.mean(-1, keepdims=True).repeat(3, -1)
+    images = as_rgb(images)
     tiles = list(images.reshape(count * columns, *images.shape[2:]))
     titles = ["image", *(f"epoch {epoch}" for epoch in range(1, columns))]
-    _mosaic(figure, tiles, titles, columns=columns)
-    figure.suptitle("What the augmentation makes of training images")
+    draw_mosaic(figure, tiles, titles=titles, columns=columns)
+    figure.suptitle("Training images and their augmentations")
     return figure
 
 
 def curves(
     lines: Mapping[str, tuple[np.ndarray, np.ndarray]], *, xlabel: str, ylabel: str, title: str
 ) -> Figure:
-    """Curves in the unit square by name, such as ROC or precision against recall."""
+    """Plot named curves in the unit square, such as ROC or precision-recall curves.
+
+    Args:
+      lines: (x, y) arrays in [0, 1] by name.
+      xlabel: label of the x axis.
+      ylabel: label of the y axis.
+      title: title of the figure.
+
+    Example:
+      >>> line = (np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+      >>> figure = curves({"chance": line}, xlabel="FPR", ylabel="TPR", title="ROC")
+      >>> figure.axes[0].get_title(), len(figure.axes[0].lines)
+      ('ROC', 1)
+    """
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
     for name, (x, y) in lines.items():
-        axes.plot(x, y, label=_literal(name), linewidth=1.5)
-    axes.set(
-        xlabel=xlabel, ylabel=ylabel, title=title, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect=1
-    )
+        axes.plot(x, y, label=literal(name), linewidth=1.5)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect=1)
     axes.grid(alpha=0.3)
     if lines:
         axes.legend(fontsize=8)
@@ -170,19 +230,24 @@ def curves(
 def calibration(
     confidence: np.ndarray, accuracy: np.ndarray, examples: np.ndarray, error: float
 ) -> Figure:
-    """How often predictions are right against how sure they are, with how many there are of each.
+    """Plot a reliability diagram: accuracy against confidence, and predictions per bin.
 
     Args:
-      confidence: ``[bins]``, mean predicted probability; nan where a bin is empty.
-      accuracy: ``[bins]``, the share that is right.
-      examples: ``[bins]``, how many predictions.
-      error: the expected calibration error.
+      confidence: ``[bins]``, mean predicted probability; NaN where a bin is empty.
+      accuracy: ``[bins]``, fraction of correct predictions.
+      examples: ``[bins]``, number of predictions.
+      error: expected calibration error.
+
+    Example:
+      >>> figure = calibration(np.array([0.2, 0.8]), np.array([0.3, 0.7]), np.array([5, 5]), 0.1)
+      >>> figure.axes[0].get_title()
+      'Calibration (expected error 0.100)'
     """
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     above.plot((0, 1), (0, 1), color="gray", linewidth=0.8, label="perfect")
     above.plot(confidence, accuracy, marker="o", markersize=4, label="measured")
-    above.set(ylabel="observed share", title=f"Calibration (expected error {error:.3f})")
+    above.set(ylabel="accuracy", title=f"Calibration (expected error {error:.3f})")
     above.legend()
     above.grid(alpha=0.3)
     width = 1 / len(examples)
@@ -192,13 +257,24 @@ def calibration(
 
 
 def regression_scatter(outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Figure:
-    """Predicted against true values, ``[N, D]`` each, one panel per target."""
+    """Plot predicted against true values, one panel per target.
+
+    Args:
+      outputs: ``[N, D]`` predictions.
+      targets: ``[N, D]`` true values.
+      names: ``D`` names of the targets.
+
+    Example:
+      >>> figure = regression_scatter(np.ones((4, 1)), np.ones((4, 1)), ["age"])
+      >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+      ('true age', 'predicted age')
+    """
     figure = Figure(figsize=(5 * len(names), 5), layout="constrained")
     for column, axes in enumerate(figure.subplots(1, len(names), squeeze=False)[0]):
         true, predicted = targets[:, column], outputs[:, column]
         axes.scatter(true, predicted, s=5, alpha=0.5)
         axes.axline((float(true.mean()),) * 2, slope=1, color="gray", linewidth=0.8)
-        name = _literal(names[column])
+        name = literal(names[column])
         axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
         axes.grid(alpha=0.3)
     figure.suptitle("Test split: predicted against true")
@@ -208,64 +284,87 @@ def regression_scatter(outputs: np.ndarray, targets: np.ndarray, names: Sequence
 def learning_rates(
     rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float
 ) -> Figure:
-    """The loss by growing learning rate, and the rate at which it falls fastest."""
+    """Plot a learning-rate range test and its suggestion.
+
+    Args:
+      rates: ``[steps]``, increasing learning rates.
+      losses: ``[steps]``, batch losses.
+      smoothed: ``[steps]``, moving average of the losses.
+      suggestion: the suggested learning rate.
+
+    Example:
+      >>> rates, losses = np.geomspace(1e-4, 1, 5), np.array([2.0, 1.8, 1.0, 0.9, 5.0])
+      >>> figure = learning_rates(rates, losses, losses, 1e-2)
+      >>> [line.get_label() for line in figure.axes[0].lines]
+      ['batch loss', 'moving average', 'suggestion 1.0e-02']
+    """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(rates, losses, color="tab:blue", alpha=0.3, linewidth=1, label="loss of the batch")
+    axes.plot(rates, losses, color="tab:blue", alpha=0.3, linewidth=1, label="batch loss")
     axes.plot(rates, smoothed, color="tab:blue", label="moving average")
     axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion {suggestion:.1e}")
     low = smoothed.min()
-    # The explosion at the end would flatten the fall before it.
+    # Cut the divergence at the end off, which would hide the descent before it.
     high = low + 1.8 * (smoothed[0] - low) if smoothed[0] > low else smoothed.max() + 1e-6
-    axes.set(
-        xscale="log",
-        xlabel="learning rate",
-        ylabel="training loss",
-        title="Learning-rate range test",
-        ylim=(low - 0.1 * (high - low), high),
-    )
+    axes.set(xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
+    axes.set(xscale="log", ylim=(low - 0.1 * (high - low), high))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
 
 def kernels(
-    kernel: np.ndarray, *, limit: float | None = None, title: str = "First layer's kernels"
+    kernel: np.ndarray, *, limit: float | None = None, title: str = "Kernels of the first layer"
 ) -> Figure:
-    """The first layer's kernels ``[h, w, in, out]``: what it detects. Red adds, blue subtracts.
+    """Show convolution kernels: positive weights in red, negative ones in blue.
 
-    Three input channels show as colour (grey is 0), any other number by their mean.
+    Three input channels are shown as RGB, where gray is 0; other numbers of channels by their mean.
 
     Args:
-      kernel: weights.
-      limit: the weight that is full red; by default the largest magnitude. With one limit, pictures
-        of several kernels can be compared.
-      title: above the picture.
+      kernel: ``[h, w, in, out]`` weights.
+      limit: magnitude of full color, by default the largest one. A common limit makes figures of
+        several kernels comparable.
+      title: title of the figure.
+
+    Example:
+      >>> figure = kernels(np.ones((3, 3, 1, 8)), title="Eight kernels")
+      >>> len(figure.axes[0].images)
+      8
     """
     limit = limit or max(float(np.abs(kernel).max()), 1e-12)
     color = kernel.shape[2] == 3
     tiles = (kernel / limit + 1).clip(0, 2) / 2 if color else kernel.mean(2, keepdims=True)
     figure = Figure(layout="constrained")
-    _mosaic(figure, list(np.moveaxis(tiles, -1, 0)), limit=None if color else limit)
+    draw_mosaic(figure, list(np.moveaxis(tiles, -1, 0)), limit=None if color else limit)
     if color:
-        figure.supxlabel(f"channel by channel, from {-limit:.2g} to {limit:.2g}", fontsize=8)
+        figure.supxlabel(f"per channel, from {-limit:.2g} to {limit:.2g}", fontsize=8)
     else:
         (axes,) = figure.axes
-        figure.set_figwidth(figure.get_figwidth() + 1)  # for the bar
+        figure.set_figwidth(figure.get_figwidth() + 1)  # room for the color bar
         figure.colorbar(axes.images[0], ax=axes, aspect=30, label="weight")
     figure.suptitle(title)
     return figure
 
 
 def feature_maps(image: np.ndarray, maps: np.ndarray, title: str) -> Figure:
-    """One image ``[H, W, C]`` and what a layer makes of it, ``[h, w, c]`` (the first 32 maps).
+    """Show an image and the first 32 feature maps of a layer.
 
-    Each map has a grey scale of its own, from its smallest value (black) to its largest.
+    Each map has its own gray scale, from its smallest value (black) to its largest (white).
+
+    Args:
+      image: ``[H, W, C]``, the input.
+      maps: ``[h, w, c]``, the output of the layer.
+      title: name of the layer.
+
+    Example:
+      >>> figure = feature_maps(np.zeros((8, 8, 1)), np.zeros((4, 4, 16)), "conv")
+      >>> figure.get_suptitle()
+      'conv: 16 of 16 maps, 4x4'
     """
     shown = min(maps.shape[-1], 32)
     figure = Figure(layout="constrained")
     tiles = [image, *np.moveaxis(maps[..., None, :shown], -1, 0)]
-    _mosaic(figure, tiles, ["input"], columns=11, inches=1.0)
+    draw_mosaic(figure, tiles, titles=["input"], columns=11, inches=1.0)
     figure.suptitle(f"{title}: {shown} of {maps.shape[-1]} maps, {maps.shape[0]}x{maps.shape[1]}")
     return figure
 
@@ -273,67 +372,29 @@ def feature_maps(image: np.ndarray, maps: np.ndarray, title: str) -> Figure:
 def attribution(
     images: np.ndarray, heat: np.ndarray, saliency: np.ndarray, titles: Sequence[str]
 ) -> Figure:
-    """A row for each image: itself, Grad-CAM's heat laid over it, and its saliency map.
+    """Show a row per image: the image, its Grad-CAM heat map, and its saliency map.
 
     Args:
       images: ``[N, H, W, C]`` in [0, 1].
-      heat: ``[N, H, W]`` in [0, 1], from the dimmed image in grey (0) through red to yellow (1).
-      saliency: ``[N, H, W]`` >= 0; each from black (0) to white (its 99th percentile).
-      titles: ``N``, above each image: a class and its probability.
+      heat: ``[N, H, W]`` in [0, 1], drawn over the gray image from dark (0) to yellow (1).
+      saliency: ``[N, H, W]`` >= 0, from black (0) to white (the 99th percentile of each map).
+      titles: ``N`` titles, such as a class and its probability.
+
+    Example:
+      >>> images, maps = np.zeros((2, 8, 8, 1)), np.zeros((2, 8, 8))
+      >>> figure = attribution(images, maps, maps, ["cat 90%", "dog 7%"])
+      >>> len(figure.axes[0].images)
+      6
     """
-    if images.shape[-1] != 3:  # as grey, from the same black to the same white
-        images = images.mean(-1, keepdims=True).repeat(3, -1)
+    images = as_rgb(images)
     hot = 0.4 * images.mean(-1, keepdims=True) + 0.6 * colormaps["inferno"](0.9 * heat)[..., :3]
-    # Not of the largest value: single pixels stand out so far that the rest would be black.
+    # A percentile, since the largest value is an outlier that would make the rest black.
     white = np.maximum(np.quantile(saliency, 0.99, (1, 2), keepdims=True), 1e-30)
     shown = (saliency / white)[..., None].repeat(3, -1)
     tiles = [tile.clip(0, 1) for row in zip(images, hot, shown, strict=True) for tile in row]
     names = [name for title in titles for name in (title, "Grad-CAM", "saliency")]
     figure = Figure(layout="constrained")
-    _mosaic(figure, tiles, names, columns=3, inches=2.2)
-    figure.suptitle("What speaks for each class")
-    figure.supxlabel("each map has a scale of its own", fontsize=8, color="gray")
+    draw_mosaic(figure, tiles, titles=names, columns=3, inches=2.2)
+    figure.suptitle("Attribution of each class")
+    figure.supxlabel("each map has its own scale", fontsize=8, color="gray")
     return figure
-
-
-def _mosaic(
-    figure: Figure,
-    tiles: Sequence[np.ndarray],
-    titles: Sequence[str] = (),
-    *,
-    columns: int = 8,
-    inches: float = 1.25,
-    limit: float | None = None,
-) -> None:
-    """Tiles ``[h, w, C]`` in rows, grey or in colour; with a limit in red (+) and blue (-).
-
-    All are in one coordinate system, in which a tile is one unit wide: one for each would take ten
-    times as long to draw.
-    """
-    lines = max((title.count("\n") + 1 for title in titles), default=0)
-    above = 0.14 * lines / inches  # for the title
-    rows = math.ceil(len(tiles) / columns)
-    height = rows * (1 + above)
-    figure.set_size_inches(columns * inches, height * inches + 0.5)
-    axes = figure.subplots()
-    axes.axis("off")
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        middle, top = column + 0.5, row * (1 + above) + above
-        down, across = np.array(tile.shape[:2]) / max(tile.shape[:2]) * 0.94
-        place = (middle - across / 2, middle + across / 2, top + down, top)
-        if tile.shape[-1] == 3:
-            axes.imshow(tile, extent=place)
-        elif limit is None:
-            axes.imshow(tile.mean(-1), cmap="gray", extent=place)
-        else:
-            axes.imshow(tile[..., 0], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=place)
-        if number < len(titles):
-            title = _literal(titles[number])
-            axes.text(middle, top - 0.02, title, ha="center", va="bottom", fontsize=8)
-    axes.set(xlim=(0, columns), ylim=(height, 0), aspect="equal")
-
-
-def _literal(text: str) -> str:
-    """Lines of text as they are, where matplotlib would take ``$`` for the start of a formula."""
-    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")

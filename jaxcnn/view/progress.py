@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of training: a live bar on a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType
@@ -12,13 +12,13 @@ from jaxcnn.metrics import Counts, summarize
 
 
 class Progress:
-    """Reports to the console; its `on_step` and `on_epoch` are hooks for `jaxcnn.train.fit`.
+    """Report progress on a console; `on_step` and `on_epoch` are hooks for `jaxcnn.train.fit`.
 
     Args:
-      epochs: epochs in all.
-      steps_per_epoch: batches in each.
-      console: where to write.
-      score: the metric to show beside the loss.
+      epochs: total number of epochs.
+      steps_per_epoch: number of steps in each.
+      console: the console.
+      score: the metric shown beside the loss.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Progress:
         self.console.print(line, soft_wrap=True, markup=False)
 
     def on_step(self, step: int, counts: Counts) -> None:
-        """Move the bar; the loss is read from the device at most twice a second."""
+        """Advance the bar; the loss is read from the device at most twice a second."""
         if self._first:
             self._first = False
             jax.block_until_ready(counts)
@@ -73,8 +73,8 @@ class Progress:
         now = time.monotonic()
         if now - self._read > 0.5:
             self._read = now
-            # nothing to tell while no image could be read
-            status = self._words(summarize(counts)) if int(counts["examples"]) else ""
+            # Nothing is known yet if no image could be read.
+            status = self._values(summarize(counts)) if int(counts["examples"]) else ""
             epoch = min((step - 1) // self.steps_per_epoch + 1, self.epochs)
             self._bar.update(
                 self._task,
@@ -93,8 +93,8 @@ class Progress:
                 if name.startswith(f"{part}_")
             }
             if values:
-                parts.append(f"{part} {self._words(values)}")
+                parts.append(f"{part} {self._values(values)}")
         self.say(" | ".join([*parts, f"{row['seconds']:.1f} s"]))
 
-    def _words(self, values: dict[str, float]) -> str:
+    def _values(self, values: dict[str, float]) -> str:
         return " ".join(f"{name} {values[name]:.4f}" for name in self.shown if name in values)

@@ -1,4 +1,4 @@
-"""Which pictures a run gets: of its history, of its answers on the test split, of its network."""
+"""Figures of a run: its history, its predictions on the test split, and its network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,39 +22,75 @@ LEAST_PROBABLE = 0.01
 
 
 def history_figures(history: list[dict[str, float]], score: str) -> Figures:
-    """Learning curves with the over-fitting gap, and norms."""
+    """Draw learning curves with the overfitting gap, and norms.
+
+    Example:
+      >>> row = {"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8}
+      >>> row |= {"train_gradient_norm": 1.0, "parameter_norm": 9.0}
+      >>> sorted(history_figures([row], "accuracy"))
+      ['learning_curves', 'norms']
+    """
     return {
-        "learning_curves": plots.learning_curves(history, score),
+        "learning_curves": plots.learning_curves(history, score=score),
         "norms": plots.norms(history),
     }
 
 
-def result_figures(task: Task, outputs: np.ndarray, source: ArraySource) -> Figures:
-    """What a task shows of its outputs ``[N, K]`` on a split.
+def result_figures(task: Task, predictions: np.ndarray, source: ArraySource) -> Figures:
+    """Draw a task's predictions ``[N, K]`` on a split.
 
     multi_class: confusion matrix, the most confident mistakes, calibration. binary: the same, and
     ROC and precision-recall curves. multi_label: those curves and calibration. regression:
-    predicted against true, and the worst errors.
+    predicted against true, and the largest errors. Any other task: nothing.
+
+    Args:
+      task: the task.
+      predictions: ``[N, K]``, as `jaxcnn.train.predict` returns them.
+      source: the examples of the split, all of them readable.
+
+    Example:
+      >>> from jaxcnn import data, train
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> logits = np.eye(10, dtype=np.float32)[source.labels]
+      >>> sorted(result_figures(train.multi_class(), logits, source))
+      ['calibration', 'confusion_matrix', 'mistakes']
     """
-    readable = np.asarray(task.activate(outputs))
+    readable = np.asarray(task.activate(predictions))
     if task.name == "regression":
         return _regression_figures(readable, source)
-    labels = source.labels if task.name == "multi_class" else source.labels.reshape(outputs.shape)
+    labels = source.labels if task.name == "multi_class" else source.labels.reshape(readable.shape)
     figures: Figures = {}
     if task.name == "multi_class":
         figures |= _class_figures(readable, source)
     elif task.name == "binary":
         figures |= _class_figures(np.concatenate([1 - readable, readable], 1), source)
         figures |= _curve_figures(readable, labels, source.classes[1:])
-    else:
+    elif task.name == "multi_label":
         figures |= _curve_figures(readable, labels, source.classes)
-    return figures | {"calibration": _calibration_figure(task, outputs, source)}
+    else:
+        return {}
+    return figures | {"calibration": _calibration_figure(task, predictions, source)}
 
 
 def network_figures(
     model: Any, variables: dict[str, Any], preprocess: image.Preprocess, picture: np.ndarray
 ) -> Figures:
-    """The first layer's kernels, and what the first and the last layer make of one raw image."""
+    """Draw the first layer's kernels, and the first and last feature maps of one raw image.
+
+    Args:
+      model: the network.
+      variables: its variables.
+      preprocess: from pixels to the network's input.
+      picture: ``[H, W, C]``, a raw image.
+
+    Example:
+      >>> from jaxcnn import data, models
+      >>> picture = data.load("fashion_mnist_slice", split="test").images[0]
+      >>> model, preprocess = models.create("lenet5", 10), image.Preprocess((28, 28), 1)
+      >>> variables = model.init(jax.random.key(0), preprocess(picture[None]), train=False)
+      >>> "kernels" in network_figures(model, variables, preprocess, picture)
+      True
+    """
     figures: Figures = {}
     kernel = inspection.first_kernel(model, variables["params"], preprocess.channels)
     if kernel is not None:
@@ -62,7 +98,7 @@ def network_figures(
     maps = inspection.feature_maps(model, variables, preprocess(picture[None]))
     for name, layer in list(maps.items())[:1] + list(maps.items())[-1:]:
         figures[f"feature_maps_{name.replace('/', '_')}"] = plots.feature_maps(
-            picture, np.asarray(layer[0], np.float32), f"What layer {name!r} gives"
+            picture, np.asarray(layer[0], np.float32), f"Feature maps of layer {name!r}"
         )
     return figures
 
@@ -75,12 +111,31 @@ def attribution_figures(
     picture: np.ndarray,
     classes: Sequence[str],
 ) -> Figures:
-    """What speaks for the most probable classes in one raw image: at most three, of at least 1 %.
+    """Draw the attribution of the most probable classes, at most three, to one raw image.
 
-    Nothing for regression, and for a network without a `jaxcnn.view.attribution.grad_cam`. The one
-    output of a binary task speaks for its second class.
+    Classes below a probability of 1 % are left out. Nothing is drawn for a task other than the
+    classifications, or a network without feature maps. The one output of a binary task is
+    attributed to its second class.
+
+    Args:
+      task: the task.
+      model: the network.
+      variables: its variables.
+      preprocess: from pixels to the network's input.
+      picture: ``[H, W, C]``, a raw image.
+      classes: names of the classes.
+
+    Example:
+      >>> from jaxcnn import data, models, train
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> model, preprocess = models.create("lenet5", 10), image.Preprocess((28, 28), 1)
+      >>> picture = source.images[0]
+      >>> variables = model.init(jax.random.key(0), preprocess(picture[None]), train=False)
+      >>> task, names = train.multi_class(), source.classes
+      >>> list(attribution_figures(task, model, variables, preprocess, picture, names))
+      ['attribution']
     """
-    if task.name == "regression":
+    if task.name not in ("multi_class", "binary", "multi_label"):
         return {}
     images = preprocess(picture[None])
     outputs = jax.jit(lambda *arguments: model.apply(*arguments, train=False))(variables, images)
@@ -104,25 +159,33 @@ def attribution_figures(
 
 
 def augmentation_figures(
-    augment: Augment | None, source: ArraySource, preprocess: image.Preprocess, key: jax.Array
+    key: jax.Array, augment: Augment | None, source: ArraySource, preprocess: image.Preprocess
 ) -> Figures:
-    """Eight of the training images, and what eight epochs made of them: 64 in all.
+    """Draw eight training images as augmented in each of eight epochs.
 
-    Exactly those that were trained with, but for mixup and cutmix, which find partners in a batch.
+    They are exactly those of training, except under mixup and cutmix, which find partners in a
+    batch.
 
     Args:
-      augment: of the training step; for None there is nothing to see.
+      key: root key of the run, ``state.key``.
+      augment: the training step's augmentation; None draws nothing.
       source: the training examples.
       preprocess: from their pixels to [0, 1].
-      key: the run's root key, ``state.key``.
+
+    Example:
+      >>> from jaxcnn import data
+      >>> source = data.load("fashion_mnist_slice", split="test")
+      >>> preprocess = image.Preprocess((28, 28), 1)
+      >>> keep = lambda keys, batch: batch
+      >>> list(augmentation_figures(jax.random.key(0), keep, source, preprocess))
+      ['augmentation']
     """
     if augment is None:
         return {}
-    # From everywhere, because a folder has its classes one after the other.
+    # Spread over the source: a folder lists its classes one after the other.
     rows = np.linspace(0, len(source) - 1, min(EPOCHS, len(source))).astype(np.int32)
-    pixels = source.images[rows]
-    good = ~np.isin(rows, list(source.bad))  # known now
-    rows, images = rows[good], preprocess.to_float(pixels[good])
+    pixels, readable = source.read(rows)
+    rows, images = rows[readable], preprocess.to_float(pixels[readable])
 
     @jax.jit
     def seen(epoch: int) -> jax.Array:
@@ -140,7 +203,7 @@ def _class_figures(probabilities: np.ndarray, source: ArraySource) -> Figures:
     matrix = metrics.confusion_matrix(labels, guesses, len(classes))
     wrong = inspection.confident_mistakes(probabilities, labels, SHOWN)
     titles = [
-        f"said: {classes[guesses[i]]} {probabilities[i].max():.0%}\nis: {classes[labels[i]]}"
+        f"predicted: {classes[guesses[i]]} {probabilities[i].max():.0%}\ntrue: {classes[labels[i]]}"
         for i in wrong
     ]
     return {
@@ -174,27 +237,25 @@ def _curve_figures(
     }
 
 
-def _calibration_figure(task: Task, outputs: np.ndarray, source: ArraySource) -> Figure:
-    rows = len(outputs)
-    counts = jax.jit(task.details)(outputs, source.labels, np.zeros(rows), np.ones(rows, bool))
-    counts = jax.device_get(counts)
-    examples = counts["bin_examples"]
-    several = np.where(examples > 0, examples, np.nan)
+def _calibration_figure(task: Task, predictions: np.ndarray, source: ArraySource) -> Figure:
+    measure = jax.jit(task.metrics["calibration_error"])
+    bins = jax.device_get(measure(predictions, source.labels, np.ones(len(predictions), bool)))
+    examples = np.where(bins.examples > 0, bins.examples, np.nan)
     return plots.calibration(
-        counts["bin_confidence"] / several,
-        counts["bin_correct"] / several,
-        examples,
-        metrics.summarize(counts)["calibration_error"],
+        bins.confidence / examples,
+        bins.correct / examples,
+        bins.examples,
+        metrics.summarize({"calibration_error": bins})["calibration_error"],
     )
 
 
 def _regression_figures(outputs: np.ndarray, source: ArraySource) -> Figures:
-    # Targets may have different units, so each error is taken against its own spread.
+    # Targets may have different units, so each error is relative to its target's spread.
     errors = np.abs(outputs - source.labels) / np.maximum(source.labels.std(0), 1e-12)
     worst = np.argsort(-errors.mean(1), kind="stable")[:SHOWN]
     titles = [
         "\n".join(
-            f"{name} {outputs[i, column]:.3g}, is {source.labels[i, column]:.3g}"
+            f"{name} {outputs[i, column]:.3g}, true {source.labels[i, column]:.3g}"
             for column, name in enumerate(source.classes)
         )
         for i in worst

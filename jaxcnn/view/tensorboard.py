@@ -1,4 +1,4 @@
-"""The history of a run as TensorBoard event files, an optional extra."""
+"""TensorBoard event files of a run's history, an optional extra."""
 
 import shutil
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _SPLITS = ("train", "validation")
 
 
 class EventFiles:
-    """Writes rows of a history; closed, it has written all of them.
+    """Write rows of a history to event files; `close` flushes them.
 
     Raises:
       ValueError: if tensorboardX is not installed.
@@ -26,14 +26,14 @@ class EventFiles:
         self._writer: Any = None
 
     def open(self, folder: Path, history: Sequence[dict[str, float]]) -> None:
-        """Start anew in a folder, with the rows so far: a resumed run has each epoch once."""
+        """Replace the files of a folder by those of the history so far, then append to them."""
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = self._make_writer(str(folder), flush_secs=5)
         for row in history:
             self.write(row)
 
     def write(self, row: dict[str, float]) -> None:
-        """One row: every metric by its name, at the row's step."""
+        """Write one row: every metric by its name, at the row's step."""
         for name, value in row.items():
             if name in ("epoch", "step"):
                 continue
@@ -42,5 +42,5 @@ class EventFiles:
             self._writer.add_scalar(tag, value, int(row["step"]))
 
     def close(self) -> None:
-        """Wait for what the writer's thread still holds: its own ``flush`` does not."""
+        """Wait until the writer's thread has written everything, which ``flush`` does not."""
         self._writer.close()

@@ -23,7 +23,7 @@ def test_the_table(capsys):
         (["--batch-size", "0"], "batch_size must be positive, got 0"),
         (["--rounds", "0"], "rounds must be positive, got 0"),
         (["--seconds", "-1"], "seconds must be positive, got -1.0"),
-        (["--size", "28", "0", "1"], "--size must be three positive integers, got (28, 0, 1)"),
+        (["--size", "28", "0", "1"], "--size must be three integers >= 1, got (28, 0, 1)"),
     ],
 )
 def test_bad_flags(flags, message, capsys):

@@ -1,4 +1,4 @@
-"""Pictures: every figure for typical and extreme input, drawn, written and read back."""
+"""Figures: every kind for typical and extreme input, drawn, written and read back."""
 
 import os
 
@@ -14,21 +14,21 @@ CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 
 
 def drawn(figure, tmp_path):
-    """The figure as pixels, after it has been written to a folder that did not exist."""
+    """Write the figure to a new folder; return it as pixels."""
     assert isinstance(figure, Figure)
-    path = tmp_path / "pictures" / "figure.png"
+    path = tmp_path / "new" / "figure.png"
     plots.save_figure(figure, path)
-    with PIL.Image.open(path) as picture:
-        assert picture.format == "PNG"
-        pixels = np.asarray(picture.convert("RGB"))
-    # 120 pixels per inch of the figure, but for a rounded one at its edge.
+    with PIL.Image.open(path) as file:
+        assert file.format == "PNG"
+        pixels = np.asarray(file.convert("RGB"))
+    # 120 pixels per inch, up to rounding.
     np.testing.assert_allclose(pixels.shape[1::-1], figure.get_size_inches() * 120, atol=1)
-    assert pixels.std() > 1, "an empty picture"
+    assert pixels.std() > 1, "an empty figure"
     return pixels
 
 
 def texts(figure):
-    """All that is written in the figure itself and in titles and labels of its axes."""
+    """Return all texts of the figure, and titles, labels and texts of its axes."""
     found = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
@@ -37,18 +37,18 @@ def texts(figure):
 
 
 def shown(figure):
-    """The arrays of the images in the figure."""
-    return [np.asarray(picture.get_array()) for axes in figure.axes for picture in axes.images]
+    """Return the arrays of the images in the figure."""
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
 
 
 def row(epoch, **values):
-    """One epoch of a history."""
+    """Return one epoch of a history."""
     values = {"train_gradient_norm": 2 / epoch, "parameter_norm": 10.0 + epoch} | values
     return {"epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 1 - 1 / (epoch + 1)} | values
 
 
 def validated(epoch):
-    """One epoch of a history with validation."""
+    """Return one epoch of a history with validation."""
     return row(epoch, validation_loss=1.1 / epoch, validation_accuracy=0.9 - 1 / (epoch + 1))
 
 
@@ -83,7 +83,7 @@ def test_learning_curves(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", HISTORIES)
-def test_the_gap_is_how_much_better_training_is(name, tmp_path):
+def test_the_gap_is_training_minus_validation(name, tmp_path):
     history = HISTORIES[name]
     figure = plots.learning_curves(history)
     assert len(figure.axes) == 3
@@ -94,7 +94,7 @@ def test_the_gap_is_how_much_better_training_is(name, tmp_path):
     rows = [missing | entry for entry in history]
     expected = [entry["train_accuracy"] - entry["validation_accuracy"] for entry in rows]
     np.testing.assert_array_equal(gap.get_ydata(), expected)
-    assert figure.axes[2].get_title() == "Over-fitting gap"
+    assert figure.axes[2].get_title() == "Overfitting gap"
     assert figure.axes[2].get_ylabel() == "train - validation accuracy"
     drawn(figure, tmp_path)
 
@@ -105,8 +105,8 @@ def test_learning_curves_of_another_score(tmp_path):
         | {"train_f1_macro": n / 4, "validation_f1_macro": n / 8}
         for n in (1, 2, 3)
     ]
-    figure = plots.learning_curves(history, "f1_macro")
-    assert [axes.get_title() for axes in figure.axes] == ["Loss", "F1 macro", "Over-fitting gap"]
+    figure = plots.learning_curves(history, score="f1_macro")
+    assert [axes.get_title() for axes in figure.axes] == ["Loss", "F1 macro", "Overfitting gap"]
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[1].lines}
     np.testing.assert_array_equal(lines["train"], [0.25, 0.5, 0.75])
     np.testing.assert_array_equal(lines["validation"], [0.125, 0.25, 0.375])
@@ -135,7 +135,7 @@ def test_norms(name, tmp_path):
 @pytest.mark.parametrize("classes", [1, 2, 8, 30, 31])
 def test_confusion_matrix(classes, tmp_path):
     matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
-    matrix[0, :] = 0  # a class that the test split lacks
+    matrix[0, :] = 0  # a class without test examples
     matrix[-1, -1] = 12345
     names = [CLASSES[n % len(CLASSES)] for n in range(classes)]
     figure = plots.confusion_matrix(matrix, names)
@@ -151,15 +151,15 @@ def test_confusion_matrix(classes, tmp_path):
     else:
         assert written == []
         assert set(labels).isdisjoint(names)
-    right = np.trace(matrix)
+    correct = np.trace(matrix)
     assert figure.axes[0].get_title() == (
-        f"Test split: {right:,} of {matrix.sum():,} right ({right / matrix.sum():.2%})"
+        f"Test split: {correct:,} of {matrix.sum():,} correct ({correct / matrix.sum():.2%})"
     )
     drawn(figure, tmp_path)
 
 
-def test_names_are_drawn_as_they_are(tmp_path):
-    """Formulas, control characters, bytes that are no UTF-8, a script that the font has not."""
+def test_names_are_drawn_literally(tmp_path):
+    """Formulas, control characters, bytes that are not UTF-8, a script that the font lacks."""
     names = ["a$_$", "b\x1b[31m", os.fsdecode(b"caf\xe9"), "猫"]
     matrix = plots.confusion_matrix(np.eye(4, dtype=int), names)
     labels = [text.get_text() for text in matrix.axes[0].get_yticklabels()]
@@ -181,7 +181,7 @@ def test_confusion_matrix_of_nothing(tmp_path):
 
 
 def images_of(count, channels, dtype=np.uint8):
-    """Images that differ."""
+    """Return random images."""
     values = np.random.default_rng(0).integers(0, 256, (count, 12, 14, channels), np.uint8)
     return values if dtype == np.uint8 else (values / 255).astype(dtype)
 
@@ -201,7 +201,7 @@ def test_pictures(count, channels, dtype, tmp_path):
     drawn(figure, tmp_path)
 
 
-def test_no_pictures(tmp_path):
+def test_pictures_without_images(tmp_path):
     figure = plots.pictures(np.zeros((0, 28, 28, 1), np.uint8), [], "Mistakes")
     assert "none" in texts(figure) and figure.get_suptitle() == "Mistakes"
     drawn(figure, tmp_path)
@@ -227,7 +227,7 @@ def test_curves(name, tmp_path):
     legend = axes.get_legend()
     assert [text.get_text() for text in legend.get_texts()] == list(lines) if lines else not legend
     assert {"recall", "precision", "Test split"} <= set(texts(figure))
-    # The whole unit square, with lines at its edge not cut.
+    # The limits exceed the unit square, so that lines at its edge are not clipped.
     for low, high in (axes.get_xlim(), axes.get_ylim()):
         assert low < 0 and high > 1
     drawn(figure, tmp_path)
@@ -261,7 +261,7 @@ def test_regression_scatter(rows, columns, tmp_path):
         (points,) = axes.collections
         expected = np.stack([targets[:, column], outputs[:, column]], -1)
         np.testing.assert_array_equal(points.get_offsets(), expected)
-        # What is right lies on the diagonal.
+        # The line is the diagonal.
         (line,) = axes.lines
         x, y = line.get_xy1()
         assert x == y and line.get_slope() == 1
@@ -293,11 +293,11 @@ def test_learning_rates(name, tmp_path):
     figure = plots.learning_rates(rates, losses, smoothed, 3e-3)
     (axes,) = figure.axes
     lines = {line.get_label(): line.get_data() for line in axes.lines}
-    np.testing.assert_array_equal(lines["loss of the batch"], [rates, losses])
+    np.testing.assert_array_equal(lines["batch loss"], [rates, losses])
     np.testing.assert_array_equal(lines["moving average"], [rates, smoothed])
     np.testing.assert_array_equal(lines["suggestion 3.0e-03"][0], [3e-3, 3e-3])
     assert axes.get_xscale() == "log"
-    # The valley is in the picture, with where it began, and not under an explosion.
+    # The minimum and the start are visible, and not compressed by the divergence.
     low, high = axes.get_ylim()
     assert low <= smoothed.min() <= smoothed[0] <= high
     assert high <= max(smoothed[0] + 2 * (smoothed[0] - smoothed.min()), smoothed.max()) + 1
@@ -318,23 +318,23 @@ def test_kernels(shape, tmp_path):
         else:
             expected = kernel[..., number].mean(-1)
         np.testing.assert_allclose(array, expected, rtol=1e-6)
-    # One scale for all of a figure, symmetric about zero.
+    # One scale for the entire figure, symmetric about zero.
     if shape[2] != 3:
-        limits = {picture.get_clim() for axes in figure.axes for picture in axes.images}
+        limits = {image.get_clim() for axes in figure.axes for image in axes.images}
         limit = float(np.abs(kernel).max())
         assert limits == {(-limit, limit)}
     drawn(figure, tmp_path)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_kernels_of_one_scale(channels):
+def test_kernels_with_a_common_limit(channels):
     kernel = np.full((2, 2, channels, 1), 0.5, np.float32)
-    strong, pale = (plots.kernels(kernel, limit=limit, title="Before") for limit in (0.25, 1.0))
-    assert "Before" in texts(pale)
+    strong, weak = (plots.kernels(kernel, limit=limit, title="Before") for limit in (0.25, 1.0))
+    assert "Before" in texts(weak)
     if channels == 3:
-        assert shown(strong)[0].min() == 1 and shown(pale)[0].max() == 0.75
+        assert shown(strong)[0].min() == 1 and shown(weak)[0].max() == 0.75
     else:
-        limits = [figure.axes[0].images[0].get_clim() for figure in (strong, pale)]
+        limits = [figure.axes[0].images[0].get_clim() for figure in (strong, weak)]
         assert limits == [(-0.25, 0.25), (-1, 1)]
 
 
@@ -358,13 +358,13 @@ def test_feature_maps(channels, maps, tmp_path):
     drawn(figure, tmp_path)
 
 
-def test_three_maps_are_three_maps_and_no_colour(tmp_path):
+def test_three_feature_maps_are_not_shown_as_rgb(tmp_path):
     figure = plots.feature_maps(np.zeros((4, 4, 3), np.uint8), np.ones((2, 2, 3)), "block/conv")
     assert [array.shape for array in shown(figure)] == [(4, 4, 3), (2, 2), (2, 2), (2, 2)]
     drawn(figure, tmp_path)
 
 
-def test_pictures_of_the_embedded_slice_are_not_empty(tmp_path):
+def test_pictures_of_the_embedded_data_set(tmp_path):
     source = data.load("fashion_mnist_slice", split="test")
     titles = [source.classes[label] for label in source.labels[:6]]
     figure = plots.pictures(source.images[:6], titles, "The first six")
@@ -372,14 +372,14 @@ def test_pictures_of_the_embedded_slice_are_not_empty(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_boxes_stand_around_their_pixels(channels, tmp_path):
+def test_boxes_surround_their_pixels(channels, tmp_path):
     image = np.zeros((20, 30, channels), np.uint8)
     image[4:8, 10:15] = 255
     figure = plots.boxes(image, np.array([[4, 10, 8, 15], [0, 0, 1, 1]]), "two parts")
     drawn(figure, tmp_path)
     assert {"two parts", "1", "2"} <= set(texts(figure))
     first = figure.axes[0].patches[0]
-    # Pixels are drawn around whole numbers.
+    # Pixels are centered on integers.
     assert (first.get_x(), first.get_y()) == (9.5, 3.5)
     assert (first.get_width(), first.get_height()) == (5, 4)
 

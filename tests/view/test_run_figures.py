@@ -102,7 +102,11 @@ def test_the_most_confident_mistakes_come_first():
     )
     source = data.from_arrays(IMAGES[:4], np.array([1, 1, 0, 2]), classes=("cat", "dog", "cow"))
     figures = run_figures.result_figures(TASKS["multi_class"], logits, source)
-    expected = ["said: cow 90%\nis: cat", "said: cat 70%\nis: dog", "said: cat 60%\nis: cow"]
+    expected = [
+        "predicted: cow 90%\ntrue: cat",
+        "predicted: cat 70%\ntrue: dog",
+        "predicted: cat 60%\ntrue: cow",
+    ]
     assert titles(figures["mistakes"]) == expected
     for array, number in zip(pixels(figures["mistakes"]), (2, 0, 3), strict=True):
         np.testing.assert_array_equal(array, IMAGES[number, ..., 0])
@@ -115,7 +119,10 @@ def test_a_binary_answer_is_named_by_the_more_probable_class():
     logits = np.log(np.float32([[4.0], [3 / 7], [2 / 3]]))
     source = data.from_arrays(IMAGES[:3], np.array([0, 1, 0]), classes=("cat", "dog"))
     figures = run_figures.result_figures(TASKS["binary"], logits, source)
-    assert titles(figures["mistakes"]) == ["said: dog 80%\nis: cat", "said: cat 70%\nis: dog"]
+    assert titles(figures["mistakes"]) == [
+        "predicted: dog 80%\ntrue: cat",
+        "predicted: cat 70%\ntrue: dog",
+    ]
     (line,) = figures["roc"].axes[0].lines
     # One dog, below both cats.
     assert line.get_label() == "dog (area 0.000)"
@@ -162,21 +169,19 @@ def test_ten_labels_are_enough_for_one_picture(tmp_path):
 def test_calibration_is_that_of_the_metrics(name):
     outputs, source = example(name)
     task = TASKS[name]
-    losses = task.loss(jnp.asarray(outputs), jnp.asarray(source.labels))
-    counts = jax.device_get(task.details(outputs, source.labels, losses, np.ones(ROWS, bool)))
+    mask = np.ones(ROWS, bool)
+    bins = jax.device_get(task.metrics["calibration_error"](outputs, source.labels, mask))
     figure = run_figures.result_figures(task, outputs, source)["calibration"]
-    error = metrics.summarize(counts)["calibration_error"]
+    error = metrics.summarize({"calibration_error": bins})["calibration_error"]
     above, below = figure.axes
     assert above.get_title() == f"Calibration (expected error {error:.3f})"
-    assert [bar.get_height() for bar in below.patches] == counts["bin_examples"].tolist()
-    assert counts["bin_examples"].sum() == (3 * ROWS if name == "multi_label" else ROWS)
+    assert [bar.get_height() for bar in below.patches] == bins.examples.tolist()
+    assert bins.examples.sum() == (3 * ROWS if name == "multi_label" else ROWS)
     measured = above.lines[1]
-    empty = counts["bin_examples"] == 0
-    for values, sums in zip(
-        measured.get_data(), (counts["bin_confidence"], counts["bin_correct"]), strict=True
-    ):
+    empty = bins.examples == 0
+    for values, sums in zip(measured.get_data(), (bins.confidence, bins.correct), strict=True):
         np.testing.assert_array_equal(np.isnan(values), empty)
-        expected = sums[~empty] / counts["bin_examples"][~empty]
+        expected = sums[~empty] / bins.examples[~empty]
         np.testing.assert_allclose(values[~empty], expected, rtol=1e-6)
 
 
@@ -188,7 +193,7 @@ def test_regression_is_shown_in_the_unit_of_the_targets():
     (points,) = figures["predicted_against_true"].axes[0].collections
     np.testing.assert_array_equal(points.get_offsets(), [[21, 20], [25.5, 30], [30, 10]])
     # The worst comes first.
-    expected = ["age 10, is 30", "age 30, is 25.5", "age 20, is 21"]
+    expected = ["age 10, true 30", "age 30, true 25.5", "age 20, true 21"]
     assert titles(figures["mistakes"]) == expected
     for array, number in zip(pixels(figures["mistakes"]), (2, 1, 0), strict=True):
         np.testing.assert_array_equal(array, IMAGES[number, ..., 0])
@@ -203,7 +208,7 @@ def test_history_has_curves_and_norms(tmp_path):
     figures = run_figures.history_figures(history, "r2")
     assert list(figures) == ["learning_curves", "norms"]
     panels = [axes.get_title() for axes in figures["learning_curves"].axes]
-    assert panels == ["Loss", "R2", "Over-fitting gap"]
+    assert panels == ["Loss", "R2", "Overfitting gap"]
     save(figures, tmp_path)
 
 
@@ -217,7 +222,7 @@ def test_a_network_shows_its_first_kernels_and_first_and_last_maps(tmp_path):
     figures = run_figures.network_figures(model, variables, preprocess, picture)
     assert list(figures) == ["kernels", "feature_maps_convs_0", "feature_maps_convs_3"]
     assert len(pixels(figures["kernels"])) == 2
-    title = "What layer 'convs_3' gives: 3 of 3 maps, 4x5"
+    title = "Feature maps of layer 'convs_3': 3 of 3 maps, 4x5"
     assert figures["feature_maps_convs_3"].get_suptitle() == title
     np.testing.assert_array_equal(pixels(figures["feature_maps_convs_0"])[0], picture)
     save(figures, tmp_path)
