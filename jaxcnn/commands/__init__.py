@@ -1,6 +1,6 @@
-"""The commands, each a dataclass whose fields are its flags and whose call does the work."""
+"""Commands: dataclasses whose fields are the flags and whose call runs the command."""
 
-from jaxcnn.commands.datasets import Data as Data
+from jaxcnn.commands.datasets import InspectData as InspectData
 from jaxcnn.commands.datasets import Prepare as Prepare
 from jaxcnn.commands.listing import Models as Models
 from jaxcnn.commands.saved import Evaluate as Evaluate

@@ -1,4 +1,4 @@
-"""The command models."""
+"""Command that lists the networks: models."""
 
 import dataclasses
 from typing import Annotated
@@ -8,19 +8,19 @@ import tyro
 from jaxcnn import models
 from jaxcnn.view.model_table import describe
 
-_COLUMNS = ("network", "images", "classes", "parameters", "multiply-adds", "kept for backward")
+_COLUMNS = ("network", "images", "classes", "parameters", "multiply-adds", "activation memory")
 _WIDTHS = (18, 9, 7, 10, 13, 17)
 
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """List the networks: image size, parameters, multiply-adds and memory per image of each."""
+    """List the networks: image size, parameters, multiply-adds, activation memory per image."""
 
     names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
-    """Networks by name; by default all, which takes minutes."""
+    """Names of networks; by default all, which takes minutes."""
 
     def __call__(self) -> None:
-        """Print the rows of a Markdown table, each as soon as it is counted."""
+        """Print a Markdown table, row by row."""
         names = self.names or models.names()
         for name in names:
             models.info(name)

@@ -1,4 +1,4 @@
-"""Commands that use a trained network: evaluate, predict, inspect, features, export."""
+"""Commands for a trained network: evaluate, predict, inspect, features, export."""
 
 import dataclasses
 import json
@@ -12,42 +12,43 @@ from jaxcnn import data, models
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
 from jaxcnn.data.files import atomic_write
-from jaxcnn.experiment import build, run_folder, saved
-from jaxcnn.experiment.augment import make_augment
+from jaxcnn.data.lazy import in_parts
+from jaxcnn.experiment import open_run, run_folder, saved
+from jaxcnn.experiment.network import Source
 from jaxcnn.experiment.splits import load_split
 from jaxcnn.messages import printable
+from jaxcnn.models.weights.hub import HUB
 from jaxcnn.view import inspection, plots, run_figures
+from jaxcnn.view.predictions import describe
 
 _Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Opened:
-    """What commands that take a run or a file of weights have in common."""
+    """Flags of commands that take a run or a file of weights."""
 
     run: _Run
-    """Folder of a run; or a file of weights, as --pretrained of jaxcnn train takes it."""
+    """Folder of a run, or a file of weights, as for --pretrained of jaxcnn train."""
     model: str | None = None
-    """The run's file.py:function, if its network is one of your own; the network's name, if a file
-    of weights does not say it."""
-    source: Literal["auto", "torchvision", "timm", "timm_tf", "efficientnet_pytorch", "keras"] = (
-        "auto"
-    )
-    """Whose weights a file holds, if it does not tell."""
+    """The run's file.py:function, if its network is a custom one; the network's name, if a file of
+    weights does not tell."""
+    source: Source = "auto"
+    """Library that wrote a file of weights, if the file does not tell."""
 
     def open(self) -> saved.Trained:
-        """The network."""
+        """Open the network."""
         if not self.is_weights:
             if self.source != "auto":
                 raise ValueError(f"--source must be left out for a run, got {self.source}")
-            return saved.open_run(self.run, model=self.model)
+            return open_run(self.run, model=self.model)
         source = None if self.source == "auto" else self.source
         return saved.open_weights(str(self.run), model=self.model, source=source)
 
     @property
     def is_weights(self) -> bool:
-        """Whether it is a file of weights."""
-        return self.run.is_file() or str(self.run).startswith("hf-hub:")
+        """True if the argument is a file of weights."""
+        return self.run.is_file() or str(self.run).startswith(HUB)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,36 +58,39 @@ class Evaluate:
     run: _Run
     """Folder of the run."""
     split: Literal["test", "validation", "train"] = "test"
-    """Which examples to measure it on."""
+    """Split to measure it on."""
     model: str | None = None
-    """The run's file.py:function, if its network is one of your own."""
+    """The run's file.py:function, if its network is a custom one."""
 
     def __call__(self) -> None:
         """Print the metrics."""
-        run = saved.open_run(self.run, model=self.model)
+        run = open_run(self.run, model=self.model)
         source = load_split(run.experiment, self.split, run.metadata)
-        step = build.make_eval_step(run.experiment, run.network)
-        batches = data.batches(source, run.experiment.batch_size)
-        values = training.evaluate(step, run.state, batches, overall=run.network.task.overall)
+        values = training.evaluate(
+            run.network.eval_step(),
+            run.state,
+            data.batches(source, run.experiment.batch_size),
+            overall=run.network.task.overall,
+        )
         if bad := len(source.bad):
-            print(f"{bad:,} images that cannot be read were left out")
+            print(f"{bad:,} images that cannot be read were skipped")
         for name, value in values.items():
             print(f"{self.split} {name}: {value:.4f} ({len(source) - bad:,} images)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predict(_Opened):
-    """Say what images show: the most probable classes of each."""
+    """Predict the most probable classes of images."""
 
     images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE")]
-    """Image files of any size, colour or grey."""
+    """Image files of any size, color or gray."""
     top: int | None = None
-    """How many classes to print; by default 3, and of several labels those above one half."""
+    """Number of classes to print; by default 3, or of several labels those above one half."""
     json: bool = False
-    """Print JSON instead of text."""
+    """Print JSON."""
 
     def __call__(self) -> None:
-        """Print the classes."""
+        """Print the classes with their probabilities, or the predicted targets."""
         if not self.images:
             raise ValueError("predict needs at least one image file")
         opened = self.open()
@@ -95,80 +99,76 @@ class Predict(_Opened):
             raise ValueError(f"--top must be from 1 to {len(network.classes)}, got {self.top}")
         size, channels = network.preprocess.size, network.preprocess.channels
         pixels = [data.decode_image(path, size=size, channels=channels) for path in self.images]
-        step = build.make_predict_step(opened.experiment, network)
-        outputs = step(opened.state, np.stack(pixels))
-        rows = np.asarray(network.task.activate(outputs))
-        answers = [network.task.answer(row, network.classes, self.top) for row in rows]
+        task = network.task
+        outputs = network.predict_step()(opened.state, np.stack(pixels))
+        rows = np.asarray(task.activate(task.decode(outputs)))
+        predictions = [describe(task, row, network.classes, top=self.top) for row in rows]
         is_value = network.task.name == "regression"
         if self.json:
             keys = ("target", "value") if is_value else ("class", "probability")
             records = [
                 {
                     "image": str(path),
-                    "predictions": [dict(zip(keys, pair, strict=True)) for pair in answer],
+                    "predictions": [dict(zip(keys, pair, strict=True)) for pair in pairs],
                 }
-                for path, answer in zip(self.images, answers, strict=True)
+                for path, pairs in zip(self.images, predictions, strict=True)
             ]
             print(json.dumps(records, indent=2))
             return
-        for path, answer in zip(self.images, answers, strict=True):
-            words = [
+        for path, pairs in zip(self.images, predictions, strict=True):
+            shown = [
                 f"{name} {value:.4g}" if is_value else f"{name} {value:.1%}"
-                for name, value in answer
+                for name, value in pairs
             ]
-            print(printable(f"{path}: {', '.join(words) or 'none'}"))
+            print(printable(f"{path}: {', '.join(shown) or 'none'}"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspect(_Opened):
-    """Look into a trained network: parameters, layers, kernels, maps, what speaks for a class."""
+    """Inspect a trained network: parameters, layers, kernels, feature maps, attribution."""
 
     image: Path | None = None
-    """Image to look at with it; by default one of the run's training images."""
+    """Image for feature maps and attribution; by default a training image of the run."""
     output: Path | None = None
-    """Folder for the pictures; by default the run's folder pictures/, or a new one below runs/ for
+    """Folder for the figures; by default figures/ in the run's folder, or a new folder in runs/ for
     a file of weights."""
 
     def __call__(self) -> None:
-        """Print the tables and draw the pictures."""
+        """Print the tables and draw the figures."""
         if self.is_weights and self.image is None:
             raise ValueError("--image must be given for a file of weights, which has no images")
         opened = self.open()
         network, variables = opened.network, opened.state.eval_variables
         figures: dict[str, Any] = {}
-        augment = None if self.is_weights else make_augment(opened.experiment, len(network.classes))
-        if self.image is None or augment is not None:
+        if self.image is None or network.augment is not None:
             examples = load_split(opened.experiment, "train", opened.metadata)
-            examples.images[: run_figures.EPOCHS]  # what is bad of these is known now
-            picture = examples.without_bad().images[0]
+            image = next(in_parts(examples.images, rows=1))[0]  # the first readable image
             figures |= run_figures.augmentation_figures(
-                augment, examples, network.preprocess, opened.state.key
+                opened.state.key, network.augment, examples, network.preprocess
             )
         size, channels = network.preprocess.size, network.preprocess.channels
         if self.image is not None:
-            picture = data.decode_image(self.image, size=size, channels=channels)
+            image = data.decode_image(self.image, size=size, channels=channels)
         _print_tables(network.model, variables, (*size, channels))
-        figures |= run_figures.network_figures(
-            network.model, variables, network.preprocess, picture
-        )
+        figures |= run_figures.network_figures(network.model, variables, network.preprocess, image)
         figures |= run_figures.attribution_figures(
-            network.task, network.model, variables, network.preprocess, picture, network.classes
+            network.task, network.model, variables, network.preprocess, image, network.classes
         )
         folder = self._folder(opened)
         for name, figure in figures.items():
             plots.save_figure(figure, folder / f"{name}.png")
-        print(f"\npictures: {folder}")
+        print(f"\nfigures: {folder}")
 
     def _folder(self, opened: saved.Trained) -> Path:
         if self.output is not None:
             return self.output
         if self.is_weights:
-            return run_folder.new_folder(None, f"{opened.experiment.model}-pictures")
-        return self.run / "pictures"
+            return run_folder.new_folder(None, f"{opened.experiment.model}-figures")
+        return self.run / "figures"
 
 
 def _print_tables(model: Any, variables: Any, size: tuple[int, int, int]) -> None:
-    """The arrays and the layers of a network."""
+    """Print the arrays and the layers of a network."""
     parameters = inspection.parameter_table(variables)
     print_table(
         ("array", "shape", "values"),
@@ -186,25 +186,25 @@ def _print_tables(model: Any, variables: Any, size: tuple[int, int, int]) -> Non
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features(_Opened):
-    """Write what a network's last layer sees of each image of a data set to a file of arrays."""
+    """Write the input of a network's last layer for each image of a data set to a file."""
 
     data: str
-    """Data set, as --data of jaxcnn train takes it."""
+    """Data set, as for --data of jaxcnn train."""
     output: Path
-    """File to write, FILE.npz: for each split its features and labels, and the classes."""
+    """File to write, FILE.npz: features and labels of each split, and the classes."""
     data_dir: str | None = None
-    """Folder of prepared data sets; by default TFDS's own."""
+    """Folder of prepared data sets; by default that of TFDS."""
     test_fraction: float = 0.2
     """Share of each class that becomes the test split, if the data has none."""
     on_bad_example: Literal["raise", "skip"] = "raise"
-    """An image that cannot be read: stop and name it, or leave it out."""
+    """Images that cannot be read: stop and name the first (raise), or skip them (skip)."""
     batch_size: int = 64
-    """Images at a time."""
+    """Images per call."""
 
     def __call__(self) -> None:
         """Write the file."""
         if self.output.suffix != ".npz":
-            raise ValueError(f"--output must be a file .npz, got {self.output}")
+            raise ValueError(f"--output must end in .npz, got {self.output}")
         opened = self.open()
         preprocess = opened.network.preprocess
         splits = data.load_splits(
@@ -228,7 +228,7 @@ class Features(_Opened):
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write a run's network to one file, which --pretrained, predict and others take."""
+    """Export a run's network to one file, for --pretrained, predict and other commands."""
 
     run: _Run
     """Folder of the run."""
@@ -238,6 +238,6 @@ class Export:
     def __call__(self) -> None:
         """Write the file."""
         if self.output.suffix != ".safetensors":
-            raise ValueError(f"the file must be called .safetensors, got {self.output}")
-        models.save_pretrained(self.output, saved.to_pretrained(saved.open_run(self.run)))
+            raise ValueError(f"the file must end in .safetensors, got {self.output}")
+        models.save_pretrained(self.output, saved.to_pretrained(open_run(self.run)))
         print(f"weights: {self.output} ({self.output.stat().st_size:,} bytes)")

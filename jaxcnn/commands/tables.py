@@ -1,4 +1,4 @@
-"""Tables on the terminal."""
+"""Tables in the terminal."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from jaxcnn.messages import printable
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under a header, in columns as wide as their cells."""
+    """Print rows under a header, in aligned columns."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):

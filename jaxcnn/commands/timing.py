@@ -1,4 +1,4 @@
-"""The command benchmark."""
+"""Command that measures speed: benchmark."""
 
 import dataclasses
 from typing import Literal
@@ -10,25 +10,25 @@ from jaxcnn.view.benchmark import benchmark
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """Time a network on this machine: training step and forward pass, beside plain XLA."""
+    """Time a network's training step and forward pass on this machine, also with plain XLA."""
 
     model: str = "classic_cnn"
-    """Network by name."""
+    """Name of the network."""
     size: tuple[int, int, int] = (28, 28, 1)
     """Height, width and channels of an image."""
     batch_size: int = 128
     """Images per step."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in."""
+    """Type that the network computes in."""
     rounds: int = 5
-    """How often the two implementations take turns; medians are shown."""
+    """Number of turns of the two implementations; medians are shown."""
     seconds: float = 1.0
-    """About how long a turn is."""
+    """Approximate seconds per turn."""
 
     def __call__(self) -> None:
         """Print the table."""
         if min(self.size) < 1:
-            raise ValueError(f"--size must be three positive integers, got {self.size}")
+            raise ValueError(f"--size must be three integers >= 1, got {self.size}")
         timings = benchmark(
             models.create(self.model, 10, dtype=self.precision),
             self.size,

@@ -10,65 +10,67 @@ import tyro
 
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
-from jaxcnn.experiment import build, run_folder, runner, sweeps
-from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment import Execution, Experiment, run, run_folder, run_sweep, sweeps
+from jaxcnn.experiment.build import assemble
 from jaxcnn.experiment.finetune import resolve
+from jaxcnn.experiment.optimizer import make_model_optimizer
 from jaxcnn.messages import printable
 from jaxcnn.view import plots
 
 
 @dataclasses.dataclass(frozen=True)
 class _Configured:
-    """A command that takes the whole configuration."""
+    """A command with the flags of the whole configuration."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=Experiment
     )
     recipe: Literal["plain", "modern"] = "plain"
-    """Preset of the settings below, which flags overrule."""
+    """Preset of the settings below, which other flags override."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Train(_Configured):
     """Train a network and measure it; without arguments, the classical CNN on real images."""
 
+    execution: Annotated[Execution, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=Execution
+    )
     workdir: Path | None = None
-    """Folder for the run, new or empty; by default runs/<model>-<data>-seed<seed>."""
+    """Folder of the run, new or empty; by default runs/<model>-<data>-seed<seed>."""
     resume: bool = False
-    """Go on with the run in --workdir from its last checkpoint."""
+    """Resume the run in --workdir from its last checkpoint."""
     seeds: tuple[int, ...] = ()
-    """Several runs, one for each of these seeds, with the mean and spread of their results."""
-    tensorboard: bool = False
-    """Write TensorBoard event files too."""
+    """Train one run for each of these seeds; prints the mean and spread of their results."""
 
     def __call__(self) -> None:
-        """Run it, and say where the results are."""
+        """Train, and print the results and where they are stored."""
         console = rich.console.Console(highlight=False)
         resumes_sweep = self.resume and self.workdir and sweeps.is_sweep(self.workdir)
         every_fold = self.experiment.folds is not None and self.experiment.fold is None
         if self.seeds or every_fold or resumes_sweep:
-            summary = sweeps.run_sweep(
+            summary = run_sweep(
                 self.experiment,
                 self.workdir,
                 seeds=self.seeds,
+                execution=self.execution,
                 resume=self.resume,
                 console=console,
-                tensorboard=self.tensorboard,
             )
             _print_summary(summary)
             return
-        result = runner.run(
+        result = run(
             self.experiment,
             self.workdir,
+            execution=self.execution,
             resume=self.resume,
             console=console,
-            tensorboard=self.tensorboard,
         )
         score = result["score"]
         print(f"run folder: {printable(result['workdir'])}")
         if "gap" in result:
             print(
-                f"over-fitting gap: {result['gap']:.4f} (train {score} "
+                f"overfitting gap: {result['gap']:.4f} (train {score} "
                 f"{result[f'train_{score}']:.4f} - validation {result[f'validation_{score}']:.4f})"
             )
         print(
@@ -79,35 +81,36 @@ class Train(_Configured):
 
 @dataclasses.dataclass(frozen=True)
 class FindLearningRate(_Configured):
-    """Try growing learning rates for a few hundred steps, and suggest one."""
+    """Suggest a learning rate, by training for a few hundred steps while it grows."""
 
     workdir: Path | None = None
-    """Folder for the picture, new or empty; by default runs/<model>-<data>-learning-rate."""
+    """Folder for the figure, new or empty; by default runs/<model>-<data>-learning-rate."""
     low: float = 1e-6
     """First learning rate."""
     high: float = 1.0
     """Last learning rate."""
     steps: int = 200
-    """How many steps from the one to the other."""
+    """Number of steps between them."""
 
     def __call__(self) -> None:
-        """Print the suggestion."""
+        """Run the range test and print the suggestion."""
         run_folder.check_free(self.workdir)
-        # What is looked for is the rate for the whole network.
+        # The rate for the whole network is of interest, not that for a new last layer.
         experiment = dataclasses.replace(self.experiment, frozen_epochs=0)
         experiment, weights = resolve(experiment)
-        parts = build.assemble(experiment, weights)
+        parts = assemble(experiment, weights)
 
         def prepare(schedule: optax.Schedule) -> tuple[training.TrainState, training.TrainStep]:
-            network = parts.network
-            optimizer = build.optimizer_of(
-                experiment, network.model, network.preprocess, len(parts.train), schedule=schedule
+            optimizer = make_model_optimizer(
+                experiment,
+                parts.network.model,
+                parts.network.example,
+                epochs=experiment.epochs,
+                steps_per_epoch=len(parts.train),
+                schedule=schedule,
             )
-            network = network._replace(optimizer=optimizer)
-            return (
-                network.initial_state(experiment.seed),
-                build.make_train_step(experiment, network),
-            )
+            network = parts.network._replace(optimizer=optimizer)
+            return network.initial_state(experiment.seed), network.train_step()
 
         found = training.find_learning_rate(
             prepare, parts.train, low=self.low, high=self.high, steps=self.steps
@@ -122,7 +125,7 @@ class FindLearningRate(_Configured):
             "config": experiment.to_json(),
         }
         run_folder.write_json(folder / "learning_rates.json", record)
-        print(f"picture: {folder / 'learning_rates.png'}")
+        print(f"figure: {folder / 'learning_rates.png'}")
         print(f"suggested learning rate: {found.suggestion:.1e}")
 
 

@@ -1,7 +1,9 @@
-"""Experiments: one configuration, and runs and sweeps of it in folders of their own."""
+"""Experiments: one configuration, and runs and sweeps of it in their own folders."""
 
 from jaxcnn.experiment.config import Experiment as Experiment
 from jaxcnn.experiment.config import recipe as recipe
+from jaxcnn.experiment.execution import Execution as Execution
+from jaxcnn.experiment.process import keep_freed_memory as keep_freed_memory
 from jaxcnn.experiment.runner import Interrupted as Interrupted
 from jaxcnn.experiment.runner import run as run
 from jaxcnn.experiment.saved import open_run as open_run

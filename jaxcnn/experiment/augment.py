@@ -1,25 +1,47 @@
-"""What an experiment's names of augmentations mean, in training and in testing."""
+"""The augmentation of an experiment, in training and at test time."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxcnn import image, ops
+from jaxcnn import image, ops, train
 from jaxcnn.batch import Batch
-from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment.fields import Ranges, Section, is_finite
 
 _SHIFT = 2  # pixels
 _MIXES = {"mixup": image.mixup, "cutmix": image.cutmix}
 
+Augmentation = Literal[
+    "crop", "flip", "shift", "affine", "color", "rand", "trivial", "erase", "mixup", "cutmix"
+]
 View = Callable[[jax.Array], jax.Array]
 
 
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig(Section):
+    """Settings of the augmentation."""
+
+    augment: tuple[Augmentation, ...] = ()
+    """Random changes of training images: random crops (crop), mirroring (flip), shifts by up to 2
+    pixels (shift), rotation, shear and scale (affine), brightness, contrast and color (color),
+    RandAugment (rand), TrivialAugment (trivial), random erasing (erase), and mixing of two examples
+    (mixup, cutmix); applied in this order."""
+    input_noise: float = 0.0
+    """Standard deviation of Gaussian noise on training images in [0, 1]."""
+    test_views: tuple[Literal["flip", "shift"], ...] = ()
+    """Test-time augmentation: average over the mirrored image (flip), or over four shifts by a
+    pixel (shift)."""
+
+    RANGES: ClassVar[Ranges] = {"input_noise": (is_finite, "finite and >= 0")}
+
+
 def _color(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Light and contrast; saturation and hue where there is colour."""
+    """Change brightness and contrast, and of color images saturation and hue."""
     transforms: list[image.RandomTransform] = [
         functools.partial(image.random_brightness, max_delta=0.2),
         functools.partial(image.random_contrast, factors=(0.6, 1.4)),
@@ -36,7 +58,7 @@ def _crop(key: jax.Array, images: jax.Array) -> jax.Array:
     return image.random_resized_crop(key, images, images.shape[1:3], area=(0.4, 1.0))
 
 
-# In the order in which they are applied, whatever the order they are named in.
+# Applied in this order, whatever the order of the names.
 _TRANSFORMS: dict[str, image.RandomTransform] = {
     "crop": _crop,
     "flip": image.random_flip_left_right,
@@ -51,18 +73,25 @@ _TRANSFORMS: dict[str, image.RandomTransform] = {
 }
 
 
-def make_augment(experiment: Experiment, num_classes: int) -> Any:
-    """The experiment's ``augment(keys, batch) -> batch`` for a training step; None for nothing.
+def make_augment(config: AugmentConfig, num_classes: int) -> train.Augment | None:
+    """Make the ``augment(keys, batch) -> batch`` of a training step; None if nothing is configured.
 
-    Images come out as they came in: float32, and but for noise in [0, 1]. Mixing two examples
-    turns labels ``[B]`` into shares of the classes, ``[B, num_classes]``.
+    Images stay float32, and in [0, 1] except for noise. Mixing two examples turns labels ``[B]``
+    into class probabilities ``[B, num_classes]``.
+
+    Example:
+      >>> from jaxcnn import data, image, train
+      >>> batch = next(iter(data.batches(data.load("fashion_mnist_slice", split="test"), 8)))
+      >>> batch = batch._replace(image=image.to_float(batch.image))
+      >>> augment = make_augment(AugmentConfig(augment=("flip", "mixup")), 10)
+      >>> keys = train.augment_keys(jax.random.key(0), batch)
+      >>> jax.eval_shape(augment, keys, batch).label.shape
+      (8, 10)
     """
-    transforms = [
-        transform for name, transform in _TRANSFORMS.items() if name in experiment.augment
-    ]
-    if experiment.input_noise:
-        transforms.append(functools.partial(_noise, stddev=experiment.input_noise))
-    mixes = [mix for name, mix in _MIXES.items() if name in experiment.augment]
+    transforms = [transform for name, transform in _TRANSFORMS.items() if name in config.augment]
+    if config.input_noise:
+        transforms.append(functools.partial(_noise, stddev=config.input_noise))
+    mixes = [mix for name, mix in _MIXES.items() if name in config.augment]
     if not transforms and not mixes:
         return None
     transform = image.compose(*transforms)
@@ -72,7 +101,7 @@ def make_augment(experiment: Experiment, num_classes: int) -> Any:
         if not mixes:
             return batch
         labels = jax.nn.one_hot(batch.label, num_classes)
-        # The transforms drew from the numbers before this one.
+        # The transforms drew from the indices before this one.
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, len(transforms))
         results = [mix(keys, batch.image, labels) for mix in mixes]
         # One of them for the whole batch.
@@ -83,14 +112,19 @@ def make_augment(experiment: Experiment, num_classes: int) -> Any:
     return augment
 
 
-def make_views(experiment: Experiment) -> list[View]:
-    """The experiment's test-time augmentation: what else is shown of each image."""
+def make_views(config: AugmentConfig) -> list[View]:
+    """Make the test-time augmentation: functions from images to the additional views.
+
+    Example:
+      >>> len(make_views(AugmentConfig(test_views=("flip", "shift"))))
+      5
+    """
     views: list[View] = []
-    if "flip" in experiment.test_views:
+    if "flip" in config.test_views:
         views.append(image.flip_left_right)
-    if "shift" in experiment.test_views:
+    if "shift" in config.test_views:
         shifts = ((-1, 0), (1, 0), (0, -1), (0, 1))
-        views += [functools.partial(_moved, shift=shift) for shift in shifts]
+        views += [functools.partial(_shifted, shift=shift) for shift in shifts]
     return views
 
 
@@ -98,5 +132,5 @@ def _noise(keys: jax.Array, images: jax.Array, *, stddev: float) -> jax.Array:
     return jax.vmap(functools.partial(ops.gaussian_noise, stddev=stddev))(keys, images)
 
 
-def _moved(images: jax.Array, shift: tuple[int, int]) -> jax.Array:
+def _shifted(images: jax.Array, shift: tuple[int, int]) -> jax.Array:
     return image.translate(images, jnp.broadcast_to(jnp.array(shift), (len(images), 2)))

@@ -1,4 +1,4 @@
-"""What begins with a file of weights: experiments, and networks that were never run here."""
+"""Fine-tuning: fill an experiment's settings from a file of weights, and select its variables."""
 
 import dataclasses
 from typing import Any
@@ -7,24 +7,29 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxcnn import models
 from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment.task import TaskConfig
 
 
 def resolve(experiment: Experiment) -> tuple[Experiment, models.Pretrained | None]:
-    """Read an experiment's file of weights, and write into its fields what goes with them.
+    """Read the file of weights and fill in the fields that depend on it.
 
     Returns:
-      The experiment with the options of the network, and the size, channels and normalisation of
-      images that the weights ask for, where it does not say them itself; so a run needs the file
-      no more once it has begun. And the network, or None if the experiment begins without any.
+      The experiment with the options of the network, and the size, channels and normalization of
+      images that the weights need, unless it sets them itself; so a run does not need the file
+      once it has started. And the network, or None without pretrained weights.
 
     Raises:
       ValueError: if the file cannot be used.
+
+    Example:
+      >>> resolve(Experiment()) == (Experiment(), None)
+      True
     """
     if experiment.pretrained is None:
         return experiment, None
-    if ":" in experiment.model:
+    if experiment.is_custom:
         raise ValueError(
-            "pretrained must be left out for a network of your own, whose weights have no known "
+            "pretrained must be left out for a custom network, whose weights have no known "
             f"names; got model {experiment.model}"
         )
     options: dict[str, Any] = dict(experiment.model_options)
@@ -46,7 +51,7 @@ def resolve(experiment: Experiment) -> tuple[Experiment, models.Pretrained | Non
 
 
 def as_resolved(experiment: Experiment, stored: Experiment) -> Experiment:
-    """The experiment with what `resolve` wrote into the ``stored`` one, without the file."""
+    """Fill in, without the file, the fields that `resolve` filled in the ``stored`` experiment."""
     if experiment.pretrained is None or experiment.pretrained != stored.pretrained:
         return experiment
     return dataclasses.replace(
@@ -59,10 +64,10 @@ def as_resolved(experiment: Experiment, stored: Experiment) -> Experiment:
 
 
 def kept_variables(
-    network: models.Pretrained, experiment: Experiment, classes: tuple[str, ...]
+    network: models.Pretrained, config: TaskConfig, classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The variables to begin with: all for the same classes, else without the last layer's."""
-    if network.classes == classes and experiment.task in ("multi_class", "multi_label"):
+    """Return the variables to start from: without the last layer, unless the classes are equal."""
+    if network.classes == classes and config.task in ("multi_class", "multi_label"):
         return network.variables
     layers = [tuple(layer.split("/")) for layer in models.info(network.name).network.output_layers]
     return unflatten_dict(

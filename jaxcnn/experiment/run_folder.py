@@ -1,43 +1,144 @@
-"""The folder of a run: its name, its configuration, and files that are written whole."""
+"""The folder of a run: its name, its configuration, and what changed when it was resumed.
 
+``config.json`` is the experiment as the run was started. ``run.json`` has its SHA-256 and the
+``amendments``: one ``{"field", "from", "to", "step"}`` for each field that a resume changed.
+"""
+
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxcnn import data
 from jaxcnn.data.files import atomic_write
 from jaxcnn.experiment.config import Experiment
 
+FORMAT = 2
+"""Version of the layout of the folders of runs and sweeps."""
+AMENDABLE = ("epochs", "on_bad_example")
+"""Fields of an experiment that a resumed run may change."""
 
-def read_config(folder: Path) -> Experiment:
-    """The experiment of a run's folder.
+
+class Record(NamedTuple):
+    """The configuration of a run.
+
+    Attributes:
+      started: the experiment as the run was started.
+      sha256: its SHA-256 at that time.
+      amendments: what changed when the run was resumed, in order.
+    """
+
+    started: Experiment
+    sha256: str
+    amendments: list[dict[str, Any]]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment with its amendments."""
+        changes = {change["field"]: change["to"] for change in self.amendments}
+        return dataclasses.replace(self.started, **changes)
+
+    def amend(self, experiment: Experiment, *, step: int) -> "Record":
+        """Add the fields in which ``experiment`` differs, from ``step`` on."""
+        changes = []
+        for name in AMENDABLE:
+            before, after = getattr(self.experiment, name), getattr(experiment, name)
+            if before != after:
+                changes.append({"field": name, "from": before, "to": after, "step": step})
+        return self._replace(amendments=[*self.amendments, *changes])
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write the configuration of a run."""
+    # In this order, so that a folder with a config.json has both files.
+    values = {"experiment_sha256": record.sha256, "amendments": record.amendments}
+    write_json(folder / "run.json", {"format": FORMAT, **values})
+    write_json(folder / "config.json", record.started.to_json())
+
+
+def read_record(folder: Path) -> Record:
+    """Read the configuration of a run.
 
     Raises:
-      ValueError: if there is none, or it cannot be read.
+      ValueError: if the folder is not that of a run, or cannot be read.
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: there is no {path}")
+        raise ValueError(f"{folder} is not the folder of a run: it does not have {path.name}")
+    values = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    check_format(folder, values)
+    config = read_json(path)
+    try:
+        started = Experiment.from_json(config)
+        record = Record(started, values["experiment_sha256"], values["amendments"])
+        _ = record.experiment
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return record
+
+
+def read_config(folder: Path) -> Experiment:
+    """Read the experiment of a run, with its amendments.
+
+    Raises:
+      ValueError: if the folder is not that of a run, or cannot be read.
+    """
+    return read_record(folder).experiment
+
+
+def check_format(folder: Path, values: Mapping[str, Any]) -> None:
+    """Check that a run or sweep was written by this version of the library.
+
+    Raises:
+      ValueError: if it was not.
+    """
+    if values.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} was written by another version of jaxcnn, and cannot be read by this one; "
+            "train again, or install that version"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object from a JSON file.
+
+    Raises:
+      ValueError: if it does not have one.
+    """
     try:
         values = json.loads(path.read_text())
-        return Experiment.from_json(values)
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must have a JSON object, got {type(values).__name__}")
+    return values
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that it is, at any moment, the old one or the new one."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
+
+
 def run_name(experiment: Experiment) -> str:
-    """What a run's folder is called after: the network and the data."""
+    """Return the name of a run's folder, from the network and the data.
+
+    Example:
+      >>> run_name(Experiment(model="my/net.py:make_model", data="cifar10"))
+      'net-cifar10'
+    """
     model = Path(experiment.model.rpartition(":")[0] or experiment.model).stem
     return f"{model}-{data_name(experiment.data)}"
 
 
 def data_name(name_or_path: str) -> str:
-    """What a folder about a data set is called after: the end of its path, without suffixes.
+    """Return the name of a data set: the end of its path, without suffixes.
 
     Example:
       >>> data_name("cifar10"), data_name("../photos.tar.gz"), data_name("photos/train.csv")
@@ -45,25 +146,25 @@ def data_name(name_or_path: str) -> str:
     """
     if not data.is_path(name_or_path):
         return Path(name_or_path).stem
-    path = Path(name_or_path).expanduser().resolve()  # "." has no name of its own
+    path = Path(name_or_path).expanduser().resolve()  # for "." and ".."
     return path.name if path.is_dir() else path.stem.removesuffix(".tar")
 
 
 def check_free(workdir: str | Path | None) -> None:
-    """Refuse a folder that holds something.
+    """Check that a folder is empty or absent.
 
     Raises:
       ValueError: if ``workdir`` is not empty.
     """
     if workdir is not None and Path(workdir).is_dir() and any(Path(workdir).iterdir()):
         raise ValueError(
-            f"workdir {workdir} is not empty; choose another, or go on with the run in it: "
+            f"workdir {workdir} is not empty; choose another, or resume the run in it: "
             f"--workdir {workdir} --resume"
         )
 
 
 def new_folder(workdir: str | Path | None, name: str) -> Path:
-    """Make the folder ``workdir``, which must be new or empty; for None ``runs/<name>``, numbered.
+    """Make the folder ``workdir``, new or empty; for None ``runs/<name>``, numbered if it exists.
 
     Raises:
       ValueError: if ``workdir`` is not empty.
@@ -82,9 +183,3 @@ def new_folder(workdir: str | Path | None, name: str) -> Path:
             number += 1
         else:
             return folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is, at any moment, the old one or the new one."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text)

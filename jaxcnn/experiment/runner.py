@@ -1,8 +1,8 @@
-"""A run: training in a folder of its own.
+"""A run: training in its own folder.
 
-``config.json`` (the experiment), ``metrics.jsonl`` (a row per epoch), ``checkpoints/`` (weights,
-optimizer, position), ``bad_examples.jsonl`` (if some were skipped), ``result.json`` and
-``pictures/`` (once it is finished).
+``config.json`` (the experiment) and ``run.json`` (its hash and amendments), ``metrics.jsonl`` (a
+row per epoch), ``checkpoints/`` (weights, optimizer, position), ``bad_examples.jsonl`` (if some
+were skipped), and once it is finished ``result.json`` and ``figures/``.
 """
 
 import contextlib
@@ -21,16 +21,30 @@ import numpy as np
 import rich.console
 
 from jaxcnn import data, train
+from jaxcnn.data.decode import ignore_pillow_warnings
+from jaxcnn.data.lazy import in_parts
 from jaxcnn.experiment.build import Assembly, assemble
 from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment.execution import Execution
 from jaxcnn.experiment.finetune import as_resolved, resolve
-from jaxcnn.experiment.run_folder import new_folder, read_config, run_name, write_json, write_text
+from jaxcnn.experiment.loop import make_early_stopping
+from jaxcnn.experiment.optimizer import make_plateau
+from jaxcnn.experiment.process import keep_freed_memory
+from jaxcnn.experiment.run_folder import (
+    AMENDABLE,
+    Record,
+    new_folder,
+    read_record,
+    run_name,
+    write_json,
+    write_record,
+    write_text,
+)
 from jaxcnn.experiment.splits import (
     Splits,
     difference,
     fingerprints,
     unreadable,
-    with_absolute_paths,
     write_bad_examples,
 )
 from jaxcnn.messages import printable
@@ -39,45 +53,65 @@ from jaxcnn.view.progress import Progress
 from jaxcnn.view.tensorboard import EventFiles
 
 _PACKAGES = ("jaxcnn", "jax", "jaxlib", "flax", "optax", "numpy")
-# Of a run that goes on: a bad image may turn up as late as among the test images.
-_CHANGEABLE = ("epochs", "on_bad_example")
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the work is saved
-    """The run was asked to stop; its folder holds all that is needed to go on."""
+    """The run was asked to stop; its folder has everything that is needed to resume it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A run whose parts are checked and whose folder exists."""
+
+    experiment: Experiment
+    execution: Execution
+    parts: Assembly
+    folder: Path
+    record: Record
+    console: rich.console.Console | None
+    events: EventFiles | None
+
+    @property
+    def early_stopping(self) -> train.EarlyStopping | None:
+        return make_early_stopping(self.experiment, frozen_epochs=self.experiment.frozen_epochs)
+
+    @property
+    def how_to_resume(self) -> str:
+        return f"resume with: jaxcnn train --workdir {self.folder} --resume"
 
 
 def run(
     experiment: Experiment,
     workdir: str | Path | None = None,
     *,
+    execution: Execution = Execution(),  # noqa: B008 - immutable
     resume: bool = False,
     console: rich.console.Console | None = None,
-    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train an experiment in a folder and measure it on the test split, once, at the end.
 
-    Everything is checked before the folder is made or anything compiled. Call it in the main
+    Everything is checked before the folder is made or anything is compiled. Call it in the main
     thread: SIGINT and SIGTERM stop it cleanly.
 
     Args:
-      experiment: what to do.
+      experiment: the configuration.
       workdir: the run's folder, which must be new or empty; None makes
         ``runs/<model>-<data>-seed<seed>``, numbered if that exists.
-      resume: go on from the last intact checkpoint in ``workdir`` instead, bit for bit as if the
-        run had never stopped. Only ``epochs`` and ``on_bad_example`` may differ from the stored
+      execution: settings that do not change the numbers.
+      resume: resume from the last intact checkpoint in ``workdir``, bit for bit as if the run had
+        never stopped. Only ``epochs`` and ``on_bad_example`` may differ from the stored
         configuration.
       console: where to show progress; None is silent.
-      tensorboard: write the history as TensorBoard event files too (extra ``tensorboard``).
 
     Returns:
       The content of ``result.json``, with ``workdir``: ``train_``, ``validation_`` and ``test_``
-      metrics of the final network, the over-fitting ``gap`` (of the task's score, training less
-      validation), ``best_epoch`` under early stopping, ``last_epoch`` (its row of the history),
-      ``params_sha256``, seed, steps, wall_seconds, versions, device and config.
+      metrics of the final network, the overfitting ``gap`` (the task's score on the training split
+      minus that on the validation split), ``best_epoch`` under early stopping, ``last_epoch`` (its
+      row of the history), ``params_sha256``, ``experiment_sha256``, ``amendments``, seed, steps,
+      wall_seconds, versions, device and config.
 
     Raises:
-      ValueError: if the configuration or the folder will not do.
+      ValueError: if the configuration or the folder cannot be used.
       Interrupted: if it was stopped by a signal, after saving.
 
     Example:
@@ -87,19 +121,47 @@ def run(
       18
     """
     began = time.monotonic()
-    train.keep_freed_memory()
-    experiment = with_absolute_paths(experiment)
+    keep_freed_memory()
+    ignore_pillow_warnings()
+    job, start = _prepare(experiment, workdir, execution, resume, console)
+    write_record(job.folder, job.record)
+    if job.events:
+        job.events.open(job.folder / "tensorboard", start.history)
+    state, history = _train(job, start)
+    try:
+        result = _finish(job, state, history)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped after training, all work saved; {job.how_to_resume}") from None
+    result |= {"wall_seconds": round(time.monotonic() - began, 2)}
+    write_json(job.folder / "result.json", result)
+    if console and (line := unreadable(job.parts.splits)):
+        path = printable(job.folder / "bad_examples.jsonl")
+        console.print(f"{line}: {path}", soft_wrap=True, markup=False)
+    return result | {"workdir": str(job.folder)}
+
+
+def _prepare(
+    experiment: Experiment,
+    workdir: str | Path | None,
+    execution: Execution,
+    resume: bool,
+    console: rich.console.Console | None,
+) -> tuple[_Run, train.Snapshot]:
+    """Check everything, make the folder, and return the snapshot to start from."""
+    experiment = experiment.with_absolute_paths()
     weights = None
     if resume:
-        experiment = _check_resumable(experiment, workdir)
+        experiment, record = _check_resumable(experiment, workdir)
     else:
         experiment, weights = resolve(experiment)
+        record = Record(experiment, experiment.sha256(), [])
     parts = assemble(experiment, weights)
-    events = EventFiles() if tensorboard else None
+    events = EventFiles() if execution.tensorboard else None
     if resume and workdir is not None:
         folder = Path(workdir)
         start = _last_snapshot(experiment, parts, folder)
-        (folder / "result.json").unlink(missing_ok=True)  # it is not that of the run to come
+        record = record.amend(experiment, step=int(start.state.step))
+        (folder / "result.json").unlink(missing_ok=True)  # the run that is resumed writes its own
     else:
         fold = "" if experiment.fold is None else f"-fold{experiment.fold}"
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
@@ -107,30 +169,25 @@ def run(
             parts.network.initial_state(experiment.seed),
             metadata=parts.network.metadata() | fingerprints(parts.splits),
         )
-    write_json(folder / "config.json", experiment.to_json())
-    if events:
-        events.open(folder / "tensorboard", start.history)
-    state, history = _train(experiment, parts, start, folder, console, events)
-    try:
-        result = _finish(experiment, parts, state, history, folder)
-    except KeyboardInterrupt:
-        raise Interrupted(f"stopped after training, all work saved; {_go_on(folder)}") from None
-    result |= {"wall_seconds": round(time.monotonic() - began, 2)}
-    write_json(folder / "result.json", result)
-    if console and (line := unreadable(parts.splits)):
-        path = printable(folder / "bad_examples.jsonl")
-        console.print(f"{line}: {path}", soft_wrap=True, markup=False)
-    return result | {"workdir": str(folder)}
+    return _Run(experiment, execution, parts, folder, record, console, events), start
 
 
-def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> Experiment:
+def _check_resumable(
+    experiment: Experiment, workdir: str | Path | None
+) -> tuple[Experiment, Record]:
     if workdir is None:
         raise ValueError("resume needs the folder of the run: --workdir RUN --resume")
-    stored = read_config(Path(workdir))
+    record = read_record(Path(workdir))
+    if record.started.sha256() != record.sha256:
+        raise ValueError(
+            f"{Path(workdir) / 'config.json'} was edited after the run was started, so the run "
+            "cannot be resumed; restore it, or start a new run"
+        )
+    stored = record.experiment
     experiment = as_resolved(experiment, stored)
     for field in dataclasses.fields(Experiment):
         given, kept = getattr(experiment, field.name), getattr(stored, field.name)
-        if given != kept and field.name not in _CHANGEABLE:
+        if given != kept and field.name not in AMENDABLE:
             raise ValueError(
                 f"a resumed run keeps its {field.name}: it is {kept!r} in {workdir}, got {given!r}"
             )
@@ -139,7 +196,7 @@ def _check_resumable(experiment: Experiment, workdir: str | Path | None) -> Expe
             f"a resumed run with a {stored.schedule} schedule keeps its epochs "
             f"({stored.epochs}), got {experiment.epochs}"
         )
-    return experiment
+    return experiment, record
 
 
 def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> train.Snapshot:
@@ -147,11 +204,11 @@ def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> tra
     snapshot = train.restore(folder / "checkpoints", like)
     if change := difference(parts.splits, snapshot.metadata):
         raise ValueError(
-            f"data {experiment.data} is no longer what the run in {folder} trains on: {change}"
+            f"data {experiment.data} has changed since the run in {folder} was started: {change}"
         )
     taken, last = int(snapshot.state.step), experiment.epochs * len(parts.train)
     finished = (folder / "result.json").is_file()
-    stopping = _early_stopping(experiment)
+    stopping = make_early_stopping(experiment, frozen_epochs=experiment.frozen_epochs)
     if finished and stopping is not None and stopping.should_stop(snapshot.history):
         raise ValueError(
             f"the run in {folder} has stopped early, after {taken} steps; it is finished"
@@ -164,45 +221,47 @@ def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> tra
     return snapshot
 
 
-def _train(
-    experiment: Experiment,
-    parts: Assembly,
-    start: train.Snapshot,
-    folder: Path,
-    console: rich.console.Console | None,
-    events: EventFiles | None,
-) -> tuple[train.TrainState, list[dict[str, float]]]:
+def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dict[str, float]]]:
+    experiment, parts, console = job.experiment, job.parts, job.console
     task, validation = parts.network.task, parts.validation
-    early_stopping = _early_stopping(experiment)
+    early_stopping = job.early_stopping
 
     def validate(state: train.TrainState) -> dict[str, float]:
         return train.evaluate(parts.eval_step, state, validation or (), overall=task.overall)
 
+    plateau = make_plateau(experiment)
+    saving = train.Saving(
+        job.folder / "checkpoints",
+        seconds=job.execution.checkpoint_seconds,
+        after=functools.partial(_write_history, job.folder, parts.splits),
+    )
     size = experiment.epochs, len(parts.train)
     progress = Progress(*size, console, score=task.score) if console else None
 
     def on_epoch(row: dict[str, float]) -> None:
         if progress:
             progress.on_epoch(row)
-        if events:
-            events.write(row)
+        if job.events:
+            job.events.write(row)
 
     with (
         train.stop_signals() as should_stop,
-        contextlib.closing(events) if events else contextlib.nullcontext(),
+        contextlib.closing(job.events) if job.events else contextlib.nullcontext(),
         progress or contextlib.nullcontext(),
     ):
-        for epochs, train_step in _phases(experiment, parts, int(start.state.step)):
+        for epochs, step in _phases(job, int(start.state.step)):
+            batches: train.EpochBatches = parts.train
+            if experiment.steps_per_call > 1:
+                step, batches = train.fuse_steps(step, batches, steps=experiment.steps_per_call)
+            monitors = (early_stopping if epochs == experiment.epochs else None, plateau)
             state, history = train.fit(
                 start,
-                train_step,
-                parts.train,
+                step,
+                batches,
                 epochs=epochs,
                 validate=validate if validation else None,
-                early_stopping=early_stopping if epochs == experiment.epochs else None,
-                plateau=_plateau(experiment),
-                checkpoint=functools.partial(_keep, folder, parts.splits),
-                steps_per_call=experiment.steps_per_call,
+                monitors=[monitor for monitor in monitors if monitor is not None],
+                saving=saving,
                 on_step=progress.on_step if progress else None,
                 on_epoch=on_epoch,
                 should_stop=should_stop,
@@ -214,63 +273,39 @@ def _train(
     if len(history) < experiment.epochs and not stopped_early:
         raise Interrupted(
             f"stopped at step {int(state.step)} of {experiment.epochs * len(parts.train)}, "
-            f"all work saved; {_go_on(folder)}"
+            f"all work saved; {job.how_to_resume}"
         )
     if early_stopping and console:
         console.print(f"best validation loss: epoch {early_stopping.best_epoch(history)}")
     return state, history
 
 
-def _keep(folder: Path, splits: Splits, snapshot: train.Snapshot) -> None:
-    train.save(folder / "checkpoints", snapshot)
-    # Written whole from the snapshot, so a resumed run has each epoch once.
+def _phases(job: _Run, taken: int) -> list[tuple[int, train.TrainStep]]:
+    """Return the training steps after ``taken`` steps, each with the epoch that it ends with."""
+    whole = job.experiment.epochs, job.parts.train_step
+    frozen_epochs, head_step = job.experiment.frozen_epochs, job.parts.head_step
+    if head_step is not None and taken < frozen_epochs * len(job.parts.train):
+        return [(frozen_epochs, head_step), whole]
+    return [whole]
+
+
+def _write_history(folder: Path, splits: Splits, snapshot: train.Snapshot) -> None:
+    # Rewritten from the snapshot, so a resumed run has each epoch once.
     rows = [json.dumps(row) + "\n" for row in snapshot.history]
     write_text(folder / "metrics.jsonl", "".join(rows))
     write_bad_examples(folder / "bad_examples.jsonl", splits)
 
 
-def _phases(
-    experiment: Experiment, parts: Assembly, taken: int
-) -> list[tuple[int, train.TrainStep]]:
-    """Steps to train with, each up to an epoch, after ``taken`` steps."""
-    whole = experiment.epochs, parts.train_step
-    if taken < experiment.frozen_epochs * len(parts.train):
-        return [(experiment.frozen_epochs, parts.head_step), whole]
-    return [whole]
-
-
-def _early_stopping(experiment: Experiment) -> train.EarlyStopping | None:
-    if experiment.early_stopping is None:
-        return None
-    return train.EarlyStopping(
-        experiment.early_stopping,
-        min_delta=experiment.min_delta,
-        # The frozen epochs are there to be surpassed.
-        start_epoch=max(experiment.start_epoch, experiment.frozen_epochs + 1),
-    )
-
-
-def _plateau(experiment: Experiment) -> train.ReduceOnPlateau | None:
-    if experiment.schedule != "plateau":
-        return None
-    return train.ReduceOnPlateau(experiment.plateau_patience, factor=experiment.schedule_factor)
-
-
-def _finish(
-    experiment: Experiment,
-    parts: Assembly,
-    state: train.TrainState,
-    history: list[dict[str, float]],
-    folder: Path,
-) -> dict[str, Any]:
-    task = parts.network.task
+def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]]) -> dict[str, Any]:
+    """Measure the final network on every split, draw the figures, and return the result."""
+    experiment, parts, task = job.experiment, job.parts, job.parts.network.task
     measured = {}
     for split, source in parts.splits._asdict().items():
         if len(source):
             batches = data.batches(source, experiment.batch_size)
             measured[split] = train.predict(parts.eval_step, state, batches, overall=task.overall)
-    bad = write_bad_examples(folder / "bad_examples.jsonl", parts.splits)
-    _draw(parts, state, history, measured["test"][1], folder / "pictures")
+    bad = write_bad_examples(job.folder / "bad_examples.jsonl", parts.splits)
+    _draw(job, state, history, measured["test"][1])
     result: dict[str, Any] = {
         f"{split}_{name}": value
         for split in ("test", "validation", "train")
@@ -281,7 +316,7 @@ def _finish(
         result["bad_examples"] = bad
     if parts.validation:
         result["gap"] = result[f"train_{task.score}"] - result[f"validation_{task.score}"]
-    if early_stopping := _early_stopping(experiment):
+    if early_stopping := job.early_stopping:
         result["best_epoch"] = early_stopping.best_epoch(history)
     device = jax.devices()[0]
     return {
@@ -290,6 +325,8 @@ def _finish(
         "test_examples": len(measured["test"][1]),
         "last_epoch": history[-1],
         "params_sha256": train.fingerprint(state.eval_variables),
+        "experiment_sha256": experiment.sha256(),
+        "amendments": job.record.amendments,
         "seed": experiment.seed,
         "steps": int(state.step),
         "versions": {"python": platform.python_version()}
@@ -300,19 +337,15 @@ def _finish(
 
 
 def _draw(
-    parts: Assembly,
-    state: train.TrainState,
-    history: list[dict[str, float]],
-    outputs: np.ndarray,
-    folder: Path,
+    job: _Run, state: train.TrainState, history: list[dict[str, float]], outputs: np.ndarray
 ) -> None:
-    """The run's pictures; one that cannot be drawn is a warning, and no reason to lose the run."""
-    network, splits = parts.network, parts.splits
+    """Draw the run's figures; a failure is a warning and does not end the run."""
+    network, splits, folder = job.parts.network, job.parts.splits, job.folder / "figures"
 
     def of_network() -> run_figures.Figures:
-        picture = splits.train.without_bad().images[0]
+        example = next(in_parts(splits.train.images, rows=1))[0]  # the first readable image
         return run_figures.network_figures(
-            network.model, state.eval_variables, network.preprocess, picture
+            network.model, state.eval_variables, network.preprocess, example
         )
 
     for make in (
@@ -323,10 +356,6 @@ def _draw(
         try:
             for name, figure in make().items():
                 plots.save_figure(figure, folder / f"{name}.png")
-        except Exception as error:  # whatever a font, a disk or a network of the user's own raises
-            message = f"pictures are missing in {folder}: {type(error).__name__}: {error}"
+        except Exception as error:  # whatever a font, a disk or a custom network raises
+            message = f"figures are missing in {folder}: {type(error).__name__}: {error}"
             warnings.warn(message, stacklevel=2)
-
-
-def _go_on(folder: Path) -> str:
-    return f"go on with: jaxcnn train --workdir {folder} --resume"

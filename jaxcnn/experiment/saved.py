@@ -1,6 +1,6 @@
-"""Trained networks: read back from a run's folder or a file of weights, and what is made of them.
+"""Trained networks, read from a run's folder or a file of weights, and their features.
 
-A folder never decides which Python file is executed, and of a file nothing is executed at all.
+A folder never decides which Python file is executed, and nothing in a weight file is executed.
 """
 
 import dataclasses
@@ -12,20 +12,22 @@ import numpy as np
 import optax
 
 from jaxcnn import data, models, train
-from jaxcnn.experiment.build import Network, from_metadata, make_network
+from jaxcnn.experiment.build import from_metadata, make_network
 from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment.network import Network
 from jaxcnn.experiment.run_folder import read_config
 
 
 class Trained(NamedTuple):
-    """A network that can be evaluated, asked and looked into.
+    """A network that can be evaluated, used for prediction, and inspected.
 
     Attributes:
-      experiment: what it was trained by; for a file of weights, what it would be trained on with.
-      network: the model and what goes with it.
+      experiment: the configuration it was trained with; for a file of weights, one to train it
+        with.
+      network: the model and everything its steps need.
       state: parameters and statistics.
-      history: rows of metrics by epoch, none for a file of weights.
-      metadata: what a run keeps beside its weights, nothing for a file of weights.
+      history: rows of metrics by epoch; empty for a file of weights.
+      metadata: what a run stores beside its weights; empty for a file of weights.
     """
 
     experiment: Experiment
@@ -36,26 +38,36 @@ class Trained(NamedTuple):
 
 
 def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
-    """Read a run's newest intact network.
+    """Read the newest intact checkpoint of a run.
 
     Args:
       folder: the run's folder.
-      model: must repeat ``file.py:function`` if the run's model is one: a folder never decides
-        which Python file is executed.
+      model: must repeat ``file.py:function`` if the run's model comes from a Python file: a folder
+        never decides which file is executed.
 
     Raises:
-      ValueError: if the folder holds no run, its network cannot be read, or ``model`` is not what
-        the run was trained with.
+      ValueError: if the folder is not that of a run, its network cannot be read, or ``model`` is
+        not what the run was trained with.
+
+    Example:
+      >>> import tempfile
+      >>> from jaxcnn.experiment import run
+      >>> folder = tempfile.mkdtemp()
+      >>> result = run(Experiment(model="lenet5", epochs=1, batch_size=500), folder)
+      >>> trained = open_run(folder)
+      >>> images = data.load("fashion_mnist_slice", split="test").images[:2]
+      >>> trained.network.predict_step()(trained.state, images).shape
+      (2, 10)
     """
     folder = Path(folder)
     experiment = read_config(folder)
-    if ":" in experiment.model and model is None:
+    if experiment.is_custom and model is None:
         raise ValueError(
             f"this run's network comes from a Python file; if you trust it, add "
             f"--model {experiment.model}"
         )
     if model is not None:
-        if (":" in model) != (":" in experiment.model):
+        if (":" in model) != experiment.is_custom:
             raise ValueError(f"this run was trained with model {experiment.model}, got {model!r}")
         experiment = dataclasses.replace(experiment, model=model)
     networks: list[Network] = []
@@ -74,12 +86,12 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
 def open_weights(
     path: str | Path, *, model: str | None = None, source: models.WeightSource | None = None
 ) -> Trained:
-    """Read a file of weights as a network that tells one of several classes.
+    """Read a file of weights as a network for one class of several.
 
     Args:
-      path: as `jaxcnn.models.load_pretrained` takes it.
-      model: the network's name, which files of `jaxcnn.models.save_pretrained` say themselves.
-      source: whose weights they are, if the file does not tell.
+      path: what `jaxcnn.models.load_pretrained` accepts.
+      model: the network's name, which files of `jaxcnn.models.save_pretrained` hold themselves.
+      source: library that wrote the weights, if the file does not tell.
 
     Raises:
       ValueError: if the file cannot be read, or has no outputs.
@@ -91,25 +103,20 @@ def open_weights(
         model=pretrained.name, model_options=pretrained.options, pretrained=str(path)
     )
     network, _ = make_network(
-        experiment,
-        pretrained.preprocess,
-        train.multi_class(),
-        pretrained.classes,
-        1,
-        settings={},
+        experiment, pretrained.preprocess, pretrained.classes, settings={}, steps_per_epoch=1
     )
     network = network._replace(optimizer=optax.identity(), pretrained=pretrained.variables)
     return Trained(experiment, network, network.initial_state(0), [], {})
 
 
 def to_pretrained(trained: Trained) -> models.Pretrained:
-    """A run's network in the form that `jaxcnn.models.save_pretrained` writes.
+    """Convert a run's network to the form that `jaxcnn.models.save_pretrained` writes.
 
     Raises:
-      ValueError: if it is a network of the user's own, or does not tell one of several classes.
+      ValueError: if it is a custom network, or its task is not ``multi_class``.
     """
     experiment, network = trained.experiment, trained.network
-    if ":" in experiment.model:
+    if experiment.is_custom:
         raise ValueError(
             f"model must be one of {', '.join(models.names())} to be exported, "
             f"got {experiment.model}"
@@ -129,29 +136,23 @@ def to_pretrained(trained: Trained) -> models.Pretrained:
 def features(
     trained: Trained, source: data.ArraySource, *, batch_size: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the last layer sees of each example, and the labels; unreadable images are left out.
+    """Compute the input of the last layer for each readable example.
 
     Args:
-      trained: a network of `jaxcnn.models`, or one of the user's own whose ``num_classes=0`` leaves
-        out the last layer.
+      trained: a network of `jaxcnn.models`, or a custom one that omits its last layer for
+        ``num_classes=0``.
       source: examples of the network's size and channels.
-      batch_size: images at a time.
+      batch_size: images per call.
 
     Returns:
-      Features ``[N, F]`` float32, and the source's labels ``[N, ...]``.
+      Features ``[N, F]`` float32, and the labels ``[N, ...]``.
 
     Raises:
-      ValueError: if the network cannot go without its last layer.
+      ValueError: if the network cannot omit its last layer.
     """
     network = trained.network
-    try:
-        model = network.model.clone(num_classes=0)
-    except (AttributeError, TypeError) as error:
-        raise ValueError(
-            "model must have an option num_classes, of which 0 leaves out the last layer; "
-            f"{trained.experiment.model} has none"
-        ) from error
-    step = train.make_predict_step(model, preprocess=network.preprocess)
+    model = models.without_output_layer(network.model)
+    step = network._replace(model=model, views=()).predict_step()
     parts = []
     for batch in data.batches(source, batch_size):
         outputs = np.asarray(step(trained.state, batch.image))

@@ -1,91 +1,176 @@
-"""The examples of an experiment: its splits, what its network expects of them, and bad ones."""
+"""The data of an experiment: its settings, its splits, its preprocessing, and bad examples."""
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from jaxcnn import data, image, train
 from jaxcnn.data.files import atomic_write
 from jaxcnn.data.lazy import in_parts
-from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment.fields import Ranges, Relations, Section, is_fraction, is_positive
 from jaxcnn.messages import printable
 
 _KEPT_AS = {"train": "data_sha256", "validation": "validation_sha256", "test": "test_sha256"}
 
 
+def _are_moments(value: tuple[float, ...]) -> bool:
+    channels = len(value) // 2
+    return (
+        len(value) in (2, 6)
+        and all(map(math.isfinite, value))
+        and all(map(is_positive, value[channels:]))
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Section):
+    """Settings of the data: where it is, how it is read, and how it is split."""
+
+    data: str = "fashion_mnist_slice"
+    """Data set: fashion_mnist_slice (ships with the package); a prepared one by name, such as
+    cifar10; a folder, zip or tar with a folder of images per class; a table of images (CSV, JSON
+    lines); or FILE.npz."""
+    data_dir: str | None = None
+    """Folder of prepared data sets; by default that of TFDS."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that images are resized to; by default those of the pretrained weights, or
+    their own, or 64 64 for files."""
+    channels: int | None = None
+    """1 for gray or 3 for color; by default those of the pretrained weights, or of the data, or 3
+    for files."""
+    on_bad_example: Literal["raise", "skip"] = "raise"
+    """Images that cannot be read: stop and name the first (raise), or skip them and list them in
+    the run's bad_examples.jsonl (skip); a resumed run may change it."""
+    test_fraction: float = 0.2
+    """Share of each class that becomes the test split, if the data has none."""
+    normalization: Literal["unit", "symmetric", "standardize"] | tuple[float, ...] = "unit"
+    """Scale pixels to [0, 1] (unit) or to [-1, 1] (symmetric); standardize them by the mean and
+    standard deviation of the training split; or by numbers: a mean for each channel, then a
+    standard deviation for each. Pretrained weights bring their own."""
+    validation_fraction: float = 0.1
+    """Share of the training split held out for validation, unless the data has a validation split;
+    0 for none."""
+    stratified: bool = False
+    """Hold out the same share of every class."""
+    balanced: bool = False
+    """Show every class equally often; examples of rare classes repeat within an epoch."""
+    folds: int | None = None
+    """Cross-validation: number of folds that the training examples are split into."""
+    fold: int | None = None
+    """Cross-validation: fold that is held out, from 0; by default one run for each fold."""
+
+    RANGES: ClassVar[Ranges] = {
+        "validation_fraction": (is_fraction, "in [0, 1)"),
+        "test_fraction": (is_fraction, "in [0, 1)"),
+        "image_size": (
+            lambda value: len(value) == 2 and min(value) >= 1,
+            "a height and a width >= 1",
+        ),
+        "channels": (lambda value: value in (1, 3), "1 or 3"),
+        "normalization": (
+            lambda value: isinstance(value, str) or _are_moments(value),
+            "unit, symmetric, standardize, or for 1 or 3 channels finite means, then deviations "
+            "> 0",
+        ),
+        "folds": (lambda value: value >= 2, ">= 2"),
+    }
+    RELATIONS: ClassVar[Relations] = (
+        (
+            "fold",
+            lambda c: c.fold is None or (c.folds is not None and 0 <= c.fold < c.folds),
+            "from 0 to folds - 1, with folds given",
+        ),
+        ("stratified", lambda c: not c.stratified or c.folds is None, "left out with folds"),
+    )
+
+    @property
+    def has_validation(self) -> bool:
+        """True if examples are held out for validation."""
+        return self.folds is not None or self.validation_fraction > 0
+
+
 class Splits(NamedTuple):
-    """What an experiment trains on, chooses by (perhaps nothing), and is measured on at the end."""
+    """Examples to train on, to validate on (possibly none), and to test on at the end."""
 
     train: data.ArraySource
     validation: data.ArraySource
     test: data.ArraySource
 
 
-def load_splits(experiment: Experiment) -> Splits:
-    """The splits of an experiment's data, with a part of its training split held out.
+def load_splits(config: DataConfig) -> Splits:
+    """Load the data and hold out a part of its training split for validation.
 
     Raises:
-      ValueError: if the data cannot be loaded, or not be divided so.
+      ValueError: if the data cannot be loaded or split as configured.
+
+    Example:
+      >>> [len(split) for split in load_splits(DataConfig(validation_fraction=0.25))]
+      [7500, 2500, 2000]
     """
     splits = data.load_splits(
-        experiment.data,
-        data_dir=experiment.data_dir,
-        size=experiment.image_size,
-        channels=experiment.channels,
-        test_fraction=experiment.test_fraction,
-        on_bad=experiment.on_bad_example,
+        config.data,
+        data_dir=config.data_dir,
+        size=config.image_size,
+        channels=config.channels,
+        test_fraction=config.test_fraction,
+        on_bad=config.on_bad_example,
     )
     training, test = splits["train"], splits["test"]
-    if experiment.folds is not None:
-        if experiment.fold is None:
-            raise ValueError(
-                f"fold must be from 0 to {experiment.folds - 1} in a single run, got None"
-            )
-        return Splits(*data.take_fold(training, experiment.folds, experiment.fold), test)
-    if "validation" in splits and experiment.validation_fraction:
+    if config.folds is not None:
+        if config.fold is None:
+            raise ValueError(f"fold must be from 0 to {config.folds - 1} in a single run, got None")
+        return Splits(*data.take_fold(training, config.folds, config.fold), test)
+    if "validation" in splits and config.validation_fraction:
         return Splits(training, splits["validation"], test)
-    parts = data.hold_out(
-        training, experiment.validation_fraction, stratified=experiment.stratified
-    )
+    parts = data.hold_out(training, config.validation_fraction, stratified=config.stratified)
     return Splits(*parts, test)
 
 
-def load_split(experiment: Experiment, split: str, metadata: Mapping[str, Any]) -> data.ArraySource:
-    """The examples of one split of a run: ``train`` and ``validation`` as it divided them.
+def load_split(config: DataConfig, split: str, metadata: Mapping[str, Any]) -> data.ArraySource:
+    """Load one split of a run, divided as the run divided it.
 
     Args:
-      experiment: the run's.
+      config: settings of the run.
       split: ``train``, ``validation`` or ``test``.
-      metadata: what the run keeps of its data, with `fingerprints`.
+      metadata: metadata of the run's checkpoints, with `fingerprints`.
 
     Raises:
-      ValueError: if the data is no longer what the run was trained on: others might be divided so
-        that what it has learned is measured as new.
+      ValueError: if the training data has changed, because another division would mix examples
+        that the network was trained on with those that it is measured on.
     """
-    splits = load_splits(experiment)
+    splits = load_splits(config)
     if change := difference(splits, metadata, ("train",)):
         raise ValueError(
-            f"data {experiment.data} is no longer what this run was trained on: {change}; ask for "
-            "single images with jaxcnn predict, or train anew"
+            f"data {config.data} has changed since this run was trained: {change}; predict single "
+            "images with jaxcnn predict, or train again"
         )
-    check_readable(experiment, splits)
+    check_readable(config, splits)
     if split == "validation" and not len(splits.validation):
-        raise ValueError("this run held out no validation slice (validation_fraction is 0)")
+        raise ValueError("this run held out no validation split (validation_fraction is 0)")
     return getattr(splits, split)
 
 
 def make_preprocess(
     source: data.ArraySource, normalization: str | tuple[float, ...]
 ) -> image.Preprocess:
-    """What a network trained on ``source`` expects of its images."""
+    """Make the preprocessing of a network that is trained on ``source``.
+
+    Raises:
+      ValueError: if the source does not have images, or the normalization does not fit them.
+
+    Example:
+      >>> make_preprocess(load_splits(DataConfig()).train, "symmetric").mean
+      (0.5,)
+    """
     *size, channels = source.images.shape[1:]
     if len(size) != 2:
         raise ValueError(
-            f"data must hold images [N, H, W, C] for an experiment, got shape {source.images.shape}"
+            f"data must have images [N, H, W, C] for an experiment, got shape {source.images.shape}"
         )
     mean, std = np.zeros(channels), np.ones(channels)
     if normalization == "symmetric":
@@ -109,29 +194,31 @@ def make_preprocess(
     )
 
 
-def check_readable(experiment: Experiment, splits: Splits) -> None:
-    """Refuse a split of which no image can be read, where those are skipped.
+def check_readable(config: DataConfig, splits: Splits) -> None:
+    """Check that each split has a readable image, if unreadable ones are skipped.
 
     Raises:
-      ValueError: if there is one; it names the first image, and why it cannot be read.
+      ValueError: if no image of a split can be read; it names the first one and the reason.
     """
+    if config.on_bad_example != "skip":
+        return
     for split, source in splits._asdict().items():
         images = source.images
-        if not isinstance(images, data.DecodedImages) or experiment.on_bad_example != "skip":
+        if not isinstance(images, data.DecodedImages):
             continue
-        # Mostly a single image is decoded, or with bad ones among the first, a few.
+        # Usually decodes a single image, or a few if the first ones are bad.
         if len(source) and not any(len(part) for part in in_parts(images, rows=32)):
             bad = source.bad[0]
             raise ValueError(
-                f"the {split} split of {experiment.data} must hold an image that can be read, got "
+                f"the {split} split of {config.data} must have an image that can be read, got "
                 f"{len(source)} that cannot, the first of them {bad.file}: {bad.reason}"
             )
 
 
 def unreadable(splits: Splits) -> str | None:
-    """How many of the images were found to be unreadable, in words; None if there are none.
+    """Return a message on the number of unreadable images, None if there are none.
 
-    Classes that have no other images are named.
+    It names classes that have no other images.
     """
     bad, every = (sum(map(len, sources)) for sources in ((s.bad for s in splits), splits))
     if not bad:
@@ -149,68 +236,57 @@ def unreadable(splits: Splits) -> str | None:
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:
-    """What a run keeps of its splits, to know them again; see `difference`."""
-    return {_KEPT_AS[name]: fingerprint(source) for name, source in splits._asdict().items()}
+    """Return the fingerprints of the splits, as stored in a run's metadata.
+
+    Example:
+      >>> sorted(fingerprints(load_splits(DataConfig())))
+      ['data_sha256', 'test_sha256', 'validation_sha256']
+    """
+    return {_KEPT_AS[name]: data_fingerprint(source) for name, source in splits._asdict().items()}
 
 
 def difference(
     splits: Splits, metadata: Mapping[str, Any], names: Sequence[str] = Splits._fields
 ) -> str | None:
-    """How splits differ from those that a run keeps, in words; None if they do not.
+    """Describe how splits differ from those of a run; None if they are equal.
 
     Args:
-      splits: what there is now.
-      metadata: the run's ``classes`` and `fingerprints`; older runs have that of ``train`` alone.
+      splits: the present splits.
+      metadata: metadata of the run, with its ``classes`` and `fingerprints`.
       names: the splits to compare.
     """
     then, now = metadata["classes"], splits.train.classes
     if list(now) != list(then):
         others = sorted(set(then) ^ set(now))
         named = f" ({printable(', '.join(others[:4]))})" if others else ""
-        return f"its classes, or their order, are others{named}"
+        return f"its classes, or their order, are different{named}"
     for name in names:
-        if metadata.get(_KEPT_AS[name]) not in (None, fingerprint(getattr(splits, name))):
+        if metadata[_KEPT_AS[name]] != data_fingerprint(getattr(splits, name)):
             return f"its {name} split has changed, or the files beside it"
     return None
 
 
-def fingerprint(source: data.ArraySource) -> str:
-    """A SHA-256 that changes with the examples: their pixels, or names and sizes of their files."""
+def data_fingerprint(source: data.ArraySource) -> str:
+    """Return a SHA-256 of the labels and the pixels, or of the names and sizes of image files.
+
+    Example:
+      >>> source = data.from_arrays(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4) % 2)
+      >>> data_fingerprint(source)[:8] == data_fingerprint(source.take(np.array([0, 1])))[:8]
+      False
+    """
     images = source.images
     content = images.identity if isinstance(images, data.DecodedImages) else images
     return train.fingerprint({"images": content, "labels": source.labels})
 
 
-def with_absolute_paths(experiment: Experiment) -> Experiment:
-    """The experiment with absolute paths of data and weights, found from anywhere.
-
-    Raises:
-      ValueError: if a path is in the home of an unknown user.
-    """
-
-    def absolute(path: str) -> str:
-        try:
-            return str(Path(path).expanduser().absolute())
-        except RuntimeError as error:
-            raise ValueError(f"{path} names the home of a user who is not known") from error
-
-    data_is_path = data.is_path(experiment.data)
-    weights = experiment.pretrained
-    return dataclasses.replace(
-        experiment,
-        data=absolute(experiment.data) if data_is_path else experiment.data,
-        pretrained=weights and (weights if weights.startswith("hf-hub:") else absolute(weights)),
-    )
-
-
 def write_bad_examples(path: Path, splits: Splits) -> int:
-    """Write what could not be read, an object per line, beside what the file holds already.
+    """Add the unreadable examples to a file of JSON lines, without duplicates.
 
     Returns:
-      How many examples it holds.
+      Number of examples in the file.
     """
     rows = []
-    if path.is_file():  # of the run before it was resumed
+    if path.is_file():  # written before the run was resumed
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     for split, source in splits._asdict().items():
         for bad in source.bad.values():

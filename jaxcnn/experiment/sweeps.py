@@ -1,10 +1,10 @@
-"""Several runs of one experiment, over seeds or folds, with the mean and the spread of each metric.
+"""Several runs of one experiment, over seeds or folds, and the mean and spread of each metric.
 
-``sweep.json`` (the experiment and the seeds), a run's folder for each, and ``summary.json``.
+The folder has ``sweep.json`` (the experiment and the seeds), a folder for each run, and
+``summary.json``.
 """
 
 import dataclasses
-import json
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -16,26 +16,23 @@ import rich.console
 from jaxcnn.experiment import run_folder, runner
 from jaxcnn.experiment.build import assemble
 from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment.execution import Execution
 from jaxcnn.experiment.finetune import resolve
-from jaxcnn.experiment.splits import with_absolute_paths
 from jaxcnn.view.tensorboard import EventFiles
 
 
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder holds a sweep."""
+    """Return whether a folder is that of a sweep."""
     return (folder / "sweep.json").is_file()
 
 
 def read_config(folder: Path) -> Experiment:
-    """The experiment of a sweep's folder.
+    """Read the experiment of a sweep.
 
     Raises:
       ValueError: if it cannot be read.
     """
-    try:
-        return Experiment.from_json(_read(folder)["config"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder / 'sweep.json'} cannot be read: {error}") from error
+    return _read(folder)[0]
 
 
 def run_sweep(
@@ -43,62 +40,70 @@ def run_sweep(
     workdir: str | Path | None = None,
     *,
     seeds: Sequence[int] = (),
+    execution: Execution = Execution(),  # noqa: B008 - immutable
     resume: bool = False,
     console: rich.console.Console | None = None,
-    tensorboard: bool = False,
 ) -> dict[str, Any]:
-    """Run an experiment once for each seed, and for each fold if it has folds and names none.
+    """Run an experiment once for each seed, and for each fold if it has folds but no fold.
 
     Args:
-      experiment: what to do.
+      experiment: the configuration.
       workdir: the sweep's folder, new or empty; None makes ``runs/<model>-<data>-sweep``.
-      seeds: the seeds; none for the experiment's own.
-      resume: go on with the sweep in ``workdir``, with the seeds it was started with: finished
-        runs stay, the others go on or start. The experiment must be the stored one.
+      seeds: the seeds; empty for that of the experiment.
+      execution: settings that do not change the numbers.
+      resume: resume the sweep in ``workdir`` with the seeds that it was started with: finished
+        runs stay, the others are resumed or started. The experiment must be the stored one.
       console: where to show progress; None is silent.
-      tensorboard: as for `jaxcnn.experiment.runner.run`.
 
     Returns:
       The content of ``summary.json``: for each metric of the runs its ``mean``, ``sd`` (of the
       sample, 0 for one run) and ``values``, with ``runs`` (their names) and ``workdir``.
 
     Raises:
-      ValueError: if a seed is given twice, or the folder will not do.
+      ValueError: if a seed is given twice, or the folder cannot be used.
       Interrupted: if it was stopped by a signal, after saving.
+
+    Example:
+      >>> import tempfile
+      >>> experiment = Experiment(model="lenet5", epochs=1, batch_size=500)
+      >>> summary = run_sweep(experiment, f"{tempfile.mkdtemp()}/sweep", seeds=[1])
+      >>> summary["runs"], summary["test_accuracy"]["sd"]
+      (['seed1'], 0.0)
     """
-    experiment = with_absolute_paths(experiment)
+    experiment = experiment.with_absolute_paths()
     if resume:
         if workdir is None or not is_sweep(Path(workdir)):
             raise ValueError(f"resume needs the folder of a sweep, got {workdir}")
-        stored = _read(Path(workdir))["seeds"]
-        if seeds and list(seeds) != stored:
-            raise ValueError(f"a resumed sweep keeps its seeds, {stored}, got {list(seeds)}")
-        seeds = stored
-        if experiment != read_config(Path(workdir)):
+        stored, stored_seeds = _read(Path(workdir))
+        if seeds and list(seeds) != stored_seeds:
+            raise ValueError(f"a resumed sweep keeps its seeds, {stored_seeds}, got {list(seeds)}")
+        seeds = stored_seeds
+        if experiment != stored:
             raise ValueError(f"a resumed sweep keeps its configuration, that of {workdir}")
     members = _members(experiment, seeds)
     if resume and workdir is not None:
         folder = Path(workdir)
     else:
-        # What will not do is refused before there is a folder.
+        # Reject bad input before the folder is made.
         assemble(*resolve(next(iter(members.values()))))
-        if tensorboard:
+        if execution.tensorboard:
             EventFiles()
         folder = run_folder.new_folder(workdir, f"{run_folder.run_name(experiment)}-sweep")
-    sweep = {"config": experiment.to_json(), "seeds": list(seeds)}
+    config = experiment.to_json()
+    sweep = {"format": run_folder.FORMAT, "config": config, "seeds": list(seeds)}
     run_folder.write_json(folder / "sweep.json", sweep)
     results: dict[str, dict[str, Any]] = {}
     for name, member in members.items():
         if console:
             console.print(f"--- {name} ({len(results) + 1} of {len(members)})", highlight=False)
-        results[name] = _run_member(member, folder / name, console, tensorboard)
-    summary = summarize(results) | {"config": sweep["config"]}
+        results[name] = _run_member(member, folder / name, execution, console)
+    summary = summarize(results) | {"config": config}
     run_folder.write_json(folder / "summary.json", summary)
     return summary | {"workdir": str(folder)}
 
 
 def summarize(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Mean, standard deviation of the sample, and values of each metric over runs.
+    """Return mean, standard deviation of the sample, and values of each metric over runs.
 
     Example:
       >>> summary = summarize({"a": {"test_loss": 1.0}, "b": {"test_loss": 3.0}})
@@ -132,26 +137,34 @@ def _members(experiment: Experiment, seeds: Sequence[int]) -> dict[str, Experime
     return members
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "sweep.json").read_text())
+def _read(folder: Path) -> tuple[Experiment, list[int]]:
+    """Read the experiment and the seeds of a sweep."""
+    path = folder / "sweep.json"
+    values = run_folder.read_json(path)
+    run_folder.check_format(folder, values)
+    try:
+        return Experiment.from_json(values["config"]), values["seeds"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _run_member(
-    experiment: Experiment, folder: Path, console: rich.console.Console | None, tensorboard: bool
+    experiment: Experiment,
+    folder: Path,
+    execution: Execution,
+    console: rich.console.Console | None,
 ) -> dict[str, Any]:
-    """A run's result: stored, or of a run that goes on, or of a new one."""
+    """Return the stored result of a run, or resume or start the run."""
     if (folder / "result.json").is_file():
-        return json.loads((folder / "result.json").read_text())
-    # Other names there are of saves that were not finished.
+        return run_folder.read_json(folder / "result.json")
+    # Folders whose name is not a number are unfinished checkpoints.
     started = any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
-    if not started and (folder / "config.json").is_file():
+    if not started and (folder / "run.json").is_file():
         shutil.rmtree(folder)  # stopped before its first checkpoint
     try:
-        return runner.run(
-            experiment, folder, resume=started, console=console, tensorboard=tensorboard
-        )
+        return runner.run(experiment, folder, execution=execution, resume=started, console=console)
     except runner.Interrupted:
         raise runner.Interrupted(
-            f"stopped in {folder}, all work saved; go on with: "
+            f"stopped in {folder}, all work saved; resume with: "
             f"jaxcnn train --workdir {folder.parent} --resume"
         ) from None

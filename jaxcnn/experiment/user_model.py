@@ -1,4 +1,4 @@
-"""A network from a Python file of the user's, executed only where the user names it."""
+"""Custom models, from a Python file that is executed only if the user names it."""
 
 import difflib
 import importlib.util
@@ -10,15 +10,15 @@ def model_from_file(name: str, num_classes: int, **options: Any) -> Any:
     """Call ``file.py:function`` with the number of outputs and the options.
 
     Raises:
-      ValueError: if there is no such file or function, or it returns no model. What the file
-        itself raises comes through.
+      ValueError: if the file or function does not exist, or the function does not return a model.
+        Exceptions of the file itself are not caught.
     """
     path, _, function = name.rpartition(":")
     file = Path(path)
     if file.suffix != ".py" or not file.is_file():
         raise ValueError(
-            f"model must be a name or file.py:function, got {name!r}, "
-            f"and there is no Python file {path}"
+            f"model must be a name or file.py:function, got {name!r}, but "
+            f"{path} is not a Python file"
         )
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""What an experiment's augmentations do to a batch, wherever it is worked on."""
+"""Augmentation of batches as configured, on one device and on several."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ import pytest
 
 from jaxcnn import data, image
 from jaxcnn.batch import Batch
-from jaxcnn.experiment.augment import make_augment
-from jaxcnn.experiment.config import Augmentation, Experiment
+from jaxcnn.experiment import Experiment
+from jaxcnn.experiment.augment import Augmentation, AugmentConfig, make_augment
 from jaxcnn.train import augment_keys
 from jaxcnn.view import run_figures
 
@@ -31,13 +31,13 @@ def batch_of(rows, channels=3):
 
 
 def augmented(names, batch):
-    augment = make_augment(Experiment(augment=names), 5)
+    augment = make_augment(AugmentConfig(augment=names), 5)
     return jax.jit(lambda batch: augment(augment_keys(ROOT, batch), batch))(batch)
 
 
 @pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_each_changes_images(name, channels):
+def test_augmentation_changes_images(name, channels):
     batch = batch_of(range(32), channels)
     after = augmented((name,), batch)
     assert after.image.shape == batch.image.shape and after.image.dtype == jnp.float32
@@ -51,15 +51,15 @@ def test_each_changes_images(name, channels):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in MIXES])
-def test_an_example_is_treated_alike_in_any_batch(name):
+def test_augmentation_of_an_example_does_not_depend_on_its_batch(name):
     whole = augmented((name,), batch_of(range(32)))
     part = augmented((name,), batch_of([31, 4, 9]))
     np.testing.assert_allclose(part.image, whole.image[np.array([31, 4, 9])], atol=2e-6)
 
 
 @pytest.mark.slow
-def test_one_way_of_mixing_a_batch():
-    """Either all images are averages, or all have a rectangle of another."""
+def test_batch_is_mixed_in_one_way():
+    """Either all images are averages, or all have a rectangle of another image."""
     kinds = set()
     for epoch in range(8):
         batch = batch_of(range(32))._replace(epoch=np.int32(epoch))
@@ -70,12 +70,12 @@ def test_one_way_of_mixing_a_batch():
     assert len(kinds) == 2
 
 
-def test_nothing_is_none():
-    assert make_augment(Experiment(), 10) is None
+def test_augment_is_none_without_augmentation():
+    assert make_augment(AugmentConfig(), 10) is None
 
 
 @pytest.mark.parametrize("task", ["binary", "multi_label", "regression"])
-def test_mixing_is_for_classes(task):
+def test_mixing_needs_the_multi_class_task(task):
     with pytest.raises(ValueError, match="augment must be without mixup and cutmix unless"):
         Experiment(task=task, augment=("flip", "mixup"))
 
@@ -86,8 +86,7 @@ import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 sys.path.insert(0, {folder!r})
 from test_augment import MIXES, NAMES, ROOT, batch_of
-from jaxcnn.experiment.augment import make_augment
-from jaxcnn.experiment import Experiment
+from jaxcnn.experiment.augment import AugmentConfig, make_augment
 from jaxcnn.train import augment_keys
 
 mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
@@ -95,7 +94,7 @@ rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("bat
 batch = batch_of(range(32))
 shardings = type(batch)(rows, rows, rows, rows, everywhere)
 for name in NAMES:
-    augment = make_augment(Experiment(augment=(name,)), 5)
+    augment = make_augment(AugmentConfig(augment=(name,)), 5)
     function = lambda batch: augment(augment_keys(ROOT, batch), batch).image
     spread = jax.jit(function, in_shardings=(shardings,), out_shardings=rows)
     compiled = spread.lower(batch).compile()
@@ -111,8 +110,8 @@ print("sharded", len(NAMES))
 
 
 @pytest.mark.slow
-def test_devices_change_nothing_and_gather_no_images():
-    """But for mixing, which takes partners from the whole batch."""
+def test_several_devices_give_the_same_images_without_gathering():
+    """Except mixing, which takes partners from the whole batch."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     script = SHARDED.format(folder=str(Path(__file__).parent))
     done = subprocess.run(
@@ -121,18 +120,18 @@ def test_devices_change_nothing_and_gather_no_images():
     assert done.stdout == f"sharded {len(NAMES)}\n", done.stdout + done.stderr
 
 
-def test_the_picture_shows_what_training_sees():
+def test_augmentation_figure_shows_each_epoch():
     source = data.from_arrays(batch_of(range(32)).image, np.arange(32) % 5)
     preprocess = image.Preprocess(size=(12, 10), channels=3)
-    augment = make_augment(Experiment(augment=("flip", "mixup")), 5)
-    figures = run_figures.augmentation_figures(augment, source, preprocess, ROOT)
+    augment = make_augment(AugmentConfig(augment=("flip", "mixup")), 5)
+    figures = run_figures.augmentation_figures(ROOT, augment, source, preprocess)
     assert list(figures) == ["augmentation"]
     assert len(figures["augmentation"].axes[0].images) == 8 * 9
-    assert not run_figures.augmentation_figures(None, source, preprocess, ROOT)
+    assert not run_figures.augmentation_figures(ROOT, None, source, preprocess)
 
 
 @pytest.mark.slow
-def test_mixing_draws_from_numbers_of_its_own():
+def test_mixing_uses_separate_keys():
     batch = batch_of(range(32))
     found = augmented(("flip", "shift", "affine", "cutmix"), batch)
     before = augmented(("flip", "shift", "affine"), batch)

@@ -1,7 +1,8 @@
-"""From an experiment to its parts: schedules, learning rates by name, recipes, folds, by hand."""
+"""The parts of an experiment, computed by hand: schedules, learning rates, folds, recipes."""
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,18 +10,18 @@ import optax
 import pytest
 
 from jaxcnn import data
-from jaxcnn.experiment.build import assemble
+from jaxcnn.experiment.build import assemble, from_metadata
 from jaxcnn.experiment.config import RECIPES, Experiment
-from jaxcnn.experiment.optimizer import make_optimizer
+from jaxcnn.experiment.optimizer import OptimizerConfig, make_optimizer
 
-PLAIN = Experiment(optimizer="sgd", learning_rate=1.0, epochs=10)
+PLAIN = OptimizerConfig(optimizer="sgd", learning_rate=1.0)
 PARAMS = {"conv": {"kernel": jnp.ones((2, 2))}, "output": {"kernel": jnp.ones((2, 2))}}
 ONES = jax.tree.map(jnp.ones_like, PARAMS)
 
 
-def rates(experiment, steps, steps_per_epoch=4):
-    """The learning rates of the first steps: how far a gradient of one moves a parameter."""
-    optimizer = make_optimizer(experiment, steps_per_epoch)
+def rates(config, steps):
+    """Return the learning rates of the first steps: how far a gradient of 1 moves a parameter."""
+    optimizer = make_optimizer(config, epochs=10, steps_per_epoch=4)
     state, seen = optimizer.init(PARAMS), []
     momentum = 0.0
     for _ in range(steps):
@@ -30,70 +31,79 @@ def rates(experiment, steps, steps_per_epoch=4):
     return seen
 
 
-def test_warm_up_and_cosine():
-    experiment = dataclasses.replace(PLAIN, schedule="cosine", warmup_epochs=2.0)
+def test_cosine_schedule_with_warm_up():
+    config = dataclasses.replace(PLAIN, schedule="cosine", warmup_epochs=2.0)
     expected = [n / 8 for n in range(8)]
     expected += [(1 + np.cos(np.pi * n / 32)) / 2 for n in range(32)]
-    np.testing.assert_allclose(rates(experiment, 40), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(rates(config, 40), expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
-def test_steps_at_epochs(warmup):
-    experiment = dataclasses.replace(
+def test_step_schedule(warmup):
+    config = dataclasses.replace(
         PLAIN, schedule="step", step_epochs=(2, 4), schedule_factor=0.5, warmup_epochs=warmup
     )
     expected = [n / 4 if n < 4 * warmup else 0.5 ** ((n >= 8) + (n >= 16)) for n in range(20)]
-    np.testing.assert_allclose(rates(experiment, 20), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(rates(config, 20), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_learning_rates_by_name_and_frozen_parts():
-    experiment = dataclasses.replace(
+def test_learning_rate_factors_and_frozen_parameters():
+    config = dataclasses.replace(
         PLAIN, learning_rate=0.5, learning_rate_factors={"conv": 0.1}, frozen=("output",)
     )
-    optimizer = make_optimizer(experiment, 1)
+    optimizer = make_optimizer(config, epochs=10, steps_per_epoch=1)
     state = optimizer.init(PARAMS)
     updates, _ = optimizer.update(ONES, state, PARAMS)
     # Nesterov's first step is 1 + 0.9 gradients.
     np.testing.assert_allclose(updates["conv"]["kernel"], -0.5 * 0.1 * 1.9, rtol=1e-6)
     assert not updates["output"]["kernel"].any()
     moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim == 2]
-    assert len(moments) == 1, "moments are kept for what never moves"
+    assert len(moments) == 1, "no moments for frozen parameters"
 
 
 def test_weight_decay_and_clipping():
-    experiment = dataclasses.replace(PLAIN, weight_decay=0.25, clip_norm=1.0)
-    updates, _ = make_optimizer(experiment, 1).update(
-        ONES, make_optimizer(experiment, 1).init(PARAMS), PARAMS
-    )
+    config = dataclasses.replace(PLAIN, weight_decay=0.25, clip_norm=1.0)
+    optimizer = make_optimizer(config, epochs=10, steps_per_epoch=1)
+    updates, _ = optimizer.update(ONES, optimizer.init(PARAMS), PARAMS)
     # Eight gradients of one are clipped to 1 / sqrt(8) each; the decay comes after.
     expected = -(1.9 / np.sqrt(8) + 0.25)
     np.testing.assert_allclose(updates["conv"]["kernel"], expected, rtol=1e-6)
 
 
-def test_adam_is_that_of_keras():
-    updates, _ = make_optimizer(Experiment(), 1).update(
-        ONES, make_optimizer(Experiment(), 1).init(PARAMS), PARAMS
-    )
+def test_adam_has_the_defaults_of_keras():
+    optimizer = make_optimizer(OptimizerConfig(), epochs=10, steps_per_epoch=1)
+    updates, _ = optimizer.update(ONES, optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(updates["conv"]["kernel"], -1e-3, rtol=1e-5)
 
 
-def test_a_schedule_of_ones_own_takes_the_place_of_the_experiments():
-    optimizer = make_optimizer(PLAIN, 1, schedule=optax.constant_schedule(0.25))
+def test_schedule_argument_replaces_the_configured_one():
+    schedule = optax.constant_schedule(0.25)
+    optimizer = make_optimizer(PLAIN, epochs=10, steps_per_epoch=1, schedule=schedule)
     updates, _ = optimizer.update(ONES, optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(updates["conv"]["kernel"], -0.25 * 1.9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes_make_a_runnable_experiment(name):
+def test_recipe_is_trainable(name):
     parts = assemble(Experiment(model="lenet5", **RECIPES[name]), None)
     state = parts.network.initial_state(0)
     batch = next(iter(parts.train.epoch(0)))
     state, counts = parts.train_step(state, batch)
-    assert np.isfinite(counts["objective"])
+    assert np.isfinite(counts["objective"].value())
     assert (state.ema is not None) == ("ema_decay" in RECIPES[name])
 
 
-def test_folds_are_held_out():
+def test_network_with_a_long_warm_up_is_read_back(few_images):
+    """Its schedule would have no steps left if an epoch were one step."""
+    experiment = Experiment(data=few_images, epochs=2, warmup_epochs=1.6, schedule="cosine")
+    network = assemble(experiment, None).network
+    read = from_metadata(experiment, network.metadata())
+    assert (read.preprocess, read.classes) == (network.preprocess, network.classes)
+    states = [jax.eval_shape(lambda each=each: each.initial_state(0)) for each in (read, network)]
+    chex.assert_trees_all_equal_shapes_and_dtypes(*states)
+
+
+def test_each_fold_is_held_out_in_turn():
     first, second = (
         assemble(Experiment(model="lenet5", folds=4, fold=fold), None).validation.source
         for fold in (0, 1)
@@ -102,7 +112,7 @@ def test_folds_are_held_out():
     assert not np.array_equal(first.images, second.images)
 
 
-def test_targets_are_standardised_by_the_training_part(tmp_path):
+def test_targets_are_standardized_by_the_training_split(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {}
     for split, rows in (("train", 200), ("test", 50)):

@@ -1,8 +1,9 @@
-"""Runs in folders of their own: what they leave behind, same bytes twice, real interruptions."""
+"""Runs: the files of their folder, equal bytes after real interruptions, every task."""
 
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,7 @@ import pytest
 
 from jaxcnn import __main__ as command_line
 from jaxcnn import data, train
-from jaxcnn.experiment import runner
-from jaxcnn.experiment.config import RECIPES, Experiment
-from jaxcnn.experiment.saved import open_run
-from jaxcnn.experiment.splits import fingerprint
+from jaxcnn.experiment import Execution, Experiment, Interrupted, open_run, run, runner
 from jaxcnn.view import run_figures
 
 # Many short steps, so that a signal sent on the first line of output arrives in the middle.
@@ -27,20 +25,35 @@ SMALL = Experiment(model="lenet5", epochs=2, batch_size=50)
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return runner.run(SMALL, folder), folder
+    return run(SMALL, folder), folder
 
 
-def test_the_folder_is_complete(finished):
+@pytest.fixture(scope="module")
+def tiny(few_images):
+    return Experiment(data=few_images, epochs=1, batch_size=100)
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tiny, tmp_path_factory):
+    """The folder of a finished run of one epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_draw", lambda *arguments: None)
+        run(tiny, folder)
+    return folder
+
+
+def test_folder_is_complete(finished):
     result, folder = finished
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "metrics.jsonl", "result.json", "checkpoints", "pictures")
+        *("config.json", "run.json", "metrics.jsonl", "result.json", "checkpoints", "figures")
     }
-    assert {path.name for path in (folder / "pictures").iterdir()} == {
+    assert {path.name for path in (folder / "figures").iterdir()} == {
         *("learning_curves.png", "norms.png", "confusion_matrix.png", "mistakes.png"),
         *("calibration.png", "kernels.png", "feature_maps_conv1.png", "feature_maps_conv2.png"),
     }
-    for picture in (folder / "pictures").iterdir():
-        with PIL.Image.open(picture) as opened:
+    for figure in (folder / "figures").iterdir():
+        with PIL.Image.open(figure) as opened:
             assert min(opened.size) > 150
     assert Experiment.from_json(json.loads((folder / "config.json").read_text())) == SMALL
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -49,9 +62,11 @@ def test_the_folder_is_complete(finished):
     assert stored == {name: value for name, value in result.items() if name != "workdir"}
     assert {"test_accuracy", "params_sha256", "seed", "steps", "wall_seconds"} <= set(stored)
     assert {"versions", "device", "config"} <= set(stored)
+    assert stored["experiment_sha256"] == SMALL.sha256()
+    assert stored["amendments"] == []
 
 
-def test_the_result_is_that_of_the_split_it_names(finished):
+def test_result_is_that_of_the_split_it_names(finished):
     result, folder = finished
     trained = open_run(folder)
     source = data.load("fashion_mnist_slice", split="test")
@@ -75,24 +90,24 @@ def test_evaluate_agrees_with_the_history(finished, capsys):
 def test_predict_names_classes_of_any_image(finished, tmp_path, capsys):
     _, folder = finished
     source = data.load("fashion_mnist_slice", split="test")
-    PIL.Image.fromarray(source.images[0, ..., 0]).save(tmp_path / "grey.png")
+    PIL.Image.fromarray(source.images[0, ..., 0]).save(tmp_path / "gray.png")
     PIL.Image.new("RGB", (123, 77), "red").save(tmp_path / "red.jpg")
-    paths = [str(tmp_path / name) for name in ("grey.png", "red.jpg")]
+    paths = [str(tmp_path / name) for name in ("gray.png", "red.jpg")]
     assert command_line.main(["predict", str(folder), *paths, "--top", "2", "--json"]) == 0
-    answers = json.loads(capsys.readouterr().out)
-    assert [answer["image"] for answer in answers] == paths
+    records = json.loads(capsys.readouterr().out)
+    assert [record["image"] for record in records] == paths
     trained = open_run(folder)
     logits = trained.network.model.apply(
         trained.state.variables, trained.network.preprocess(source.images[:1]), train=False
     )
-    best = answers[0]["predictions"]
+    best = records[0]["predictions"]
     assert best[0]["class"] == source.classes[int(np.argmax(logits))]
     assert 1 >= best[0]["probability"] >= best[1]["probability"] >= 0
     assert command_line.main(["predict", str(folder), paths[0], "--top", "1"]) == 0
     assert capsys.readouterr().out.startswith(f"{paths[0]}: {best[0]['class']} ")
 
 
-def test_inspect_prints_tables_and_draws(finished, capsys, tmp_path):
+def test_inspect_prints_tables_and_draws_figures(finished, capsys, tmp_path):
     _, folder = finished
     PIL.Image.new("L", (50, 50), 99).save(tmp_path / "square.png")
     arguments = ["inspect", str(folder), "--image", str(tmp_path / "square.png")]
@@ -104,10 +119,9 @@ def test_inspect_prints_tables_and_draws(finished, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_run_never_overwrites_the_first(few_images, tmp_path, monkeypatch):
+def test_second_run_does_not_overwrite_the_first(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
-    folders = [runner.run(tiny)["workdir"] for _ in range(2)]
+    folders = [run(tiny)["workdir"] for _ in range(2)]
     name = "runs/classic_cnn-few_images-seed0"
     assert folders == [name, f"{name}-2"]
     results = [json.loads((Path(folder) / "result.json").read_text()) for folder in folders]
@@ -134,8 +148,8 @@ FLAGS = ("--model", "lenet5", "--epochs", "2", "--batch-size", "50")
         pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number, code):
-    """A real process, stopped in the middle of the first epoch or killed after it."""
+def test_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number, code, no_figures):
+    """A real process is stopped during the first epoch, or killed after it."""
     result, _ = finished
     folder = tmp_path / "run"
     with train_process(folder, *FLAGS) as process:
@@ -148,7 +162,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number
     assert process.returncode == code
     assert not (folder / "result.json").exists()
     if number != signal.SIGKILL:
-        assert f"go on with: jaxcnn train --workdir {folder} --resume" in errors
+        assert f"resume with: jaxcnn train --workdir {folder} --resume" in errors
         assert errors.count("\n") == 1
     assert command_line.main(["train", "--workdir", str(folder), "--resume"]) == 0
     resumed = json.loads((folder / "result.json").read_text())
@@ -158,14 +172,55 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number
     assert len(rows) == 2
 
 
+def test_resume_with_more_epochs_is_an_amendment(tiny, one_epoch, tmp_path, no_figures):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    longer = dataclasses.replace(tiny, epochs=2)
+    resumed = run(longer, folder, resume=True)
+    change = {"field": "epochs", "from": 1, "to": 2, "step": 3}
+    assert resumed["amendments"] == [change]
+    assert resumed["experiment_sha256"] == longer.sha256()
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 1
+    assert open_run(folder).experiment == longer
+
+
 @pytest.mark.slow
-def test_resume_with_more_epochs(finished, tmp_path):
-    runner.run(dataclasses.replace(SMALL, epochs=1), tmp_path / "run")
-    resumed = runner.run(SMALL, tmp_path / "run", resume=True)
+def test_resume_with_more_epochs_gives_the_same_bytes(finished, tmp_path):
+    run(dataclasses.replace(SMALL, epochs=1), tmp_path / "run")
+    resumed = run(SMALL, tmp_path / "run", resume=True)
     assert resumed["params_sha256"] == finished[0]["params_sha256"]
 
 
-def test_the_gap_is_that_of_the_final_network(finished, capsys):
+def test_edited_configuration_is_rejected_on_resume(one_epoch, tmp_path, capsys):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"learning_rate": 0.5}))
+    assert command_line.main(["train", "--workdir", str(folder), "--resume"]) == 2
+    assert "config.json was edited after the run was started" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train --resume --workdir", "evaluate", "inspect"])
+def test_run_of_another_version_is_rejected_in_one_line(command, one_epoch, tmp_path, capsys):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    (folder / "run.json").unlink()
+    assert command_line.main([*command.split(), str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"{folder} was written by another version of jaxcnn" in error
+    assert error.count("\n") == 1
+
+
+def test_checkpoints_within_an_epoch(tiny, tmp_path, monkeypatch, no_figures):
+    saved, save = [], train.save
+
+    def record(folder, snapshot, **options):
+        saved.append(int(snapshot.state.step))
+        save(folder, snapshot, **options)
+
+    monkeypatch.setattr(train.checkpoint, "save", record)
+    run(tiny, tmp_path / "run", execution=Execution(checkpoint_seconds=1e-9))
+    assert saved == [1, 2, 3]
+
+
+def test_gap_is_that_of_the_final_network(finished, capsys):
     result, folder = finished
     assert result["gap"] == result["train_accuracy"] - result["validation_accuracy"]
     assert command_line.main(["evaluate", str(folder), "--split", "train"]) == 0
@@ -174,7 +229,7 @@ def test_the_gap_is_that_of_the_final_network(finished, capsys):
 
 
 def write_task_data(path, task):
-    """Labels of every kind for 400 images that are brighter the larger their number."""
+    """Write 400 gray images of random brightness, with labels of a task that follow from it."""
     rng = np.random.default_rng(0)
     levels = rng.uniform(0, 1, 400).astype(np.float32)
     images = np.round(255 * levels[:, None, None, None] * np.ones((1, 8, 8, 1))).astype(np.uint8)
@@ -192,7 +247,7 @@ def write_task_data(path, task):
     return images[300, ..., 0]
 
 
-PICTURES = {
+FIGURES = {
     "multi_class": {"confusion_matrix", "mistakes", "calibration"},
     "binary": {"confusion_matrix", "mistakes", "calibration", "roc", "precision_recall"},
     "multi_label": {"calibration", "roc", "precision_recall"},
@@ -202,12 +257,12 @@ PICTURES = {
 
 @pytest.mark.parametrize(
     "task",
-    [pytest.param(task, marks=[pytest.mark.slow] * (task != "multi_class")) for task in PICTURES],
+    [pytest.param(task, marks=[pytest.mark.slow] * (task != "multi_class")) for task in FIGURES],
 )
-def test_each_task_from_data_to_answers(task, tmp_path, capsys):
-    """Trained, stored, measured and asked through the command line alone."""
-    picture = write_task_data(tmp_path / "data.npz", task)
-    PIL.Image.fromarray(picture).save(tmp_path / "image.png")
+def test_each_task_from_data_to_predictions(task, tmp_path, capsys):
+    """Train, evaluate and predict by the command line alone."""
+    pixels = write_task_data(tmp_path / "data.npz", task)
+    PIL.Image.fromarray(pixels).save(tmp_path / "image.png")
     folder = tmp_path / "run"
     flags = ["--task", task, "--data", str(tmp_path / "data.npz"), "--workdir", str(folder)]
     flags += ["--epochs", "12", "--batch-size", "30", "--learning-rate", "0.003"]
@@ -221,8 +276,8 @@ def test_each_task_from_data_to_answers(task, tmp_path, capsys):
     result = json.loads((folder / "result.json").read_text())
     score = {"multi_label": "f1_macro", "regression": "r2"}.get(task, "accuracy")
     assert result[f"test_{score}"] > 0.85
-    drawn = {path.stem for path in (folder / "pictures").iterdir()}
-    assert PICTURES[task] == drawn - {"learning_curves", "norms", "kernels"} - {
+    drawn = {path.stem for path in (folder / "figures").iterdir()}
+    assert FIGURES[task] == drawn - {"learning_curves", "norms", "kernels"} - {
         name for name in drawn if name.startswith("feature_maps")
     }
     capsys.readouterr()
@@ -233,14 +288,14 @@ def test_each_task_from_data_to_answers(task, tmp_path, capsys):
     )
     text = capsys.readouterr().out
     assert command_line.main(["predict", str(folder), str(tmp_path / "image.png"), "--json"]) == 0
-    (answer,) = json.loads(capsys.readouterr().out)
+    (record,) = json.loads(capsys.readouterr().out)
     if task == "regression":
-        (guess,) = answer["predictions"]
+        (guess,) = record["predictions"]
         assert guess["target"] == "level"
-        assert abs(guess["value"] - (100 + 20 * float(picture[0, 0]) / 255)) < 5
+        assert abs(guess["value"] - (100 + 20 * float(pixels[0, 0]) / 255)) < 5
         assert f"level {guess['value']:.4g}" in text
     else:
-        assert all(0 <= guess["probability"] <= 1 for guess in answer["predictions"])
+        assert all(0 <= guess["probability"] <= 1 for guess in record["predictions"])
 
 
 EVERYTHING = Experiment(
@@ -274,119 +329,90 @@ EVERYTHING = Experiment(
 
 
 @pytest.mark.slow
-def test_a_run_with_everything_on_resumes_to_the_same_bytes(tmp_path, monkeypatch):
-    """Stopped by a signal to the own process while it saves; read back as it was measured."""
+def test_run_with_every_setting_resumes_to_the_same_bytes(tmp_path, monkeypatch):
+    """It is stopped by a signal to its own process while it saves a checkpoint."""
     write_task_data(tmp_path / "data.npz", "multi_class")
     experiment = dataclasses.replace(EVERYTHING, data=str(tmp_path / "data.npz"))
-    whole = runner.run(experiment, tmp_path / "whole", tensorboard=True)
+    events = Execution(tensorboard=True)
+    whole = run(experiment, tmp_path / "whole", execution=events)
     saved = train.save
 
-    def save_and_stop(folder, snapshot):
-        saved(folder, snapshot)
+    def save_and_stop(folder, snapshot, **options):
+        saved(folder, snapshot, **options)
         if len(snapshot.history) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "save", save_and_stop)
-    with pytest.raises(runner.Interrupted, match="stopped at step 7 of 21"):
-        runner.run(experiment, tmp_path / "stopped", tensorboard=True)
+    monkeypatch.setattr(train.checkpoint, "save", save_and_stop)
+    with pytest.raises(Interrupted, match="stopped at step 7 of 21"):
+        run(experiment, tmp_path / "stopped", execution=events)
     monkeypatch.undo()
-    resumed = runner.run(experiment, tmp_path / "stopped", resume=True, tensorboard=True)
+    resumed = run(experiment, tmp_path / "stopped", resume=True, execution=events)
     for name in ("params_sha256", "test_accuracy", "test_loss", "gap", "best_epoch", "steps"):
         assert resumed[name] == whole[name]
     trained = open_run(tmp_path / "stopped")
     assert train.fingerprint(trained.state.eval_variables) == whole["params_sha256"]
-    events = list((tmp_path / "stopped" / "tensorboard").iterdir())
-    assert len(events) == 1
-    assert events[0].read_bytes().count(b"loss/validation") == len(trained.history)
+    written = list((tmp_path / "stopped" / "tensorboard").iterdir())
+    assert len(written) == 1
+    assert written[0].read_bytes().count(b"loss/validation") == len(trained.history)
 
 
-def test_a_run_with_a_long_warm_up_is_read_back(few_images, tmp_path, capsys):
-    """Its schedule would have no steps left if an epoch were one."""
-    flags = ["--epochs", "2", "--warmup-epochs", "1.6", "--schedule", "cosine"]
-    flags += ["--data", few_images, "--batch-size", "100", "--workdir", str(tmp_path / "run")]
-    assert command_line.main(["train", *flags]) == 0
-    assert command_line.main(["evaluate", str(tmp_path / "run")]) == 0
-    assert "test accuracy" in capsys.readouterr().out
-
-
-def test_a_run_goes_on_with_its_own_data_only(tmp_path):
+def test_resume_rejects_changed_data(tmp_path, no_figures):
     write_task_data(tmp_path / "data.npz", "multi_class")
-    experiment = Experiment(epochs=1, data=str(tmp_path / "data.npz"))
-    runner.run(experiment, tmp_path / "run")
+    experiment = Experiment(epochs=1, batch_size=100, data=str(tmp_path / "data.npz"))
+    run(experiment, tmp_path / "run")
     with np.load(tmp_path / "data.npz") as arrays:
         stored = dict(arrays)
     for split in ("train", "test"):
         name = f"{split}_images"
         np.savez(tmp_path / "data.npz", **stored | {name: stored[name] ^ 1})
         with pytest.raises(
-            ValueError, match=f"is no longer what the run in .* its {split} split has changed"
+            ValueError, match=f"has changed since the run in .*: its {split} split has changed"
         ):
-            runner.run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
+            run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
     arguments = ["evaluate", str(tmp_path / "run")]
-    assert command_line.main(arguments) == 0, "other images to be measured on are welcome"
+    assert command_line.main(arguments) == 0, "another test split is accepted"
     np.savez(tmp_path / "data.npz", **stored | {"classes": np.array(list("acb"))})
     assert command_line.main(arguments) == 2
 
 
-def test_a_run_that_knows_its_training_split_alone_goes_on(few_images, tmp_path, monkeypatch):
-    """As runs of older versions do."""
-    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            runner, "fingerprints", lambda splits: {"data_sha256": fingerprint(splits.train)}
-        )
-        runner.run(tiny, tmp_path / "run")
-    longer = dataclasses.replace(tiny, epochs=2)
-    assert runner.run(longer, tmp_path / "run", resume=True)["steps"] == 6
-
-
-def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run(few_images, tmp_path, monkeypatch):
+def test_figure_that_cannot_be_drawn_is_a_warning(tiny, tmp_path, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("no font")
 
     monkeypatch.setattr(run_figures, "result_figures", broken)
-    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
-    with pytest.warns(UserWarning, match=r"pictures are missing in .*: RuntimeError: no font"):
-        runner.run(tiny, tmp_path / "run")
+    with pytest.warns(UserWarning, match=r"figures are missing in .*: RuntimeError: no font"):
+        run(tiny, tmp_path / "run")
     assert (tmp_path / "run" / "result.json").is_file()
-    pictures = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
-    assert {"learning_curves.png", "kernels.png"} < pictures
+    figures = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert {"learning_curves.png", "kernels.png"} < figures
 
 
 @pytest.mark.slow
-def test_an_extended_run_can_be_stopped_while_it_is_measured(few_images, tmp_path, monkeypatch):
-    tiny = Experiment(data=few_images, epochs=1, batch_size=100)
-    runner.run(tiny, tmp_path / "run")
+def test_amended_run_can_be_stopped_while_it_is_measured(tiny, tmp_path, monkeypatch):
+    run(tiny, tmp_path / "run")
     longer = dataclasses.replace(tiny, epochs=2)
 
     def stopped(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_figures, "result_figures", stopped)
-    with pytest.raises(runner.Interrupted, match="stopped after training"):
-        runner.run(longer, tmp_path / "run", resume=True)
+    with pytest.raises(Interrupted, match="stopped after training"):
+        run(longer, tmp_path / "run", resume=True)
     assert not (tmp_path / "run" / "result.json").exists()
     monkeypatch.undo()
-    assert runner.run(longer, tmp_path / "run", resume=True)["steps"] == 6
+    assert run(longer, tmp_path / "run", resume=True)["steps"] == 6
 
 
-def test_tensorboard_is_an_extra(tmp_path, monkeypatch):
+def test_tensorboard_needs_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ValueError, match=r'pip install "jaxcnn\[tensorboard\]"'):
-        runner.run(SMALL, tmp_path / "run", tensorboard=True)
+        run(SMALL, tmp_path / "run", execution=Execution(tensorboard=True))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_is_a_set_of_values_that_flags_overrule(tmp_path, capsys):
-    command = command_line._parse(["train", "--recipe", "modern", "--label-smoothing", "0.2"])
-    assert command.experiment == dataclasses.replace(
-        Experiment(**RECIPES["modern"]), label_smoothing=0.2
-    )
-
-
-def test_the_learning_rate_finder(tmp_path, capsys):
+def test_find_learning_rate(few_images, tmp_path, capsys):
     folder = tmp_path / "found"
-    flags = ["--model", "lenet5", "--steps", "40", "--workdir", str(folder)]
+    flags = ["--data", few_images, "--steps", "40", "--workdir", str(folder)]
     assert command_line.main(["find-learning-rate", *flags]) == 0
     record = json.loads((folder / "learning_rates.json").read_text())
     assert f"suggested learning rate: {record['suggestion']:.1e}" in capsys.readouterr().out
@@ -403,8 +429,8 @@ def make_model(num_classes):
 
 
 @pytest.mark.slow
-def test_a_network_from_a_file(few_images, tmp_path, capsys):
-    """It is executed only where the user names it: a run's folder alone never decides that."""
+def test_custom_model_from_a_file(few_images, tmp_path, capsys):
+    """It is executed only if the user names it; the folder of a run never decides that."""
     (tmp_path / "net.py").write_text(MODEL_FILE)
     model = f"{tmp_path / 'net.py'}:make_model"
     folder = str(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Runs on folders of files: splits, bad examples, resuming, and nothing left open."""
+"""Splits and runs of folders of images: unreadable images, changed data, resuming."""
 
 import dataclasses
 import json
@@ -15,15 +15,12 @@ import pytest
 
 from jaxcnn import __main__ as command_line
 from jaxcnn import data
-from jaxcnn.experiment import run_folder, runner
-from jaxcnn.experiment.config import Experiment
-from jaxcnn.experiment.saved import open_run
+from jaxcnn.experiment import Experiment, open_run, run, run_folder
 from jaxcnn.experiment.splits import load_splits
-from jaxcnn.view.data_report import data_report
 
 
 def photographs(root, *, each=20, classes=("dark", "light"), bad=()):
-    """Class folders of noise pictures of various sizes that are told apart by their brightness."""
+    """Write class folders of noise images of various sizes, one class darker than the next."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)
@@ -42,26 +39,28 @@ def experiment(root, **options):
     return Experiment(data=str(root), **options)
 
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+SMALL = ("--image-size", "16", "16", "--batch-size", "8")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run on a folder with three bad files, which it skipped."""
+    """A finished run on a folder with three unreadable files, which it skipped."""
     root = photographs(tmp_path_factory.mktemp("photos"), bad=("dark/03", "light/07", "light/11"))
     folder = tmp_path_factory.mktemp("runs") / "run"
     before = set(threading.enumerate())
-    result = runner.run(
-        experiment(root, on_bad_example="skip", normalization="standardize"), folder
-    )
+    result = run(experiment(root, on_bad_example="skip", normalization="standardize"), folder)
     return root, folder, result, set(threading.enumerate()) - before
 
 
-def test_a_run_on_a_folder(finished):
+def test_run_on_a_folder_learns_and_closes_its_threads(finished):
     root, folder, result, threads = finished
     assert result["test_accuracy"] == 1.0
     assert json.loads((folder / "config.json").read_text())["data"] == str(root)
     assert not [thread for thread in threads if thread.name.startswith("decode")]
 
 
-def test_bad_examples_are_listed_once_and_left_out(finished):
+def test_bad_examples_are_listed_once_and_skipped(finished):
     root, folder, result, _ = finished
     rows = [json.loads(line) for line in (folder / "bad_examples.jsonl").read_text().splitlines()]
     names = sorted(os.path.relpath(row["file"], root) for row in rows)
@@ -74,7 +73,7 @@ def test_bad_examples_are_listed_once_and_left_out(finished):
     assert result["test_examples"] == len(splits.test) - in_test
 
 
-def test_the_bad_example_is_named_without_skip(finished, tmp_path, capsys):
+def test_bad_example_is_named_without_skip(finished, tmp_path, capsys):
     root, *_ = finished
     arguments = f"train --data {root} --workdir {tmp_path}/run --epochs 1 --model lenet5"
     assert command_line.main([*arguments.split(), "--image-size", "16", "16"]) == 2
@@ -84,7 +83,7 @@ def test_the_bad_example_is_named_without_skip(finished, tmp_path, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_evaluate_and_predict_decode_as_training_did(finished, capsys):
+def test_evaluate_and_predict_decode_like_training(finished, capsys):
     root, folder, result, _ = finished
     assert command_line.main(["evaluate", str(folder)]) == 0
     assert f"test accuracy: {result['test_accuracy']:.4f}" in capsys.readouterr().out
@@ -100,67 +99,59 @@ def test_evaluate_and_predict_decode_as_training_did(finished, capsys):
     assert record["predictions"][0]["class"] == ("dark", "light")[int(np.argmax(logits))]
 
 
-def test_inspect_and_the_find_of_a_learning_rate_take_files(finished, tmp_path, capsys):
+def test_inspect_and_find_learning_rate_accept_image_folders(finished, tmp_path, capsys):
     root, folder, *_ = finished
     assert command_line.main(["inspect", str(folder)]) == 0
-    arguments = [
-        "--data",
-        str(root),
-        "--image-size",
-        "16",
-        "16",
-        "--model",
-        "lenet5",
-        "--steps",
-        "12",
-    ]
-    arguments += ["--on-bad-example", "skip", "--workdir", str(tmp_path / "range")]
-    assert command_line.main(["find-learning-rate", *arguments]) == 0
+    arguments = f"--data {root} --image-size 16 16 --model lenet5 --batch-size 8 --steps 12"
+    arguments += f" --on-bad-example skip --workdir {tmp_path}/range"
+    assert command_line.main(["find-learning-rate", *arguments.split()]) == 0
     assert "suggested learning rate" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path):
+def test_resumed_run_on_a_folder_gives_the_same_bytes(tmp_path):
     root = photographs(tmp_path / "photos", bad=("dark/05",))
     options = {"on_bad_example": "skip", "balanced": True, "stratified": True}
-    whole = runner.run(experiment(root, epochs=3, **options), tmp_path / "whole")
-    runner.run(experiment(root, epochs=1, **options), tmp_path / "parts")
-    resumed = runner.run(experiment(root, epochs=3, **options), tmp_path / "parts", resume=True)
+    whole = run(experiment(root, epochs=3, **options), tmp_path / "whole")
+    run(experiment(root, epochs=1, **options), tmp_path / "parts")
+    resumed = run(experiment(root, epochs=3, **options), tmp_path / "parts", resume=True)
     assert resumed["params_sha256"] == whole["params_sha256"]
     assert resumed["bad_examples"] == whole["bad_examples"] == 1
 
 
-def test_changed_files_are_noticed(tmp_path, capsys):
+def test_changed_files_are_rejected(tmp_path, capsys):
     root = photographs(tmp_path / "photos")
-    runner.run(experiment(root, epochs=1), tmp_path / "run")
+    run(experiment(root, epochs=1), tmp_path / "run")
     shutil.copy(root / "dark" / "01.png", root / "dark" / "new.png")
-    with pytest.raises(ValueError, match=r"is no longer what the run in .* trains on"):
-        runner.run(experiment(root, epochs=2), tmp_path / "run", resume=True)
-    said = "is no longer what this run was trained on: its train split has changed"
+    with pytest.raises(ValueError, match=r"has changed since the run in .* was started"):
+        run(experiment(root, epochs=2), tmp_path / "run", resume=True)
+    expected = "has changed since this run was trained: its train split has changed"
     for command in ("evaluate", "inspect"):
         assert command_line.main([command, str(tmp_path / "run")]) == 2
-        assert said in capsys.readouterr().err
+        assert expected in capsys.readouterr().err
     (root / "dark" / "new.png").unlink()
     (root / "dark").rename(root / "night")
     assert command_line.main(["evaluate", str(tmp_path / "run")]) == 2
-    assert "its classes, or their order, are others (dark, night)" in capsys.readouterr().err
+    assert "its classes, or their order, are different (dark, night)" in capsys.readouterr().err
 
 
-def test_a_bad_test_image_does_not_cost_the_training(tmp_path):
+def test_run_with_a_bad_test_image_is_finished_by_a_resume_that_skips(tmp_path):
     root = photographs(tmp_path / "photos")
-    run = experiment(root, epochs=1)
-    path = Path(load_splits(run).test.images.name(0))
+    raising = experiment(root, epochs=1)
+    path = Path(load_splits(raising).test.images.name(0))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match="--on-bad-example skip"):
-        runner.run(run, tmp_path / "run")
+        run(raising, tmp_path / "run")
     rows = (tmp_path / "run" / "metrics.jsonl").read_text()
-    skipping = dataclasses.replace(run, on_bad_example="skip")
-    result = runner.run(skipping, tmp_path / "run", resume=True)
+    skipping = dataclasses.replace(raising, on_bad_example="skip")
+    result = run(skipping, tmp_path / "run", resume=True)
     assert (result["test_examples"], result["bad_examples"]) == (7, 1)
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows, "it was only measured"
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows, "it is only measured"
+    (change,) = result["amendments"]
+    assert change == {"field": "on_bad_example", "from": "raise", "to": "skip", "step": 4}
 
 
-def test_a_validation_split_of_its_own_is_used(tmp_path):
+def test_validation_split_of_the_data_is_used(tmp_path):
     for split, each in (("train", 10), ("val", 3), ("test", 4)):
         photographs(tmp_path / split, each=each)
     splits = load_splits(experiment(tmp_path))
@@ -177,7 +168,7 @@ def test_stratified_holds_out_a_share_of_every_class(tmp_path):
     assert [np.bincount(source.labels).tolist() for source in splits] == [[15, 15], [5, 5], [5, 5]]
 
 
-def test_statistics_are_those_of_the_decoded_images(tmp_path):
+def test_channel_moments_are_those_of_the_decoded_images(tmp_path):
     root = photographs(tmp_path)
     source = load_splits(experiment(root)).train
     expected = source.images[:].reshape(-1, 3) / 255
@@ -186,45 +177,18 @@ def test_statistics_are_those_of_the_decoded_images(tmp_path):
     np.testing.assert_allclose(std, expected.std(0), rtol=1e-12)
 
 
-def test_batches_without_a_readable_image_leave_finite_numbers(tmp_path):
+def test_batches_without_a_readable_image_give_finite_losses(tmp_path):
     root = photographs(tmp_path / "photos", each=10)
     for path in (root / "dark").iterdir():
         path.write_bytes(b"")
-    result = runner.run(
-        experiment(root, on_bad_example="skip", batch_size=1, epochs=1, stratified=True),
-        tmp_path / "run",
-    )
+    options = {"on_bad_example": "skip", "model": "classic_cnn", "batch_size": 1, "epochs": 1}
+    result = run(experiment(root, stratified=True, **options), tmp_path / "run")
     assert np.isfinite(result["train_loss"])
     assert result["bad_examples"] == 10
 
 
-def test_data_report(finished, tmp_path, capsys):
-    root, *_ = finished
-    copy = shutil.copytree(root, tmp_path / "photos")
-    shutil.copy(copy / "dark" / "00.png", copy / "dark" / "copy.png")
-    shutil.copy(copy / "dark" / "00.png", copy / "light" / "copy.png")
-    for name in ("dark/1.heic", "dark/2.heic", "notes"):
-        (copy / name).write_bytes(b"")
-    assert command_line.main(["data", "report", str(copy), "--workdir", str(tmp_path / "out")]) == 0
-    out = capsys.readouterr().out
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    splits = report["splits"]
-    assert sum(split["classes"]["dark"] for split in splits.values()) == 20, "those that are read"
-    assert sum(split["examples"] for split in splits.values()) == 39
-    assert sum(len(split["bad"]) for split in splits.values()) == 3
-    (group,) = report["copies"]
-    assert sorted(label for _, _, label in group) == ["dark", "dark", "light"]
-    assert out.count(" <- with several labels") == 1
-    assert "left out: 2 .heic, 1 without extension" in out
-    assert all(10 <= split["heights"][0] <= split["heights"][2] < 30 for split in splits.values())
-    assert "groups of equal images: 1" in out
-    assert "light/07.png (light): " in out
-    with PIL.Image.open(tmp_path / "out" / "contact_sheet.png") as picture:
-        assert min(picture.size) > 200
-
-
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_a_split_of_which_nothing_can_be_read_is_named(split, tmp_path, capsys):
+def test_split_without_a_readable_image_is_named(split, tmp_path, capsys):
     root = tmp_path / "photos"
     for name in ("train", "val", "test"):
         photographs(root / name, each=3)
@@ -236,44 +200,38 @@ def test_a_split_of_which_nothing_can_be_read_is_named(split, tmp_path, capsys):
         folder = tmp_path / command
         assert command_line.main([command, *arguments, "--workdir", str(folder)]) == 2
         captured = capsys.readouterr()
-        assert f"the {named} split of {root} must hold an image that can be read" in captured.err
+        assert f"the {named} split of {root} must have an image that can be read" in captured.err
         assert f"got 6 that cannot, the first of them {root}/{split}/dark/00.png: " in captured.err
         assert captured.out == ""
         assert not folder.exists()
 
 
-def test_how_many_were_skipped_is_said(tmp_path, capsys):
+def test_number_of_skipped_images_is_printed(tmp_path, capsys):
     bad = [f"light/{number:02}" for number in range(20)]
     root = photographs(tmp_path / "photos", bad=("dark/00", *bad))
     arguments = ["--data", str(root), "--on-bad-example", "skip", "--model", "lenet5"]
-    arguments += ["--epochs", "1", "--workdir", str(tmp_path / "run")]
+    arguments += ["--epochs", "1", "--workdir", str(tmp_path / "run"), *SMALL]
     assert command_line.main(["train", *arguments]) == 0
-    said = f"21 of 40 images could not be read, among them all of light: {tmp_path}/run/bad_ex"
-    assert said in capsys.readouterr().out
+    expected = f"21 of 40 images could not be read, among them all of light: {tmp_path}/run/bad_ex"
+    assert expected in capsys.readouterr().out
 
 
-def test_classes_may_be_called_anything(tmp_path, capsys):
-    names = ("a$_$", "b\x1b[31m\nc", os.fsdecode(b"caf\xe9"))
-    root = photographs(tmp_path / "photos", each=10, classes=names)
+def test_any_class_name_is_printable(tmp_path, capsys):
+    names = ("a$_$", "b\x1b[31m\nc" + os.fsdecode(b"caf\xe9"))
+    root = photographs(tmp_path / "photos", classes=names)
     run = str(tmp_path / "run")
-    arguments = ["--data", str(root), "--model", "lenet5", "--epochs", "1", "--workdir", run]
+    arguments = ["--data", str(root), "--epochs", "1", "--workdir", run]
+    arguments += ["--model", "lenet5", *SMALL]
     assert command_line.main(["train", *arguments]) == 0
     assert command_line.main(["predict", run, str(next(root.rglob("*.png")))]) == 0
-    report = ["data", "report", str(root), "--workdir", str(tmp_path / "out")]
+    report = ["inspect-data", str(root), "--workdir", str(tmp_path / "out")]
     assert command_line.main(report) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert r"  b\x1b[31m\nc  10" in captured.out
-    assert r"  caf\udce9     10" in captured.out
+    assert r"  b\x1b[31m\nccaf\udce9  " in captured.out
     assert "\x1b" not in captured.out
     trained = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert trained["test_examples"] == 6
-
-
-def test_classes_of_one_name_are_counted_each(tmp_path):
-    source = data.from_arrays(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, 1]))
-    report = data_report({"train": dataclasses.replace(source, classes=("cat", "cat"))})
-    assert report["splits"]["train"]["classes"] == {"cat (number 0)": 1, "cat (number 1)": 2}
+    assert trained["test_examples"] == 8
 
 
 @pytest.mark.parametrize(
@@ -287,27 +245,11 @@ def test_classes_of_one_name_are_counted_each(tmp_path):
         ("cifar10", "cifar10"),
     ],
 )
-def test_folders_are_called_after_the_data(given, name, tmp_path, monkeypatch):
+def test_folder_is_named_after_the_data(given, name, tmp_path, monkeypatch):
     (tmp_path / "my.photos").mkdir()
     monkeypatch.chdir(tmp_path / "my.photos")
     assert run_folder.data_name(given) == name
     assert run_folder.run_name(Experiment(data=given)) == f"classic_cnn-{name}"
-
-
-def test_a_report_needs_pictures(tmp_path, capsys):
-    lines = np.zeros((4, 8, 1), np.float32)
-    arrays = {"images": lines, "labels": np.arange(4) % 2}
-    named = {f"{s}_{name}": value for s in ("train", "test") for name, value in arrays.items()}
-    np.savez(tmp_path / "x.npz", **named)
-    arguments = ["data", "report", str(tmp_path / "x.npz"), "--workdir", str(tmp_path / "out")]
-    assert command_line.main(arguments) == 2
-    assert "images [N, H, W, C] for a report, got shape (4, 8, 1)" in capsys.readouterr().err
-
-
-def test_data_report_of_a_name(capsys, tmp_path):
-    arguments = ["data", "report", "fashion_mnist_slice", "--workdir", str(tmp_path / "out")]
-    assert command_line.main(arguments) == 0
-    assert "train: 10,000 examples" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -327,8 +269,7 @@ def test_multi_label_and_regression_from_a_table(tmp_path):
     }
     for task, lines in tables.items():
         (root / f"{task}.csv").write_text("\n".join(lines))
-        run = experiment(root / f"{task}.csv", task=task, epochs=3)
-        result = runner.run(run, tmp_path / task)
+        result = run(experiment(root / f"{task}.csv", task=task, epochs=3), tmp_path / task)
         assert result["test_examples"] == 8
         assert np.isfinite(result["test_loss"])
 
@@ -345,7 +286,7 @@ def test_multi_label_and_regression_from_a_table(tmp_path):
         ({"balanced": True, "task": "regression"}, "balanced must be left out unless"),
     ],
 )
-def test_bad_settings(change, message):
+def test_bad_settings_are_rejected(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(Experiment(), **change)
 
@@ -357,12 +298,12 @@ def test_bad_settings(change, message):
         ({"test_fraction": 0.001}, "fraction must leave examples on both sides"),
     ],
 )
-def test_bad_settings_for_a_folder(tmp_path, change, message):
+def test_bad_settings_for_a_folder_are_rejected(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         load_splits(experiment(photographs(tmp_path), **change))
 
 
-def test_steps_in_one_call_need_arrays(tmp_path, capsys):
+def test_steps_per_call_needs_arrays(tmp_path, capsys):
     arguments = f"train --data {photographs(tmp_path / 'x')} --steps-per-call 2"
     assert command_line.main([*arguments.split(), "--workdir", str(tmp_path / "run")]) == 2
     assert "steps_per_call must be 1 for images that are decoded" in capsys.readouterr().err
@@ -378,7 +319,7 @@ def test_steps_in_one_call_need_arrays(tmp_path, capsys):
         {"size": (4, 4), "on_bad": "ignore"},
     ],
 )
-def test_bad_options_are_not_taken_for_bad_images(tmp_path, options):
+def test_bad_options_are_not_reported_as_bad_images(tmp_path, options):
     with pytest.raises(ValueError, match=r"(size|channels|on_bad) must be "):
         data.from_folder(photographs(tmp_path), **options)
 
@@ -397,7 +338,7 @@ def test_float_arrays_are_not_resized(tmp_path):
         load_splits(experiment(tmp_path / "x.npz"))
 
 
-def test_bytes_in_memory_are_resized_as_files_are():
+def test_arrays_of_bytes_are_resized_like_files():
     source = data.load("fashion_mnist_slice", split="test", size=(14, 20), channels=3)
     plain = data.load("fashion_mnist_slice", split="test")
     assert source.images.shape == (2000, 14, 20, 3)
@@ -408,7 +349,7 @@ def test_bytes_in_memory_are_resized_as_files_are():
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_epochs(tmp_path):
-    """What is held changes by a batch in flight; it must not grow from one half to the other."""
+    """Memory varies by a batch in flight, but must not grow over the epochs."""
     rng = np.random.default_rng(0)
     for number in range(400):
         path = tmp_path / "ab"[number % 2] / f"{number}.jpg"
@@ -421,7 +362,7 @@ def test_memory_stays_flat_over_epochs(tmp_path):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    source.images._shared.cache = None  # as a data set that does not fit
+    source.images._shared.cache = None  # like a data set that does not fit
     step = jax.jit(jnp.sum)
     held = []
     for epoch in range(10):

@@ -1,17 +1,19 @@
-"""Several runs in one command: their folders, their summary, and going on after an interruption."""
+"""Sweeps: the folders of the runs, their summary, and resuming after an interruption."""
 
 import json
 import os
 import shutil
 import signal
 import statistics
+from pathlib import Path
 
 import pytest
 
 from jaxcnn import __main__ as command_line
 from jaxcnn import train
-from jaxcnn.experiment import run_folder, runner, sweeps
-from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment import Experiment, run, run_folder, run_sweep, runner
+
+pytestmark = pytest.mark.usefixtures("without_figures")
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +22,16 @@ def tiny(few_images):
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, tiny):
+def swept(tmp_path_factory, few_images):
+    """A sweep that was started with the path of its data relative to the working folder."""
     folder = tmp_path_factory.mktemp("swept") / "sweep"
-    return sweeps.run_sweep(tiny, folder, seeds=[3, 5]), folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(few_images).parent)
+        experiment = Experiment(data="few_images.npz", epochs=1, batch_size=100)
+        return run_sweep(experiment, folder, seeds=[3, 5]), folder
 
 
-def test_a_run_for_each_seed_and_their_summary(swept):
+def test_each_seed_has_a_run_and_the_summary_has_all(swept):
     summary, folder = swept
     assert {path.name for path in folder.iterdir()} == {
         *("sweep.json", "summary.json", "seed3", "seed5")
@@ -45,31 +51,31 @@ def test_a_run_for_each_seed_and_their_summary(swept):
 
 
 @pytest.mark.slow
-def test_an_interrupted_sweep_goes_on(few_images, tmp_path, monkeypatch, capsys):
-    """The second run is stopped in the middle: the first one stays, the second one goes on."""
+def test_interrupted_sweep_is_resumed(few_images, tmp_path, monkeypatch, capsys):
+    """The second run is stopped on its way: the first one stays, the second one is resumed."""
     folder, saved = tmp_path / "sweep", []
-    save, run = train.save, runner.run
+    save, run_member = train.save, runner.run
 
-    def save_and_stop(where, snapshot):
-        save(where, snapshot)
+    def save_and_stop(where, snapshot, **options):
+        save(where, snapshot, **options)
         saved.append(where.parent.name)
         if saved[-1] == "seed5":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "save", save_and_stop)
+    monkeypatch.setattr(train.checkpoint, "save", save_and_stop)
     flags = ["train", "--data", few_images, "--epochs", "2", "--batch-size", "100"]
     assert command_line.main([*flags, "--seeds", "3", "5", "--workdir", str(folder)]) == 130
     assert f"jaxcnn train --workdir {folder} --resume" in capsys.readouterr().err
     monkeypatch.undo()
-    went_on = []
+    resumed = []
 
     def watched(experiment, where, *, resume, **options):
-        went_on.append((where.name, resume))
-        return run(experiment, where, resume=resume, **options)
+        resumed.append((where.name, resume))
+        return run_member(experiment, where, resume=resume, **options)
 
     monkeypatch.setattr(runner, "run", watched)
     assert command_line.main(["train", "--workdir", str(folder), "--resume"]) == 0
-    assert went_on == [("seed5", True)]
+    assert resumed == [("seed5", True)]
     out = capsys.readouterr().out
     summary = json.loads((folder / "summary.json").read_text())
     mean = summary["test_accuracy"]["mean"]
@@ -91,50 +97,54 @@ def test_cross_validation_holds_out_each_fold(few_images, tmp_path):
         assert (config.folds, config.fold) == (2, number)
 
 
-def test_a_run_killed_in_its_first_save_starts_anew(swept, tiny, tmp_path):
-    """What such a kill leaves: a folder with an unfinished checkpoint."""
+def test_run_killed_in_its_first_save_starts_again(swept, tiny, tmp_path):
+    """Such a kill leaves a folder with an unfinished checkpoint."""
     folder = tmp_path / "sweep"
     shutil.copytree(swept[1], folder)
-    for name in ("result.json", "pictures", "metrics.jsonl"):
-        path = folder / "seed5" / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in ("result.json", "metrics.jsonl"):
+        (folder / "seed5" / name).unlink()
     shutil.rmtree(folder / "seed5" / "checkpoints")
     (folder / "seed5" / "checkpoints" / "9.orbax-checkpoint-tmp-1").mkdir(parents=True)
-    summary = sweeps.run_sweep(tiny, folder, resume=True)
+    summary = run_sweep(tiny, folder, resume=True)
     assert summary["test_accuracy"] == swept[0]["test_accuracy"]
 
 
-def test_a_sweep_is_found_from_another_folder(few_images, tmp_path, monkeypatch):
-    """Its data file was named relative to the folder it was started in."""
-    shutil.copy(few_images, tmp_path / "few.npz")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path)
-    flags = ["train", "--data", "few.npz", "--epochs", "1", "--batch-size", "100", "--seeds", "3"]
-    assert command_line.main([*flags, "--workdir", "sweep"]) == 0
-    monkeypatch.chdir(tmp_path / "elsewhere")
+def test_sweep_is_resumed_from_another_folder(few_images, swept, tmp_path, monkeypatch):
+    """Its data file is stored by its absolute path."""
+    shutil.copytree(swept[1], tmp_path / "sweep")
     (tmp_path / "sweep" / "summary.json").unlink()
-    assert command_line.main(["train", "--workdir", "../sweep", "--resume"]) == 0
+    stored = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert stored["config"]["data"] == few_images
+    monkeypatch.chdir(tmp_path)
+    assert command_line.main(["train", "--workdir", "sweep", "--resume"]) == 0
     assert (tmp_path / "sweep" / "summary.json").is_file()
 
 
-def test_other_seeds_are_refused_on_resume(swept, tiny):
+def test_sweep_of_another_version_is_rejected(swept, tmp_path):
+    values = json.loads((swept[1] / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(values | {"format": 1}))
+    with pytest.raises(ValueError, match="was written by another version of jaxcnn"):
+        run_sweep(Experiment(), tmp_path, resume=True)
+
+
+def test_resumed_sweep_rejects_other_seeds(swept, tiny):
     with pytest.raises(ValueError, match=r"a resumed sweep keeps its seeds, \[3, 5\], got \[4\]"):
-        sweeps.run_sweep(tiny, swept[1], seeds=[4], resume=True)
+        run_sweep(tiny, swept[1], seeds=[4], resume=True)
 
 
-def test_another_configuration_is_refused(swept, capsys):
+def test_resumed_sweep_rejects_another_configuration(swept, capsys):
     _, folder = swept
     arguments = ["train", "--workdir", str(folder), "--resume", "--epochs", "2"]
     assert command_line.main(arguments) == 2
     assert "a resumed sweep keeps its configuration" in capsys.readouterr().err
 
 
-def test_a_damaged_description_is_bad_input(tmp_path, capsys):
+def test_damaged_sweep_file_is_bad_input(tmp_path, capsys):
     (tmp_path / "sweep.json").write_text("{")
     assert command_line.main(["train", "--workdir", str(tmp_path), "--resume"]) == 2
     assert "sweep.json cannot be read" in capsys.readouterr().err
 
 
-def test_one_run_of_an_experiment_with_folds_needs_a_fold(tmp_path):
+def test_single_run_of_an_experiment_with_folds_needs_a_fold(tmp_path):
     with pytest.raises(ValueError, match="fold must be from 0 to 2 in a single run, got None"):
-        runner.run(Experiment(folds=3), tmp_path / "run")
+        run(Experiment(folds=3), tmp_path / "run")

@@ -1,0 +1,73 @@
+"""The command line: parse a command, run it, and report errors in one line.
+
+Bad input ends with one line on standard error and exit code 2, a clean stop by a signal with exit
+code 130. ``JAXCNN_TRACEBACK=1`` shows the traceback of an error.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from jaxcnn import train
+from jaxcnn.commands.parse import parse
+from jaxcnn.data.decode import ignore_pillow_warnings
+from jaxcnn.experiment import Interrupted
+from jaxcnn.experiment.process import keep_compiled_programs, keep_freed_memory
+from jaxcnn.messages import printable
+
+# The messages of these errors are short or empty.
+_EXPLAINED = {
+    MemoryError: "not enough memory",
+    RecursionError: "the input is nested too deeply",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+      argv: the arguments; None for those of the process.
+
+    Raises:
+      SystemExit: after the parser has printed help (code 0) or its own error (code 2).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs what we report
+            command = parse(argv)
+            keep_compiled_programs()
+            keep_freed_memory()
+            ignore_pillow_warnings()
+            command()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        hint = "; resume a run that has a checkpoint with --resume" if argv[:1] == ["train"] else ""
+        print(f"interrupted{hint}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, MemoryError, RecursionError, train.DivergedError) as error:
+        if os.environ.get("JAXCNN_TRACEBACK"):
+            raise
+        print(f"jaxcnn: error: {_one_line(error)}", file=sys.stderr)
+        return 1 if isinstance(error, train.DivergedError) else 2
+    return 0
+
+
+def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Print a warning in the form of an error: one line, without its place in the source."""
+    print(f"jaxcnn: warning: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(message: object) -> str:
+    """Return a message on one line, whatever file and class names it has."""
+    line = printable(" ".join(str(message).split()))
+    for kind, explanation in _EXPLAINED.items():
+        if isinstance(message, kind):
+            line = f"{explanation}: {line}" if line else explanation
+    return line

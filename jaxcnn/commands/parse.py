@@ -1,0 +1,92 @@
+"""Parse the command line into a command, with tyro."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from jaxcnn import commands
+from jaxcnn.experiment import Experiment, recipe, run_folder, sweeps
+from jaxcnn.experiment.config import RECIPES
+from jaxcnn.messages import did_you_mean
+
+_COMMANDS: dict[str, Any] = {
+    "train": commands.Train,
+    "find-learning-rate": commands.FindLearningRate,
+    "evaluate": commands.Evaluate,
+    "predict": commands.Predict,
+    "inspect": commands.Inspect,
+    "features": commands.Features,
+    "export": commands.Export,
+    "prepare": commands.Prepare,
+    "inspect-data": commands.InspectData,
+    "models": commands.Models,
+    "benchmark": commands.Benchmark,
+}
+_CONFIG = (tyro.conf.FlagCreatePairsOff,)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Base:
+    """The flags that decide what the other flags start from."""
+
+    workdir: Path | None = None
+    recipe: str | None = None
+    task: str | None = None
+    model: str | None = None
+    resume: bool = False
+
+    def experiment(self) -> Experiment:
+        """Return the experiment that flags override: of a run to resume, a recipe, or default."""
+        if not (self.resume and self.workdir):
+            # The parser reports unknown recipes.
+            return recipe(self.recipe, task=self.task) if self.recipe in RECIPES else Experiment()
+        if self.recipe:
+            raise ValueError("--recipe must be left out with --resume, which keeps the settings")
+        is_sweep = sweeps.is_sweep(self.workdir)
+        stored = (sweeps if is_sweep else run_folder).read_config(self.workdir)
+        if stored.is_custom and not self.model:
+            raise ValueError(
+                "this run's network comes from a Python file; if you trust it, add "
+                f"--model {stored.model}"
+            )
+        return stored
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """Parse arguments into a command, a callable without arguments.
+
+    Raises:
+      ValueError: if the command is unknown, or the settings are not accepted.
+      SystemExit: after the parser has printed help (code 0) or its own error (code 2).
+
+    Example:
+      >>> parse(["train", "--recipe", "modern", "--epochs", "3"]).experiment.label_smoothing
+      0.1
+    """
+    name, *arguments = argv or [""]
+    if name and not name.startswith("-") and name not in _COMMANDS:
+        raise ValueError(f"unknown command {name!r}. {did_you_mean(name, _COMMANDS)}")
+    kind = _COMMANDS.get(name)
+    if kind in (commands.Train, commands.FindLearningRate):
+        base, _ = tyro.cli(
+            _Base,
+            prog=f"jaxcnn {name}",
+            args=arguments,
+            return_unknown_args=True,
+            add_help=False,
+            config=_CONFIG,
+        )
+        default = kind(experiment=base.experiment())
+        return tyro.cli(
+            kind, prog=f"jaxcnn {name}", args=arguments, default=default, config=_CONFIG
+        )
+    return tyro.extras.subcommand_cli_from_dict(
+        _COMMANDS,
+        prog="jaxcnn",
+        description="Convolutional networks in JAX.",
+        args=argv,
+        config=_CONFIG,
+    )

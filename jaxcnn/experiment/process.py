@@ -1,0 +1,94 @@
+"""Settings of the whole process: memory of the allocator, and the cache of compiled programs."""
+
+import ctypes
+import functools
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jax.monitoring
+
+# Options of mallopt, from <malloc.h>.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_LARGEST_HEAP = 64 << 20  # of every thread but the first
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of JAX
+_LONG = 0.5  # seconds of compiling that leave enough memory behind to be worth trimming
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep the memory that a step frees, but not that which the compiler frees.
+
+    XLA allocates the working memory of a compiled program as one block, and glibc returns a large
+    block to the system when it is freed. So at each step on a CPU the system clears the same pages
+    again, which can take close to half of the step's time. Call this before JAX makes its first
+    array, as `run` does, and from the main thread: only glibc's first thread can keep blocks of
+    over 64 MiB, so compiled programs then run in the calling thread, one after the other, instead
+    of in the background (``jax_cpu_enable_async_dispatch``). Called later, it keeps smaller blocks
+    only.
+
+    The hundreds of MiB in small blocks that compiling a large network leaves behind are returned
+    to the system, so that they do not add to the memory of the steps. Nothing is done on other
+    devices, without glibc, or if the environment already tunes the allocator (``MALLOC_*``,
+    ``GLIBC_TUNABLES``, ``LD_PRELOAD``).
+
+    Returns:
+      True if anything was changed.
+
+    Example:
+      >>> from jaxcnn.experiment import keep_freed_memory
+      >>> keep_freed_memory() in (True, False)
+      True
+    """
+    tuned = ("GLIBC_TUNABLES", "LD_PRELOAD")
+    if any(name.startswith("MALLOC_") or name in tuned for name in os.environ):
+        return False
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
+        return False
+    if not _several_devices():
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if jax.default_backend() != "cpu":
+        return False
+    # No block is mapped by itself, and heaps are never trimmed or returned when they are empty.
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _LARGEST_HEAP))
+    library = ctypes.CDLL(None)
+    _trim_after_compiling()
+    return all(library.mallopt(name, value) for name, value in settings)
+
+
+def keep_compiled_programs() -> None:
+    """Switch on JAX's compilation cache in the user's cache folder, unless one is set already.
+
+    The second run of a network then starts without compiling it.
+    """
+    if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        return
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(caches) / "jaxcnn" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # no home folder, or not writable
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _several_devices() -> bool:
+    """Return whether JAX was asked for several CPU devices, which need threads to wait in.
+
+    Counting the devices would create them.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    number: int = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    return "xla_force_host_platform_device_count" in flags or number > 1
+
+
+@functools.cache  # once per process
+def _trim_after_compiling() -> None:
+    library = ctypes.CDLL(None)
+
+    def listen(event: str, duration_secs: float, **_: object) -> None:
+        if event == _COMPILED and duration_secs > _LONG:
+            library.malloc_trim(0)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
