@@ -1,4 +1,4 @@
-"""What augmentation costs and what it does: the classical CNN on all of Fashion-MNIST.
+"""Cost and effect of augmentation: the classical CNN on all of Fashion-MNIST.
 
 Claim: augmentation on the device adds at most a quarter to the time of an epoch, and narrows the
 gap between training and validation accuracy.
@@ -13,53 +13,42 @@ Result: the table and the figure in experiments/README.md, written from results/
 
 import dataclasses
 import json
-import platform
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
 from matplotlib.figure import Figure
-from results import FOLDER, read_results, update_readme, write_results
+from results import FOLDER, measure, read_results, write_results
 
-from jaxcnn.experiment import runner
-from jaxcnn.experiment.config import Augmentation, Experiment
+from jaxcnn.experiment import Experiment
 from jaxcnn.view import plots
 
 SEEDS = range(2)
-CONTENDERS: dict[str, tuple[Augmentation, ...]] = {
-    "none": (),
-    "flip, affine": ("flip", "affine"),
-    "flip, affine, erase": ("flip", "affine", "erase"),
-}
 EXPERIMENT = Experiment(data="fashion_mnist", epochs=10)
+CONTENDERS = {
+    "none": EXPERIMENT,
+    "flip, affine": dataclasses.replace(EXPERIMENT, augment=("flip", "affine")),
+    "flip, affine, erase": dataclasses.replace(EXPERIMENT, augment=("flip", "affine", "erase")),
+}
 KEPT = ("train_accuracy", "validation_accuracy", "test_accuracy", "gap")
 
 
-def measure(augment: tuple[Augmentation, ...], seed: int) -> dict[str, Any]:
-    """Train once."""
-    experiment = dataclasses.replace(EXPERIMENT, augment=augment, seed=seed)
-    with tempfile.TemporaryDirectory() as folder:
-        result = runner.run(experiment, Path(folder) / "run")
-        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-    epochs = list(map(json.loads, lines))
+def epochs(run: Path) -> dict[str, Any]:
+    """Return the median time of an epoch without the first, and both accuracies by epoch."""
+    rows = list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
     return {
-        "seed": seed,
-        **{name: result[name] for name in KEPT},
-        "epoch_seconds": statistics.median(epoch["seconds"] for epoch in epochs[1:]),
+        "epoch_seconds": statistics.median(row["seconds"] for row in rows[1:]),
         "curves": {
-            split: [epoch[f"{split}_accuracy"] for epoch in epochs]
-            for split in ("train", "validation")
+            split: [row[f"{split}_accuracy"] for row in rows] for split in ("train", "validation")
         },
     }
 
 
 def figure() -> Figure:
-    """Accuracy by epoch, and the gap that is left at the end."""
+    """Draw accuracy by epoch, and the gap of the final network."""
     records = read_results("augmentation")
-    picture = Figure(figsize=(10, 4.4), layout="constrained")
-    curves, gaps = picture.subplots(1, 2, width_ratios=(3, 2))
+    result = Figure(figsize=(10, 4.4), layout="constrained")
+    curves, gaps = result.subplots(1, 2, width_ratios=(3, 2))
     for place, (name, record) in enumerate(records.items()):
         color = f"C{place}"
         for split, line in (("train", ":"), ("validation", "-")):
@@ -73,25 +62,12 @@ def figure() -> Figure:
     curves.set(xlabel="epoch", ylabel="accuracy", title="Validation (lines), training (dots)")
     curves.legend()
     gaps.set_xticks(range(len(records)), list(records), rotation=20, ha="right")
-    gaps.set(ylabel="training less validation accuracy", title="Gap of the final network")
+    gaps.set(ylabel="training minus validation accuracy", title="Gap of the final network")
     for axes in (curves, gaps):
         axes.grid(axis="y", alpha=0.3)
-    return picture
-
-
-def main() -> None:
-    """Train every contender once per seed, in turns, and write the table and the figure."""
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
-    for seed in SEEDS:
-        for name, augment in CONTENDERS.items():
-            rows[name].append(measure(augment, seed))
-            print(name, {k: v for k, v in rows[name][-1].items() if k != "curves"}, flush=True)
-    versions = f"jaxcnn on jax {jax.__version__}, Python {platform.python_version()}"
-    for name, measured in rows.items():
-        write_results("augmentation", name, versions, measured)
-    plots.save_figure(figure(), FOLDER / "augmentation.png")
-    update_readme()
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    write_results("augmentation", measure(CONTENDERS, SEEDS, KEPT, read=epochs))
+    plots.save_figure(figure(), FOLDER / "augmentation.png")

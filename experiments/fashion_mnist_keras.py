@@ -7,7 +7,6 @@ Result: the table in experiments/README.md, written from experiments/results/.
 """
 
 import os
-import platform
 import time
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -15,7 +14,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 import numpy as np
 import tensorflow as tf
-from results import update_readme, write_results
+from results import python, write_results
 
 from jaxcnn import data
 
@@ -23,7 +22,7 @@ SEEDS = range(5)
 
 
 def classical_cnn() -> keras.Model:
-    """The course's network, compiled as on its slide."""
+    """Return the course's network, compiled as on its slide."""
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -70,10 +69,8 @@ def main() -> None:
     for seed in SEEDS:
         rows.append(train_once(seed))
         print(rows[-1], flush=True)
-    python = platform.python_version()
-    versions = f"Keras {keras.__version__} on TensorFlow {tf.__version__}, Python {python}"
-    write_results("fashion_mnist", "keras", versions, rows)
-    update_readme()
+    versions = f"Keras {keras.__version__} on TensorFlow {tf.__version__}, Python {python()}"
+    write_results("fashion_mnist", {"keras": rows}, versions)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """A folder of real photographs in eight classes, to train, evaluate and predict on.
 
-Claim: from a folder of a few hundred photographs to a tested network and its answers takes three
-commands and about two minutes.
+Claim: from a folder of a few hundred photographs to a tested network and its predictions takes
+three commands and about two minutes.
 
 scikit-image ships photographs of eight surfaces and scenes. Pieces of random size, cut from the
 left two thirds of each, are the training examples; pieces of the right quarter, which share no
-pixel with them, are the test. So the task is to know a material from another piece of it.
+pixel with them, are the test. So the task is to recognize a material from another piece of it.
 
 Command: ``pip install scikit-image && python experiments/photographs.py photos``, then the commands
 of experiments/README.md.
@@ -36,14 +36,14 @@ SIDES = (0.15, 0.24)  # of a piece, in widths of the photograph
 
 
 def main() -> None:
-    """Write the folder that is named on the command line."""
+    """Write the folder named on the command line."""
     if len(sys.argv) != 2 or Path(sys.argv[1]).exists():
         raise SystemExit("usage: python experiments/photographs.py NEW_FOLDER")
     write_pieces(Path(sys.argv[1]), COUNTS)
 
 
 def write_pieces(folder: Path, counts: Mapping[str, int], *, seed: int = 0) -> None:
-    """Write so many pieces of each class, ``train/brick/00.jpg`` and so on; a seed's own."""
+    """Write pieces of each class, ``train/brick/00.jpg`` and so on, drawn by the seed."""
     generator = np.random.default_rng(seed)
     for label, name in CLASSES.items():
         photograph = PIL.Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")

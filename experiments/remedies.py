@@ -1,29 +1,24 @@
-"""Seven remedies against over-fitting, each alone and all together, five seeds each.
+"""Seven remedies against overfitting, each alone and all together, five seeds each.
 
-Claim: without any remedy the classical CNN over-fits the embedded slice, by a gap between training
-and validation accuracy of more than 0.05. What each remedy does to it, the table shows.
+Claim: without any remedy the classical CNN overfits the embedded slice, with a gap between training
+and validation accuracy of more than 0.05. The table shows the effect of each remedy.
 
 Ten epochs of Adam 1e-3 in batches of 128, 9,000 training and 1,000 validation images; accuracies
 are of the final network, in evaluation mode, on the whole of each split. The network without
 remedies has no pooling and no dropout.
 
-Command: ``python experiments/remedies.py`` (or with the names of the contenders to run anew)
+Command: ``python experiments/remedies.py`` (optionally with names of contenders)
 Result: the table and the figure in experiments/README.md, written from results/remedies.json.
 """
 
 import dataclasses
-import platform
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-import jax
 from matplotlib.figure import Figure
-from results import FOLDER, read_results, update_readme, write_results
+from results import FOLDER, measure, read_results, write_results
 
-from jaxcnn.experiment import runner
-from jaxcnn.experiment.config import Experiment
+from jaxcnn.experiment import Experiment
 from jaxcnn.view import plots
 
 SEEDS = range(5)
@@ -41,9 +36,9 @@ REMEDIES: dict[str, dict[str, Any]] = {
 KEPT = ("train_accuracy", "validation_accuracy", "test_accuracy", "gap", "wall_seconds")
 
 
-def experiment(names: list[str], seed: int) -> Experiment:
-    """The classical CNN with these remedies and no others."""
-    result = Experiment(model_options=BARE, seed=seed)
+def with_remedies(*names: str) -> Experiment:
+    """Return the classical CNN with these remedies and no others."""
+    result = Experiment(model_options=BARE)
     for name in names:
         changes = dict(REMEDIES[name])
         options = {**result.model_options, **changes.pop("model_options", {})}
@@ -51,11 +46,15 @@ def experiment(names: list[str], seed: int) -> Experiment:
     return result
 
 
+CONTENDERS = {name: with_remedies(name) for name in REMEDIES}
+CONTENDERS["all seven"] = with_remedies(*REMEDIES)
+
+
 def figure() -> Figure:
-    """Training, validation and test accuracy of every contender, means with their spread."""
+    """Draw training, validation and test accuracy of every contender, seeds and means."""
     records = read_results("remedies")
-    picture = Figure(figsize=(9, 4.8), layout="constrained")
-    axes = picture.subplots()
+    result = Figure(figsize=(9, 4.8), layout="constrained")
+    axes = result.subplots()
     marks = (("train", "tab:blue", "o"), ("validation", "tab:orange", "s"), ("test", "k", "D"))
     for place, record in enumerate(records.values()):
         for offset, (split, color, mark) in enumerate(marks):
@@ -67,27 +66,13 @@ def figure() -> Figure:
                 spots[0], mean, mark, color=color, markersize=8, label=None if place else split
             )
     axes.set_xticks(range(len(records)), list(records), rotation=25, ha="right")
-    axes.set(ylabel="accuracy", title="Remedies against over-fitting, each alone and all together")
+    axes.set(ylabel="accuracy", title="Remedies against overfitting, each alone and all together")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(title="mean, and each seed")
-    return picture
-
-
-def main() -> None:
-    """Train every contender once per seed, and write the table and the figure."""
-    versions = f"jaxcnn on jax {jax.__version__}, Python {platform.python_version()}"
-    contenders = {name: [name] for name in REMEDIES} | {"all seven": list(REMEDIES)}
-    for contender in sys.argv[1:] or contenders:
-        rows = []
-        for seed in SEEDS:
-            with tempfile.TemporaryDirectory() as folder:
-                result = runner.run(experiment(contenders[contender], seed), Path(folder) / "run")
-            rows.append({"seed": seed, **{name: result[name] for name in KEPT}})
-            print(contender, rows[-1], flush=True)
-        write_results("remedies", contender, versions, rows)
-    plots.save_figure(figure(), FOLDER / "remedies.png")
-    update_readme()
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    chosen = {name: CONTENDERS[name] for name in sys.argv[1:] or CONTENDERS}
+    write_results("remedies", measure(chosen, SEEDS, KEPT))
+    plots.save_figure(figure(), FOLDER / "remedies.png")

@@ -1,6 +1,6 @@
-"""Results of experiments as JSON files, and the tables that are made of them.
+"""Measurements of experiments, their results as JSON files, and the tables made from them.
 
-``results/<experiment>.json`` holds, for each contender, a row per run, and where and when it ran.
+``results/<experiment>.json`` has, for each contender, one row per run, and where and when it ran.
 """
 
 import datetime
@@ -8,14 +8,20 @@ import json
 import platform
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from jaxcnn.experiment import Experiment, run_sweep
+
+Rows = list[dict[str, Any]]
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
 
-# Of each experiment's table: heading, key in the rows, digits.
+# Columns of each experiment's table: heading, key in the rows, digits.
 COLUMNS = {
     "fashion_mnist": (
         ("test accuracy", "test_accuracy", 4),
@@ -54,29 +60,68 @@ COLUMNS = {
 }
 
 
+def measure(
+    contenders: Mapping[str, Experiment],
+    seeds: Sequence[int],
+    kept: Sequence[str],
+    *,
+    read: Callable[[Path], Mapping[str, Any]] | None = None,
+) -> dict[str, Rows]:
+    """Run every contender once per seed in a temporary folder; they take turns, seed by seed.
+
+    Args:
+      contenders: experiments by name.
+      seeds: the seeds.
+      kept: names of results to keep.
+      read: returns further values from the folder of a run.
+
+    Returns:
+      The rows of each contender, one per seed.
+    """
+    rows: dict[str, Rows] = {name: [] for name in contenders}
+    for seed in seeds:
+        for name, experiment in contenders.items():
+            with tempfile.TemporaryDirectory() as folder:
+                run_sweep(experiment, Path(folder) / "sweep", seeds=[seed])
+                (run,) = (Path(folder) / "sweep").glob("seed*")
+                result = json.loads((run / "result.json").read_text())
+                row = {"seed": seed, **{key: result[key] for key in kept}}
+                print(name, row, flush=True)
+                rows[name].append(row | dict(read(run) if read else {}))
+    return rows
+
+
 def write_results(
-    experiment: str, name: str, versions: str, rows: Sequence[Mapping[str, Any]]
+    experiment: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], versions: str | None = None
 ) -> None:
-    """Keep the rows of one contender, one per seed, with where and when they were measured."""
+    """Write the rows of contenders, with where and when they were measured, and the tables.
+
+    Args:
+      experiment: the name of the experiment.
+      rows: for each contender one row per seed.
+      versions: what ran; None for jaxcnn.
+    """
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{experiment}.json"
     records = json.loads(path.read_text()) if path.exists() else {}
-    records[name] = {
-        "versions": versions,
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "rows": list(rows),
-    }
+    for name, measured in rows.items():
+        records[name] = {
+            "versions": versions or f"jaxcnn on jax {jax.__version__}, Python {python()}",
+            "machine": machine(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "rows": list(measured),
+        }
     path.write_text(json.dumps(records, indent=2) + "\n")
+    update_readme()
 
 
 def read_results(experiment: str) -> dict[str, dict[str, Any]]:
-    """The records of an experiment by contender."""
+    """Return the records of an experiment by contender."""
     return json.loads((FOLDER / f"{experiment}.json").read_text())
 
 
 def table(experiment: str) -> str:
-    """The Markdown table of an experiment: a line per contender, mean ± s.d. over its seeds."""
+    """Return an experiment's Markdown table: a line per contender, mean ± s.d. over its seeds."""
     columns = COLUMNS[experiment]
     lines = [
         f"| | seeds | {' | '.join(heading for heading, _, _ in columns)} |",
@@ -97,7 +142,7 @@ def table(experiment: str) -> str:
 
 
 def update_readme() -> None:
-    """Write each table anew between its markers in experiments/README.md."""
+    """Rewrite each table between its markers in experiments/README.md."""
     measured = [name for name in COLUMNS if (FOLDER / f"{name}.json").exists()]
     write_tables(HERE / "README.md", {name: table(name) for name in measured})
 
@@ -114,8 +159,13 @@ def write_tables(page: Path, tables: Mapping[str, str]) -> None:
     page.write_text(re.sub(r"<!-- ([\w. ]+) -->\n.*?<!-- end -->", renew, text, flags=re.DOTALL))
 
 
+def python() -> str:
+    """Return the version of Python."""
+    return platform.python_version()
+
+
 def machine() -> str:
-    """Number and name of the processors."""
+    """Return the number and name of the processors."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()

@@ -150,7 +150,7 @@ DIAGONAL = [[1, 0], [0, 1]]
 SHAPES = {"size": (34, 34, 3), "filters": 16, "window": 5, "strides": 2}
 COUNTS = {"conv": 832, "hidden": 802_944, "output": 1_290}
 KINDS = {"binary": "sigmoid", "multi-class": "softmax", "multi-label": "sigmoid"}
-# The loss is best in epoch 2, the accuracy in epoch 3, and A does not over-fit.
+# The loss is best in epoch 2, the accuracy in epoch 3, and A does not overfit.
 HISTORIES = {
     "A": [{"epoch": 1, "train_loss": 1, "validation_loss": 1, "validation_accuracy": 0.5}],
     "B": [
@@ -213,7 +213,7 @@ def test_checks_of_the_shape_of_a_convolution(capsys, says, valid, same):
 
 @functools.cache
 def flower():
-    """A photograph in which the colours matter, as bytes."""
+    """A photograph in which the colors matter, as bytes."""
     return load_sample_image("flower.jpg")[None]
 
 
@@ -222,10 +222,10 @@ def test_checks_of_preprocessing(capsys):
     unit = np.float32(pixels) / 255
     standardized = (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2))
     square = image.crop_to_square(unit)
-    grey = image.resize(image.to_grayscale(square), 64)
+    gray = image.resize(image.to_grayscale(square), 64)
     say = functools.partial(said, capsys, checks.preprocessing, pixels=pixels, size=64)
-    assert say(unit, 2 * unit - 1, standardized, grey).startswith("right")
-    assert say(unit[0], 2 * unit - 1, standardized, grey[0, ..., 0]).startswith("right")
+    assert say(unit, 2 * unit - 1, standardized, gray).startswith("right")
+    assert say(unit[0], 2 * unit - 1, standardized, gray[0, ..., 0]).startswith("right")
     nearest = image.resize(image.to_grayscale(square), 64, method="nearest")
     assert "symmetric (the rest is right)" in say(unit, ..., standardized, nearest)
     assert "not yet: `symmetric`" in say(..., unit, ..., ...)
@@ -287,7 +287,7 @@ class Network(nn.Module):
     conv: bool = True
 
     @nn.compact
-    def __call__(self, images, train):
+    def __call__(self, images, *, train):
         x = layers.Conv(8, 3, strides=2)(images) if self.conv else images
         for layer in self.between:
             if isinstance(layer, type):

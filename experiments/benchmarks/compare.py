@@ -6,7 +6,7 @@ Command: ``python experiments/benchmarks/compare.py --python torch=.venv-torch/b
 keras=.venv-keras/bin/python``
 Result: results.json beside this file, and the tables of RESULTS.md, which report.py writes from it.
 
-Each peer is a process of its own. First all of them compute loss and gradients from the same
+Each peer is a separate process. First all of them compute loss and gradients from the same
 weights, and must agree. Then fresh processes take turns (A B C A B C ...), each for about a second
 at a time, and the medians over the rounds are compared. At last each is started alone, to see how
 long it takes to its first step and how much memory to its fourth. With ``--precision bfloat16`` the
@@ -55,7 +55,7 @@ CONTENDERS = {
 
 
 class Limits(NamedTuple):
-    """How far a peer's values may be from those of plain Flax in float64.
+    """Largest distances of a peer's values from those of plain Flax in float64.
 
     Attributes:
       loss: relative error.
@@ -144,7 +144,7 @@ def main() -> None:
 def check(
     workload: str, contenders: list[Contender], precision: str, pythons: dict[str, str]
 ) -> None:
-    """Every contender computes what plain Flax computes, from the same weights.
+    """Check that every contender computes the values of plain Flax, from the same weights.
 
     In float64 to ten digits, which no other function does; then in the precision that is timed,
     where a ReLU or a maximum that is all but tied may go the other way, and move gradients the
@@ -201,7 +201,7 @@ def doubled(plain: Limits, limits: Limits) -> Limits:
 
 
 def within(apart: Limits, limits: Limits) -> bool:
-    """Whether a distance keeps to limits."""
+    """Return whether a distance is within the limits."""
     return (
         apart.loss <= limits.loss
         and apart.gradient <= limits.gradient
@@ -212,7 +212,7 @@ def within(apart: Limits, limits: Limits) -> bool:
 def distance(
     found: tuple[float, dict[str, np.ndarray]], expected: tuple[float, dict[str, np.ndarray]]
 ) -> Limits:
-    """How far apart two results are."""
+    """Return the distances between two results."""
     loss, gradients = found
     if gradients.keys() != expected[1].keys():
         raise SystemExit(f"other parameters: {gradients.keys() ^ expected[1].keys()}")
@@ -225,7 +225,7 @@ def distance(
         product += float((value * reference).sum())
         squares += [(value**2).sum(), (reference**2).sum()]
         if np.abs(reference).max() < 1e-9 * most:
-            continue  # a shift in front of a normalisation has no gradient but rounding
+            continue  # a shift in front of a normalization has no gradient but rounding
         error = float(np.abs(value - reference).max() / np.abs(reference).max())
         farthest = max(farthest, error)
     cosine = float(product / np.sqrt(squares.prod()))
@@ -236,7 +236,7 @@ def distance(
 def running(
     contenders: list[Contender], pythons: dict[str, str], **variables: str
 ) -> Iterator[list[Process]]:
-    """The contenders' processes, ended in the end."""
+    """Start the contenders' processes, and end them on exit."""
     processes = [Process(contender, pythons, variables) for contender in contenders]
     try:
         yield processes
@@ -248,7 +248,7 @@ def running(
 def take_turns(
     workload: str, contenders: list[Contender], options: argparse.Namespace, pythons: dict[str, str]
 ) -> dict[str, Any]:
-    """Interleaved times of the training step and of the forward pass, and what they must cost."""
+    """Return interleaved times of the training step and the forward pass, and their floors."""
     runners = [(contender, options.precision) for contender in contenders]
     if options.precision != "float32":
         runners += [(peer, "float32") for peer in contenders if peer.name != "jaxcnn"]
@@ -292,12 +292,12 @@ def start_alone(
 
 
 def label(contender: Contender, precision: str, options: argparse.Namespace) -> str:
-    """What a contender is called in the results."""
+    """Return the name of a contender in the results."""
     return contender.name if precision == options.precision else f"{contender.name} {precision}"
 
 
 def print_times(row: dict[str, Any]) -> None:
-    """Medians and ratios for the eye."""
+    """Print medians and ratios."""
     for what, times in row["milliseconds"].items():
         own = statistics.median(times["jaxcnn"]) if "jaxcnn" in times else float("nan")
         for name, values in times.items():
@@ -311,7 +311,7 @@ def print_times(row: dict[str, Any]) -> None:
 
 
 def print_starts(row: dict[str, Any]) -> None:
-    """First steps and memory for the eye."""
+    """Print first steps and memory."""
     for name, seconds in row["first_step_seconds"].items():
         memory = statistics.median(row["peak_mib"][name])
         print(

@@ -24,7 +24,7 @@ Batches = Iterator[tuple[Any, Any]]
 
 
 class Jaxcnn:
-    """As `jaxcnn train --data FOLDER` reads, without its cache."""
+    """The reader of `jaxcnn train --data FOLDER`, without its cache."""
 
     def __init__(self, folder: str):
         from jaxcnn import data
@@ -41,7 +41,7 @@ class Jaxcnn:
             yield batch.image, batch.label
 
     def versions(self) -> str:
-        """Of what decodes."""
+        """Return the versions."""
         import PIL
 
         return f"jaxcnn, Pillow {PIL.__version__}"
@@ -61,7 +61,7 @@ class Torch:
         )
 
     def transform(self) -> Any:
-        """Cut and resized while a picture of Pillow."""
+        """Crop and resize with Pillow."""
         v2 = self._v2
         return v2.Compose([_square_of_pillow, v2.Resize((SIZE, SIZE)), v2.PILToTensor()])
 
@@ -74,7 +74,7 @@ class Torch:
             yield images.permute(0, 2, 3, 1), labels
 
     def versions(self) -> str:
-        """Of both."""
+        """Return the versions."""
         return f"torch {self._torch.__version__}, torchvision {self._torchvision.__version__}"
 
 
@@ -85,14 +85,14 @@ class TorchTensors(Torch):
     """
 
     def transform(self) -> Any:
-        """Cut and resized as a tensor of bytes."""
+        """Crop and resize as a uint8 tensor."""
         v2 = self._v2
         resize = v2.Resize((SIZE, SIZE), antialias=True)
         return v2.Compose([v2.PILToTensor(), _square_of_tensor, resize])
 
 
 class TensorFlow:
-    """`tf.data` with as many threads as it likes."""
+    """`tf.data` with AUTOTUNE threads."""
 
     def __init__(self, folder: str):
         import tensorflow as tf
@@ -120,7 +120,7 @@ class TensorFlow:
         return tf.cast(tf.round(image), tf.uint8), label
 
     def versions(self) -> str:
-        """Of TensorFlow."""
+        """Return the version."""
         return f"tensorflow {self._tf.__version__}"
 
 
@@ -144,7 +144,7 @@ class Grain:
         yield from examples.map(_decoded_by_pillow).to_iter_dataset(options).batch(BATCH)
 
     def versions(self) -> str:
-        """Of grain."""
+        """Return the version."""
         return f"grain {self._grain.__version__}"
 
 

@@ -8,7 +8,7 @@ keras=.venv-keras/bin/python``
 Result: data_results.json beside this file, and the table of RESULTS.md, which report.py writes.
 
 1,024 JPEG files of 501x375 pixels are cut from the photographs that scikit-learn ships. Each loader
-is a process of its own; all must give the same pixels first, but for the rounding of their filters.
+is a separate process; first all must give the same pixels, up to the rounding of their filters.
 Then they take turns, an epoch each, with a warm file cache.
 """
 
@@ -29,6 +29,7 @@ from report import DATA, keep
 from sklearn.datasets import load_sample_images
 
 from jaxcnn import data, image, models, train
+from jaxcnn.experiment import keep_freed_memory
 
 ENVIRONMENTS = {
     "jaxcnn": "jax",
@@ -44,7 +45,7 @@ APART = 1.0  # levels of 255, on average: decoders and filters round differently
 
 
 def main() -> None:
-    """Check, time, print and keep."""
+    """Check, time, print and store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--peers", nargs="+", default=list(ENVIRONMENTS), choices=ENVIRONMENTS)
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def write_photographs(folder: Path) -> None:
-    """Parts of two photographs, turned about and of various sharpness, in class folders."""
+    """Write parts of two photographs, rotated and of various sharpness, in class folders."""
     photographs = [PIL.Image.fromarray(pixels) for pixels in load_sample_images().images]
     generator = np.random.default_rng(0)
     for number in range(FILES):
@@ -113,7 +114,7 @@ def read_in_turns(
 
 
 def check(shown: dict[str, dict[str, np.ndarray]]) -> None:
-    """Every loader gives the same pixels and labels.
+    """Check that every loader gives the same pixels and labels.
 
     Raises:
       SystemExit: if one does not.
@@ -157,5 +158,5 @@ def steps_in_turns(rounds: int) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    train.keep_freed_memory()
+    keep_freed_memory()
     main()

@@ -26,13 +26,14 @@ class Jaxcnn:
     def __init__(self) -> None:
         import jax
 
-        from jaxcnn import data, image, train
+        from jaxcnn import data, image
+        from jaxcnn.experiment import keep_freed_memory
 
-        train.keep_freed_memory()
+        keep_freed_memory()
         self.jax, self.image, self.data = jax, image, data
 
     def versions(self) -> str:
-        """Of what computes."""
+        """Return the versions."""
         return f"jax {self.jax.__version__}"
 
     def _random(self, function: Callable[[Any, Any], Any], x: np.ndarray) -> Work:
@@ -60,7 +61,7 @@ class Jaxcnn:
         return self._random(self._affine, x)
 
     def chain(self, x: np.ndarray) -> Work:
-        """Flip, affine, light, contrast, normalise, erase."""
+        """Flip, affine, light, contrast, normalize, erase."""
         image = self.image
         changed = image.compose(
             image.random_flip_left_right,
@@ -73,7 +74,7 @@ class Jaxcnn:
         return self._random(changed, x)
 
     def generator(self, x: np.ndarray) -> Work:
-        """Batches of Keras's knobs."""
+        """Batches of our `ImageDataGenerator`."""
         images = x.repeat(BATCHES, 0)
         flow = self.data.ImageDataGenerator(**knobs()).flow(images, batch_size=len(x))
         return lambda: next(flow).block_until_ready()
@@ -108,7 +109,7 @@ class Opencv:
         self.cv2, self.rng = cv2, np.random.default_rng(0)
 
     def versions(self) -> str:
-        """Of what computes."""
+        """Return the versions."""
         return f"opencv {self.cv2.__version__}"
 
     def _each(self, function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> Work:
@@ -158,7 +159,7 @@ class Opencv:
 
 
 class Albumentations:
-    """A loop over the images: it has no batches."""
+    """A loop over the images, because it has no batches."""
 
     def __init__(self) -> None:
         import albumentations
@@ -166,7 +167,7 @@ class Albumentations:
         self.library = albumentations
 
     def versions(self) -> str:
-        """Of what computes."""
+        """Return the versions."""
         return f"albumentations {self.library.__version__}"
 
     def affine(self, x: np.ndarray) -> Work:
@@ -182,7 +183,7 @@ class Albumentations:
 
 
 class Torch:
-    """What torch's libraries share: planes first."""
+    """Code shared by the libraries on torch: channels first."""
 
     def __init__(self) -> None:
         import torch
@@ -205,7 +206,7 @@ class Kornia(Torch):
         self.kornia = kornia
 
     def versions(self) -> str:
-        """Of what computes."""
+        """Return the versions."""
         return f"kornia {self.kornia.__version__}, torch {self.torch.__version__}"
 
     def affine(self, x: np.ndarray) -> Work:
@@ -230,7 +231,7 @@ class Kornia(Torch):
 
 
 class Torchvision(Torch):
-    """A loop over the images: it draws once for a batch."""
+    """A loop over the images, because it draws once per batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,7 +241,7 @@ class Torchvision(Torch):
         self.version, self.v2 = torchvision.__version__, v2
 
     def versions(self) -> str:
-        """Of what computes."""
+        """Return the versions."""
         return f"torchvision {self.version}, torch {self.torch.__version__}"
 
     def _affine(self) -> Any:
@@ -261,7 +262,7 @@ class Torchvision(Torch):
         return self._each(self._affine(), x)
 
     def chain(self, x: np.ndarray) -> Work:
-        """Flip, affine, light, contrast, normalise, erase."""
+        """Flip, affine, light, contrast, normalize, erase."""
         v2 = self.v2
         parts = [
             v2.RandomHorizontalFlip(),
@@ -283,11 +284,11 @@ class Keras:
         self.keras, self.tensorflow = keras, tensorflow
 
     def versions(self) -> str:
-        """Of what computes."""
+        """Return the versions."""
         return f"keras {self.keras.__version__}, tensorflow {self.tensorflow.__version__}"
 
     def chain(self, x: np.ndarray) -> Work:
-        """Flip, affine, light, contrast, normalise, erase."""
+        """Flip, affine, light, contrast, normalize, erase."""
         layers = self.keras.layers
         black = {"fill_mode": "constant"}
         tangent = float(np.tan(np.deg2rad(SHEAR)))
@@ -313,7 +314,7 @@ class Keras:
         return lambda: changed(images).numpy()
 
     def generator(self, x: np.ndarray) -> Work:
-        """Batches of its own knobs."""
+        """Batches of its own generator."""
         from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
         images = x.repeat(BATCHES, 0)
@@ -322,7 +323,7 @@ class Keras:
 
 
 def knobs() -> dict[str, Any]:
-    """Of Keras's generator, and of ours."""
+    """Return the options of Keras's generator, and of ours."""
     return {
         "rotation_range": ANGLE,
         "width_shift_range": SHIFT,
@@ -357,7 +358,7 @@ def main() -> None:
 
 
 def answer(library: Any, works: dict[str, Work], request: dict[str, Any]) -> Any:
-    """To ``versions``, ``load`` a task, ``show`` its result, or ``run`` it."""
+    """Answer one request: ``versions``, ``load`` a task, ``show`` its result, or ``run`` it."""
     if request["do"] == "versions":
         return {"versions": library.versions()}
     name = request["task"]

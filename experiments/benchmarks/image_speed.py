@@ -6,9 +6,9 @@ Command: ``python experiments/benchmarks/image_speed.py --python torch=.venv-tor
 keras=.venv-keras/bin/python``
 Result: image_results.json beside this file, and the table of RESULTS.md, which report.py writes.
 
-Each library is a process of its own. What is not random must be equal first (kornia's components
-may fall short: it takes 100 rounds); what is random must be alike on the average of some thousand
-images. Then they take turns, and medians are compared.
+Each library is a separate process. Results without randomness must be equal first (kornia's
+components may be incomplete: it takes 100 rounds); random results must agree on the average of some
+thousand images. Then they take turns, and medians are compared.
 """
 
 import argparse
@@ -42,7 +42,7 @@ ALIKE = 0.1  # of means and deviations, in deviations: chains differ in the orde
 
 
 def main() -> None:
-    """Check, time, print and keep every task asked for."""
+    """Check, time, print and store every requested task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", default="", help="only those whose name contains this")
     parser.add_argument("--rounds", type=int, default=7)
@@ -91,7 +91,7 @@ def take_turns(
 
 
 def check(name: str, task: Task, peers: dict[str, Any]) -> None:
-    """Every peer does the same.
+    """Check that every peer gives the same results.
 
     Raises:
       SystemExit: if one does not.
@@ -120,7 +120,7 @@ def check(name: str, task: Task, peers: dict[str, Any]) -> None:
 
 
 def same_parts(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two labellings part each image alike, whatever the numbers."""
+    """Return whether two labelings have the same components, whatever their order."""
     for a, b in zip(one, other, strict=True):
         pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
         if not pairs.shape[1] == len(np.unique(a)) == len(np.unique(b)):

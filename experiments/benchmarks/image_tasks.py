@@ -1,4 +1,4 @@
-"""What is timed of image functions: batches, and the peers that can work on them. NumPy only."""
+"""Timed image functions: batches, and the peers that support them. NumPy only."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ RANDOM = ("affine", "chain", "generator")
 
 
 class Task(NamedTuple):
-    """A batch and what is done to it.
+    """A batch and the operation on it.
 
     Attributes:
       kind: the method of a peer.

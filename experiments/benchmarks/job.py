@@ -2,7 +2,7 @@
 
 Claim: ``jaxcnn train`` takes less time than a script with Keras ``fit``, start-up included.
 
-Ten epochs in batches of 128, seed 0, tested at the end; each is a process of its own, and they take
+Ten epochs in batches of 128, seed 0, tested at the end; each is a separate process, and they take
 turns. Run ``jaxcnn prepare fashion_mnist`` first.
 
 Command: ``python experiments/benchmarks/job.py --keras .venv-keras/bin/python``

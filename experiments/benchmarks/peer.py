@@ -1,6 +1,6 @@
 """The process of one peer: it answers one JSON request per line until its input ends.
 
-Each peer lives in a process (and, where packages clash, an environment) of its own, so that no
+Each peer has a separate process (and, where packages clash, environment), so that no
 runtime's threads or memory disturb another's. NumPy is all that this file needs.
 """
 
@@ -20,7 +20,7 @@ COMPARED = 4  # rows of the batch on which values are compared
 
 
 class Peer(Protocol):
-    """What a peer implements. Weights and gradients bear jaxcnn's names and layouts."""
+    """Interface of a peer. Weights and gradients have jaxcnn's names and layouts."""
 
     def load(
         self,
@@ -43,10 +43,10 @@ class Peer(Protocol):
         """Take this many optimizer steps, and return when they are done."""
 
     def forward(self, steps: int) -> None:
-        """Compute the logits of this many batches in evaluation mode, and return when done."""
+        """Compute the logits of this many batches in evaluation mode, and wait for them."""
 
     def versions(self) -> str:
-        """Names and versions of what computes."""
+        """Return names and versions of the libraries."""
 
 
 def examples(workload: Workload, dtype: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -62,7 +62,7 @@ def examples(workload: Workload, dtype: str) -> list[tuple[np.ndarray, np.ndarra
 
 
 def serve(make: Callable[[], Peer]) -> None:
-    """Answer requests to load, to train, and whatever else `Peer` and some of them can do."""
+    """Answer requests to load, to train, and to call the other methods of a peer."""
     # Only answers may go to the real standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

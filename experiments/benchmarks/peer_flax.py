@@ -104,7 +104,7 @@ class FlaxPeer:
         return jax.tree.map(np.asarray, flatten_dict(self.params, sep="/"))
 
     def versions(self) -> str:
-        """Of flax and jax."""
+        """Return the versions."""
         return f"flax {flax.__version__}, jax {jax.__version__}, jaxlib {jaxlib.__version__}"
 
 

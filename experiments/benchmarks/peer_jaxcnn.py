@@ -15,6 +15,7 @@ from workloads import Workload
 
 from jaxcnn import losses, models, train
 from jaxcnn.batch import Batch
+from jaxcnn.experiment import keep_freed_memory
 from jaxcnn.train.state import to_variables
 from jaxcnn.view import costs
 from jaxcnn.view.benchmark import count_operations
@@ -84,7 +85,7 @@ class JaxcnnPeer:
         logits.block_until_ready()
 
     def costs(self) -> dict[str, Any]:
-        """What both passes must cost, and what this machine can do at most at the moment."""
+        """Return the cost of both passes, and the ceilings of this machine at the moment."""
         ceilings = costs.measure_ceilings()
         found = count_operations(self.model, self.workload.shape, batch_size=self.workload.batch)
         passes = {
@@ -98,7 +99,7 @@ class JaxcnnPeer:
         return {"passes": passes, "ceilings": ceilings._asdict()}
 
     def versions(self) -> str:
-        """Of jax."""
+        """Return the versions."""
         return f"jax {jax.__version__}, jaxlib {jaxlib.__version__}"
 
 
@@ -108,5 +109,5 @@ def make_optimizer(name: str) -> optax.GradientTransformation:
 
 
 if __name__ == "__main__":
-    train.keep_freed_memory()
+    keep_freed_memory()
     serve(JaxcnnPeer)

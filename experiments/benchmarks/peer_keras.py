@@ -237,14 +237,14 @@ class KerasPeer:
         self.model.predict(source, steps=steps, verbose=0)
 
     def versions(self) -> str:
-        """Of keras and its backend."""
+        """Return the versions."""
         backend = keras.backend.backend()
         module = sys.modules["jax" if backend == "jax" else "tensorflow"]
         return f"keras {keras.__version__}, {module.__name__} {module.__version__}"
 
 
 def jaxcnn_name(variable: Any) -> str:
-    """What jaxcnn calls a variable."""
+    """Return jaxcnn's name of a variable."""
     *layer, kind = variable.path.split("/")
     return "/".join([*layer[-1].split("."), KINDS.get(kind, kind)])
 

@@ -11,7 +11,7 @@ from torch import nn
 from workloads import Workload
 
 # The index has torchvision's Python with extensions for CUDA alone. The networks need none of them,
-# but the package refuses to be imported where these operators are unknown.
+# but the package cannot be imported where these operators are unknown.
 _operators = torch.library.Library("torchvision", "FRAGMENT")
 for _name in ("nms", "qnms"):
     _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -80,7 +80,7 @@ def build(workload: Workload, options: dict[str, Any]) -> nn.Module:
 
 
 def jaxcnn_name(name: str, tensor: torch.Tensor) -> str:
-    """What jaxcnn calls a parameter of torchvision's."""
+    """Return jaxcnn's name of a parameter of torchvision."""
     *path, kind = name.split(".")
     if kind == "weight":
         kind = "scale" if tensor.ndim == 1 else "kernel"
@@ -201,7 +201,7 @@ class TorchPeer:
                 self.model(next(self.batches)[0])
 
     def versions(self) -> str:
-        """Of torch."""
+        """Return the versions."""
         return f"torch {torch.__version__}, torchvision {torchvision.__version__}"
 
 

@@ -1,4 +1,4 @@
-"""Results of the benchmarks as one JSON file, and the tables of RESULTS.md that are made of it.
+"""Results of the benchmarks as one JSON file, and the tables of RESULTS.md made from it.
 
 Command: ``python experiments/benchmarks/report.py``
 """
@@ -20,7 +20,7 @@ PASSES = {"train": "training step", "forward": "forward pass"}
 
 
 def keep(name: str, row: dict[str, Any], *, file: Path = FILE) -> None:
-    """Write a result, with where and when, in the place of an older one of the same name."""
+    """Write a result, with machine and date, replacing an older one of the same name."""
     rows = read(file)
     rows[name] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -31,7 +31,7 @@ def keep(name: str, row: dict[str, Any], *, file: Path = FILE) -> None:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What was kept."""
+    """Return the stored results."""
     rows: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return rows
 
@@ -79,7 +79,7 @@ def _steps(rows: list[dict[str, Any]]) -> str:
 
 
 def _floors(rows: list[dict[str, Any]]) -> str:
-    """What the operations must cost on the ceilings of the same minutes."""
+    """Table of floors: the cost of the operations at the ceilings of the same minutes."""
     head = ["", "GFLOP", "GB", "ceiling GFLOP/s", "GB/s", "floor ms", "median ms", "share reached"]
     lines = [_line(head), "|---" * len(head) + "|"]
     for what in PASSES:
@@ -101,7 +101,7 @@ def _floors(rows: list[dict[str, Any]]) -> str:
 
 
 def _starts(rows: list[dict[str, Any]]) -> str:
-    """From the start of a process to the end of its first training step, and its memory."""
+    """Table of the time from process start to the first training step, and of memory."""
     names = list(dict.fromkeys(name for row in rows for name in row["first_step_seconds"]))
     lines = [_line(["", *map(_title, names)]), "|---" * (len(names) + 1) + "|"]
     for row in rows:
@@ -166,7 +166,7 @@ def _title(name: str) -> str:
 
 
 def _cell(values: list[float]) -> str:
-    """Median, and half of the way from the least to the most."""
+    """Return the median, and half of the distance from the least to the largest."""
     median, spread = statistics.median(values), (max(values) - min(values)) / 2
     digits = 1 if median < 100 else 0
     return f"{median:.{digits}f} ± {spread:.{digits}f}"
@@ -177,7 +177,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _notes(rows: list[dict[str, Any]]) -> list[str]:
-    """Where and when, once."""
+    """Return machines and dates, each once."""
     notes = {
         f"- {row['machine']}; {row['date']}; "
         + "; ".join(f"{_title(name)}: {text}" for name, text in row["versions"].items())

@@ -1,4 +1,4 @@
-"""What is timed: five networks with their batch, as every peer builds them. Plain Python only."""
+"""Timed workloads: five networks with their batch, the same for every peer. Plain Python only."""
 
 from typing import NamedTuple
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Putting it all together
 #
-# Fourteen short exercises in the order of these notebooks: layers, over-fitting, preprocessing,
-# and at the end a network of your own. They take an hour to an hour and a half; the machine
+# Fourteen short exercises in the order of these notebooks: layers, overfitting, preprocessing,
+# and at the end a custom network. They take an hour to an hour and a half; the machine
 # computes for about two minutes of it.
 #
 # Each exercise is three cells: one asks, in the second you replace every `...`, the third checks
@@ -174,13 +174,13 @@ checks.output_layer(functions)
 # %% [markdown]
 # ## Overfitting and regularization
 #
-# ### 7. Which of these curves over-fits?
+# ### 7. Which of these curves overfits?
 #
-# Over-fitting is "learning by heart": the performance on the training data is much *better* than
+# Overfitting is "learning by heart": the performance on the training data is much *better* than
 # on the validation data. The next cell trains the same network, LeNet-5, three times, each time
 # with other images or another learning rate. The curves are losses: less is better.
 #
-# Which of A, B and C over-fits? And in that one, the network of which epoch would you keep (the
+# Which of A, B and C overfits? And in that one, the network of which epoch would you keep (the
 # one with the smallest validation loss; `histories["A"][0]` is the first epoch's row of numbers of
 # A)?
 
@@ -234,14 +234,14 @@ checks.overfitting(overfits, best_epoch, histories)
 # %% [markdown]
 # ## Image preprocessing
 #
-# ### 8. Normalise, crop, grey, resize
+# ### 8. Normalize, crop, gray, resize
 #
 # `pixels` is a photograph as it comes from a file: bytes from 0 to 255, `[B, H, W, C]`. Make of it
 #
 #  - `unit`: values from 0 to 1 (the division by 255),
 #  - `symmetric`: values from -1 to 1 (the byte 0 becomes -1, the byte 255 becomes 1),
 #  - `standardized`: each of the three channels with mean 0 and standard deviation 1,
-#  - `small`: the largest square in its middle, in the greys that the eye sees (green counts most,
+#  - `small`: the largest square in its middle, in the grays that the eye sees (green counts most,
 #    blue least), resized to 64x64, values from 0 to 1.
 #
 # NumPy is enough for the first three; `jaxcnn.image` has a function for everything.
@@ -344,7 +344,7 @@ checks.components(four, eight, matrix)
 # %% [markdown]
 # Now a photograph: 24 coins on a table, with more light in the corner at the top. Make a `mask`
 # (True where a coin is) that has exactly 24 connected components. A way to it: blur a little;
-# subtract the mean of a wide neighbourhood (100 pixels or so), which takes the uneven light away;
+# subtract the mean of a wide neighborhood (100 pixels or so), which takes the uneven light away;
 # `image.otsu` finds a threshold, and `image.threshold` tells which pixels are above it. Masks are
 # `[B, H, W]`, so take the one channel with `[..., 0]`; then `image.remove_small_components` takes
 # specks away.
@@ -367,14 +367,14 @@ if mask is not ...:
 show([coins[0], picture], ["photograph", "your components, each in a color"], columns=2)
 
 # %% [markdown]
-# ## A network of your own
+# ## A custom network
 #
 # ### 12. Build it
 #
-# Write a Linen module of your own from images `[B, 28, 28, 1]` to 10 logits, of convolutions
+# Write a custom Linen module from images `[B, 28, 28, 1]` to 10 logits, of convolutions
 # (`layers.Conv(filters, window)`), an activation after each (`nn.relu`), pooling (`ops.max_pool`),
 # flatten (`ops.flatten`) and fully connected layers (`layers.Dense(neurons)`). Remedies against
-# over-fitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
+# overfitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
 # `layers.Dropout(rate)(x, train=train)`, `layers.GaussianNoise(stddev)(x, train=train)`.
 
 
@@ -383,7 +383,7 @@ class MyNetwork(nn.Module):
     """Images ``[B, 28, 28, 1]`` to logits ``[B, 10]``."""
 
     @nn.compact
-    def __call__(self, images, train):
+    def __call__(self, images, *, train):
         return ...
 
 
@@ -405,7 +405,7 @@ checks.network(model, size=(28, 28, 1), classes=10)
 #    [0, 1], such as `lambda keys, batch: batch._replace(image=augment(keys, batch.image))` with
 #    the `augment` of exercise 9;
 #  - `train.make_train_step(..., penalty=functools.partial(regularizers.penalty, l1=..., l2=...))`;
-#  - `train.fit(..., early_stopping=train.EarlyStopping(patience=...))`.
+#  - `train.fit(..., monitors=[train.EarlyStopping(patience=...)])`.
 #
 # Give the names of your remedies as a list of words, and what `train.fit` gives. The check looks
 # for what they leave in the network and in its history, and takes your word for the others.

@@ -120,7 +120,7 @@ vertical = [
 checks.vertical_edges(vertical)
 
 # %% [markdown]
-# This is Sobel's kernel: the right neighbours less the left ones, the row in the middle counting
+# This is Sobel's kernel: the right neighbors less the left ones, the row in the middle counting
 # twice. Each row sums to 0, so a plain area gives 0, and so does a change from top to bottom. The
 # kernel of exercise 1 is another right answer. In the picture the vertical joints of the wall
 # light up, the horizontal ones hardly.
@@ -216,13 +216,13 @@ checks.output_layer(functions)
 # %% [markdown]
 # ## Overfitting and regularization
 #
-# ### 7. Which of these curves over-fits?
+# ### 7. Which of these curves overfits?
 #
-# Over-fitting is "learning by heart": the performance on the training data is much *better* than
+# Overfitting is "learning by heart": the performance on the training data is much *better* than
 # on the validation data. The next cell trains the same network, LeNet-5, three times, each time
 # with other images or another learning rate. The curves are losses: less is better.
 #
-# Which of A, B and C over-fits? And in that one, the network of which epoch would you keep (the
+# Which of A, B and C overfits? And in that one, the network of which epoch would you keep (the
 # one with the smallest validation loss; `histories["A"][0]` is the first epoch's row of numbers of
 # A)?
 
@@ -284,14 +284,14 @@ checks.overfitting(overfits, best_epoch, histories)
 # %% [markdown]
 # ## Image preprocessing
 #
-# ### 8. Normalise, crop, grey, resize
+# ### 8. Normalize, crop, gray, resize
 #
 # `pixels` is a photograph as it comes from a file: bytes from 0 to 255, `[B, H, W, C]`. Make of it
 #
 #  - `unit`: values from 0 to 1 (the division by 255),
 #  - `symmetric`: values from -1 to 1 (the byte 0 becomes -1, the byte 255 becomes 1),
 #  - `standardized`: each of the three channels with mean 0 and standard deviation 1,
-#  - `small`: the largest square in its middle, in the greys that the eye sees (green counts most,
+#  - `small`: the largest square in its middle, in the grays that the eye sees (green counts most,
 #    blue least), resized to 64x64, values from 0 to 1.
 #
 # NumPy is enough for the first three; `jaxcnn.image` has a function for everything.
@@ -365,9 +365,9 @@ cleaned = image.median_blur(noisy, 3)
 checks.noise(cleaned, noisy, original)
 
 # %% [markdown]
-# The median takes the value in the middle of the sorted neighbourhood, a value that is really
+# The median takes the value in the middle of the sorted neighborhood, a value that is really
 # there; wrong pixels stand at the ends of the row. An average mixes them into all of their
-# neighbours, and blurs the edges besides.
+# neighbors, and blurs the edges besides.
 
 # %%
 row = [noisy[0], image.box_blur(noisy, 3)[0]]
@@ -416,7 +416,7 @@ print(np.array(found.labels[0]))
 # %% [markdown]
 # Now a photograph: 24 coins on a table, with more light in the corner at the top. Make a `mask`
 # (True where a coin is) that has exactly 24 connected components. A way to it: blur a little;
-# subtract the mean of a wide neighbourhood (100 pixels or so), which takes the uneven light away;
+# subtract the mean of a wide neighborhood (100 pixels or so), which takes the uneven light away;
 # `image.otsu` finds a threshold, and `image.threshold` tells which pixels are above it. Masks are
 # `[B, H, W]`, so take the one channel with `[..., 0]`; then `image.remove_small_components` takes
 # specks away.
@@ -436,7 +436,7 @@ checks.coins(mask, coins, 24)
 # %% [markdown]
 # Without the second step the table in the corner at the top is brighter than coins elsewhere, and
 # no single threshold parts them. The mask is `[B, H, W]`; `image.region_properties` would give
-# area, box and centre of each coin.
+# area, box and center of each coin.
 
 # %%
 picture = coins[0]
@@ -447,14 +447,14 @@ if mask is not ...:
 show([coins[0], picture], ["photograph", "your components, each in a color"], columns=2)
 
 # %% [markdown]
-# ## A network of your own
+# ## A custom network
 #
 # ### 12. Build it
 #
-# Write a Linen module of your own from images `[B, 28, 28, 1]` to 10 logits, of convolutions
+# Write a custom Linen module from images `[B, 28, 28, 1]` to 10 logits, of convolutions
 # (`layers.Conv(filters, window)`), an activation after each (`nn.relu`), pooling (`ops.max_pool`),
 # flatten (`ops.flatten`) and fully connected layers (`layers.Dense(neurons)`). Remedies against
-# over-fitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
+# overfitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
 # `layers.Dropout(rate)(x, train=train)`, `layers.GaussianNoise(stddev)(x, train=train)`.
 
 
@@ -463,7 +463,7 @@ class MyNetwork(nn.Module):
     """Images ``[B, 28, 28, 1]`` to logits ``[B, 10]``."""
 
     @nn.compact
-    def __call__(self, images, train):
+    def __call__(self, images, *, train):
         x = images
         for filters in (16, 32):
             x = layers.Conv(filters, 3, use_bias=False)(x)
@@ -497,7 +497,7 @@ checks.network(model, size=(28, 28, 1), classes=10)
 #    [0, 1], such as `lambda keys, batch: batch._replace(image=augment(keys, batch.image))` with
 #    the `augment` of exercise 9;
 #  - `train.make_train_step(..., penalty=functools.partial(regularizers.penalty, l1=..., l2=...))`;
-#  - `train.fit(..., early_stopping=train.EarlyStopping(patience=...))`.
+#  - `train.fit(..., monitors=[train.EarlyStopping(patience=...)])`.
 #
 # Give the names of your remedies as a list of words, and what `train.fit` gives. The check looks
 # for what they leave in the network and in its history, and takes your word for the others.
@@ -528,7 +528,7 @@ state, history = train.fit(
     data.batches(training.take(np.arange(6000)), 100, seed=0),
     epochs=6,
     validate=lambda state: train.evaluate(eval_step, state, data.batches(validation, 250)),
-    early_stopping=train.EarlyStopping(patience=2),
+    monitors=[train.EarlyStopping(patience=2)],
 )
 
 # %%
@@ -538,7 +538,7 @@ checks.training(remedies, model, state, history, validation, preprocess, 0.80)
 # Garments may be mirrored and moved by a pixel, and stay what they are. The training loss lies
 # above the validation loss here: it is measured while the epoch runs, with dropout and
 # augmentation, and validation after it, with the whole network on plain images. That is no
-# over-fitting; the curves of B above are.
+# overfitting; the curves of B above are.
 
 # %%
 if history is not ...:

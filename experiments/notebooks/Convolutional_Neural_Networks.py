@@ -1,8 +1,8 @@
 # %% [markdown]
-# # Convolutional neural networks: training, over-fitting, remedies
+# # Convolutional neural networks: training, overfitting, remedies
 #
 # **You will learn** how to train the classical network on real images, how to look into it, how to
-# recognise over-fitting, what seven remedies against it do, and what four famous architectures are.
+# recognize overfitting, what seven remedies against it do, and what four famous architectures are.
 #
 # **You need** the notebook before this one, **Convolutional_Neural_Networks_Basic_Design**. (In the
 # slides, which you do not need, this one is "A Classical CNN Architecture" and "Overfitting and
@@ -15,6 +15,7 @@
 import functools
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,15 @@ import numpy as np
 import optax
 
 from jaxcnn import data, image, metrics, models, ops, regularizers, train
-from jaxcnn.experiment import runner
-from jaxcnn.experiment.config import Experiment
-from jaxcnn.view import inspection, plots
+from jaxcnn.experiment import Experiment, run
+from jaxcnn.view import inspection, plots, predictions
 from jaxcnn.view.model_table import describe
 
 # %% [markdown]
 # ## 1. The images
 #
 # `data.load` gives a slice of Fashion-MNIST that ships with the package: 10,000 real images of
-# clothes to train on and 2,000 to test on, 28x28 pixels in grey, in ten classes.
+# clothes to train on and 2,000 to test on, 28x28 pixels in gray, in ten classes.
 #
 # `data.hold_out` takes a tenth of the training images away as **validation** images. Every decision
 # looks at these. The test images are looked at once, at the end.
@@ -95,12 +95,12 @@ assert history[-1]["validation_accuracy"] > 0.8
 # %% [markdown]
 # ## 3. The same with one call
 #
-# `runner.run` does all of this, and keeps the run in a folder: configuration, history, checkpoints,
-# pictures, result. `Experiment` holds every setting; its defaults are the classical network.
+# `run` does all of this, and keeps the run in a folder: configuration, history, checkpoints,
+# figures, result. `Experiment` holds every setting; its defaults are the classical network.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    result = runner.run(Experiment(epochs=3, seed=0), Path(folder) / "run")
+    result = run(Experiment(epochs=3, seed=0), Path(folder) / "run")
     names = sorted(path.name for path in (Path(folder) / "run").iterdir())
 print(names)
 print(f"test accuracy {result['test_accuracy']:.4f} after {result['steps']} steps")
@@ -152,7 +152,7 @@ plots.pictures(test.images[wrong], titles, "Confident mistakes: what it said, an
 # ## 5. What it has learned
 #
 # The kernels before training were random. Three epochs do not turn them into something else, but
-# they bend them, and make their weights larger. Both pictures have one scale of colours, so compare
+# they bend them, and make their weights larger. Both pictures have one scale of colors, so compare
 # each kernel with itself in the second picture. A kernel that is red on one side and blue on the
 # other detects an edge. Nobody gave the network these weights.
 
@@ -185,9 +185,9 @@ plots.feature_maps(np.asarray(picture[0]), np.asarray(layers["conv"][0]), "conv"
 plots.feature_maps(np.asarray(picture[0]), np.asarray(layers["drop"][0]), "ReLU and pooling")
 
 # %% [markdown]
-# ## 6. Over-fitting
+# ## 6. Overfitting
 #
-# A network **over-fits** when it learns its training images by heart, with their noise and
+# A network **overfits** when it learns its training images by heart, with their noise and
 # outliers. The sign is that it does **better on the training images than on the validation
 # images**. (It is sometimes said the other way round; that is a slip.)
 #
@@ -214,7 +214,7 @@ def measure(
     name: str,
     model: Any,
     *,
-    early_stopping: train.EarlyStopping | None = None,
+    monitors: Sequence[train.Monitor] = (),
     **options: Any,
 ) -> None:
     """Train on the few images; add a row to the table, and the history to the histories."""
@@ -227,7 +227,7 @@ def measure(
         few_batches,
         epochs=EPOCHS,
         validate=lambda now: train.evaluate(check, now, data.batches(validation, 500)),
-        early_stopping=early_stopping,
+        monitors=monitors,
     )
     on_train = train.evaluate(check, last, data.batches(few, 500))["accuracy"]
     on_validation = train.evaluate(check, last, data.batches(validation, 500))["accuracy"]
@@ -308,7 +308,7 @@ measure("pooling", pooled)
 # %%
 stopping = train.EarlyStopping(patience=2)
 print("of", EPOCHS, "epochs the best was number", stopping.best_epoch(histories["none"]))
-measure("early stopping", bare, early_stopping=stopping)
+measure("early stopping", bare, monitors=[stopping])
 print("stopped after epoch", len(histories["early stopping"]))
 assert len(histories["early stopping"]) < EPOCHS
 
@@ -321,7 +321,7 @@ assert len(histories["early stopping"]) < EPOCHS
 
 # %%
 def add_noise(keys: jax.Array, batch: data.Batch) -> data.Batch:
-    """Noise on the images; the step gives each image a key of its own."""
+    """Noise on the images; the step gives each image its own key."""
     return batch._replace(image=image.add_gaussian_noise(keys, batch.image, 0.1))
 
 
@@ -358,7 +358,7 @@ transform = image.compose(
 
 
 def augment(keys: jax.Array, batch: data.Batch) -> data.Batch:
-    """Change the images of a batch, each by a key of its own."""
+    """Change the images of a batch, each by its own key."""
     return batch._replace(image=transform(keys, batch.image))
 
 
@@ -414,7 +414,7 @@ assert all(len(record["rows"]) == 5 for record in records.values())
 # %% [markdown]
 # An honest conclusion from these numbers, which the next cell checks:
 #
-# - without a remedy the gap is near ten points: the network over-fits;
+# - without a remedy the gap is near ten points: the network overfits;
 # - **every remedy but batch normalization narrows the gap**. Batch norm fits the training images
 #   even better: here it is no remedy, and the test accuracy is no better;
 # - a narrow gap is not the aim. **Pooling and dropout are the best on the test images**, by less
@@ -425,7 +425,7 @@ assert all(len(record["rows"]) == 5 for record in records.values())
 # - **all seven together are too much**: the gap is nearly gone, and so are nearly six points of
 #   accuracy. The network now under-fits.
 #
-# So: look at the gap to see *whether* there is over-fitting, choose the remedy by the validation
+# So: look at the gap to see *whether* there is overfitting, choose the remedy by the validation
 # accuracy, and use more than one seed.
 
 # %%
@@ -514,7 +514,7 @@ for name, (task, outputs, relabel) in tasks.items():
     scores, answers = train.predict(
         check, trained, data.batches(to_check, 500), overall=task.overall
     )
-    first = task.answer(np.asarray(task.activate(answers[:1])[0]), to_check.classes, None)
+    first = predictions.describe(task, np.asarray(task.activate(answers[:1])[0]), to_check.classes)
     said = ", ".join(f"{word} {value:.2f}" for word, value in first)
     print(f"{name:12} {task.score} {scores[task.score]:.3f}; of the first image it says: {said}")
     assert scores[task.score] > {"binary": 0.9, "multi-label": 0.6, "regression": 0.2}[name]
@@ -573,7 +573,7 @@ assert 0.8 < vgg.kept_bytes / efficient.kept_bytes < 1.2
 #   and gives the same parameters, to the last bit.
 # - Look inside: `plots.kernels`, `inspection.feature_maps`, `metrics.confusion_matrix`,
 #   `inspection.confident_mistakes`.
-# - Training better than validation is over-fitting; `plots.learning_curves` shows the gap.
+# - Training better than validation is overfitting; `plots.learning_curves` shows the gap.
 # - Seven remedies, each one argument. They narrow the gap (batch norm here does not); whether they
 #   help is for the validation images to say, and for several seeds.
 # - The task makes a network binary, multi-class, multi-label or regression.

@@ -24,7 +24,7 @@ import skimage.data
 from matplotlib import pyplot as plt
 
 from jaxcnn import image, losses, models, ops, train
-from jaxcnn.view import inspection, plots
+from jaxcnn.view import inspection, plots, predictions
 
 # %% [markdown]
 # ## JAX in ten lines
@@ -121,20 +121,20 @@ np.testing.assert_array_equal(convolved[0, ..., 0], by_hand)
 # %% [markdown]
 # ## 2. Kernels are feature detectors
 #
-# A real photograph, made grey and smaller. `image.to_float` brings bytes to numbers from 0 to 1,
-# `image.to_grayscale` weighs the three colours, and `image.resize` averages pixels.
+# A real photograph, made gray and smaller. `image.to_float` brings bytes to numbers from 0 to 1,
+# `image.to_grayscale` weighs the three colors, and `image.resize` averages pixels.
 
 # %%
-colour = image.to_float(skimage.data.astronaut()[None, :300, 80:380])
-photo = image.resize(image.to_grayscale(colour), (150, 150))
-print("in colour", colour.shape, "in grey", photo.shape)
+color = image.to_float(skimage.data.astronaut()[None, :300, 80:380])
+photo = image.resize(image.to_grayscale(color), (150, 150))
+print("in color", color.shape, "in gray", photo.shape)
 
 # %% [markdown]
 # Four kernels:
 #
-# - the **average** of the neighbours blurs;
-# - five times the pixel less its four neighbours **sharpens**;
-# - the **difference** of the right and the left neighbour is large where the image changes from
+# - the **average** of the neighbors blurs;
+# - five times the pixel less its four neighbors **sharpens**;
+# - the **difference** of the right and the left neighbor is large where the image changes from
 #   left to right: it finds upright edges. Turned, it finds level ones.
 
 # %%
@@ -150,7 +150,7 @@ print("kernels", bank.shape, "feature maps", maps.shape)
 
 # %% [markdown]
 # One call, four kernels, four **feature maps**: K kernels give an output of depth K. In the edge
-# maps grey is zero, white a rise and black a fall.
+# maps gray is zero, white a rise and black a fall.
 
 # %%
 figure, axes = plt.subplots(1, 5, figsize=(8, 2), layout="constrained")
@@ -164,7 +164,7 @@ for place, (name, panel) in zip(axes, panels.items(), strict=True):
 
 # %% [markdown]
 # `jaxcnn.image` has such kernels by name: `box_blur`, `gaussian_blur`, `sharpen`, `sobel`,
-# `laplacian`, and `filter2d` for a kernel of your own. Away from the border they are the same
+# `laplacian`, and `filter2d` for a custom kernel. Away from the border they are the same
 # convolution; at the border `filter2d` mirrors the image, where `ops.conv` puts zeros.
 
 # %%
@@ -203,7 +203,7 @@ assert seen == 1 and lying == 0
 # a = 3, 5 or 7.
 #
 # The **stride** is the step between two positions. **Padding** puts zeros around the image:
-# `"SAME"` as many as the kernel needs to be centred on every pixel, `"VALID"` none.
+# `"SAME"` as many as the kernel needs to be centered on every pixel, `"VALID"` none.
 #
 # The table is computed: `jax.eval_shape` asks `ops.conv` for the shape of its answer, given the
 # shapes of its arguments alone.
@@ -381,7 +381,7 @@ print("probability of yes", probability[:, 0], "loss if yes, if no", binary.loss
 sigmoid_of_2 = 1 / (1 + np.exp(-2.0))
 by_hand = np.array([-np.log(sigmoid_of_2), -np.log(1 - sigmoid_of_2)], np.float32)
 np.testing.assert_allclose(binary.loss(logits, labels), by_hand, rtol=1e-5)
-print(binary.answer(np.asarray(probability[0]), ("shirt", "shoe"), 2))
+print(predictions.describe(binary, np.asarray(probability[0]), ("shirt", "shoe"), top=2))
 
 # %% [markdown]
 # **Multi-class**: K numbers, and softmax makes K probabilities of them that sum to 1. Raising one
@@ -396,7 +396,9 @@ exponentials = np.exp([2.0, 1.0, -1.0])
 softmax = exponentials / exponentials.sum()
 np.testing.assert_allclose(probability[0], softmax, rtol=1e-5)
 np.testing.assert_allclose(multi_class.loss(logits, labels)[0], -np.log(softmax[0]), rtol=1e-5)
-print(multi_class.answer(np.asarray(probability[0]), ("coat", "dress", "bag"), 3))
+print(
+    predictions.describe(multi_class, np.asarray(probability[0]), ("coat", "dress", "bag"), top=3)
+)
 
 # %% [markdown]
 # **Multi-label**: L independent yes-or-no questions, so a sigmoid for each. The probabilities need
@@ -416,7 +418,7 @@ print(
 )
 right = jnp.where(labels == 1, probability, 1 - probability)
 np.testing.assert_allclose(multi_label.loss(logits, labels), -jnp.log(right).mean(-1), rtol=1e-5)
-print(multi_label.answer(np.asarray(probability[0]), ("shoe", "dark", "winter"), None))
+print(predictions.describe(multi_label, np.asarray(probability[0]), ("shoe", "dark", "winter")))
 
 # %% [markdown]
 # **Regression**: the outputs are the answer, without a squashing function. `train.regression` lets
@@ -539,7 +541,7 @@ assert conv + hidden + output_layer == total == 805_066
 # ### How much a neuron sees
 #
 # The **receptive field** of a value is the part of the image that it depends on. After a 5x5
-# convolution it is 5x5; pooling joins four neighbours, whose windows together cover 6x6.
+# convolution it is 5x5; pooling joins four neighbors, whose windows together cover 6x6.
 # `inspection.receptive_fields` measures it. The layers are named as in the network; `drop` is what
 # comes after pooling.
 

@@ -2,12 +2,12 @@
 # # Few images: augmentation and pretrained networks
 #
 # **You will learn** how to train the classical CNN with augmentation inside the compiled step;
-# how far augmentation narrows the over-fitting gap, and what it costs; what test-time
+# how far augmentation narrows the overfitting gap, and what it costs; what test-time
 # augmentation is; and the other remedy for few images: a network that others trained on ImageNet,
 # looked into with Grad-CAM, and used for a task of our own.
 #
 # **You need** the three notebooks before this one. (In the slides, which you do not need, this is
-# "Image Dataset & Preprocessing", second exercise notebook, with over-fitting from "CNN
+# "Image Dataset & Preprocessing", second exercise notebook, with overfitting from "CNN
 # Architecture".)
 #
 # **Time:** about 30 minutes to read, one to two minutes to run. Nothing is downloaded; the
@@ -38,10 +38,10 @@ from jaxcnn.view import attribution, plots
 #
 # We take 1,000 images of Fashion-MNIST to train, 1,000 others to validate, and the 2,000 test
 # images. A network of some 800,000 parameters can learn 1,000 images **by heart**. That is
-# over-fitting: it is **better on the training images than on others**. (It is sometimes said the
+# overfitting: it is **better on the training images than on others**. (It is sometimes said the
 # other way round; that is a slip.)
 #
-# The difference, training accuracy less validation accuracy, is the over-fitting gap.
+# The difference, training accuracy less validation accuracy, is the overfitting gap.
 
 # %%
 everything = data.load("fashion_mnist_slice")
@@ -116,14 +116,14 @@ plots.augmentations(np.stack([np.asarray(column) for column in columns], 1))
 #
 # The runs differ in one argument of `train.make_train_step`: `augment`. Same network, same seed,
 # same order of images, same number of steps. Augmentation runs **inside** the compiled step,
-# between the division by 255 and the normalisation.
+# between the division by 255 and the normalization.
 
 # %%
 eval_step = train.make_eval_step(model, preprocess=preprocess)
 
 
 def accuracy(state, source, step=eval_step):
-    """Of a state on all images of a source."""
+    """The accuracy of a state on all images of a source."""
     return train.evaluate(step, state, data.batches(source, 500))["accuracy"]
 
 
@@ -226,7 +226,7 @@ print("means of the seeds", seeds)
 #
 # - This augmentation closes about **three quarters of the gap**.
 # - In ten epochs, with 54,000 images, it **costs five points of accuracy**: this small network
-#   does not over-fit enough to gain, and the augmentation is not a true one. It mirrors shoes,
+#   does not overfit enough to gain, and the augmentation is not a true one. It mirrors shoes,
 #   and turns and shifts twice to three times as far as our mild one, so the network seldom sees
 #   images such as those of the test.
 # - So use augmentation where the gap is large: few images, large networks, many epochs; and only
@@ -315,7 +315,7 @@ for row, classes in zip(probabilities, best, strict=True):
 # - **Grad-CAM** (`attribution.grad_cam`): which parts of the last feature maps speak for the
 #   class. Coarse, but telling.
 # - **Saliency** (`attribution.saliency`): how much the output changes with each single pixel.
-#   Neighbouring pixels differ much, so we blur the map a little before we show it.
+#   Neighboring pixels differ much, so we blur the map a little before we show it.
 
 # %%
 heat = attribution.grad_cam(pretrained.model, pretrained.variables, inputs)
@@ -349,7 +349,7 @@ things = {
     "temple": load_sample_image("china.jpg"),
     "flower": load_sample_image("flower.jpg"),
 }
-colour_preprocess = image.Preprocess(size=(64, 64), channels=3)
+color_preprocess = image.Preprocess(size=(64, 64), channels=3)
 random = np.random.default_rng(0)
 
 
@@ -357,13 +357,13 @@ def pieces(count, begin, end):
     """Square pieces between two places of the width, as a source."""
     images = []
     for photograph in things.values():
-        colour = np.broadcast_to(np.atleast_3d(photograph), (*photograph.shape[:2], 3))
-        height, width = colour.shape[:2]
+        color = np.broadcast_to(np.atleast_3d(photograph), (*photograph.shape[:2], 3))
+        height, width = color.shape[:2]
         side = width // 5
         tops = random.integers(0, height - side, count)
         lefts = random.integers(int(begin * width), int(end * width) - side, count)
-        cut = [colour[y : y + side, x : x + side] for y, x in zip(tops, lefts, strict=True)]
-        images.append(colour_preprocess.resize(jnp.asarray(np.stack(cut))))
+        cut = [color[y : y + side, x : x + side] for y, x in zip(tops, lefts, strict=True)]
+        images.append(color_preprocess.resize(jnp.asarray(np.stack(cut))))
     labels = np.repeat(np.arange(len(things)), count)
     return data.from_arrays(np.concatenate(images), labels, classes=list(things))
 
@@ -392,7 +392,7 @@ example = backbone_preprocess(few_pieces.images[:1])
 
 
 def features(state, source):
-    """What the backbone sees in each image, [N, 1280]."""
+    """The backbone's features of each image, [N, 1280]."""
     outputs = [
         np.asarray(backbone_step(state, batch.image))[batch.mask]
         for batch in data.batches(source, 200)
@@ -412,7 +412,7 @@ print("features of the few:", features(pretrained_state, few_pieces).shape)
 # `train.from_functions` makes a model of two plain functions, and the training step is the same
 # as before. All 200 examples fit into one batch.
 #
-# 12,810 weights for 200 examples over-fit too, so we use one of the remedies: an L2 penalty,
+# 12,810 weights for 200 examples overfit too, so we use one of the remedies: an L2 penalty,
 # `regularizers.penalty`.
 
 # %%
@@ -450,14 +450,14 @@ def head_accuracy(backbone_state, training, testing):
 
 # %%
 random_state = train.create_state(jax.random.key(0), backbone.model, optax.identity(), example)
-options = {"rate": 1e-3, "size": 20, "preprocess": colour_preprocess, "watch": False}
+options = {"rate": 1e-3, "size": 20, "preprocess": color_preprocess, "watch": False}
 scratch_state, _ = run(few_pieces, None, 30, **options)
-colour_step = train.make_eval_step(model, preprocess=colour_preprocess)
+color_step = train.make_eval_step(model, preprocess=color_preprocess)
 on_pieces = {
     "pretrained, frozen, new head": head_accuracy(pretrained_state, few_pieces, test_pieces),
     "random, frozen, new head": head_accuracy(random_state, few_pieces, test_pieces),
     "classical CNN from scratch": [
-        accuracy(scratch_state, source, colour_step) for source in (few_pieces, test_pieces)
+        accuracy(scratch_state, source, color_step) for source in (few_pieces, test_pieces)
     ],
 }
 for name, (on_few, on_test) in on_pieces.items():
@@ -483,9 +483,9 @@ assert tests["pretrained, frozen, new head"] > tests["classical CNN from scratch
 # %% [markdown]
 # ## Is it always so?
 #
-# No. The nearer the new images are to those of the first training, the more it helps. Grey
+# No. The nearer the new images are to those of the first training, the more it helps. Gray
 # garments of 28 x 28 pixels are far from photographs. The same on 20 images of each class of
-# Fashion-MNIST, brought to 64 x 64 with three equal channels:
+# Fashion-MNIST, resized to 64 x 64 with three equal channels:
 
 # %%
 rows = [np.flatnonzero(everything.labels == label)[:20] for label in range(10)]
@@ -503,7 +503,7 @@ assert abs(frozen - scratch) < 0.05
 
 # %% [markdown]
 # Here frozen features are only about as good as the small network of our own. The next step is
-# **fine-tuning**: all weights go on learning, with small steps, after the new head has found its
+# **fine-tuning**: all weights continue to learn, with small steps, after the new head has found its
 # place. In `jaxcnn` this is `jaxcnn train --pretrained FILE --frozen-epochs 5 --layer-decay 0.8`.
 #
 # What it gains is measured in [experiments/README.md](../README.md): not on garments, but on five
@@ -513,7 +513,7 @@ assert abs(frozen - scratch) < 0.05
 # %% [markdown]
 # ## Summary
 #
-# - Over-fitting: better on the training images than on others. The gap is training less
+# - Overfitting: better on the training images than on others. The gap is training less
 #   validation accuracy.
 # - Augmentation is `augment=` of `train.make_train_step`, runs inside the compiled step, and
 #   costs little time.

@@ -2,7 +2,7 @@
 # # Images before the network: data sets, preprocessing, augmentation
 #
 # **You will learn** what an image data set is; how real photographs are resized, cropped,
-# normalised, made grey and filtered; how noise is removed; how objects are counted with connected
+# normalized, made gray and filtered; how noise is removed; how objects are counted with connected
 # components; what every augmentation does to a photograph; and how Keras's `ImageDataGenerator`
 # is used with `jaxcnn`.
 #
@@ -39,7 +39,7 @@ plt.rcParams["figure.dpi"] = 80  # small pictures, for a small file
 # one to **validate** choices while training, one to **test** once at the end.
 #
 # `data.load` gives one part as arrays. Fashion-MNIST has 70,000 pictures of garments in ten
-# classes, 28 x 28 pixels each, grey. The first 10,000 of its training part and 2,000 of its test
+# classes, 28 x 28 pixels each, gray. The first 10,000 of its training part and 2,000 of its test
 # part ship with `jaxcnn`.
 
 # %%
@@ -55,8 +55,8 @@ plots.pictures(
 )
 
 # %% [markdown]
-# A batch of images is an array `[N, H, W, C]`: how many, height, width, channels. A grey image
-# has one channel, a colour image three: red, green, blue. Every function of `jaxcnn.image` takes
+# A batch of images is an array `[N, H, W, C]`: how many, height, width, channels. A gray image
+# has one channel, a color image three: red, green, blue. Every function of `jaxcnn.image` takes
 # a whole batch.
 #
 # ImageNet, Corel-1000, Caltech-256 and Caltech-101 are four well-known data sets of photographs.
@@ -70,7 +70,7 @@ plots.pictures(
 # %% [markdown]
 # ## Some real photographs
 #
-# They come with scikit-image and scikit-learn. Pixels are whole numbers from 0 to 255 (`uint8`).
+# They come with scikit-image and scikit-learn. Pixels are integers from 0 to 255 (`uint8`).
 
 # %%
 photographs = {
@@ -135,7 +135,7 @@ plots.pictures(
         + [image.resize(wall, 64, method=method) for method in ("bicubic", "lanczos")]
     ),
     ["bilinear (default)", "without antialias", "nearest", "area", "bicubic", "lanczos"],
-    "A brick wall of 512 x 512 pixels brought to 64 x 64",
+    "A brick wall of 512 x 512 pixels resized to 64 x 64",
 )
 
 # %% [markdown]
@@ -163,7 +163,7 @@ for place, picture, title in (
 
 # %% [markdown]
 # `image.Preprocess` describes all of what a network expects. Its `fit` crops, resizes and makes
-# grey in one step, and `data.from_folder` does the same to files. From here on we use six
+# gray in one step, and `data.from_folder` does the same to files. From here on we use six
 # photographs of 96 x 96 pixels.
 
 # %%
@@ -173,16 +173,16 @@ print(photos.shape, photos.dtype)
 plots.pictures(np.asarray(photos), list(photographs), "Six photographs of one size")
 
 # %% [markdown]
-# ## Normalisation
+# ## Normalization
 #
-# Pixels from 0 to 255 are large numbers for a network whose weights begin near 0. Normalisation
+# Pixels from 0 to 255 are large numbers for a network whose weights begin near 0. Normalization
 # brings all images to the same small range. Three ways are common (scikit-learn's names are in
 # brackets):
 #
 # 1. divide by 255: `image.to_float`;
 # 2. min-max scaling (`MinMaxScaler`): the smallest value becomes 0, the largest 1:
 #    `image.min_max_scale`;
-# 3. standardising (`StandardScaler`): subtract the mean, divide by the standard deviation. The
+# 3. standardizing (`StandardScaler`): subtract the mean, divide by the standard deviation. The
 #    mean becomes 0 and the deviation 1, so values are **not** between 0 and 1 then:
 #    `image.standardize` for each image by itself, `image.normalize` with the numbers of the whole
 #    data set.
@@ -202,8 +202,8 @@ versions = {
     "divided by 255": unit,
     "from -1 to 1": image.normalize(unit, (0.5,), (0.5,)),
     "min-max scaled": image.min_max_scale(unit),
-    "standardised, each image": image.standardize(unit),
-    "standardised, data set": image.normalize(unit, mean, std),
+    "standardized, each image": image.standardize(unit),
+    "standardized, data set": image.normalize(unit, mean, std),
 }
 print(f"{'':26}{'min':>9}{'max':>9}{'mean':>9}{'std':>9}")
 for name, values in versions.items():
@@ -234,12 +234,12 @@ fashion_preprocess = image.Preprocess(size=(28, 28), channels=1, mean=tuple(mean
 seen = fashion_preprocess(fashion_test.images)
 print("test images: mean", round(float(seen.mean()), 3), "deviation", round(float(seen.std()), 3))
 assert abs(float(seen.mean())) < 0.05  # near 0, not exactly: the numbers are of other images
-assert abs(float(versions["standardised, data set"].mean())) < 1e-3
+assert abs(float(versions["standardized, data set"].mean())) < 1e-3
 
 # %% [markdown]
-# ## Greyscale
+# ## Grayscale
 #
-# Most things are recognised without colour, and one channel is a third of the work. Grey is a
+# Most things are recognized without color, and one channel is a third of the work. Gray is a
 # weighted sum, because our eyes take green for brighter than blue: `0.299 red + 0.587 green +
 # 0.114 blue`. By hand, and by `image.to_grayscale`:
 
@@ -252,12 +252,12 @@ assert float(jnp.abs(gray[..., 0] - by_hand).max()) < 1e-5
 
 # %% [markdown]
 # The order of the channels matters. OpenCV's `imread` gives **blue, green, red**. A common mistake
-# is to go on with `cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)`, which takes the first channel for red.
-# So blue gets red's weight, and red gets blue's. For an image that `cv2.imread` gave, the right
-# code is `COLOR_BGR2GRAY`.
+# is to continue with `cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)`, which takes the first channel for
+# red. So blue gets red's weight, and red gets blue's. For an image that `cv2.imread` gave, the
+# right code is `COLOR_BGR2GRAY`.
 #
 # `image.reverse_channels` turns one order into the other, so that we can see the mistake. The two
-# greys look alike at first sight, so the last column is their difference: red things become too
+# grays look alike at first sight, so the last column is their difference: red things become too
 # dark, blue ones too bright.
 
 # %%
@@ -271,7 +271,7 @@ for places, number in zip(axes, (0, 4), strict=True):  # the astronaut's orange 
     places[1].imshow(gray[number], cmap="gray", vmin=0, vmax=1)
     places[2].imshow(swapped[number], cmap="gray", vmin=0, vmax=1)
     places[3].imshow(difference[number], cmap="gray", vmin=-0.16, vmax=0.16)
-titles = ("colour", "grey, right order", "grey, BGR taken for RGB", "difference, -0.16 to 0.16")
+titles = ("color", "gray, right order", "gray, BGR taken for RGB", "difference, -0.16 to 0.16")
 for place, title in zip(axes[0], titles, strict=True):
     place.set_title(title, fontsize=9)
 for place in axes.ravel():
@@ -283,8 +283,8 @@ for place in axes.ravel():
 # A filter slides a small matrix, the kernel, over the image, multiplies element by element, and
 # adds up: the same convolution as in a network, but with weights that people chose.
 #
-# - **Averaging** neighbours blurs. OpenCV's `cv2.blur(img, (5, 5))` is `image.box_blur(images, 5)`.
-# - **Subtracting** neighbours finds edges: `image.sobel`, `image.laplacian`.
+# - **Averaging** neighbors blurs. OpenCV's `cv2.blur(img, (5, 5))` is `image.box_blur(images, 5)`.
+# - **Subtracting** neighbors finds edges: `image.sobel`, `image.laplacian`.
 # - Adding the edges to the image sharpens it: `image.sharpen`.
 #
 # `image.filter2d` takes any kernel:
@@ -356,7 +356,7 @@ plots.pictures(np.stack(tiles), titles, "Noise, and what two filters leave of it
 
 # %% [markdown]
 # Against salt and pepper the **median** is far better: a single white pixel is never the middle
-# value of nine, so it is gone without a trace, while the average smears it over its neighbours.
+# value of nine, so it is gone without a trace, while the average smears it over its neighbors.
 # Against Gaussian noise the average is the better of the two. Both blur fine detail; no filter
 # knows what was there.
 
@@ -369,7 +369,7 @@ assert ratios["Gaussian", "average 3x3"] > ratios["Gaussian", "median 3x3"]
 # %% [markdown]
 # ## Thresholding
 #
-# A threshold turns a grey image into a mask: which pixels are brighter than a value. Otsu's
+# A threshold turns a gray image into a mask: which pixels are brighter than a value. Otsu's
 # method chooses the value such that the two groups of pixels are as far apart as possible:
 # `image.otsu`, then `image.threshold`.
 
@@ -389,7 +389,7 @@ for place, title in zip(axes, ("coins", "values, Otsu's line", "brighter than it
 # %% [markdown]
 # ## Connected components
 #
-# Pixels of a mask that touch each other are one object. With **4** neighbours, pixels touch where
+# Pixels of a mask that touch each other are one object. With **4** neighbors, pixels touch where
 # they share a side. With **8**, also where they share a corner. `image.connected_components`
 # numbers the objects.
 #
@@ -410,20 +410,20 @@ matrix = jnp.array(
 )
 four = image.connected_components(matrix[None], connectivity=4)
 eight = image.connected_components(matrix[None], connectivity=8)
-print("with 4 neighbours:", four.count.item(), "\n", np.asarray(four.labels[0]))
-print("with 8 neighbours:", eight.count.item(), "\n", np.asarray(eight.labels[0]))
+print("with 4 neighbors:", four.count.item(), "\n", np.asarray(four.labels[0]))
+print("with 8 neighbors:", eight.count.item(), "\n", np.asarray(eight.labels[0]))
 assert four.count.item() == 3
 assert eight.count.item() == 2
 
 # %% [markdown]
 # By hand: the block on the left ends at row 3, column 2 (counted from 0); the block in the middle
-# begins at row 4, column 3. These two pixels share a corner and no side. So with 4 neighbours
-# they are two objects, and three in all with the one at the upper right; with 8 neighbours they
+# begins at row 4, column 3. These two pixels share a corner and no side. So with 4 neighbors
+# they are two objects, and three in all with the one at the upper right; with 8 neighbors they
 # are one, and two in all.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
-for place, found, title in ((axes[0], four, "4 neighbours"), (axes[1], eight, "8 neighbours")):
+for place, found, title in ((axes[0], four, "4 neighbors"), (axes[1], eight, "8 neighbors")):
     shown = np.ma.masked_equal(np.asarray(found.labels[0]), 0)
     place.imshow(shown, cmap="Set1", vmin=1, vmax=9)
     place.set(title=f"{title}: {found.count.item()} components")
@@ -476,7 +476,7 @@ plots.boxes(np.asarray(coins[0]), boxes, f"{count} coins found")
 # or a little darker is still a cat. The network sees new images in every epoch, and cannot learn
 # them by heart.
 #
-# A random transform is a function of a key and images. From one key it makes a key of its own for
+# A random transform is a function of a key and images. From one key it makes a separate key for
 # every image, so five copies of one photograph get five different draws. Each row below is one
 # transform, after the original.
 
@@ -524,7 +524,7 @@ gallery(
         "random_saturation": functools.partial(image.random_saturation, factors=(0.0, 3.0)),
         "random_grayscale": functools.partial(image.random_grayscale, probability=0.5),
     },
-    "Light and colour",
+    "Light and color",
 )
 
 
@@ -545,7 +545,7 @@ gallery(
 # %% [markdown]
 # Which ones, and how strong? RandAugment draws a few of fourteen operations with one strength for
 # all; TrivialAugment draws one operation of any strength, so that nothing is left to tune.
-# `image.compose` puts transforms of your own one after the other, `image.sometimes` and
+# `image.compose` applies your transforms one after the other, `image.sometimes` and
 # `image.one_of` choose.
 
 # %%
@@ -645,7 +645,7 @@ plots.augmentations(np.stack([np.asarray(column).clip(0, 1) for column in column
 # %% [markdown]
 # ### The same seed, the same images
 #
-# Each image of each epoch has random numbers of its own, addressed by the seed, the epoch and its
+# Each image of each epoch has its own random numbers, addressed by the seed, the epoch and its
 # place in the data. So the seed decides everything, and the batch size nothing. (In Keras another
 # batch size draws other images.)
 
@@ -664,10 +664,10 @@ assert not np.allclose(by_two, one_epoch(2, seed=8), atol=0.1)
 print("largest difference:", max(np.abs(by_two - by_six).max(), np.abs(by_two - by_four).max()))
 
 # %% [markdown]
-# ### Normalisation in the generator
+# ### Normalization in the generator
 #
 # `featurewise_center` and `featurewise_std_normalization` need the statistics of the training
-# images, so `fit` comes first. Without it Keras warns; `jaxcnn` refuses.
+# images, so `fit` comes first. Without it Keras warns; `jaxcnn` raises.
 
 # %%
 standardizer = data.ImageDataGenerator(

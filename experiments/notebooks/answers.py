@@ -1,4 +1,4 @@
-"""What reads a student's answer and says what became of it, whatever the exercise asks.
+"""Reading of a student's answer and reporting on it, for every exercise.
 
 A judge is a function that returns why an answer is right, or raises one of the two exceptions here;
 ``check`` makes of it what a notebook calls. The others bring an answer into the form that a judge
@@ -76,7 +76,7 @@ def numbers(answer: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
     wanted = f"numbers of the shape {shape}" if shape else "one number"
     try:
         found = np.asarray(answer, np.float64)
-    except Exception:  # an object may refuse in its own way
+    except Exception:  # objects raise many types
         kind = type(answer).__name__
         raise HintError(f"{what} must be {wanted}, this is of type {kind}") from None
     if long_axes(found.shape) != long_axes(shape):
@@ -92,7 +92,7 @@ def long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _is_open(answer: Any) -> bool:
-    """Whether an Ellipsis is still in an answer."""
+    """Return whether an Ellipsis is still in an answer."""
     if isinstance(answer, np.ndarray) and answer.dtype == object:
         answer = answer.ravel().tolist()
     if isinstance(answer, Mapping):

@@ -1,12 +1,12 @@
-"""Runs the notebooks, from their scripts to what a reader sees without running them.
+"""Run the notebooks' scripts, and write the notebooks with their outputs.
 
 Each notebook is a pair: ``NAME.py``, which is edited and diffs well (cells are marked ``# %%``, as
-jupytext and editors know them), and ``NAME.ipynb``, which this script makes of it, with outputs.
+jupytext and editors know them), and ``NAME.ipynb``, which this script makes from it, with outputs.
 
 Command: ``pip install -e ".[notebooks]" && python experiments/notebooks/build.py``
 With ``--check`` nothing is written: each notebook runs, offline and in a new process, from top to
-bottom, and the file beside it must hold the same cells. A warning, or anything else that a cell
-writes to standard error, is a failure.
+bottom, and its file must have the same cells. Output on standard error, warnings included, is a
+failure.
 """
 
 import argparse

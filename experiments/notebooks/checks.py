@@ -141,7 +141,7 @@ def pooling(maximum: Any, total: Any, average: Any, feature_map: Any) -> str:
 
 @check
 def parameters(answer: Any, size: Any) -> str:
-    """How many parameters each layer of the classical network has."""
+    """Check the number of parameters of each layer of the classical network."""
     model = models.ClassicCNN(num_classes=10)
     shape = jax.ShapeDtypeStruct((1, *size), jnp.float32)
     init = functools.partial(model.init, train=False)
@@ -168,7 +168,7 @@ def parameters(answer: Any, size: Any) -> str:
 
 @check
 def output_layer(answer: Any) -> str:
-    """Which activation follows the last layer, by kind of target."""
+    """Check the activation after the last layer, by kind of target."""
     logits = jnp.array([[2.0, -1.0, 0.5]])
     kinds: dict[str, tuple[train.Task, jax.Array]] = {
         "binary": (train.binary(), logits[:, :1]),
@@ -192,7 +192,7 @@ def output_layer(answer: Any) -> str:
 def preprocessing(
     unit: Any, symmetric: Any, standardized: Any, small: Any, pixels: Any, size: Any
 ) -> str:
-    """A photograph normalised in three ways, and brought to a small grey square."""
+    """Check a photograph normalized in three ways, and resized to a small gray square."""
     floats = image.to_float(pixels)
     mean, std = image.channel_statistics(pixels)
     half = (0.5,) * 3
@@ -289,18 +289,18 @@ def noise(cleaned: Any, noisy: Any, original: Any) -> str:
                 "half the window too, so try a smaller one"
             )
         raise HintError(
-            "an average spreads the wrong pixels over their neighbours; which filter takes a value "
+            "an average spreads the wrong pixels over their neighbors; which filter takes a value "
             "that is really there?"
         )
     return (
         f"the error is {error(noisy) / error(found):.0f} times smaller than it was: a white or "
-        "black pixel is hardly ever the one in the middle when its neighbours are sorted"
+        "black pixel is hardly ever the one in the middle when its neighbors are sorted"
     )
 
 
 @check
 def components(four: Any, eight: Any, matrix: Any) -> str:
-    """How many connected components a matrix has, with 4- and with 8-connectivity."""
+    """Check the number of connected components of a matrix, with 4- and 8-connectivity."""
     mask = jnp.asarray(matrix)[None] != 0
     connectivities: dict[str, Literal[4, 8]] = {"four": 4, "eight": 8}
     for name, answer in parts({"four": four, "eight": eight}):
@@ -309,8 +309,8 @@ def components(four: Any, eight: Any, matrix: Any) -> str:
         truth = image.connected_components(mask, connectivity=connectivity).count.item()
         if float(numbers(answer, (), f"`{name}`")) != truth:
             raise HintError(
-                f"`{name}`: colour one pixel that is on, then all that share {joined} with a "
-                "coloured one, until none is left; how often do you have to begin anew?"
+                f"`{name}`: color one pixel that is on, then all that share {joined} with a "
+                "colored one, until none is left; how often do you have to begin anew?"
             )
     return (
         "two of the shapes touch at a corner alone, which joins them for 8-connectivity and not "
@@ -325,11 +325,11 @@ def coins(mask: Any, picture: Any, count: Any) -> str:
     shape = np.shape(picture)[:3]
     found = np.asarray(mask)
     if found.dtype == object or found.dtype.kind not in "biuf":
-        raise HintError("`mask` must be an array of truth values")
+        raise HintError("`mask` must be an array of booleans")
     if long_axes(found.shape) != long_axes(shape):
         raise HintError(f"`mask` must have the shape {shape}, this has {found.shape}")
-    labelled = image.connected_components(jnp.asarray(found != 0).reshape(shape))
-    number = labelled.count.item()
+    labeled = image.connected_components(jnp.asarray(found != 0).reshape(shape))
+    number = labeled.count.item()
     if number > 2 * count:
         raise HintError(
             f"it has {number} components: many are specks; what removes those that are small?"
@@ -339,14 +339,14 @@ def coins(mask: Any, picture: Any, count: Any) -> str:
             f"it has {number} components: does every coin hang together, and none with another or "
             "with the background?"
         )
-    smallest = min(np.bincount(np.asarray(labelled.labels).ravel())[1:])
+    smallest = min(np.bincount(np.asarray(labeled.labels).ravel())[1:])
     if smallest < 200:
         raise HintError("the number is right, but one component is smaller than any coin")
     return f"{number} components, one for each coin: blur, threshold, tidy up, count"
 
 
 def _judge_small(answer: Any, square: jax.Array, size: int) -> None:
-    """Whether an answer is this square photograph, small and grey, or else a hint."""
+    """Raise a hint unless an answer is this square photograph, small and gray."""
     truth = image.resize(image.to_grayscale(square), size)
     plain_mean = image.resize(jnp.mean(square, -1, keepdims=True), size)
     found = numbers(answer, truth.shape, "`small`")
@@ -361,15 +361,15 @@ def _judge_small(answer: Any, square: jax.Array, size: int) -> None:
     if np.abs(found - plain_mean).mean() < distance:
         raise HintError(
             "`small`: to the eye green is brighter than red, and red than blue, so a plain mean of "
-            "the three is not the grey that it sees: image.to_grayscale weighs them"
+            "the three is not the gray that it sees: image.to_grayscale weighs them"
         )
 
 
 def _likeness(changed: np.ndarray, picture: np.ndarray) -> float:
-    """The correlation of an image's greys with a picture's, or with those of its mirror images."""
-    found, grey = changed.mean(-1), picture.mean(-1)
+    """The correlation of an image's grays with a picture's, or with those of its mirror images."""
+    found, gray = changed.mean(-1), picture.mean(-1)
     if found.std() < 1e-6:
         return 0.0
-    mirrored = (grey, grey[:, ::-1], grey[::-1], grey[::-1, ::-1])
+    mirrored = (gray, gray[:, ::-1], gray[::-1], gray[::-1, ::-1])
     # A negative of a photograph still shows what the photograph does.
     return max(abs(np.corrcoef(found.ravel(), one.ravel())[0, 1]) for one in mirrored)

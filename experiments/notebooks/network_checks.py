@@ -1,8 +1,8 @@
-"""Checks of networks: what is seen in one, in how its training went, and in what it takes for what.
+"""Checks of networks: of their layers, their training, and their mistakes.
 
 They are the later exercises of ``checks``, through which a notebook calls them. Below them is what
 looks for evidence: whether the outputs are logits, whether there is an activation, and whether a
-remedy against over-fitting that a student names has left a trace.
+remedy against overfitting that a student names has left a trace.
 """
 
 import functools
@@ -44,7 +44,7 @@ _NO_TRACE = {
 
 @check
 def overfitting(letter: Any, best_epoch: Any, histories: Any) -> str:
-    """Which curves show over-fitting, and which epoch's network early stopping would keep."""
+    """Check the curves that overfit, and the epoch whose network early stopping would keep."""
 
     def gap(history: Sequence[Mapping[str, float]]) -> float:
         return history[-1]["validation_loss"] - history[-1]["train_loss"]
@@ -67,7 +67,7 @@ def overfitting(letter: Any, best_epoch: Any, histories: Any) -> str:
 
 @check
 def network(model: Any, size: Any, classes: Any) -> str:
-    """A Linen module of one's own: images to one logit for each class."""
+    """Check a custom Linen module from images to one logit for each class."""
     require(model)
     images = jnp.zeros((2, *size), jnp.float32)
     if isinstance(model, type) or not hasattr(model, "init") or not hasattr(model, "apply"):
@@ -139,7 +139,7 @@ def training(
 
 @check
 def mistakes(wrong: Any, confused: Any, outputs: Any, labels: Any, classes: Any) -> str:
-    """Which images are classified wrongly, and which class is most often taken for another."""
+    """Check the misclassified images, and the two classes that are confused most often."""
     truth = np.asarray(labels)
     predicted = np.asarray(outputs).argmax(-1)
     matrix = np.array(metrics.confusion_matrix(truth, predicted, len(classes)))
@@ -157,20 +157,20 @@ def mistakes(wrong: Any, confused: Any, outputs: Any, labels: Any, classes: Any)
 
 
 def _judge_epoch(found: float, history: Sequence[Mapping[str, float]]) -> None:
-    """Whether this is the epoch with the smallest validation loss, or else a hint."""
+    """Raise a hint unless this is the epoch with the smallest validation loss."""
     best = min(history, key=lambda row: row["validation_loss"])["epoch"]
     most_accurate = max(history, key=lambda row: row["validation_accuracy"])["epoch"]
     if found not in (best, most_accurate):
         raise HintError(
             "`best_epoch`: the number of the epoch in which the validation loss of the one that "
-            "over-fits is smallest (the training loss does not count)"
+            "overfits is smallest (the training loss does not count)"
         )
     if found != best:
         raise HintError("`best_epoch`: there the accuracy is best; where is the loss smallest?")
 
 
 def _untrained_outputs(model: Any, size: Sequence[int]) -> np.ndarray:
-    """What a network gives before training, from two seeds, for images a, b, a + b and 0."""
+    """Return an untrained network's outputs, from two seeds, for images a, b, a + b, 0."""
     a, b = jax.random.normal(jax.random.key(0), (2, 4, *size))
     images = jnp.concatenate([a, b, a + b, jnp.zeros_like(a)])
     outputs = [
@@ -180,7 +180,7 @@ def _untrained_outputs(model: Any, size: Sequence[int]) -> np.ndarray:
 
 
 def _judge_logits(outputs: np.ndarray) -> None:
-    """A hint if the last axis holds no logits, but what an activation has made of them."""
+    """Raise a hint if the outputs are not logits, but the result of an activation."""
     if np.allclose(outputs.sum(-1), 1, atol=1e-3):
         raise HintError(
             "the outputs add up to 1: leave nn.softmax out, the loss applies it to the logits "
@@ -194,7 +194,7 @@ def _judge_logits(outputs: np.ndarray) -> None:
 
 
 def _is_linear(model: Any, size: Sequence[int]) -> bool:
-    """Whether a network is linear in its images, but for a constant and for max pooling."""
+    """Return whether a network is linear in its images, up to a constant and max pooling."""
     # The maximum is not linear either; with averages in its place only activations are left.
     with (
         mock.patch.object(ops, "max_pool", ops.avg_pool),
@@ -207,18 +207,18 @@ def _is_linear(model: Any, size: Sequence[int]) -> bool:
 
 
 def _judge_places(answer: Any, truth: np.ndarray) -> None:
-    """Whether these are the places of the wrong images, or else a hint."""
+    """Raise a hint unless these are the indices of the wrong images."""
     found = np.atleast_1d(np.squeeze(answer))
     if found.dtype.kind not in "biu" or found.ndim != 1:
-        raise HintError("`wrong` must be a row of whole numbers, the places of the images")
+        raise HintError("`wrong` must be a row of integers, the indices of the images")
     if found.dtype == bool:
-        raise HintError("`wrong` holds truth values; np.flatnonzero gives their places")
+        raise HintError("`wrong` holds booleans; np.flatnonzero gives their places")
     if set(found.tolist()) != set(truth.tolist()):
         raise HintError("`wrong`: where does the class with the largest logit differ from labels?")
 
 
 def _judge_pair(answer: Any, matrix: np.ndarray, classes: list[str]) -> None:
-    """Whether these are the two classes that are confused most often, or else a hint."""
+    """Raise a hint unless these are the two classes that are confused most often."""
     pair = [str(name) for name in answer] if isinstance(answer, Sequence) else []
     if len(pair) != 2 or isinstance(answer, str) or not set(pair) <= set(classes):
         raise HintError("`confused` must be two names of `classes`: (true, predicted)")
@@ -233,7 +233,7 @@ def _judge_pair(answer: Any, matrix: np.ndarray, classes: list[str]) -> None:
 
 
 def _named_remedies(remedies: Any) -> set[str]:
-    """Those of the seven remedies that a list of words names."""
+    """Return the remedies of the seven that a list of words names."""
     words = [remedies] if isinstance(remedies, str) else remedies
     if not isinstance(words, list | tuple | set) or not all(isinstance(w, str) for w in words):
         raise HintError("`remedies` must be a list of words, such as the exercise has them")
@@ -274,7 +274,7 @@ def _traces(
 
 
 def _has_pooling(model: Any, state: train.TrainState, images: jax.Array) -> bool:
-    """Whether a network reduces windows, or the height and width, to one value."""
+    """Return whether a network reduces windows, or the height and width, to one value."""
     run = functools.partial(model.apply, state.variables, train=False)
     return bool(
         re.search(r"reduce_(window|max|sum\[axes=\(1, 2\))", str(jax.make_jaxpr(run)(images)))
@@ -284,7 +284,7 @@ def _has_pooling(model: Any, state: train.TrainState, images: jax.Array) -> bool
 def _is_random(
     model: Any, state: train.TrainState, images: jax.Array, without: tuple[type, ...]
 ) -> bool:
-    """Whether a network in training draws random numbers, layers of some kinds left aside."""
+    """Return whether a network in training draws random numbers, ignoring layers of some kinds."""
 
     def leave_aside(layer: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         return args[0] if isinstance(context.module, without) else layer(*args, **kwargs)
@@ -301,7 +301,7 @@ def _is_random(
 
 
 def _is_of_earlier_epoch(history: Any, loss: float) -> bool:
-    """Whether a network with this validation loss is not the one after the last epoch.
+    """Return whether a network with this validation loss is not the one after the last epoch.
 
     Where the last epoch is the best one, nothing can be seen. Where it is not, early stopping
     would have handed back another network, so a hint if this is the last one.
@@ -317,7 +317,8 @@ def _is_of_earlier_epoch(history: Any, loss: float) -> bool:
     if np.isclose(last["validation_loss"], loss, rtol=1e-4):
         raise HintError(
             "you name early stopping, but `state` is the network after the last epoch, and "
-            "`history` has a better one: train.fit(..., early_stopping=...) hands that back"
+            "`history` has a better one, which "
+            "train.fit(..., monitors=[train.EarlyStopping(...)]) returns"
         )
     return True
 
