@@ -1,6 +1,10 @@
-"""Holds the design against the code: floors, sizes, conventions of the public API, dependencies."""
+"""Tests that the code follows its design: floors, sizes, conventions of the public API.
+
+The floors are read from ``experiments/guides/architecture.md``, which is the authority on them.
+"""
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -15,105 +19,247 @@ import jaxcnn
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxcnn"
+PAGE = ROOT / "experiments" / "guides" / "architecture.md"
 FILES = sorted(PACKAGE.rglob("*.py"))
-PUBLIC = (
-    *(jaxcnn.ops, jaxcnn.image, jaxcnn.losses, jaxcnn.metrics, jaxcnn.models),
-    *(jaxcnn.models.layers, jaxcnn.data, jaxcnn.train),
-)
+NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
+PACKAGES = ("ops", "image", "metrics", "models", "data", "train", "experiment")
+# Modules whose public functions are public although no `__init__` lists them.
+PUBLIC_MODULES = ("losses", "regularizers", "models.layers", "view")
 
-# Imports only go down: a module may import its own floor and those before it.
-FLOORS = (
-    (
-        *("messages", "shapes", "parameters", "batch", "losses", "metrics", "regularizers"),
-        *("ops", "image", "data"),
-    ),
-    ("models",),
-    ("train",),
-    ("view",),
-    ("experiment", "commands", "__main__"),
-)
-# Rooms on one floor, or above it, that still must not know each other.
-FORBIDDEN = (
-    ("train", ("models", "image", "data")),
-    ("image", ("data",)),
-    ("data", ("models",)),
-    ("ops", ("image", "data", "metrics", "batch")),
-)
+# Packages that must not know each other, whatever their order.
+FORBIDDEN = {
+    "train/": ("models/", "image/", "data/"),
+    "image/": ("data/",),
+    "data/": ("models/",),
+    "ops/": ("image/", "data/", "metrics/", "batch.py"),
+}
+MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_ENTRIES = 400, 60, 10, 18
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def floors(page: str) -> list[list[str]]:
+    """Return the paths of each floor in the page's tree; packages end with a slash."""
+    result: list[list[str]] = []
+    (tree,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    folders: list[str] = []
+    for line in tree.splitlines():
+        if line.startswith("# "):
+            result.append([])
+            continue
+        indent, name = re.fullmatch(r"( *)(\S+) +\S.*", line).groups()
+        folders = folders[: len(indent) // 2]
+        result[-1].append("".join([*folders, name]))
+        if name.endswith("/"):
+            folders.append(name)
+    return result
 
 
-def imports(path: Path) -> set[str]:
+FLOORS = floors(PAGE.read_text())
+# Packages and single modules in the order in which they may import each other.
+ORDER = [path for floor in FLOORS for path in floor if re.fullmatch(r"[^/]+/?", path)]
+
+
+def test_the_page_has_a_line_for_every_module():
+    lines = {path for floor in FLOORS for path in floor}
+    modules = {name.removesuffix("__init__.py") for name in NAMES} - {""}
+    missing, stale = sorted(modules - lines), sorted(lines - modules)
+    assert not missing + stale, f"{PAGE.name}: add lines for {missing}, remove those for {stale}"
+
+
+def test_the_page_has_five_floors_on_200_lines():
+    assert len(FLOORS) == 5
+    assert len(PAGE.read_text().splitlines()) <= 200
+
+
+def test_paths_on_the_page_exist():
+    """A path in backticks is one of the repository, the package, or the tests."""
+    text = re.sub(r"```text\n.*?```", "", PAGE.read_text(), flags=re.DOTALL)
+    for path in re.findall(r"`([\w./*]+(?:\.py|\.md|/run|\.toml))`", text):
+        roots = (ROOT, ROOT / "experiments", PACKAGE, *(PACKAGE / package for package in ORDER))
+        roots = (*roots, PACKAGE / "models/weights", PACKAGE / "data/official", ROOT / "tests/ops")
+        assert any(root.is_dir() and [*root.glob(path)] for root in roots), path
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def nodes(name: str, kind: type) -> list[ast.AST]:
+    """Return the nodes of a kind in a module."""
+    return [node for node in ast.walk(tree(PACKAGE / name)) if isinstance(node, kind)]
+
+
+def unit(name: str) -> str:
+    """Return the package (with a slash) or module at the top that a module belongs to."""
+    first, slash, _ = name.partition("/")
+    return first + slash
+
+
+@functools.cache
+def reexports(package: str) -> dict[str, str]:
+    """Return the modules from which a package's `__init__` takes its names."""
+    return {
+        alias.name: resolved(node.module, alias.name)
+        for node in tree(PACKAGE / package / "__init__.py").body
+        if isinstance(node, ast.ImportFrom) and node.module != f"jaxcnn.{package}".replace("/", ".")
+        for alias in node.names
+    }
+
+
+def resolved(module: str, name: str | None) -> str:
+    """Return the file, relative to the package, that ``from module import name`` needs."""
+    folder = PACKAGE.joinpath(*module.split(".")[1:])
+    package = folder.relative_to(PACKAGE).as_posix()
+    if folder.is_dir() and package != "." and name in reexports(package):
+        return reexports(package)[name]
+    inside = (folder / f"{name}.py", folder / f"{name}" / "__init__.py")
+    for file in (folder.with_suffix(".py"), *inside, folder / "__init__.py"):
+        if file.is_file():
+            return file.relative_to(PACKAGE).as_posix()
+    raise AssertionError(f"there is no module {module}")
+
+
+@functools.cache
+def imported(name: str) -> frozenset[str]:
+    """Return the modules of jaxcnn that a module imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    for node in ast.walk(tree(PACKAGE / name)):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} has a relative import"
+            if node.module.split(".")[0] == "jaxcnn":
+                found |= {resolved(node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            ours = [alias.name for alias in node.names if alias.name.split(".")[0] == "jaxcnn"]
+            found |= {resolved(module, None) for module in ours}
+    return frozenset(found)
 
 
-def rooms_imported(path: Path) -> set[str]:
-    return {name.split(".")[1] for name in imports(path) if name.startswith("jaxcnn.")}
+def test_imports_go_down():
+    found = []
+    for name in (name for name in NAMES if name != "__init__.py"):
+        for other in imported(name):
+            pair = f"{name} imports {other}"
+            if {unit(name), unit(other)} - set(ORDER):
+                found.append(f"{pair}, but {PAGE.name} has no line for one of them")
+            elif ORDER.index(unit(other)) > ORDER.index(unit(name)):
+                found.append(f"{pair}, which is not above it in {PAGE.name}")
+            elif unit(other) in FORBIDDEN.get(unit(name), ()):
+                found.append(f"{pair}, which it must not know")
+            elif unit(other) == "image/" and re.match("data/(?!keras/)", name):
+                found.append(f"{pair}, but only data/keras may")
+    assert not found, "\n".join(found)
 
 
-def floor(name: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+def test_no_import_cycles():
+    open_, done = [], set()
+
+    def visit(name):
+        if name in open_:
+            pytest.fail(" -> ".join([*open_[open_.index(name) :], name]))
+        if name in done:
+            return
+        open_.append(name)
+        for other in sorted(imported(name)):
+            visit(other)
+        open_.pop()
+        done.add(name)
+
+    for name in NAMES:
+        visit(name)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down(path):
-    if path == PACKAGE / "__init__.py":
-        return
-    for other in rooms_imported(path):
-        assert floor(other) <= floor(room(path)), f"{path} imports {other} from a floor above"
-    for name, others in FORBIDDEN:
-        if room(path) == name:
-            assert not rooms_imported(path) & set(others)
-    assert "jaxcnn" not in imports(path), "a module imports the package's root"
+def test_the_package_has_few_entries():
+    entries = {path.name for path in PACKAGE.iterdir()} - {"py.typed", "__pycache__"}
+    assert len(entries) <= MOST_ENTRIES, sorted(entries)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_sizes(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= 400, "two rooms in one file?"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            first = node.body[0]
-            docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-            start = node.body[1].lineno if docstring and len(node.body) > 1 else node.lineno
-            assert node.end_lineno - start < 60, f"{node.name} has more than 60 lines"
+def test_sizes():
+    found = []
+    for name in NAMES:
+        lines = len((PACKAGE / name).read_text().splitlines())
+        found += [f"{name} has {lines} lines"] * (lines > MOST_LINES)
+        for node in nodes(name, ast.FunctionDef):
+            size = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node, clean=False) is not None:
+                size -= node.body[0].end_lineno - node.body[0].lineno + 1
+            message = f"{name}: {node.name} has {size} lines without its docstring"
+            found += [message] * (size > MOST_FUNCTION_LINES)
+    assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=str)
-def test_init_only_reexports(path):
-    for node in ast.parse(path.read_text()).body:
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("__init__.py")])
+def test_init_only_reexports(name):
+    for node in tree(PACKAGE / name).body:
         if isinstance(node, ast.ImportFrom):
             assert all(alias.asname == alias.name for alias in node.names), "use `x as x`"
         else:
-            assert isinstance(node, ast.Expr), f"{path} holds code"
+            assert isinstance(node, ast.Expr), f"{name} has code"
 
 
-def test_no_utils_and_no_assert():
-    assert not [path for path in FILES if path.stem in ("utils", "util", "helpers", "common")]
-    for path in FILES:
-        asserts = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Assert)]
-        assert not asserts, f"{path} validates with assert"
+def test_train_is_keyword_only():
+    found = [
+        f"{name}: {node.name}"
+        for name in NAMES
+        for node in nodes(name, ast.FunctionDef)
+        if "train" in {argument.arg for argument in (*node.args.posonlyargs, *node.args.args)}
+    ]
+    assert not found, "\n".join(found)
 
 
-PUBLIC_NAMES = [
-    pytest.param(value, id=f"{module.__name__}.{name}")
-    for module in PUBLIC
-    for name, value in vars(module).items()
-    if not name.startswith("_")
-    and (inspect.isfunction(value) or inspect.isclass(value))
-    and value.__module__.startswith("jaxcnn")
-]
+def test_retired_constructs():
+    """The package has no `assert`, no `TYPE_CHECKING` and no module of utilities."""
+    retired = ("utils", "util", "helpers", "common", "misc")
+    found = [name for name in NAMES if Path(name).stem in retired]
+    for name in NAMES:
+        found += [f"{name}:{node.lineno}: assert" for node in nodes(name, ast.Assert)]
+        found += [name] * ("TYPE_CHECKING" in (PACKAGE / name).read_text())
+    assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("value", PUBLIC_NAMES)
+def test_no_setting_of_the_process_below_experiment():
+    settings = r"jax\.config\.update|os\.environ\[[^]]*\] *=|putenv|mallopt|^warnings\.\w*filter"
+    below = [name for name in NAMES if unit(name) in FLOORS[0] + FLOORS[1] + FLOORS[2] + FLOORS[3]]
+    found = [
+        f"{name}: {match[0]}"
+        for name in below
+        for match in re.finditer(settings, (PACKAGE / name).read_text(), re.MULTILINE)
+    ]
+    assert not found, "\n".join(found)
+
+
+def is_public(name, value):
+    return (
+        not name.startswith("_")
+        and (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__.startswith("jaxcnn")
+    )
+
+
+def public_names():
+    """Return the public functions and classes by name, each once."""
+    found = {}
+    for package in PACKAGES:
+        module = importlib.import_module(f"jaxcnn.{package}")
+        for name, value in vars(module).items():
+            if is_public(name, value):
+                found.setdefault(value, f"{package}.{name}")
+    for prefix in PUBLIC_MODULES:
+        module = importlib.import_module(f"jaxcnn.{prefix}")
+        inner = pkgutil.iter_modules(getattr(module, "__path__", ()), f"jaxcnn.{prefix}.")
+        for each in (module, *(importlib.import_module(one.name) for one in inner)):
+            for name, value in vars(each).items():
+                if is_public(name, value) and value.__module__ == each.__name__:
+                    found.setdefault(value, f"{each.__name__.removeprefix('jaxcnn.')}.{name}")
+    return found
+
+
+PUBLIC = public_names()
+every_name = pytest.mark.parametrize("value", PUBLIC, ids=PUBLIC.values())
+FUNCTIONS = {value: name for value, name in PUBLIC.items() if inspect.isfunction(value)}
+every_function = pytest.mark.parametrize("value", FUNCTIONS, ids=FUNCTIONS.values())
+
+
+@every_name
 def test_public_names_are_documented(value):
     assert inspect.getdoc(value), "no docstring"
     if inspect.isfunction(value):
@@ -123,8 +269,15 @@ def test_public_names_are_documented(value):
             assert parameter.annotation is not inspect.Parameter.empty, parameter.name
 
 
-@pytest.mark.parametrize("value", [p for p in PUBLIC_NAMES if inspect.isfunction(p.values[0])])
-def test_conventions_of_functions(value):
+@every_function
+def test_public_functions_have_an_example_that_runs(value):
+    docstring = inspect.getdoc(value)
+    assert ">>> " in docstring
+    assert "+SKIP" not in docstring
+
+
+@every_function
+def test_conventions_of_public_functions(value):
     parameters = list(inspect.signature(value).parameters.values())
     names = [parameter.name for parameter in parameters]
     if "key" in names:
@@ -132,28 +285,26 @@ def test_conventions_of_functions(value):
     for parameter in parameters:
         if parameter.default not in (inspect.Parameter.empty, None):
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, (
-                f"{parameter.name} is an option"
+                f"{parameter.name} is an option, so it must be keyword-only"
             )
-
-
-def test_every_public_op_has_an_example():
-    for value in vars(jaxcnn.ops).values():
-        if inspect.isfunction(value):
-            assert ">>>" in inspect.getdoc(value), value.__name__
+    assert len(parameters) <= MOST_PARAMETERS, f"{len(parameters)} parameters"
 
 
 def test_dependencies_are_declared_and_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[><=\[; ]", item)[0].lower() for item in project["dependencies"]}
     distributions = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
-    imported = {name.split(".")[0] for path in FILES for name in imports(path)}
+    names = {node.module for name in NAMES for node in nodes(name, ast.ImportFrom)}
+    names |= {a.name for name in NAMES for node in nodes(name, ast.Import) for a in node.names}
     third_party = {
         distributions.get(name, name).replace("_", "-").lower()
-        for name in imported - set(sys.stdlib_module_names) - {"jaxcnn"}
+        for name in {name.split(".")[0] for name in names}
+        - set(sys.stdlib_module_names)
+        - {"jaxcnn"}
     }
     # TFDS imports these two without declaring them.
     undeclared = {"array-record", "importlib-resources"}
-    # Optional, asked for where it is imported.
+    # Optional: imported where they are used.
     extras = {"tensorboardx", "huggingface-hub"}
     assert extras == {
         re.split(r"[><=]", name)[0].lower().replace("_", "-")
@@ -165,7 +316,7 @@ def test_dependencies_are_declared_and_used():
 
 def test_top_level_is_the_agreed_one():
     allowed = {"pyproject.toml", "README.md", "jaxcnn", "experiments", "tests", "LICENSE", "NOTICE"}
-    allowed |= {"CHANGELOG.md", "CONTRIBUTING.md"}
+    allowed |= {"CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"}
     names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     assert names - {"runs", "build", "dist"} <= allowed
 

@@ -1,4 +1,8 @@
-"""The guide from Keras to jaxcnn: its blocks run, its names exist, what it calls equal is."""
+"""Tests of the guides: their Python runs, their names exist, and equal results are equal.
+
+The blocks of the guide for Keras users build on each other; those of the others are self-contained.
+Their commands are tested with the README's.
+"""
 
 import functools
 import os
@@ -15,7 +19,14 @@ import pytest
 import jaxcnn
 from jaxcnn.view import plots
 
-GUIDE = (Path(__file__).parents[1] / "experiments" / "guides" / "coming_from_keras.md").read_text()
+GUIDES = Path(__file__).parents[1] / "experiments" / "guides"
+GUIDE = (GUIDES / "coming_from_keras.md").read_text()
+SELF_CONTAINED = [
+    pytest.param(block, id=f"{page.stem} {number}")
+    for page in sorted(GUIDES.glob("*.md"))
+    if page.stem != "coming_from_keras"
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
 PEERS = ("Keras", "OpenCV", "scikit-learn")
 BLOCKS = re.findall(r"^\*\*([\w-]+)\*\*\n\n```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
 MODULES = (
@@ -28,7 +39,7 @@ LEVEL = 1.01  # of 255: halves are rounded in two ways
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the photograph that the guide reads."""
+    """Return a folder with the photograph that the guide reads."""
     folder = tmp_path_factory.mktemp("guide")
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
         PIL.Image.open(file).save(folder / "photo.png")
@@ -36,7 +47,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, headings):
-    """What the blocks below some headings define, run one after the other in the folder."""
+    """Run the blocks below some headings one after the other in a folder; return their names."""
     names = {"__name__": "guide"}
     before = Path.cwd()
     os.chdir(folder)
@@ -54,7 +65,13 @@ def ours(folder):
     return run(folder, ("jaxcnn",))
 
 
-def test_every_block_has_a_heading_that_is_known():
+@pytest.mark.parametrize("block", SELF_CONTAINED)
+def test_self_contained_blocks_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "guide", "exec"), {"__name__": "guide"})
+
+
+def test_every_block_has_a_known_heading():
     assert len(BLOCKS) == GUIDE.count("```python")
     assert {heading for heading, _ in BLOCKS} == {"Both", "jaxcnn", *PEERS}
 
@@ -63,7 +80,7 @@ def test_blocks_fit_on_the_page():
     assert max(len(line) for _, block in BLOCKS for line in block.splitlines()) <= 100
 
 
-def test_the_blocks_of_jaxcnn_run(ours):
+def test_blocks_of_jaxcnn_run(ours):
     assert ours["network_input"].shape == (224, 224, 3)
     assert ours["squares"].shape == (1, 64, 64, 3)
     assert ours["components"] == 3
@@ -87,7 +104,7 @@ def test_names_exist(name):
 
 @pytest.fixture(scope="module")
 def theirs(folder):
-    """What the other blocks define; their libraries are imported when they run."""
+    """Run the other blocks; their libraries are imported when they run."""
     os.environ["KERAS_BACKEND"] = "torch"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's own, of torch and NumPy
@@ -115,7 +132,7 @@ def red_first(array):
         ("components", 0, lambda count: count),
     ],
 )
-def test_what_is_said_to_be_equal(ours, theirs, name, tolerance, converted):
+def test_equal_results(ours, theirs, name, tolerance, converted):
     expected = np.asarray(converted(theirs[name]), np.float64)
     found = np.asarray(ours[name], np.float64)
     assert found.shape == expected.shape
@@ -123,17 +140,17 @@ def test_what_is_said_to_be_equal(ours, theirs, name, tolerance, converted):
 
 
 @pytest.mark.parity
-def test_the_same_components(ours, theirs):
+def test_equal_components(ours, theirs):
     pairs = {
         *zip(np.ravel(ours["labels"]).tolist(), theirs["labels"].ravel().tolist(), strict=True)
     }
-    assert len(pairs) == 4  # one number of theirs for each of ours, and the background
+    assert len(pairs) == 4  # one of their labels for each of ours, and the background
     assert (0, 0) in pairs
 
 
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_the_same_weights_give_the_same_probabilities(ours, theirs):
+def test_equal_weights_give_equal_probabilities(ours, theirs):
     params = ours["variables"]["params"]
     weights = [
         np.asarray(params[layer][name])
@@ -149,7 +166,7 @@ def test_the_same_weights_give_the_same_probabilities(ours, theirs):
 
 
 @pytest.mark.parity
-def test_the_penalty_of_equal_kernels_is_equal(ours, theirs):
+def test_equal_kernels_give_equal_penalties(ours, theirs):
     model = theirs["regularized"]
     convolution = next(layer for layer in model.layers if layer.name.startswith("conv"))
     convolution.set_weights(

@@ -1,4 +1,4 @@
-"""What the README says: its Python runs, its commands parse, CI calls what it tells users to."""
+"""Tests of the README: its Python runs, its commands parse, and `.ci/run` calls its commands."""
 
 import re
 import shlex
@@ -6,15 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from jaxcnn import __main__ as command_line
+from jaxcnn.commands.parse import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDES = sorted((ROOT / "experiments" / "guides").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SHELL = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
+
+
+def shell_lines(page: Path) -> list[str]:
+    """Return the commands of a page's shell blocks, without comments; continued lines are one."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = re.sub(r"\\\n\s*", "", "".join(blocks)).splitlines()
+    return [line.split(" #")[0].strip() for line in lines]
+
+
+COMMANDS = [
+    pytest.param(command, id=f"{page.name}: {command}")
+    for page in PAGES
+    for line in shell_lines(page)
+    for command in line.split(" && ")
+    if command.startswith("jaxcnn ")
 ]
 
 
@@ -24,15 +37,18 @@ def test_python_blocks_run(number, tmp_path, monkeypatch):
     exec(compile(PYTHON[number], f"README.md block {number}", "exec"), {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("jaxcnn ")])
+@pytest.mark.parametrize("line", COMMANDS)
 def test_commands_parse(line, tmp_path, monkeypatch):
-    if "--resume" in line:
-        line = line.replace("--resume", "")  # would read the run's folder
-    command_line._parse(shlex.split(line)[1:])
+    monkeypatch.chdir(tmp_path)
+    line = line.replace("--resume", "")  # would read the run's folder
+    try:
+        parse(shlex.split(line)[1:])
+    except SystemExit as end:
+        assert not end.code  # --help
 
 
 def test_the_first_two_commands_are_those_that_ci_calls():
-    main_job, tests = (line for line in SHELL if line.startswith("python3 "))
+    main_job, tests = (line for line in shell_lines(ROOT / "README.md") if line[:8] == "python3 ")
     assert main_job.endswith("jaxcnn train")
     assert tests.endswith("pytest -n 2")
     assert len(re.findall(r"^python3 .*pytest", README, re.MULTILINE)) == 1
@@ -41,18 +57,22 @@ def test_the_first_two_commands_are_those_that_ci_calls():
     assert 'bash -c "$test_command"' in script
 
 
-@pytest.mark.parametrize("path", ["README.md", "experiments/README.md"])
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / path).read_text()):
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 130
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if target.startswith("http"):
             continue
         file, _, section = target.partition("#")
-        page = (ROOT / path).parent / file if file else ROOT / path
-        assert page.exists(), target
-        assert not section or section in _sections(page), target
+        other = page.parent / file if file else page
+        assert other.exists(), target
+        assert not section or section in sections(other), target
 
 
-def _sections(page: Path) -> set[str]:
-    """The names by which a Markdown page's headings are linked to."""
+def sections(page: Path) -> set[str]:
+    """Return the names by which a Markdown page's headings are linked to."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
