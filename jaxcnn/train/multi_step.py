@@ -84,8 +84,8 @@ class FusedBatches:
         """
         if start % self.steps:
             raise ValueError(
-                f"steps_per_call must divide the step {start} of its epoch at which the snapshot "
-                f"was taken, got {self.steps}"
+                f"steps (steps_per_call) must divide the step {start} of its epoch at which the "
+                f"snapshot was taken, got {self.steps}"
             )
         index, mask = self.batches.rows(epoch)
         padding = ((0, -len(index) % self.steps), (0, 0))

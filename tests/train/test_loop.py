@@ -299,7 +299,9 @@ def test_stop_and_resume_between_calls_is_bit_for_bit(tmp_path, stop_after):
 
 def test_calls_cannot_begin_in_the_middle_of_others():
     snapshot = train.Snapshot(dataclasses.replace(initial(), step=jnp.int32(3)))
-    with pytest.raises(ValueError, match=r"steps_per_call must divide the step 3 .* got 2"):
+    with pytest.raises(
+        ValueError, match=r"steps \(steps_per_call\) must divide the step 3 .* got 2"
+    ):
         in_calls_of_two(snapshot)
 
 
