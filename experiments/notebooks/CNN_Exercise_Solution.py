@@ -310,7 +310,7 @@ small = image.resize(image.to_grayscale(image.crop_to_square(unit)), 64)
 checks.preprocessing(unit, symmetric, standardized, small, pixels, size=64)
 
 # %% [markdown]
-# A mean over the axes 0, 1 and 2 leaves one number for each channel. Over a data set
+# A mean over the axes 0, 1 and 2 leaves one number for each channel. Over a dataset
 # `image.channel_statistics` gives mean and deviation once, and they become part of the network's
 # `image.Preprocess`, so that new images are treated like those it has learned from.
 

@@ -250,7 +250,7 @@ for name, row in table.items():
 assert strong["epoch_seconds"] < 1.15 * none["epoch_seconds"]
 
 # %% [markdown]
-# Memory: none, for nothing is stored. The data set is not made larger on disk; each epoch sees
+# Memory: none, for nothing is stored. The dataset is not made larger on disk; each epoch sees
 # other copies.
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 # %% [markdown]
-# # Images before the network: data sets, preprocessing, augmentation
+# # Images before the network: datasets, preprocessing, augmentation
 #
-# **You will learn** what an image data set is; how real photographs are resized, cropped,
+# **You will learn** what an image dataset is; how real photographs are resized, cropped,
 # normalized, made gray and filtered; how noise is removed; how objects are counted with connected
 # components; what every augmentation does to a photograph; and how Keras's `ImageDataGenerator`
 # is used with `jaxcnn`.
@@ -33,7 +33,7 @@ from jaxcnn.view import plots
 plt.rcParams["figure.dpi"] = 80  # small pictures, for a small file
 
 # %% [markdown]
-# ## What is an image data set?
+# ## What is an image dataset?
 #
 # Images, with a label for each, in parts that are used for different things: one to **train**,
 # one to **validate** choices while training, one to **test** once at the end.
@@ -59,7 +59,7 @@ plots.pictures(
 # has one channel, a color image three: red, green, blue. Every function of `jaxcnn.image` takes
 # a whole batch.
 #
-# ImageNet, Corel-1000, Caltech-256 and Caltech-101 are four well-known data sets of photographs.
+# ImageNet, Corel-1000, Caltech-256 and Caltech-101 are four well-known datasets of photographs.
 # ImageNet's words for its classes come from WordNet, whose groups of synonyms are called *synsets*.
 # `data.prepare` can make each of them ready for `data.load`.
 #
@@ -185,7 +185,7 @@ plots.pictures(np.asarray(photos), list(photographs), "Six photographs of one si
 # 3. standardizing (`StandardScaler`): subtract the mean, divide by the standard deviation. The
 #    mean becomes 0 and the deviation 1, so values are **not** between 0 and 1 then:
 #    `image.standardize` for each image by itself, `image.normalize` with the numbers of the whole
-#    data set.
+#    dataset.
 #
 # (scikit-learn's scalers take each pixel's place by itself, over all images; the functions here
 # take each image by itself, or each channel over all images, so that the picture stays a
@@ -203,7 +203,7 @@ versions = {
     "from -1 to 1": image.normalize(unit, (0.5,), (0.5,)),
     "min-max scaled": image.min_max_scale(unit),
     "standardized, each image": image.standardize(unit),
-    "standardized, data set": image.normalize(unit, mean, std),
+    "standardized, dataset": image.normalize(unit, mean, std),
 }
 print(f"{'':26}{'min':>9}{'max':>9}{'mean':>9}{'std':>9}")
 for name, values in versions.items():
@@ -234,7 +234,7 @@ fashion_preprocess = image.Preprocess(size=(28, 28), channels=1, mean=tuple(mean
 seen = fashion_preprocess(fashion_test.images)
 print("test images: mean", round(float(seen.mean()), 3), "deviation", round(float(seen.std()), 3))
 assert abs(float(seen.mean())) < 0.05  # near 0, not exactly: the numbers are of other images
-assert abs(float(versions["standardized, data set"].mean())) < 1e-3
+assert abs(float(versions["standardized, dataset"].mean())) < 1e-3
 
 # %% [markdown]
 # ## Grayscale
@@ -737,7 +737,7 @@ folder.cleanup()
 # %% [markdown]
 # ## Summary
 #
-# - A data set is images and labels, in parts for training, validation and test. A batch is `[N,
+# - A dataset is images and labels, in parts for training, validation and test. A batch is `[N,
 #   H, W, C]`.
 # - Preprocessing makes images alike: `image.resize`, `image.crop_to_square`, `image.to_float`,
 #   `image.normalize`, `image.to_grayscale`; `image.Preprocess` holds it all. Its numbers come

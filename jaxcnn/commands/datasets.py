@@ -1,4 +1,4 @@
-"""Commands for data sets: prepare, inspect-data."""
+"""Commands for datasets: prepare, inspect-data."""
 
 import dataclasses
 from pathlib import Path
@@ -15,30 +15,30 @@ from jaxcnn.view.data_report import data_report, report_lines, write_contact_she
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
-    """Write a data set to disk in TFDS's format, verified by the official checksums."""
+    """Write a dataset to disk in TFDS's format, verified by the official checksums."""
 
     name: tyro.conf.Positional[str]
-    """Data set: mnist, fashion_mnist, kmnist, emnist/balanced, cifar10, cifar100, caltech101,
+    """Dataset: mnist, fashion_mnist, kmnist, emnist/balanced, cifar10, cifar100, caltech101,
     caltech256, corel1000, imagenet2012; other names of TFDS need TensorFlow."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Folder with the official files; by default they are downloaded."""
     data_dir: Path | None = None
-    """Folder for prepared data sets; by default TFDS's own."""
+    """Folder for prepared datasets; by default TFDS's own."""
 
     def __call__(self) -> None:
-        """Write the data set and print its folder."""
+        """Write the dataset and print its folder."""
         folder = data.prepare(self.name, folder=self.source, data_dir=self.data_dir)
         print(f"prepared: {folder}")
 
 
 @dataclasses.dataclass(frozen=True)
 class InspectData:
-    """Report on a data set before training: classes, sizes, duplicates, unreadable files."""
+    """Report on a dataset before training: classes, sizes, duplicates, unreadable files."""
 
     data: tyro.conf.Positional[str]
-    """Name of a data set, or a folder, archive, table or .npz file, as for jaxcnn train."""
+    """Name of a dataset, or a folder, archive, table or .npz file, as for jaxcnn train."""
     data_dir: Path | None = None
-    """Folder of prepared data sets; by default TFDS's own."""
+    """Folder of prepared datasets; by default TFDS's own."""
     image_size: tuple[int, int] | None = None
     """Height and width to resize images to; by default their own, or 64 64 for files."""
     channels: Literal[1, 3] | None = None

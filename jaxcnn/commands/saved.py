@@ -186,14 +186,14 @@ def _print_tables(model: Any, variables: Any, size: tuple[int, int, int]) -> Non
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features(_Opened):
-    """Write the input of a network's last layer for each image of a data set to a file."""
+    """Write the input of a network's last layer for each image of a dataset to a file."""
 
     data: str
-    """Data set, as for --data of jaxcnn train."""
+    """Dataset, as for --data of jaxcnn train."""
     output: Path
     """File to write, FILE.npz: features and labels of each split, and the classes."""
     data_dir: str | None = None
-    """Folder of prepared data sets; by default that of TFDS."""
+    """Folder of prepared datasets; by default that of TFDS."""
     test_fraction: float = 0.2
     """Share of each class that becomes the test split, if the data has none."""
     on_bad_example: Literal["raise", "skip"] = "raise"

@@ -1,4 +1,4 @@
-"""Data sets, decoding and batches: files and NumPy, no model."""
+"""Datasets, decoding and batches: files and NumPy, no model."""
 
 from jaxcnn.batch import Batch as Batch
 from jaxcnn.batch import prefetch as prefetch

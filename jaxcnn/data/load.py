@@ -1,4 +1,4 @@
-"""Loading of data sets of any kind by name or path."""
+"""Loading of datasets of any kind by name or path."""
 
 import importlib.resources
 import os
@@ -42,13 +42,13 @@ def load(
     test_fraction: float = 0.2,
     on_bad: OnBad = "raise",
 ) -> ArraySource:
-    """Load one split of a data set.
+    """Load one split of a dataset.
 
     Args:
-      name_or_path: name of a data set, or path of a folder, archive, table or ``.npz`` file, as
+      name_or_path: name of a dataset, or path of a folder, archive, table or ``.npz`` file, as
         described in `load_splits`.
       split: ``"train"``, ``"validation"`` or ``"test"``.
-      data_dir: folder of prepared data sets; None means TFDS's own.
+      data_dir: folder of prepared datasets; None means TFDS's own.
       size: (height, width) to resize images to; None for their own, or 64 x 64 for files.
       channels: 1 or 3; None for their own, or 3 for files.
       test_fraction: share of each class that becomes the test split, if there is none.
@@ -59,7 +59,7 @@ def load(
       An `ArraySource`.
 
     Raises:
-      ValueError: if the data set cannot be loaded or has no such split.
+      ValueError: if the dataset cannot be loaded or has no such split.
 
     Example:
       >>> source = load("fashion_mnist_slice", split="test")
@@ -85,20 +85,20 @@ def load_splits(
     test_fraction: float | None = 0.2,
     on_bad: OnBad = "raise",
 ) -> dict[str, ArraySource]:
-    """Load a data set by name, or from a file or folder.
+    """Load a dataset by name, or from a file or folder.
 
     Args:
       name_or_path: one of
 
         - ``"fashion_mnist_slice"``, the first 10,000 training and 2,000 test images of
           Fashion-MNIST, which ship with the package;
-        - the name of a data set in ``data_dir``, such as ``"cifar10"``: ArrayRecord files of
+        - the name of a dataset in ``data_dir``, such as ``"cifar10"``: ArrayRecord files of
           labeled images that `prepare` or TFDS wrote;
         - a folder, zip, tar, or table (``.csv``, ``.jsonl``) of images, see `from_folder`;
         - an ``.npz`` file with the arrays ``train_images``, ``train_labels``, ``test_images``,
           ``test_labels`` as in `from_arrays`, optionally ``validation_...`` and ``classes``; with
           two classes or more, all of them in the training split.
-      data_dir: folder of prepared data sets; None means TFDS's own (``$TFDS_DATA_DIR``, or
+      data_dir: folder of prepared datasets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
       size: (height, width) to resize images to; None for their own, or 64 x 64 for files.
       channels: 1 or 3; None for their own, or 3 for files.
@@ -108,11 +108,11 @@ def load_splits(
         batches and collects it in ``source.bad``.
 
     Returns:
-      ``train`` and ``test``, and ``validation`` if the data set has one; with
+      ``train`` and ``test``, and ``validation`` if the dataset has one; with
       ``test_fraction=None`` the existing splits.
 
     Raises:
-      ValueError: if the name or layout is unknown, or the data set is damaged or not prepared.
+      ValueError: if the name or layout is unknown, or the dataset is damaged or not prepared.
 
     Example:
       >>> sorted(load_splits("fashion_mnist_slice"))
@@ -124,7 +124,7 @@ def load_splits(
 
 
 def is_path(name_or_path: str | Path) -> bool:
-    """Return True for the path of a file or folder, False for the name of a data set.
+    """Return True for the path of a file or folder, False for the name of a dataset.
 
     Example:
       >>> is_path("cifar10"), is_path("photos/"), is_path("photos.zip")
@@ -182,7 +182,7 @@ def _prepared(name: str, data_dir: str | Path | None) -> Path:
             + f"run: jaxcnn prepare {base}{hint}"
         )
     raise ValueError(
-        f"data must name a data set, a folder, an archive, a table or an .npz file, got {name!r}. "
+        f"data must name a dataset, a folder, an archive, a table or an .npz file, got {name!r}. "
         f"{did_you_mean(name.lower(), [EMBEDDED, *PREPARABLE])}"
     )
 
@@ -203,7 +203,7 @@ def _read_embedded() -> dict[str, ArraySource]:
 def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
     if not path.is_file():
         raise ValueError(
-            f"data must name a data set or an .npz file; there is no file {printable(path)}"
+            f"data must name a dataset or an .npz file; there is no file {printable(path)}"
         )
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

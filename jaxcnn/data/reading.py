@@ -1,4 +1,4 @@
-"""Options for reading a data set, which all kinds of data sets share."""
+"""Options for reading a dataset, which all kinds of datasets share."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ CHANNELS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Options for reading a data set.
+    """Options for reading a dataset.
 
     Attributes:
-      size: (height, width) to resize images to; None for the data set's own.
-      channels: 1 or 3; None for the data set's own.
+      size: (height, width) to resize images to; None for the dataset's own.
+      channels: 1 or 3; None for the dataset's own.
       test_fraction: share of each class that becomes the test split if there is none; None keeps
         the splits as they are.
       on_bad: ``"raise"`` or ``"skip"`` unreadable images.

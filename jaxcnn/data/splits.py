@@ -143,7 +143,7 @@ def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
 def with_test_split(
     splits: dict[str, ArraySource], fraction: float, where: str
 ) -> dict[str, ArraySource]:
-    """Return the splits of a data set with a test split.
+    """Return the splits of a dataset with a test split.
 
     Without ``test``, ``validation`` takes its place, as is usual for ImageNet; without either,
     ``fraction`` of each class of ``train`` does.
@@ -151,7 +151,7 @@ def with_test_split(
     Args:
       splits: the existing splits, ``train`` among them.
       fraction: share of each class, in [0, 1).
-      where: name of the data set, for messages.
+      where: name of the dataset, for messages.
 
     Raises:
       ValueError: if ``fraction`` is 0 or ``train`` has too few examples, and the test split must

@@ -1,4 +1,4 @@
-"""Reading of TFDS data sets in ArrayRecord format, without TensorFlow."""
+"""Reading of TFDS datasets in ArrayRecord format, without TensorFlow."""
 
 import json
 import math
@@ -23,18 +23,18 @@ _THREADS_PAY = 96 * 96
 
 
 def data_root(data_dir: str | Path | None) -> Path:
-    """Return the folder of prepared data sets; None means TFDS's own."""
+    """Return the folder of prepared datasets; None means TFDS's own."""
     import tensorflow_datasets as tfds
 
     return Path(tfds.core.constants.DATA_DIR if data_dir is None else data_dir).expanduser()
 
 
 def find_prepared(name: str, data_dir: str | Path | None) -> Path | None:
-    """Find the folder of the newest version of a data set, or None.
+    """Find the folder of the newest version of a dataset, or None.
 
     Args:
       name: TFDS's name: ``cifar10``, ``emnist/balanced``, or with a version, ``cifar10:3.0.2``.
-      data_dir: folder of prepared data sets; None means TFDS's own.
+      data_dir: folder of prepared datasets; None means TFDS's own.
     """
     name, _, version = name.partition(":")
     if not name or any(part in ("", ".", "..") for part in name.split("/")):
@@ -50,12 +50,12 @@ def find_prepared(name: str, data_dir: str | Path | None) -> Path | None:
 
 
 def read_prepared(name: str, folder: Path, reading: Reading) -> dict[str, ArraySource]:
-    """Read the splits of a prepared data set.
+    """Read the splits of a prepared dataset.
 
     Small images of one size are decoded here, others when they are read.
 
     Args:
-      name: name of the data set, for messages.
+      name: name of the dataset, for messages.
       folder: folder of one version, with its ``dataset_info.json``.
       reading: options.
 
@@ -83,19 +83,19 @@ def read_prepared(name: str, folder: Path, reading: Reading) -> dict[str, ArrayS
             f"delete that folder and run: jaxcnn prepare {name}"
         ) from error
     if "train" not in splits:
-        raise ValueError(f"the data set in {folder} must have a split train, got {list(splits)}")
+        raise ValueError(f"the dataset in {folder} must have a split train, got {list(splits)}")
     return reading.with_test_split(splits, f"the prepared {name} in {folder}")
 
 
 def _check_format(folder: Path) -> None:
-    """Reject data sets stored as TFRecord."""
+    """Reject datasets stored as TFRecord."""
     try:
         written = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat")
     except (OSError, ValueError, AttributeError):
         return  # damaged; `read_prepared` reports it
     if written not in (None, "array_record"):
         raise ValueError(
-            f"the data set in {folder} must be written as array_record, got {written}; prepare "
+            f"the dataset in {folder} must be written as array_record, got {written}; prepare "
             "it again with file_format='array_record', or with jaxcnn prepare in another folder"
         )
 
@@ -115,7 +115,7 @@ def _check_features(folder: Path) -> None:
         for name in (part.get("pythonClassName"), part.get("type")):
             if isinstance(name, str) and not name.startswith("tensorflow_datasets."):
                 raise ValueError(
-                    f"the data set in {folder} is rejected: its features.json names {name!r}, "
+                    f"the dataset in {folder} is rejected: its features.json names {name!r}, "
                     "which does not belong to TFDS"
                 )
         pending += part.values()

@@ -138,7 +138,7 @@ def run_name(experiment: Experiment) -> str:
 
 
 def data_name(name_or_path: str) -> str:
-    """Return the name of a data set: the end of its path, without suffixes.
+    """Return the name of a dataset: the end of its path, without suffixes.
 
     Example:
       >>> data_name("cifar10"), data_name("../photos.tar.gz"), data_name("photos/train.csv")

@@ -32,11 +32,11 @@ class DataConfig(Section):
     """Settings of the data: where it is, how it is read, and how it is split."""
 
     data: str = "fashion_mnist_slice"
-    """Data set: fashion_mnist_slice (ships with the package); a prepared one by name, such as
+    """Dataset: fashion_mnist_slice (ships with the package); a prepared one by name, such as
     cifar10; a folder, zip or tar with a folder of images per class; a table of images (CSV, JSON
     lines); or FILE.npz."""
     data_dir: str | None = None
-    """Folder of prepared data sets; by default that of TFDS."""
+    """Folder of prepared datasets; by default that of TFDS."""
     image_size: tuple[int, int] | None = None
     """Height and width that images are resized to; by default those of the pretrained weights, or
     their own, or 64 64 for files."""

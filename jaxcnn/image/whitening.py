@@ -1,4 +1,4 @@
-"""Channel statistics and ZCA whitening of a data set."""
+"""Channel statistics and ZCA whitening of a dataset."""
 
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ def channel_statistics(images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.n
 
 
 def fit_whitening(images: np.ndarray | jax.Array, *, epsilon: float = 1e-6) -> Whitening:
-    """Fit the ZCA whitening of a data set, which decorrelates the values of its images.
+    """Fit the ZCA whitening of a dataset, which decorrelates the values of its images.
 
     Of all whitening transforms, ZCA changes the images the least. It is computed in float64.
 

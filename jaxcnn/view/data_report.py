@@ -1,4 +1,4 @@
-"""Report on a data set: classes, sizes, duplicates, unreadable files, statistics, contact sheet."""
+"""Report on a dataset: classes, sizes, duplicates, unreadable files, statistics, contact sheet."""
 
 import collections
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _LISTED = 10  # groups of duplicates, unreadable files
 def data_report(
     splits: dict[str, data.ArraySource], skipped_files: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """Describe the splits of a data set as JSON values.
+    """Describe the splits of a dataset as JSON values.
 
     Args:
       splits: the splits, with ``train`` among them, loaded with ``on_bad="skip"``.

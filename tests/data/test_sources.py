@@ -492,7 +492,7 @@ def test_flipped_bits_of_an_archive_are_found(tmp_path):
     ],
 )
 def test_an_unknown_name_gets_a_hint(name, meant):
-    with pytest.raises(ValueError, match="data must name a data set") as caught:
+    with pytest.raises(ValueError, match="data must name a dataset") as caught:
         data.load(name)
     assert repr(name) in str(caught.value)
     assert "Accepted: caltech101, caltech256, cifar10" in str(caught.value)

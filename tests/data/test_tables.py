@@ -192,7 +192,7 @@ def test_paths_may_be_paths(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "data must name a data set, .* got ''"),
+        ("", "data must name a dataset, .* got ''"),
         (
             "~nobody-is-called-so/x",
             "'~nobody-is-called-so/x' names the home folder of an unknown user",
@@ -202,8 +202,8 @@ def test_paths_may_be_paths(tmp_path):
             "mnist:9.9.9",
             "mnist:9.9.9 is not prepared in .*; run: jaxcnn prepare mnist, and use the name",
         ),
-        ("x" * 5000, "data must name a data set"),
-        ("a\0b", r"data must name a data set, .* got 'a\\x00b'"),
+        ("x" * 5000, "data must name a dataset"),
+        ("a\0b", r"data must name a dataset, .* got 'a\\x00b'"),
     ],
 )
 def test_odd_names_are_rejected_in_one_line(name, message, tmp_path):

@@ -362,7 +362,7 @@ def test_memory_stays_flat_over_epochs(tmp_path):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    source.images._shared.cache = None  # like a data set that does not fit
+    source.images._shared.cache = None  # like a dataset that does not fit
     step = jax.jit(jnp.sum)
     held = []
     for epoch in range(10):

@@ -176,7 +176,7 @@ def test_frozen_hashable_and_equal_by_value():
         FASHION,
         RGB,
         image.Preprocess(size=8, channels=2),
-        # NumPy values, as computed from a data set.
+        # NumPy values, as computed from a dataset.
         image.Preprocess(
             size=(np.int64(8), 8), channels=np.int64(1), mean=np.float32([0.1]), std=[np.float64(2)]
         ),

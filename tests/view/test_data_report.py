@@ -1,4 +1,4 @@
-"""Reports on data sets: counts, duplicates, unreadable files, and the command that writes them."""
+"""Reports on datasets: counts, duplicates, unreadable files, and the command that writes them."""
 
 import dataclasses
 import json

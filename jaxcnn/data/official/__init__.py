@@ -1,1 +1,1 @@
-"""Official data sets: download, verify, and write as TFDS data sets without TensorFlow."""
+"""Official datasets: download, verify, and write as TFDS datasets without TensorFlow."""

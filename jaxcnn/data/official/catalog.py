@@ -1,4 +1,4 @@
-"""Preparation of official data sets in TFDS's format, without TensorFlow."""
+"""Preparation of official datasets in TFDS's format, without TensorFlow."""
 
 import importlib.util
 import shutil
@@ -17,12 +17,12 @@ Builder = Callable[[], Any]
 
 
 class Recipe(NamedTuple):
-    """Recipe to prepare a data set.
+    """Recipe to prepare a dataset.
 
     Attributes:
       files: sets of official files, each of them sufficient.
       read: reads the examples from the files.
-      builder: returns TFDS's class that describes the data set, or a similar one.
+      builder: returns TFDS's class that describes the dataset, or a similar one.
       config: name of TFDS's configuration, if there are several.
     """
 
@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
 def prepare(
     name: str, *, folder: str | Path | None = None, data_dir: str | Path | None = None
 ) -> Path:
-    """Write a data set as TFDS ArrayRecord files, which both `load` and plain TFDS read.
+    """Write a dataset as TFDS ArrayRecord files, which both `load` and plain TFDS read.
 
     The official files are verified by their published checksums. The folder appears when it is
     complete; an existing one is not changed, and if another process is preparing it, this one
@@ -46,11 +46,11 @@ def prepare(
         ``bymerge``, ``letters``, ``digits``, ``mnist``), ``cifar10``, ``cifar100``,
         ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or any name of TFDS.
       folder: folder with the official files, or None to download them.
-      data_dir: folder of prepared data sets; None means TFDS's own (``$TFDS_DATA_DIR``, or
+      data_dir: folder of prepared datasets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
 
     Returns:
-      The folder of the prepared data set.
+      The folder of the prepared dataset.
 
     Raises:
       ValueError: if the name is unknown, or a file is missing, unreachable or not the official one.
@@ -119,7 +119,7 @@ def _builder(
 
 
 def _write(builder: Any) -> Path:
-    """Write a data set, unless another process has just written it."""
+    """Write a dataset, unless another process has just written it."""
     import tensorflow_datasets as tfds
 
     folder = Path(builder.data_dir)
@@ -141,7 +141,7 @@ def _by_tfds(name: str, data_dir: str | Path | None) -> Path:
     known = ", ".join(each for each in PREPARABLE if each.split("/")[0] == base.lower())
     if base not in tfds.list_builders(with_community_datasets=False):
         raise ValueError(
-            f"name must be a data set that jaxcnn or TFDS prepares, got {name!r}. "
+            f"name must be a dataset that jaxcnn or TFDS prepares, got {name!r}. "
             f"{f'Choose {known}' if known else did_you_mean(name, PREPARABLE)}"
         )
     if importlib.util.find_spec("tensorflow") is None:
@@ -186,7 +186,7 @@ def _imagenet2012() -> Any:
 
 
 def _photographs(builder_name: str, homepage: str, classes: int) -> Builder:
-    """Return a builder for a data set that TFDS lacks: images with a class and a file name."""
+    """Return a builder for a dataset that TFDS lacks: images with a class and a file name."""
 
     def builder() -> Any:
         import tensorflow_datasets as tfds
@@ -243,4 +243,4 @@ PREPARABLE: dict[str, Recipe] = {
     ),
     "imagenet2012": Recipe(photographs.IMAGENET_FILES, photographs.imagenet2012, _imagenet2012),
 }
-"""Recipes by name, for data sets that are prepared without TensorFlow."""
+"""Recipes by name, for datasets that are prepared without TensorFlow."""

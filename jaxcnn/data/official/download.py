@@ -1,4 +1,4 @@
-"""Official files of data sets: found in a folder or downloaded, and verified."""
+"""Official files of datasets: found in a folder or downloaded, and verified."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""MNIST and related data sets, which are arrays in the IDX format.
+"""MNIST and related datasets, which are arrays in the IDX format.
 
 Reference:
   http://yann.lecun.com/exdb/mnist/ (the format); the catalog of TFDS (names and versions).
@@ -25,7 +25,7 @@ FASHION_CLASSES = (
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 _EMNIST_CLASSES = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
-# Data sets whose classes have no names in TFDS.
+# Datasets whose classes have no names in TFDS.
 CLASS_NAMES: Mapping[str, tuple[str, ...]] = {
     "fashion_mnist": FASHION_CLASSES,
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),

@@ -1,4 +1,4 @@
-"""Data sets prepared and read from small files in the official format, and damaged ones.
+"""Datasets prepared and read from small files in the official format, and damaged ones.
 
 The checksums of the small files replace the real ones; a `slow` test uses the real files.
 """
@@ -117,7 +117,7 @@ def folder(official, tmp_path):
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
-    """A data directory with the small data set, to read or copy."""
+    """A data directory with the small dataset, to read or copy."""
     source, data_dir = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch)
@@ -127,7 +127,7 @@ def pristine(tmp_path_factory):
 
 @pytest.fixture
 def prepared(pristine, tmp_path):
-    """A data directory to damage, and the folder of the data set in it."""
+    """A data directory to damage, and the folder of the dataset in it."""
     shutil.copytree(pristine, tmp_path / "data")
     return tmp_path / "data", tmp_path / "data" / "fashion_mnist" / "3.0.1"
 
@@ -155,7 +155,7 @@ def test_prepare_and_load(folder, tmp_path):
     path = data.prepare("fashion_mnist", folder=folder, data_dir=data_dir)
     assert path == data_dir / "fashion_mnist" / "3.0.1"
     assert_complete(data_dir)
-    # Only the finished data set remains, without a temporary folder.
+    # Only the finished dataset remains, without a temporary folder.
     assert [entry.name for entry in path.parent.iterdir()] == ["3.0.1"]
 
 

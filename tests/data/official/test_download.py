@@ -1,4 +1,4 @@
-"""Every data set that jaxcnn prepares, from small archives in the official layout, end to end.
+"""Every dataset that jaxcnn prepares, from small archives in the official layout, end to end.
 
 The checksums of the small archives replace the real ones. TFDS's readers for the same layouts need
 TensorFlow.
@@ -471,7 +471,7 @@ def test_similar_names_are_suggested(name, choice, tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar", "emnist", "no such set", "", "../cifar10"])
 def test_unknown_names_are_rejected(name, tmp_path):
-    with pytest.raises(ValueError, match=r"name must be a data set|needs TensorFlow"):
+    with pytest.raises(ValueError, match=r"name must be a dataset|needs TensorFlow"):
         data.prepare(name, data_dir=tmp_path)
 
 
