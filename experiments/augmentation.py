@@ -1,11 +1,12 @@
 """Cost and effect of augmentation: the classical CNN on all of Fashion-MNIST.
 
-Claim: augmentation on the device adds at most a quarter to the time of an epoch, and narrows the
+Claim: augmentation on the device increases the epoch time by at most a quarter, and narrows the
 gap between training and validation accuracy.
 
-Ten epochs of Adam 1e-3 in batches of 128, 54,000 training and 6,000 validation images; accuracies
-are of the final network, in evaluation mode, on the whole of each split. The contenders take turns,
-seed by seed; the time of an epoch is the median of all but the first, which compiles.
+Ten epochs with Adam (learning rate 1e-3) and batches of 128, on 54,000 training and 6,000
+validation images. Accuracies are measured with the final network in evaluation mode, on all of each
+split. The contenders take turns, seed by seed; the epoch time is the median over all epochs except
+the first, which includes compilation.
 
 Command: ``jaxcnn prepare fashion_mnist && python experiments/augmentation.py``
 Result: the table and the figure in experiments/README.md, written from results/augmentation.json.
@@ -34,7 +35,7 @@ KEPT = ("train_accuracy", "validation_accuracy", "test_accuracy", "gap")
 
 
 def epochs(run: Path) -> dict[str, Any]:
-    """Return the median time of an epoch without the first, and both accuracies by epoch."""
+    """Return the median epoch time, excluding the first epoch, and both accuracies per epoch."""
     rows = list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
     return {
         "epoch_seconds": statistics.median(row["seconds"] for row in rows[1:]),
@@ -45,7 +46,7 @@ def epochs(run: Path) -> dict[str, Any]:
 
 
 def figure() -> Figure:
-    """Draw accuracy by epoch, and the gap of the final network."""
+    """Plot accuracy by epoch, and the gap of the final network."""
     records = read_results("augmentation")
     result = Figure(figsize=(10, 4.4), layout="constrained")
     curves, gaps = result.subplots(1, 2, width_ratios=(3, 2))

@@ -3,8 +3,9 @@
 Claim: ten epochs of the classical network reach a mean test accuracy of at least 0.905, and within
 0.004 of Keras trained the same way on the same seeds (`fashion_mnist_keras.py`).
 
-Validation fraction 0, no selection, the test split measured once after the last step;
-Glorot-uniform kernels, zero biases, Adam 1e-3 with epsilon 1e-7, batches of 128.
+The validation fraction is 0, there is no model selection, and the test split is evaluated once,
+after the last step. Glorot-uniform kernels, zero biases, Adam with learning rate 1e-3 and epsilon
+1e-7, batches of 128.
 
 Command: ``jaxcnn prepare fashion_mnist && python experiments/fashion_mnist.py``
 Result: the table in experiments/README.md, written from experiments/results/.
@@ -24,7 +25,7 @@ KEPT = ("test_accuracy", "test_loss", "wall_seconds", "params_sha256")
 
 
 def while_training(run: Path) -> dict[str, Any]:
-    """Return the training accuracy of the last epoch, with dropout."""
+    """Return the training accuracy in the last epoch, measured with dropout."""
     result = json.loads((run / "result.json").read_text())
     return {"train_accuracy": result["last_epoch"]["train_accuracy"]}
 

@@ -1,6 +1,6 @@
-"""The peer of `fashion_mnist.py`: the same network, data, optimizer and seeds in Keras.
+"""The Keras counterpart of `fashion_mnist.py`: the same network, data, optimizer and seeds.
 
-Keras on TensorFlow, ``model.fit`` on arrays in memory, as its own users would run it.
+Keras runs on TensorFlow and calls ``model.fit`` on in-memory arrays, as Keras users would.
 
 Command: ``pip install -e ".[bench]" && python experiments/fashion_mnist_keras.py``
 Result: the table in experiments/README.md, written from experiments/results/.
@@ -22,7 +22,7 @@ SEEDS = range(5)
 
 
 def classical_cnn() -> keras.Model:
-    """Return the course's network, compiled as on its slide."""
+    """Return the course's network, compiled as on the course's slide."""
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -43,7 +43,7 @@ def classical_cnn() -> keras.Model:
 
 
 def train_once(seed: int) -> dict[str, float]:
-    """Train ten epochs, and test."""
+    """Train for ten epochs, then evaluate on the test split."""
     began = time.monotonic()
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)

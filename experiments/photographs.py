@@ -1,15 +1,16 @@
-"""A folder of real photographs in eight classes, to train, evaluate and predict on.
+"""A folder of real photographs in eight classes, for training, evaluation and prediction.
 
-Claim: from a folder of a few hundred photographs to a tested network and its predictions takes
-three commands and about two minutes.
+Claim: getting from a folder of a few hundred photographs to a tested network and its predictions
+takes three commands and about two minutes.
 
-scikit-image ships photographs of eight surfaces and scenes. Pieces of random size, cut from the
-left two thirds of each, are the training examples; pieces of the right quarter, which share no
-pixel with them, are the test. So the task is to recognize a material from another piece of it.
+scikit-image ships with photographs of eight surfaces and scenes. Random-sized crops from the left
+two thirds of each photograph are the training examples; crops from the right quarter, which share
+no pixels with them, are the test examples. The task is thus to recognize a material from a
+different piece of it.
 
 Command: ``pip install scikit-image && python experiments/photographs.py photos``, then the commands
-of experiments/README.md.
-Result: the numbers there.
+in experiments/README.md.
+Result: the numbers in experiments/README.md.
 """
 
 import sys
@@ -31,19 +32,19 @@ CLASSES = {
     "tissue": "ihc.png",
 }
 COUNTS = {"train": 50, "test": 15}
-PARTS = {"train": (0.0, 0.65), "test": (0.75, 1.0)}  # of the width
-SIDES = (0.15, 0.24)  # of a piece, in widths of the photograph
+PARTS = {"train": (0.0, 0.65), "test": (0.75, 1.0)}  # as fractions of the width
+SIDES = (0.15, 0.24)  # size of a piece, as a fraction of the photograph's width
 
 
 def main() -> None:
-    """Write the folder named on the command line."""
+    """Write the photographs to the folder named on the command line."""
     if len(sys.argv) != 2 or Path(sys.argv[1]).exists():
         raise SystemExit("usage: python experiments/photographs.py NEW_FOLDER")
     write_pieces(Path(sys.argv[1]), COUNTS)
 
 
 def write_pieces(folder: Path, counts: Mapping[str, int], *, seed: int = 0) -> None:
-    """Write pieces of each class, ``train/brick/00.jpg`` and so on, drawn by the seed."""
+    """Write random pieces of each class to ``train/brick/00.jpg`` and so on."""
     generator = np.random.default_rng(seed)
     for label, name in CLASSES.items():
         photograph = PIL.Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
@@ -57,7 +58,7 @@ def write_pieces(folder: Path, counts: Mapping[str, int], *, seed: int = 0) -> N
 def piece(
     photograph: PIL.Image.Image, part: tuple[float, float], generator: np.random.Generator
 ) -> PIL.Image.Image:
-    """A square piece between two columns, perhaps mirrored."""
+    """Return a random square piece from a range of columns, mirrored half of the time."""
     width, height = photograph.size
     side = min(generator.uniform(*SIDES) * width, height)
     left = generator.uniform(part[0] * width, part[1] * width - side)

@@ -1,11 +1,11 @@
 """Seven remedies against overfitting, each alone and all together, five seeds each.
 
-Claim: without any remedy the classical CNN overfits the embedded slice, with a gap between training
-and validation accuracy of more than 0.05. The table shows the effect of each remedy.
+Claim: without any remedy, the classical CNN overfits the bundled Fashion-MNIST subset: the gap
+between training and validation accuracy exceeds 0.05. The table shows the effect of each remedy.
 
-Ten epochs of Adam 1e-3 in batches of 128, 9,000 training and 1,000 validation images; accuracies
-are of the final network, in evaluation mode, on the whole of each split. The network without
-remedies has no pooling and no dropout.
+Ten epochs with Adam (learning rate 1e-3) and batches of 128, on 9,000 training and 1,000 validation
+images. Accuracies are measured with the final network in evaluation mode, on all of each split. The
+network without remedies has no pooling and no dropout.
 
 Command: ``python experiments/remedies.py`` (optionally with names of contenders)
 Result: the table and the figure in experiments/README.md, written from results/remedies.json.
@@ -51,7 +51,7 @@ CONTENDERS["all seven"] = with_remedies(*REMEDIES)
 
 
 def figure() -> Figure:
-    """Draw training, validation and test accuracy of every contender, seeds and means."""
+    """Plot every contender's training, validation and test accuracy: each seed and the mean."""
     records = read_results("remedies")
     result = Figure(figsize=(9, 4.8), layout="constrained")
     axes = result.subplots()

@@ -1,6 +1,7 @@
-"""Measurements of experiments, their results as JSON files, and the tables made from them.
+"""Measurement of experiments, JSON files with the results, and tables made from them.
 
-``results/<experiment>.json`` has, for each contender, one row per run, and where and when it ran.
+For each contender, ``results/<experiment>.json`` contains one row per run, and where and when it
+ran.
 """
 
 import datetime
@@ -21,40 +22,40 @@ Rows = list[dict[str, Any]]
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
 
-# Columns of each experiment's table: heading, key in the rows, digits.
+# Columns in each experiment's table: heading, key in the rows, digits.
 COLUMNS = {
     "fashion_mnist": (
         ("test accuracy", "test_accuracy", 4),
-        ("train accuracy, while training", "train_accuracy", 4),
-        ("seconds a run", "wall_seconds", 0),
+        ("train accuracy, during training", "train_accuracy", 4),
+        ("seconds per run", "wall_seconds", 0),
     ),
     "remedies": (
         ("train accuracy", "train_accuracy", 4),
         ("validation accuracy", "validation_accuracy", 4),
         ("test accuracy", "test_accuracy", 4),
         ("gap", "gap", 4),
-        ("seconds a run", "wall_seconds", 0),
+        ("seconds per run", "wall_seconds", 0),
     ),
     "augmentation": (
         ("train accuracy", "train_accuracy", 4),
         ("validation accuracy", "validation_accuracy", 4),
         ("test accuracy", "test_accuracy", 4),
         ("gap", "gap", 4),
-        ("seconds an epoch", "epoch_seconds", 2),
+        ("seconds per epoch", "epoch_seconds", 2),
     ),
     "finetuning": (
         ("train accuracy", "train_accuracy", 4),
         ("test accuracy", "test_accuracy", 4),
-        ("seconds a run", "wall_seconds", 0),
+        ("seconds per run", "wall_seconds", 0),
     ),
     "precision": (
         ("train accuracy", "train_accuracy", 4),
         ("test accuracy", "test_accuracy", 4),
     ),
     "tasks": (
-        ("measured by", "score", 0),
+        ("metric", "score", 0),
         ("baseline", "baseline", 0),
-        ("its score", "baseline_score", 4),
+        ("baseline score", "baseline_score", 4),
         ("jaxcnn", "test_score", 4),
     ),
 }
@@ -67,13 +68,13 @@ def measure(
     *,
     read: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> dict[str, Rows]:
-    """Run every contender once per seed in a temporary folder; they take turns, seed by seed.
+    """Run every contender once per seed in a temporary folder, alternating between contenders.
 
     Args:
       contenders: experiments by name.
       seeds: the seeds.
-      kept: names of results to keep.
-      read: returns further values from the folder of a run.
+      kept: names of the results to keep.
+      read: returns additional values from a run folder.
 
     Returns:
       The rows of each contender, one per seed.
@@ -94,12 +95,12 @@ def measure(
 def write_results(
     experiment: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], versions: str | None = None
 ) -> None:
-    """Write the rows of contenders, with where and when they were measured, and the tables.
+    """Write the contenders' rows, with machine and date, and update the tables.
 
     Args:
-      experiment: the name of the experiment.
-      rows: for each contender one row per seed.
-      versions: what ran; None for jaxcnn.
+      experiment: name of the experiment.
+      rows: one row per seed for each contender.
+      versions: libraries that ran, with their versions; None means jaxcnn.
     """
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{experiment}.json"
@@ -116,12 +117,12 @@ def write_results(
 
 
 def read_results(experiment: str) -> dict[str, dict[str, Any]]:
-    """Return the records of an experiment by contender."""
+    """Return an experiment's records by contender."""
     return json.loads((FOLDER / f"{experiment}.json").read_text())
 
 
 def table(experiment: str) -> str:
-    """Return an experiment's Markdown table: a line per contender, mean ± s.d. over its seeds."""
+    """Return an experiment's Markdown table: one line per contender, mean ± s.d. over seeds."""
     columns = COLUMNS[experiment]
     lines = [
         f"| | seeds | {' | '.join(heading for heading, _, _ in columns)} |",
@@ -148,7 +149,7 @@ def update_readme() -> None:
 
 
 def write_tables(page: Path, tables: Mapping[str, str]) -> None:
-    """Write tables between the markers ``<!-- name -->`` and ``<!-- end -->`` of a page."""
+    """Write tables between the markers ``<!-- name -->`` and ``<!-- end -->`` on a page."""
 
     def renew(match: re.Match[str]) -> str:
         if match[1] not in tables:
@@ -160,12 +161,12 @@ def write_tables(page: Path, tables: Mapping[str, str]) -> None:
 
 
 def python() -> str:
-    """Return the version of Python."""
+    """Return the Python version."""
     return platform.python_version()
 
 
 def machine() -> str:
-    """Return the number and name of the processors."""
+    """Return the number and model of the processors."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()

@@ -1,12 +1,12 @@
-"""The four kinds of output, each trained end to end, and a baseline for each.
+"""The four kinds of output, each trained end to end and compared with a baseline.
 
 Claim: each beats its baseline, a linear model on the pixels of the same training images
-(scikit-learn's logistic or ridge regression, and for the rotation angle also the mean).
+(scikit-learn's logistic or ridge regression); the rotation task also beats predicting the mean.
 
-- multi_class: scikit-learn's handwritten digits, 8x8 pixels, 1,437 to train on and 360 to test.
-- binary: is it footwear? Sandals, sneakers and boots of the embedded slice against the rest.
-- multi_label: five attributes of a garment at once, made from its class.
-- regression: the angle in degrees by which an image was rotated, drawn from -45 to 45 for each.
+- multi_class: scikit-learn's handwritten digits, 8x8 pixels, 1,437 for training, 360 for testing.
+- binary: footwear (sandals, sneakers and boots in the bundled Fashion-MNIST subset) or not.
+- multi_label: five attributes of a garment at once, derived from its class.
+- regression: the angle by which each image was rotated, drawn between -45 and 45 degrees.
 
 Command: ``python experiments/tasks.py``
 Result: the table in experiments/README.md, written from results/tasks.json.
@@ -42,7 +42,7 @@ Arrays = dict[str, Any]
 
 
 def digits() -> Arrays:
-    """Return handwritten digits; every fifth is for testing."""
+    """Return handwritten digits, using every fifth image for testing."""
     loaded = sklearn.datasets.load_digits()
     images = np.round(loaded.images[..., None] * (255 / 16)).astype(np.uint8)
     test = np.arange(len(images)) % 5 == 0
@@ -55,7 +55,7 @@ def digits() -> Arrays:
 
 
 def footwear() -> Arrays:
-    """Return the embedded slice with two classes."""
+    """Return the bundled Fashion-MNIST subset with two classes."""
     arrays, classes = _garments()
     is_footwear = np.isin(classes, FOOTWEAR).astype(np.int64)
     for split in SPLITS:
@@ -64,7 +64,7 @@ def footwear() -> Arrays:
 
 
 def attributes() -> Arrays:
-    """Return the embedded slice with five labels for each image."""
+    """Return the bundled Fashion-MNIST subset with five labels per image."""
     arrays, classes = _garments()
     table = np.stack([np.isin(classes, names) for names in ATTRIBUTES.values()], axis=1)
     for split in SPLITS:
@@ -73,7 +73,7 @@ def attributes() -> Arrays:
 
 
 def rotation() -> Arrays:
-    """Return the embedded slice with each image rotated by a random angle, which is the target."""
+    """Return the bundled Fashion-MNIST subset, rotated by random angles, which are the targets."""
     arrays, _ = _garments()
     angles = np.random.default_rng(0)
     for split in SPLITS:
@@ -104,7 +104,7 @@ SCORES = {
 
 
 def baseline(task: str, arrays: Arrays) -> tuple[str, float]:
-    """Return the name of a linear model on the pixels, and its score on the test split."""
+    """Return the name and the test score of a linear model on the pixels."""
     pixels = {
         s: arrays[f"{s}_images"].reshape(len(arrays[f"{s}_images"]), -1) / 255 for s in SPLITS
     }

@@ -1,4 +1,4 @@
-"""Entry point of the command ``jaxcnn`` and of ``python -m jaxcnn``."""
+"""Entry point for the ``jaxcnn`` command and ``python -m jaxcnn``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Batches of examples: what travels from the data to the step."""
+"""Batches of examples, passed from the data pipeline to the training step."""
 
 import collections
 from collections.abc import Generator, Iterable
@@ -10,20 +10,20 @@ Arrays = TypeVar("Arrays")
 
 
 class Batch(NamedTuple):
-    """``B`` examples, of which those with ``mask`` True count.
+    """``B`` examples; only those where ``mask`` is True count.
 
-    A short last batch is padded with copies of the batch's first rows (``mask`` False), so every
-    batch has one shape, and batch statistics are those of real images.
+    A short last batch is padded with copies of the batch's first rows (``mask`` False), so all
+    batches have the same shape, and batch statistics are computed from real images only.
 
     Attributes:
       image: ``[B, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1].
-      label: a pytree whose leaves have the leading axis ``B``, for example ``[B]`` int32 class
-        indices, ``[B, L]`` int32 of 0 and 1, or ``[B, D]`` float32.
+      label: a pytree whose leaves have a leading axis of size ``B``, for example ``[B]`` int32
+        class indices, ``[B, L]`` int32 zeros and ones, or ``[B, D]`` float32.
       mask: ``[B]`` bool, False for rows that must not count.
       index: ``[B]`` int32, the position of each example in its source.
-      epoch: scalar int32, the pass over the source that the batch belongs to.
+      epoch: scalar int32, the pass over the source that the batch is from.
       length: ``[B]`` int32, the length of each padded series, or None.
-      weight: ``[B]`` float32, factor on each example's objective, or None for 1.
+      weight: ``[B]`` float32, weight of each example in the training loss; None means 1.
     """
 
     image: Any
@@ -36,19 +36,19 @@ class Batch(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Number of training steps that the batch is for: one."""
+        """Number of training steps that the batch covers, always 1."""
         return 1
 
 
 def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Generator[Arrays, None, None]:
-    """Send batches, or other pytrees of arrays, to the device ``depth`` ahead of their use.
+    """Transfer batches, or other pytrees of arrays, to the device ``depth`` batches ahead of use.
 
-    The transfer is asynchronous, so the next batch is gathered while the device works. On a CPU
-    batches pass through unchanged: a transfer would take cores from the step. Closing this
-    iterator closes ``batches`` if that is a generator.
+    Transfers are asynchronous, so the next batch is gathered while the device works. On CPU,
+    batches are passed through unchanged, because a transfer would take cores from the training
+    step. Closing this iterator also closes ``batches`` if it is a generator.
 
     Args:
-      batches: the batches.
+      batches: the batches to transfer.
       depth: number of batches in flight, >= 1.
 
     Example:
@@ -71,4 +71,4 @@ def prefetch(batches: Iterable[Arrays], *, depth: int = 2) -> Generator[Arrays, 
         yield from waiting
     finally:
         if isinstance(iterator, Generator):
-            iterator.close()  # it may have threads
+            iterator.close()  # the generator may own threads

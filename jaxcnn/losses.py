@@ -1,7 +1,7 @@
-"""Losses per example: ``[B, ...]`` outputs and labels to ``[B]``; average them over examples.
+"""Per-example losses: each maps ``[B, ...]`` outputs and labels to ``[B]``.
 
-They combine optax's losses with the options of common recipes, and average over an example's
-outputs, where optax returns one value per output.
+Average them over the examples. The functions add the options of common training recipes to optax's
+losses, and average over each example's outputs, whereas optax returns one value per output.
 """
 
 import jax
@@ -22,19 +22,19 @@ def cross_entropy(
     """Return each example's softmax cross-entropy over K classes.
 
     With target ``q`` (one-hot, or smoothed to ``(1 - s) * one_hot + s / K``) and probabilities
-    ``p``, it is ``-sum(q * (1 - p) ** gamma * log(p)) * class_weights[label]``.
+    ``p``, the loss is ``-sum(q * (1 - p) ** gamma * log(p)) * class_weights[label]``.
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices, or ``[B, K]`` class probabilities (`jaxcnn.image.mixup`),
-        which average the class weights too.
+      labels: ``[B]`` class indices, or ``[B, K]`` class probabilities (as from
+        `jaxcnn.image.mixup`); with probabilities, the class weights are averaged as well.
       label_smoothing: ``s`` in [0, 1).
-      focal_gamma: 0 for plain cross-entropy, or >= 1 to reduce the loss of easy examples.
-      class_weights: ``[K]`` factor for the examples of each class. Divide the sum of the losses by
+      focal_gamma: 0 for plain cross-entropy, or >= 1 to down-weight easy examples.
+      class_weights: ``[K]`` loss weights, one per class. To average the losses, divide their sum by
         the number of examples, as Keras does, not by the sum of the weights, as torch does.
 
     Returns:
-      ``[B]``.
+      The losses, ``[B]``.
 
     Raises:
       ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range.
@@ -55,7 +55,7 @@ def cross_entropy(
         targets = labels if is_share else jax.nn.one_hot(labels, logits.shape[-1])
         targets = optax.smooth_labels(targets, label_smoothing)
         log_p = jax.nn.log_softmax(logits)
-        # -expm1 keeps digits that 1 - exp would round away for a probability near one.
+        # For a probability near one, -expm1 keeps digits that 1 - exp would round away.
         easiness = (-jnp.expm1(log_p)) ** focal_gamma if focal_gamma else 1.0
         losses = -jnp.sum(targets * easiness * log_p, axis=-1)
     else:
@@ -78,12 +78,12 @@ def binary_cross_entropy(
     Args:
       logits: ``[B, L]``; ``L`` is 1 for a binary classifier.
       labels: ``[B, L]``, each 0 or 1.
-      label_smoothing: ``s`` in [0, 1): 0 and 1 become ``s / 2`` and ``1 - s / 2``.
-      focal_gamma: 0 for plain cross-entropy, or >= 1 to reduce the loss of easy labels.
-      class_weights: ``[2, L]`` factors for a 0 and a 1 of each label.
+      label_smoothing: ``s`` in [0, 1): labels 0 and 1 become ``s / 2`` and ``1 - s / 2``.
+      focal_gamma: 0 for plain cross-entropy, or >= 1 to down-weight easy labels.
+      class_weights: ``[2, L]`` loss weights: row 0 applies where a label is 0, row 1 where it is 1.
 
     Returns:
-      ``[B]``.
+      The losses, ``[B]``.
 
     Raises:
       ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range.
@@ -105,14 +105,14 @@ def binary_cross_entropy(
 
 
 def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Return each example's mean over its D outputs of ``(outputs - targets) ** 2``.
+    """Return each example's mean of ``(outputs - targets) ** 2`` over its D outputs.
 
     Args:
       outputs: ``[B, D]``.
       targets: ``[B, D]``.
 
     Returns:
-      ``[B]``.
+      The losses, ``[B]``.
 
     Example:
       >>> squared_error(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])).tolist()
@@ -122,18 +122,18 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.Array:
-    """Return each example's mean over its D outputs of the Huber loss.
+    """Return each example's mean Huber loss over its D outputs.
 
-    It is half the squared error up to ``delta`` and linear beyond, which limits the gradient of
-    outliers.
+    The Huber loss is half the squared error for errors up to ``delta`` and linear beyond, which
+    limits the gradients of outliers.
 
     Args:
       outputs: ``[B, D]``.
       targets: ``[B, D]``.
-      delta: error from which it is linear, > 0.
+      delta: error beyond which the loss is linear, > 0.
 
     Returns:
-      ``[B]``.
+      The losses, ``[B]``.
 
     Raises:
       ValueError: if ``delta`` is not finite and > 0.
@@ -151,6 +151,6 @@ def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.
 
 
 def _check_gamma(gamma: float) -> None:
-    # Between 0 and 1 the gradient is infinite where a probability rounds to one.
+    # For gamma between 0 and 1, the gradient is infinite where a probability rounds to one.
     if gamma != 0 and not 1 <= gamma < float("inf"):
         raise ValueError(f"focal_gamma must be 0, or finite and >= 1, got {gamma!r}")

@@ -1,11 +1,11 @@
-"""Strings for error messages: safe names from files, and suggestions for misspelled names."""
+"""Strings for error messages: names from files, escaped for printing, and spelling suggestions."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def printable(text: object) -> str:
-    r"""Return text on one line, with control characters escaped.
+    r"""Return text as a single line, with control characters escaped.
 
     Args:
       text: a name from a file, or a message that contains one.
@@ -18,7 +18,7 @@ def printable(text: object) -> str:
 
 
 def did_you_mean(name: str, accepted: Iterable[str]) -> str:
-    """Return a sentence that lists the accepted names, after the closest spelling.
+    """Return a hint: the accepted name with the closest spelling, then all accepted names.
 
     Example:
       >>> did_you_mean("lenet", ["classic_cnn", "lenet5"])

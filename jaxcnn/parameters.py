@@ -1,4 +1,4 @@
-"""Parameters by name: paths such as ``conv1/kernel``, patterns for them, and a fingerprint."""
+"""Parameters by name: paths such as ``conv1/kernel``, patterns that match them, fingerprints."""
 
 import fnmatch
 import hashlib
@@ -44,7 +44,7 @@ def select(tree: chex.ArrayTree, patterns: Sequence[str]) -> chex.ArrayTree:
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):
             raise ValueError(
-                f"pattern {pattern!r} matches no parameter; there are {', '.join(names)}"
+                f"pattern {pattern!r} matches no parameter; the parameters are {', '.join(names)}"
             )
     return map_with_name(lambda name, _: matches_any(name, patterns), tree)
 
@@ -60,7 +60,7 @@ def map_with_name(function: Callable[[str, Any], Any], tree: chex.ArrayTree) -> 
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Return whether a pattern matches a path or a module that contains it.
+    """Return whether a pattern matches a path, or the path of a module that contains it.
 
     Example:
       >>> matches("conv1/kernel", "conv*"), matches("hidden/kernel", "conv*")
@@ -72,7 +72,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def matches_any(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether one of several patterns `matches`.
+    """Return whether any of several patterns `matches`.
 
     Example:
       >>> matches_any("conv1/kernel", ["hidden", "conv*"])
@@ -82,7 +82,7 @@ def matches_any(name: str, patterns: Sequence[str]) -> bool:
 
 
 def other_modules(tree: chex.ArrayTree, modules: Sequence[str]) -> list[str]:
-    """Return the fewest modules that contain all parameters outside ``modules``.
+    """Return the smallest list of modules that covers all parameters outside ``modules``.
 
     Example:
       >>> tree = {"conv": {"kernel": 1}, "aux": {"conv": {"kernel": 2}, "fc": {"kernel": 3}}}

@@ -22,13 +22,13 @@ def penalty(
     """Return ``l1 * sum(|w|) + l2 * sum(w ** 2)`` over the selected parameters.
 
     Args:
-      params: parameters of a model.
+      params: model parameters.
       l1: weight of the sum of absolute values, >= 0.
       l2: weight of the sum of squares, >= 0.
       patterns: shell patterns for the names to select; see `jaxcnn.parameters.select`.
 
     Returns:
-      A scalar, float32.
+      A float32 scalar.
 
     Raises:
       ValueError: if a weight is negative or not finite, or a pattern matches nothing.
@@ -39,7 +39,7 @@ def penalty(
       2.0
 
     Reference:
-      Keras's L1 and L2 regularizers (no factor of one half).
+      Keras's L1 and L2 regularizers (without a factor of one half).
     """
     for name, weight in (("l1", l1), ("l2", l2)):
         if not isinstance(weight, jax.Array) and not 0 <= weight < float("inf"):

@@ -1,8 +1,9 @@
-"""Windows, strides and padding in canonical form, and checks of arguments.
+"""Windows, strides and padding in canonical form, and argument checks.
 
 Arrays are channels-last: ``[B, *spatial, C]`` with 1, 2 or 3 spatial dimensions. The checks read
-only shapes, dtypes and Python numbers, so inside ``jit`` they run while tracing and cost a compiled
-function nothing. Each raises ``ValueError`` with the argument's name and value, and what is valid.
+only shapes, dtypes and Python numbers, so under ``jit`` they run during tracing and add no cost to
+the compiled function. Each raises ``ValueError`` with the argument's name, the accepted values and
+the actual value.
 """
 
 import math
@@ -23,7 +24,8 @@ def spatial_rank(images: jax.Array | jax.ShapeDtypeStruct, name: str = "images")
     """Return the number of spatial dimensions of ``[B, *spatial, C]`` floating-point images.
 
     Raises:
-      ValueError: if it is not 1, 2 or 3, a dimension is empty, or the dtype is not floating point.
+      ValueError: if that number is not 1, 2 or 3, a spatial or channel dimension is empty, or the
+        dtype is not floating point.
 
     Example:
       >>> spatial_rank(jnp.zeros((2, 28, 28, 1)))
@@ -44,7 +46,7 @@ def check_floating(x: jax.Array | jax.ShapeDtypeStruct, name: str) -> None:
     """Check that an array is floating point.
 
     Raises:
-      ValueError: if it is not.
+      ValueError: if the dtype is not floating point.
 
     Example:
       >>> check_floating(jnp.zeros(2), "images")
@@ -52,12 +54,12 @@ def check_floating(x: jax.Array | jax.ShapeDtypeStruct, name: str) -> None:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating point, got {x.dtype}; "
-            "jaxcnn.image.to_float turns uint8 images into float32"
+            "use jaxcnn.image.to_float to convert uint8 images to float32"
         )
 
 
 def check_same_dtype(x: jax.Array, other: jax.Array, name: str, other_name: str) -> None:
-    """Check that operands have one dtype, because implicit promotion would hide a slow path.
+    """Check that operands have the same dtype: implicit promotion would hide a slow path.
 
     Raises:
       ValueError: if the dtypes differ.
@@ -67,7 +69,8 @@ def check_same_dtype(x: jax.Array, other: jax.Array, name: str, other_name: str)
     """
     if x.dtype != other.dtype:
         raise ValueError(
-            f"{other_name} must have the dtype of {name} ({x.dtype}), got {other.dtype}; cast one"
+            f"{other_name} must have the same dtype as {name} ({x.dtype}), got {other.dtype}; "
+            "cast one of them"
         )
 
 
@@ -75,7 +78,7 @@ def check_bias(bias: jax.Array, features: int, name: str = "bias") -> None:
     """Check that a per-channel vector has shape ``[features]``.
 
     Raises:
-      ValueError: if it has another shape.
+      ValueError: if it has a different shape.
 
     Example:
       >>> check_bias(jnp.zeros(3), 3)
@@ -88,7 +91,7 @@ def check_probability(value: Any, name: str) -> None:
     """Check that a number is in [0, 1); JAX arrays may be traced, so they are not checked.
 
     Raises:
-      ValueError: if it is outside.
+      ValueError: if the number is outside [0, 1).
 
     Example:
       >>> check_probability(0.5, "rate")
@@ -98,11 +101,11 @@ def check_probability(value: Any, name: str) -> None:
 
 
 def check_integer(value: Any, name: str, *, minimum: int, maximum: int | None = None) -> int:
-    """Return ``value`` if it is an integer within bounds, and reject booleans.
+    """Return ``value`` as an ``int`` if it is an integer within bounds; booleans are rejected.
 
     Args:
       value: a Python or NumPy integer.
-      name: the argument's name, for the message.
+      name: the argument's name, used in the message.
       minimum: smallest accepted value.
       maximum: largest accepted value, or None for no limit.
 
@@ -129,7 +132,7 @@ def at_least_float32(x: jax.Array) -> jax.Array:
     """Cast an array to float32 if its dtype is narrower, so that sums keep their precision.
 
     Args:
-      x: floating point or integers; float64 stays float64.
+      x: a floating-point or integer array; float64 stays float64.
 
     Example:
       >>> at_least_float32(jnp.zeros(2, jnp.bfloat16)).dtype
@@ -180,13 +183,14 @@ def pairs(
 ) -> Pairs:
     """Convert ``padding`` to one ``(low, high)`` pair per spatial dimension.
 
-    ``"SAME"`` pads so that the output has ``ceil(size / stride)`` positions, with an odd pixel at
-    the high end (TensorFlow's and XLA's rule). ``"VALID"`` pads nothing. An integer pads all sides.
+    ``"SAME"`` pads so that the output has ``ceil(size / stride)`` positions, with any extra pixel
+    at the high end (as in TensorFlow and XLA). ``"VALID"`` adds no padding. An integer pads every
+    dimension by that amount at both ends.
 
     Args:
-      padding: ``"SAME"``, ``"VALID"``, an integer >= 0, or one ``(low, high)`` per dimension.
+      padding: ``"SAME"``, ``"VALID"``, an integer >= 0, or one ``(low, high)`` pair per dimension.
       sizes: input extent per spatial dimension.
-      window: window extent per spatial dimension, dilation included.
+      window: window extent per spatial dimension, including dilation.
       strides: stride per spatial dimension.
 
     Returns:
@@ -212,14 +216,14 @@ def pairs(
     for n, w, (low, high) in zip(sizes, window, result, strict=True):
         if n + low + high < w:
             raise ValueError(
-                f"a window of {tuple(window)} does not fit images of spatial size {tuple(sizes)} "
+                f"a window of {tuple(window)} does not fit in images of size {tuple(sizes)} "
                 f"with padding {padding!r}"
             )
     return result
 
 
 def explicit_pairs(padding: Any, rank: int) -> Pairs:
-    """Convert an integer, or one ``(low, high)`` per dimension, to pairs of integers >= 0.
+    """Convert an integer, or one ``(low, high)`` pair per dimension, to pairs of integers >= 0.
 
     Raises:
       ValueError: if ``padding`` is neither.

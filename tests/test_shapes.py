@@ -132,7 +132,7 @@ REJECTED = {
     "dtypes": (
         shapes.check_same_dtype,
         (FLOAT, HALF, "images", "kernel"),
-        r"kernel must have the dtype of images \(float32\), got bfloat16",
+        r"kernel must have the same dtype as images \(float32\), got bfloat16",
     ),
     "bias": (shapes.check_bias, (FLOAT, 3), r"bias must have shape \(3,\), got \(2,\)"),
     "bias rank": (shapes.check_bias, (FLOAT[None], 2, "mean"), r"mean must .*got \(1, 2\)"),

@@ -1,16 +1,16 @@
-"""jaxcnn and its peers side by side: the same function first, then interleaved times.
+"""jaxcnn compared with its peers: first a check of equal values, then interleaved timings.
 
-Claim: on a CPU a training step of jaxcnn takes less time than that of Keras, PyTorch or plain Flax.
+Claim: on a CPU, training steps in jaxcnn are faster than in Keras, PyTorch or plain Flax.
 
 Command: ``python experiments/benchmarks/compare.py --python torch=.venv-torch/bin/python
 keras=.venv-keras/bin/python``
 Result: results.json beside this file, and the tables of RESULTS.md, which report.py writes from it.
 
-Each peer is a separate process. First all of them compute loss and gradients from the same
-weights, and must agree. Then fresh processes take turns (A B C A B C ...), each for about a second
-at a time, and the medians over the rounds are compared. At last each is started alone, to see how
-long it takes to its first step and how much memory to its fourth. With ``--precision bfloat16`` the
-peers also take part in float32, in case that is faster.
+Each peer runs in a separate process. First, all peers compute the loss and gradients from the same
+weights, and the values must agree. Then fresh processes take turns (A B C A B C ...), each for
+about a second at a time, and the medians over the rounds are compared. Finally, each peer is
+started alone, to measure the time to its first step and the peak memory up to its fourth. With
+``--precision bfloat16``, the peers are also timed in float32, in case that is faster.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 
 
 class Contender:
-    """A peer by name: its script, its environment's Python, and its settings."""
+    """A peer: its name, script, environment, flags and environment variables."""
 
     def __init__(self, name: str, script: str, environment: str, *flags: str, **variables: str):
         self.name, self.script, self.environment = name, script, environment
@@ -55,12 +55,12 @@ CONTENDERS = {
 
 
 class Limits(NamedTuple):
-    """Largest distances of a peer's values from those of plain Flax in float64.
+    """Limits on the distance between a peer's values and plain Flax's values in float64.
 
     Attributes:
-      loss: relative error.
-      gradient: largest error of a leaf, as a share of its largest entry.
-      cosine: of all gradients with the reference, at least.
+      loss: maximum relative error of the loss.
+      gradient: maximum error of a gradient leaf, relative to its largest entry.
+      cosine: minimum cosine similarity between all gradients and the reference.
     """
 
     loss: float
@@ -83,7 +83,8 @@ class Process:
 
     def __init__(self, contender: Contender, pythons: dict[str, str], variables: dict[str, str]):
         self.contender = contender
-        python = Path(pythons[contender.environment]).absolute()  # it starts in another folder
+        # Absolute, because the process starts in a different folder.
+        python = Path(pythons[contender.environment]).absolute()
         command = [str(python), contender.script, *contender.flags]
         self.process = subprocess.Popen(
             command,
@@ -95,13 +96,13 @@ class Process:
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for the answer."""
+        """Send a request and wait for the response."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.contender.name} ended in {request}; see its error above")
+            raise RuntimeError(f"{self.contender.name} ended during {request}; see its error above")
         return json.loads(line)
 
     def close(self) -> None:
@@ -112,16 +113,16 @@ class Process:
 
 
 def main() -> None:
-    """Check, time, and write the results of every workload asked for."""
+    """Check and time every requested workload, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
     parser.add_argument("--peers", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--starts", type=int, default=3, help="of each peer, alone")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn")
+    parser.add_argument("--starts", type=int, default=3, help="starts of each peer alone")
+    parser.add_argument("--seconds", type=float, default=1.0, help="duration of a turn")
     parser.add_argument("--python", nargs="*", default=[], help="jax=PATH torch=PATH keras=PATH")
-    parser.add_argument("--dry-run", action="store_true", help="print, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print without writing results")
     options = parser.parse_args()
     pythons = dict.fromkeys(("jax", "torch", "keras"), sys.executable)
     pythons |= dict(pair.split("=") for pair in options.python)
@@ -144,15 +145,15 @@ def main() -> None:
 def check(
     workload: str, contenders: list[Contender], precision: str, pythons: dict[str, str]
 ) -> None:
-    """Check that every contender computes the values of plain Flax, from the same weights.
+    """Check that every contender computes the same values as plain Flax from the same weights.
 
-    In float64 to ten digits, which no other function does; then in the precision that is timed,
-    where a ReLU or a maximum that is all but tied may go the other way, and move gradients the
-    farther the deeper the network is. So a contender may be twice as far from float64 as plain Flax
-    is in the same precision, where that is more than the limits.
+    In float64, values must agree to ten digits, which only the same function does. In the timed
+    precision, a nearly tied ReLU or maximum may be decided differently, and the effect on gradients
+    increases with depth. So there, a contender's distance from the float64 values may exceed the
+    limits if it is at most twice the distance of plain Flax in the same precision.
 
     Raises:
-      SystemExit: if one does not.
+      SystemExit: if a contender's values differ.
     """
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.npz"
@@ -172,19 +173,19 @@ def check(
                     f"{contender.name} in {dtype}: loss within {apart.loss:.1e}, gradients within "
                     f"{apart.gradient:.1e}, cosine at least {apart.cosine:.6f}"
                 )
-                # Keras on JAX takes means in float32, batch statistics too, whatever it is told.
+                # Keras on JAX always computes means in float32, including batch statistics.
                 keeps = "float32" if (contender.name, dtype) == KERAS_MEANS else dtype
                 if not within(apart, limits[keeps]):
                     raise SystemExit(
-                        f"{contender.name} in {dtype} does not compute the same function: accepted "
-                        f"is {limits[keeps]}"
+                        f"{contender.name} in {dtype} does not compute the same function: "
+                        f"the limits are {limits[keeps]}"
                     )
 
 
 def values(
     process: Process, workload: str, precision: str, weights: Path
 ) -> tuple[float, dict[str, np.ndarray]]:
-    """Loss and gradients of the first batch."""
+    """Return the loss and gradients for the first batch."""
     process.ask(do="load", workload=workload, precision=precision, weights=str(weights))
     file = weights.with_name("gradients.npz")
     loss = process.ask(do="gradients", file=str(file))["loss"]
@@ -192,7 +193,7 @@ def values(
 
 
 def doubled(plain: Limits, limits: Limits) -> Limits:
-    """The limits, or twice the distance of plain Flax where that is more."""
+    """Return the larger of each limit and twice plain Flax's distance."""
     return Limits(
         loss=max(limits.loss, 2 * plain.loss),
         gradient=max(limits.gradient, 2 * plain.gradient),
@@ -212,20 +213,20 @@ def within(apart: Limits, limits: Limits) -> bool:
 def distance(
     found: tuple[float, dict[str, np.ndarray]], expected: tuple[float, dict[str, np.ndarray]]
 ) -> Limits:
-    """Return the distances between two results."""
+    """Return the distance between two results."""
     loss, gradients = found
     if gradients.keys() != expected[1].keys():
-        raise SystemExit(f"other parameters: {gradients.keys() ^ expected[1].keys()}")
+        raise SystemExit(f"parameters differ: {gradients.keys() ^ expected[1].keys()}")
     most = max(float(np.abs(reference).max()) for reference in expected[1].values())
     farthest, product, squares = 0.0, 0.0, np.zeros(2)
     for leaf, reference in expected[1].items():
         value = gradients[leaf].astype(np.float64)
         if value.shape != reference.shape:
-            raise SystemExit(f"{leaf} is {value.shape}, not {reference.shape}")
+            raise SystemExit(f"{leaf} must have shape {reference.shape}, got {value.shape}")
         product += float((value * reference).sum())
         squares += [(value**2).sum(), (reference**2).sum()]
         if np.abs(reference).max() < 1e-9 * most:
-            continue  # a shift in front of a normalization has no gradient but rounding
+            continue  # the gradient of a bias before normalization is only rounding error
         error = float(np.abs(value - reference).max() / np.abs(reference).max())
         farthest = max(farthest, error)
     cosine = float(product / np.sqrt(squares.prod()))
@@ -248,7 +249,7 @@ def running(
 def take_turns(
     workload: str, contenders: list[Contender], options: argparse.Namespace, pythons: dict[str, str]
 ) -> dict[str, Any]:
-    """Return interleaved times of the training step and the forward pass, and their floors."""
+    """Return interleaved times of the training step and forward pass, and their lower bounds."""
     runners = [(contender, options.precision) for contender in contenders]
     if options.precision != "float32":
         runners += [(peer, "float32") for peer in contenders if peer.name != "jaxcnn"]
@@ -276,7 +277,7 @@ def take_turns(
 def start_alone(
     workload: str, contenders: list[Contender], options: argparse.Namespace, pythons: dict[str, str]
 ) -> dict[str, Any]:
-    """Seconds from the start of a process to the end of its first training step, and its memory."""
+    """Return the seconds from process start to the end of the first step, and the peak memory."""
     seconds: dict[str, list[float]] = {}
     peak: dict[str, list[float]] = {}
     for _ in range(options.starts):
@@ -292,7 +293,7 @@ def start_alone(
 
 
 def label(contender: Contender, precision: str, options: argparse.Namespace) -> str:
-    """Return the name of a contender in the results."""
+    """Return a contender's name in the results."""
     return contender.name if precision == options.precision else f"{contender.name} {precision}"
 
 
@@ -305,13 +306,13 @@ def print_times(row: dict[str, Any]) -> None:
             spread = (max(values) - min(values)) / median
             print(
                 f"{row['workload']} {row['precision']} {what:8} {name:17} {median:9.2f} ms "
-                f"(spread {spread:4.0%})  jaxcnn takes {own / median:5.2f} of it",
+                f"(spread {spread:4.0%})  jaxcnn takes {own / median:5.2f}x this time",
                 flush=True,
             )
 
 
 def print_starts(row: dict[str, Any]) -> None:
-    """Print first steps and memory."""
+    """Print the time to the first step, and the peak memory."""
     for name, seconds in row["first_step_seconds"].items():
         memory = statistics.median(row["peak_mib"][name])
         print(

@@ -1,8 +1,8 @@
-"""The process of one loader of JPEG files: it answers one JSON request per line.
+"""Process for one loader of JPEG files, which answers one JSON request per line.
 
-Usage: ``python data_peer.py LOADER``; data_speed.py starts it. A loader is a class that gives the
-batches of an epoch, uint8 ``[B, 224, 224, 3]`` and labels, from a folder of class folders: the
-largest square in the middle, resized with an antialiased bilinear filter.
+Usage: ``python data_peer.py LOADER``; data_speed.py starts it. A loader is a class that reads a
+folder of class folders and yields an epoch's batches: uint8 images ``[B, 224, 224, 3]`` and labels.
+Images are the largest centered square, resized with an antialiased bilinear filter.
 """
 
 import json
@@ -30,12 +30,12 @@ class Jaxcnn:
         from jaxcnn import data
         from jaxcnn.data import lazy
 
-        lazy.free_memory = lambda: 0  # an epoch of files, not of memory
+        lazy.free_memory = lambda: 0  # read every epoch from files, not from memory
         splits = data.from_folder(folder, size=(SIZE, SIZE))
         self._data, self._source = data, splits["train"]
 
     def epoch(self, shuffled: bool) -> Batches:
-        """Batches on the device."""
+        """Yield batches on the device."""
         batches = self._data.batches(self._source, BATCH, seed=SEED if shuffled else None)
         for batch in self._data.prefetch(batches):
             yield batch.image, batch.label
@@ -66,7 +66,7 @@ class Torch:
         return v2.Compose([_square_of_pillow, v2.Resize((SIZE, SIZE)), v2.PILToTensor()])
 
     def epoch(self, shuffled: bool) -> Batches:
-        """Batches in memory, channels first."""
+        """Yield batches in host memory (stored channels first)."""
         loader = self._torch.utils.data.DataLoader(
             self._dataset, batch_size=BATCH, shuffle=shuffled, num_workers=WORKERS
         )
@@ -79,9 +79,9 @@ class Torch:
 
 
 class TorchTensors(Torch):
-    """The same with tensors, whose resizing is faster.
+    """The same loader with tensors, which are faster to resize.
 
-    torchvision's own decoder is not in every wheel, and not in that of the index.
+    Not every torchvision wheel includes its decoder; the wheel from the package index does not.
     """
 
     def transform(self) -> Any:
@@ -92,7 +92,7 @@ class TorchTensors(Torch):
 
 
 class TensorFlow:
-    """`tf.data` with AUTOTUNE threads."""
+    """`tf.data` with AUTOTUNE parallelism."""
 
     def __init__(self, folder: str):
         import tensorflow as tf
@@ -103,7 +103,7 @@ class TensorFlow:
         self._files, self._count = files, len(names)
 
     def epoch(self, shuffled: bool) -> Batches:
-        """Batches as arrays."""
+        """Yield batches as arrays."""
         files = self._files.shuffle(self._count) if shuffled else self._files
         tf = self._tf
         batches = files.map(self._decoded, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH)
@@ -125,7 +125,7 @@ class TensorFlow:
 
 
 class Grain:
-    """grain with reading threads, Pillow decoding."""
+    """grain with reader threads and Pillow decoding."""
 
     def __init__(self, folder: str):
         import grain
@@ -135,7 +135,7 @@ class Grain:
         self._examples = list(zip(names, labels, strict=True))
 
     def epoch(self, shuffled: bool) -> Batches:
-        """Batches as arrays."""
+        """Yield batches as arrays."""
         grain = self._grain
         examples = grain.MapDataset.source(self._examples)
         if shuffled:
@@ -158,7 +158,7 @@ LOADERS = {
 
 
 def _listed(folder: str) -> tuple[list[str], list[int]]:
-    """Files and classes, in the order of the names."""
+    """Return the files in order of their names, and their class indices."""
     paths = sorted((Path(folder) / "train").glob("*/*.jpg"))
     classes = sorted({path.parent.name for path in paths})
     return [str(path) for path in paths], [classes.index(path.parent.name) for path in paths]
@@ -186,8 +186,8 @@ def _decoded_by_pillow(example: tuple[str, int]) -> tuple[np.ndarray, int]:
 
 
 def main() -> None:
-    """Answer requests: load a folder, show its first batch, run an epoch."""
-    answers = os.fdopen(os.dup(1), "w")  # only answers may go to the real standard output
+    """Answer requests: load a folder, save its first batch, run an epoch."""
+    answers = os.fdopen(os.dup(1), "w")  # only responses may go to the real standard output
     os.dup2(2, 1)
     loader: Any = None
     for line in sys.stdin:

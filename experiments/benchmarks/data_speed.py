@@ -1,15 +1,15 @@
-"""Folders of JPEG files to batches, beside other loaders; and what data costs a step.
+"""Loading batches from JPEG files, compared with other loaders, and the cost of data per step.
 
-Claim: on two cores jaxcnn reads a folder of photographs as fast as the fastest of PyTorch's
-DataLoader, tf.data and grain, and small images from memory never hold a step up.
+Claim: on two cores, jaxcnn reads a folder of photographs as fast as the fastest of PyTorch's
+DataLoader, tf.data and grain, and small in-memory images never delay a step.
 
 Command: ``python experiments/benchmarks/data_speed.py --python torch=.venv-torch/bin/python
 keras=.venv-keras/bin/python``
 Result: data_results.json beside this file, and the table of RESULTS.md, which report.py writes.
 
-1,024 JPEG files of 501x375 pixels are cut from the photographs that scikit-learn ships. Each loader
-is a separate process; first all must give the same pixels, up to the rounding of their filters.
-Then they take turns, an epoch each, with a warm file cache.
+1,024 JPEG files of 501x375 pixels are cropped from the photographs that ship with scikit-learn.
+Each loader runs in a separate process. First, all loaders must produce the same pixels, up to the
+rounding of their filters. Then they take turns reading one epoch each, with a warm file cache.
 """
 
 import argparse
@@ -39,18 +39,18 @@ ENVIRONMENTS = {
     "grain": "torch",
 }
 FILES = 1024
-SHAPE = (501, 375)  # an odd width, so that the square in the middle begins at a whole pixel
+SHAPE = (501, 375)  # odd width: the centered square starts at an integer pixel
 CLASSES = 8
-APART = 1.0  # levels of 255, on average: decoders and filters round differently
+APART = 1.0  # mean difference in levels of 255: decoders and filters round differently
 
 
 def main() -> None:
-    """Check, time, print and store."""
+    """Check and time the loaders, then print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--peers", nargs="+", default=list(ENVIRONMENTS), choices=ENVIRONMENTS)
     parser.add_argument("--python", nargs="*", default=[], help="jax=PATH torch=PATH keras=PATH")
-    parser.add_argument("--dry-run", action="store_true", help="print, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print without writing results")
     options = parser.parse_args()
     pythons = dict.fromkeys(("jax", "torch", "keras"), sys.executable)
     pythons |= dict(pair.split("=") for pair in options.python)
@@ -59,13 +59,13 @@ def main() -> None:
         row = read_in_turns(folder, options.peers, pythons, options.rounds)
     steps = steps_in_turns(options.rounds)
     medians = {name: statistics.median(values) for name, values in steps.items()}
-    print(f"step with real data / with a fixed batch: {medians['real'] / medians['fixed']:.3f}")
+    print(f"step time, real data / fixed batch: {medians['real'] / medians['fixed']:.3f}")
     if not options.dry_run:
         keep(f"jax {jax.__version__}", row | {"step_milliseconds": steps}, file=DATA)
 
 
 def write_photographs(folder: Path) -> None:
-    """Write parts of two photographs, rotated and of various sharpness, in class folders."""
+    """Write random crops of two photographs, at varying scales, to class folders."""
     photographs = [PIL.Image.fromarray(pixels) for pixels in load_sample_images().images]
     generator = np.random.default_rng(0)
     for number in range(FILES):
@@ -85,7 +85,7 @@ def write_photographs(folder: Path) -> None:
 def read_in_turns(
     folder: str, peers: list[str], pythons: dict[str, str], rounds: int
 ) -> dict[str, Any]:
-    """Images a second of each loader, round by round, and their versions."""
+    """Return each loader's images per second in each round, and the loaders' versions."""
     contenders = [
         Contender(name, "data_peer.py", ENVIRONMENTS[name], name, KERAS_BACKEND="tensorflow")
         for name in peers
@@ -104,7 +104,7 @@ def read_in_turns(
             for name, process in loaders.items():
                 answer = process.ask(do="run")
                 if answer["images"] < FILES:
-                    raise SystemExit(f"{name} gave {answer['images']} images of {FILES}")
+                    raise SystemExit(f"{name} must read {FILES} images, got {answer['images']}")
                 if number:  # the first round warms up
                     speeds[name].append(FILES / answer["seconds"])
         for name, values in speeds.items():
@@ -114,23 +114,23 @@ def read_in_turns(
 
 
 def check(shown: dict[str, dict[str, np.ndarray]]) -> None:
-    """Check that every loader gives the same pixels and labels.
+    """Check that every loader produces the same pixels and labels.
 
     Raises:
-      SystemExit: if one does not.
+      SystemExit: if a loader's pixels or labels differ.
     """
     own = shown["jaxcnn"]
     for name, other in shown.items():
         if not np.array_equal(own["labels"], other["labels"]):
-            raise SystemExit(f"{name} gives other labels")
+            raise SystemExit(f"{name} must produce the same labels as jaxcnn")
         apart = np.abs(own["images"].astype(float) - other["images"]).mean()
-        print(f"{name}: pixels {apart:.2f} levels apart on average", flush=True)
+        print(f"{name}: mean pixel difference of {apart:.2f} levels", flush=True)
         if apart > APART:
-            raise SystemExit(f"{name} does not do the same")
+            raise SystemExit(f"{name} must produce the same pixels as jaxcnn, up to {APART} levels")
 
 
 def steps_in_turns(rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of W1's step, in an epoch of real data and on one batch on the device."""
+    """Return W1's step times in ms, on an epoch of real data and on one fixed batch."""
     source = data.load("fashion_mnist_slice")
     batches = data.batches(source, 128, seed=0)
     preprocess = image.Preprocess(size=(28, 28), channels=1)

@@ -1,8 +1,9 @@
-"""The process of one library of image functions: it answers one JSON request per line.
+"""Process for one library of image functions, which answers one JSON request per line.
 
-Usage: ``python image_peer.py LIBRARY``; image_speed.py starts it. A library is a class whose method
-for a kind of task takes a batch ``[B, H, W, C]`` and returns a function that works through it once
-and hands back the result as a NumPy array, or something that becomes one.
+Usage: ``python image_peer.py LIBRARY``; image_speed.py starts it. A library is a class with a
+method for each kind of task. The method takes a batch ``[B, H, W, C]`` and returns a function that
+processes the batch once and returns the result as a NumPy array, or as something convertible to
+one.
 """
 
 import json
@@ -15,13 +16,13 @@ from typing import Any
 import numpy as np
 from image_tasks import ANGLE, FACTOR, MEAN, SHEAR, SHIFT, STD, TASKS, ZOOM
 
-BATCHES = 4  # of an epoch of a generator
+BATCHES = 4  # batches per epoch of a generator
 
 Work = Callable[[], Any]
 
 
 class Jaxcnn:
-    """Batches on the device, compiled, with a new key each time."""
+    """Compiled functions of batches on the device, with a new key for each call."""
 
     def __init__(self) -> None:
         import jax
@@ -57,11 +58,11 @@ class Jaxcnn:
         )
 
     def affine(self, x: np.ndarray) -> Work:
-        """One draw for each image, bilinear, black outside."""
+        """One draw per image, bilinear, black outside the image."""
         return self._random(self._affine, x)
 
     def chain(self, x: np.ndarray) -> Work:
-        """Flip, affine, light, contrast, normalize, erase."""
+        """Flip, affine, brightness, contrast, normalize, erase."""
         image = self.image
         changed = image.compose(
             image.random_flip_left_right,
@@ -74,7 +75,7 @@ class Jaxcnn:
         return self._random(changed, x)
 
     def generator(self, x: np.ndarray) -> Work:
-        """Batches of our `ImageDataGenerator`."""
+        """Batches from jaxcnn's `ImageDataGenerator`."""
         images = x.repeat(BATCHES, 0)
         flow = self.data.ImageDataGenerator(**knobs()).flow(images, batch_size=len(x))
         return lambda: next(flow).block_until_ready()
@@ -92,7 +93,7 @@ class Jaxcnn:
         return self._fixed(lambda x: self.image.gaussian_blur(x, 1.0, window=5), x)
 
     def sobel(self, x: np.ndarray) -> Work:
-        """Both slopes, 3x3."""
+        """Both derivatives, 3x3."""
         return self._fixed(lambda x: self.jax.numpy.stack(self.image.sobel(x)), x)
 
     def components(self, x: np.ndarray) -> Work:
@@ -101,7 +102,7 @@ class Jaxcnn:
 
 
 class Opencv:
-    """A loop over the images, as its users write it."""
+    """A loop over the images, as OpenCV users would write it."""
 
     def __init__(self) -> None:
         import cv2
@@ -116,7 +117,7 @@ class Opencv:
         return lambda: np.stack([function(image) for image in x])
 
     def affine(self, x: np.ndarray) -> Work:
-        """``warpAffine`` under a matrix for each image."""
+        """``warpAffine`` with a random matrix for each image."""
         height, width = x.shape[1:3]
         middle = np.array([[1, 0, (width - 1) / 2], [0, 1, (height - 1) / 2], [0, 0, 1]])
         back = np.linalg.inv(middle)
@@ -146,7 +147,7 @@ class Opencv:
         return self._each(lambda image: self.cv2.GaussianBlur(image, (5, 5), 1.0), x)
 
     def sobel(self, x: np.ndarray) -> Work:
-        """Both slopes, 3x3."""
+        """Both derivatives, 3x3."""
         cv2 = self.cv2
         slopes = ((0, 1), (1, 0))
         return lambda: np.stack(
@@ -159,7 +160,7 @@ class Opencv:
 
 
 class Albumentations:
-    """A loop over the images, because it has no batches."""
+    """A loop over the images, because albumentations does not process batches."""
 
     def __init__(self) -> None:
         import albumentations
@@ -171,7 +172,7 @@ class Albumentations:
         return f"albumentations {self.library.__version__}"
 
     def affine(self, x: np.ndarray) -> Work:
-        """One draw for each image, bilinear, black outside."""
+        """One draw per image, bilinear, black outside the image."""
         transform = self.library.Affine(
             scale=(1 - ZOOM, 1 + ZOOM),
             translate_percent=(-SHIFT, SHIFT),
@@ -183,7 +184,7 @@ class Albumentations:
 
 
 class Torch:
-    """Code shared by the libraries on torch: channels first."""
+    """Base class for the libraries built on torch: channels first."""
 
     def __init__(self) -> None:
         import torch
@@ -192,12 +193,12 @@ class Torch:
         self.torch = torch
 
     def planes(self, x: np.ndarray) -> Any:
-        """``[B, C, H, W]``."""
+        """Return the batch as a ``[B, C, H, W]`` tensor."""
         return self.torch.from_numpy(np.moveaxis(x, -1, 1).copy())
 
 
 class Kornia(Torch):
-    """Batches, a draw for each image."""
+    """Batches, with one draw for each image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +211,7 @@ class Kornia(Torch):
         return f"kornia {self.kornia.__version__}, torch {self.torch.__version__}"
 
     def affine(self, x: np.ndarray) -> Work:
-        """One draw for each image, bilinear, black outside."""
+        """One draw per image, bilinear, black outside the image."""
         transform = self.kornia.augmentation.RandomAffine(
             ANGLE, (SHIFT, SHIFT), (1 - ZOOM, 1 + ZOOM), (-SHEAR, SHEAR), p=1.0
         )
@@ -224,14 +225,14 @@ class Kornia(Torch):
         return lambda: np.moveaxis(blur(images, (5, 5), (1.0, 1.0)).numpy(), 1, -1)
 
     def components(self, x: np.ndarray) -> Work:
-        """8-connectivity, 100 rounds: not always all of them."""
+        """8-connectivity, 100 iterations, which may leave components incomplete."""
         images = self.planes(x.astype(np.float32))
         label = self.kornia.contrib.connected_components
         return lambda: label(images, 100)[:, 0].numpy()
 
 
 class Torchvision(Torch):
-    """A loop over the images, because it draws once per batch."""
+    """A loop over the images, because torchvision draws once per batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -258,11 +259,11 @@ class Torchvision(Torch):
         return lambda: np.moveaxis(stack([transform(one) for one in images]).numpy(), 1, -1)
 
     def affine(self, x: np.ndarray) -> Work:
-        """One draw for each image, bilinear, black outside."""
+        """One draw per image, bilinear, black outside the image."""
         return self._each(self._affine(), x)
 
     def chain(self, x: np.ndarray) -> Work:
-        """Flip, affine, light, contrast, normalize, erase."""
+        """Flip, affine, brightness, contrast, normalize, erase."""
         v2 = self.v2
         parts = [
             v2.RandomHorizontalFlip(),
@@ -288,7 +289,7 @@ class Keras:
         return f"keras {self.keras.__version__}, tensorflow {self.tensorflow.__version__}"
 
     def chain(self, x: np.ndarray) -> Work:
-        """Flip, affine, light, contrast, normalize, erase."""
+        """Flip, affine, brightness, contrast, normalize, erase."""
         layers = self.keras.layers
         black = {"fill_mode": "constant"}
         tangent = float(np.tan(np.deg2rad(SHEAR)))
@@ -314,7 +315,7 @@ class Keras:
         return lambda: changed(images).numpy()
 
     def generator(self, x: np.ndarray) -> Work:
-        """Batches of its own generator."""
+        """Batches from Keras's own generator."""
         from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
         images = x.repeat(BATCHES, 0)
@@ -323,7 +324,7 @@ class Keras:
 
 
 def knobs() -> dict[str, Any]:
-    """Return the options of Keras's generator, and of ours."""
+    """Return the options for Keras's and jaxcnn's generators."""
     return {
         "rotation_range": ANGLE,
         "width_shift_range": SHIFT,
@@ -345,8 +346,8 @@ LIBRARIES = {
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
-    # Only answers may go to the real standard output.
+    """Answer requests until the input ends."""
+    # Only responses may go to the real standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     library: Any = LIBRARIES[sys.argv[1]]()
@@ -358,7 +359,7 @@ def main() -> None:
 
 
 def answer(library: Any, works: dict[str, Work], request: dict[str, Any]) -> Any:
-    """Answer one request: ``versions``, ``load`` a task, ``show`` its result, or ``run`` it."""
+    """Answer one request: ``versions``, ``load`` a task, ``show`` (save) its result, or ``run``."""
     if request["do"] == "versions":
         return {"versions": library.versions()}
     name = request["task"]

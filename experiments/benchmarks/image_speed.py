@@ -1,14 +1,14 @@
-"""Image functions beside their peers: the same results first, then interleaved times.
+"""Image functions compared with their peers: a check of equal results, then timings.
 
-Claim: on a CPU jaxcnn augments several times as many images as the libraries that people use.
+Claim: on a CPU, jaxcnn augments several times as many images per second as widely used libraries.
 
 Command: ``python experiments/benchmarks/image_speed.py --python torch=.venv-torch/bin/python
 keras=.venv-keras/bin/python``
 Result: image_results.json beside this file, and the table of RESULTS.md, which report.py writes.
 
-Each library is a separate process. Results without randomness must be equal first (kornia's
-components may be incomplete: it takes 100 rounds); random results must agree on the average of some
-thousand images. Then they take turns, and medians are compared.
+Each library runs in a separate process. First, deterministic results must be equal (kornia's
+components may be incomplete, because it stops after 100 iterations), and random results must agree
+on average over about a thousand images. Then the libraries take turns, and medians are compared.
 """
 
 import argparse
@@ -35,20 +35,22 @@ CONTENDERS = {
     name: Contender(name, "image_peer.py", environment, name, KERAS_BACKEND="tensorflow")
     for name, environment in ENVIRONMENTS.items()
 }
-# Largest difference of a value, as a share of the largest one; bytes may be a level apart.
+# Maximum error relative to the largest value; Gaussian uint8 values may differ by two levels.
 LIMITS = {"median3": 0.0, "median5": 0.0, "gaussian": 1e-5, "sobel": 1e-5}
-SHOWN = 1024  # random images, of which means are compared
-ALIKE = 0.1  # of means and deviations, in deviations: chains differ in the order of parts
+SHOWN = 1024  # number of random images whose means are compared
+# Maximum difference of means and standard deviations, in standard deviations: the order of
+# transforms differs between chains.
+ALIKE = 0.1
 
 
 def main() -> None:
-    """Check, time, print and store every requested task."""
+    """Check and time every requested task, then print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", default="", help="only those whose name contains this")
+    parser.add_argument("--tasks", default="", help="run only tasks whose names contain this")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a turn")
+    parser.add_argument("--seconds", type=float, default=0.5, help="duration of a turn")
     parser.add_argument("--python", nargs="*", default=[], help="jax=PATH torch=PATH keras=PATH")
-    parser.add_argument("--dry-run", action="store_true", help="print, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print without writing results")
     options = parser.parse_args()
     pythons = dict.fromkeys(("jax", "torch", "keras"), sys.executable)
     pythons |= dict(pair.split("=") for pair in options.python)
@@ -74,7 +76,7 @@ def main() -> None:
 def take_turns(
     name: str, task: Task, peers: dict[str, Any], options: argparse.Namespace
 ) -> dict[str, list[float]]:
-    """Milliseconds of a batch, round by round."""
+    """Return each peer's milliseconds per batch in each round."""
     turns = {}
     for peer, process in peers.items():
         process.ask(do="load", task=name)
@@ -91,10 +93,10 @@ def take_turns(
 
 
 def check(name: str, task: Task, peers: dict[str, Any]) -> None:
-    """Check that every peer gives the same results.
+    """Check that every peer produces the same results.
 
     Raises:
-      SystemExit: if one does not.
+      SystemExit: if a peer's results differ.
     """
     results = {}
     steps = SHOWN // task.shape[0] if task.kind in RANDOM else 1
@@ -116,11 +118,11 @@ def check(name: str, task: Task, peers: dict[str, Any]) -> None:
             level = 2.01 / 255 if task.kind == "gaussian" and task.dtype == "uint8" else 0.0
             fits = apart <= max(LIMITS[task.kind], level)
         if not fits:
-            raise SystemExit(f"{name}: {peer} does not do the same, it is {apart} apart")
+            raise SystemExit(f"{name}: {peer} must produce the same results, got distance {apart}")
 
 
 def same_parts(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether two labelings have the same components, whatever their order."""
+    """Return whether two labelings have the same components, in any order."""
     for a, b in zip(one, other, strict=True):
         pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
         if not pairs.shape[1] == len(np.unique(a)) == len(np.unique(b)):

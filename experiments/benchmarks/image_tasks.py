@@ -1,14 +1,14 @@
-"""Timed image functions: batches, and the peers that support them. NumPy only."""
+"""Image functions to time: their batches and the peers that support them. Requires only NumPy."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-ANGLE, SHEAR = 15.0, 10.0  # degrees either way
-SHIFT, ZOOM, FACTOR = 0.1, 0.2, 0.2  # shares either way
+ANGLE, SHEAR = 15.0, 10.0  # maximum degrees in each direction
+SHIFT, ZOOM, FACTOR = 0.1, 0.2, 0.2  # maximum relative change in each direction
 MEAN, STD = 0.5, 0.25
 
-# How often a peer is asked for its result, to compare what it draws on the average.
+# Kinds of tasks with random results, which are compared on average over several calls.
 RANDOM = ("affine", "chain", "generator")
 
 
@@ -16,11 +16,11 @@ class Task(NamedTuple):
     """A batch and the operation on it.
 
     Attributes:
-      kind: the method of a peer.
+      kind: name of the peer's method.
       shape: ``[B, H, W, C]``.
-      dtype: ``"uint8"``, or ``"float32"`` in [0, 1], or up to 255 for Keras's generator.
-      peers: who can.
-      noise: of masks, whether each pixel is drawn by itself.
+      dtype: ``"uint8"``, or ``"float32"`` in [0, 1] (in [0, 255] for Keras's generator).
+      peers: peers that support the operation.
+      noise: whether each pixel of a mask is drawn independently.
     """
 
     kind: str
@@ -30,7 +30,7 @@ class Task(NamedTuple):
     noise: bool = False
 
     def images(self) -> np.ndarray:
-        """The same in every process: smooth, as photographs are."""
+        """Return images that are the same in every process, and smooth like photographs."""
         rng = np.random.default_rng(0)
         batch, height, width, channels = self.shape
         if self.noise:
@@ -72,7 +72,7 @@ def _tasks() -> dict[str, Task]:
         ("sobel", "Sobel"),
     ):
         for dtype in ("uint8", "float32"):
-            # kornia has no median with another border than 0.
+            # kornia's median supports only zero borders.
             is_kornias = dtype == "float32" and kind == "gaussian"
             peers = ("jaxcnn", "opencv", *(("kornia",) if is_kornias else ()))
             tasks[f"{name} 64x256x256x3 {dtype}"] = Task(kind, (64, 256, 256, 3), dtype, peers)

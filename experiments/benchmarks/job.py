@@ -1,9 +1,9 @@
-"""A whole job beside Keras: the classical CNN on all of Fashion-MNIST, from command to result.
+"""A whole job compared with Keras: the classical CNN on all of Fashion-MNIST.
 
-Claim: ``jaxcnn train`` takes less time than a script with Keras ``fit``, start-up included.
+Claim: ``jaxcnn train`` takes less time than a script with Keras ``fit``, including startup.
 
-Ten epochs in batches of 128, seed 0, tested at the end; each is a separate process, and they take
-turns. Run ``jaxcnn prepare fashion_mnist`` first.
+Both train for ten epochs with batches of 128 and seed 0, and evaluate on the test split at the end.
+They run in separate processes and take turns. Run ``jaxcnn prepare fashion_mnist`` first.
 
 Command: ``python experiments/benchmarks/job.py --keras .venv-keras/bin/python``
 Result: results.json beside this file, and the tables of RESULTS.md, which report.py writes from it.
@@ -25,13 +25,13 @@ KERAS = "import json, fashion_mnist_keras as job; print(json.dumps(job.train_onc
 
 
 def main() -> None:
-    """Run both in turn, and write the results."""
+    """Run both jobs in turn, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--keras", type=Path, default=Path(sys.executable), help="Python of its environment"
+        "--keras", type=Path, default=Path(sys.executable), help="Python in the Keras environment"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dry-run", action="store_true", help="print, and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print without writing results")
     options = parser.parse_args()
     seconds: dict[str, list[float]] = {"jaxcnn": [], "keras": []}
     accuracy = {}
@@ -41,7 +41,7 @@ def main() -> None:
             command = [sys.executable, "-m", "jaxcnn", "train", *FLAGS.split(), "--workdir"]
             seconds["jaxcnn"].append(_timed([*command, str(workdir)])[0])
             accuracy["jaxcnn"] = json.loads((workdir / "result.json").read_text())["test_accuracy"]
-        # Not resolved: an environment's Python is a link. It starts in another folder.
+        # Not resolved: an environment's Python is a link. Absolute: the job runs in another folder.
         taken, output = _timed([str(options.keras.absolute()), "-c", KERAS])
         seconds["keras"].append(taken)
         accuracy["keras"] = json.loads(output.splitlines()[-1])["test_accuracy"]
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _timed(command: list[str]) -> tuple[float, str]:
-    """Seconds and standard output of a command."""
+    """Return the duration in seconds and the standard output of a command."""
     began = time.perf_counter()
     result = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
     return time.perf_counter() - began, result.stdout

@@ -1,4 +1,4 @@
-"""The workloads' networks in plain `flax.linen`, with jaxcnn's names for the layers."""
+"""The workloads' networks in plain `flax.linen`, with jaxcnn's layer names."""
 
 import functools
 from typing import Any
@@ -14,7 +14,7 @@ SAME_AS_TORCH: dict[int, Any] = {
     5: ((2, 2), (2, 2)),
     7: ((3, 3), (3, 3)),
 }
-# Rows of EfficientNet's table: expansion, window, stride, channels, blocks.
+# Rows in EfficientNet's table: expansion, window, stride, channels, blocks.
 EFFICIENTNET = (
     (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3),
     (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
@@ -22,7 +22,7 @@ EFFICIENTNET = (
 
 
 class ClassicCNN(nn.Module):
-    """The deck's network."""
+    """The course's network."""
 
     classes: int
     dtype: Any
@@ -30,7 +30,7 @@ class ClassicCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits."""
+        """Return the logits."""
         x = nn.relu(nn.Conv(32, (5, 5), dtype=self.dtype, name="conv")(x))
         x = nn.max_pool(x, (2, 2), (2, 2), padding="SAME")
         x = nn.Dropout(self.dropout)(x, deterministic=not train)
@@ -49,7 +49,7 @@ class SmallVGG(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits."""
+        """Return the logits."""
         for number, width in enumerate((32, 32, 64, 64, 128, 128)):
             x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype, name=f"convs_{number}")(x))
             if number % 2:
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Feature maps."""
+        """Return feature maps."""
         outputs = self.width * (4 if self.bottleneck else 1)
         if self.bottleneck:
             plan = [(self.width, 1, 1), (self.width, 3, self.stride), (outputs, 1, 1)]
@@ -100,7 +100,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits."""
+        """Return the logits."""
         window, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = nn.relu(
             norm(train, self.dtype, "bn1")(conv(64, window, stride, self.dtype, "conv1")(x))
@@ -127,7 +127,7 @@ class InvertedBottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Feature maps."""
+        """Return feature maps."""
         expansion, window, _, channels, _ = self.row
         inputs = images.shape[-1]
         wide = inputs * expansion
@@ -153,7 +153,7 @@ class Excite(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Feature maps."""
+        """Return feature maps."""
         x = images.mean((1, 2))
         x = nn.silu(nn.Dense(self.squeezed, dtype=self.dtype)(x))
         x = nn.sigmoid(nn.Dense(images.shape[-1], dtype=self.dtype)(x))
@@ -170,7 +170,7 @@ class EfficientNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits."""
+        """Return the logits."""
         x = nn.silu(norm(train, self.dtype, "stem_bn")(conv(32, 3, 2, self.dtype, "stem")(x)))
         total, blocks = sum(row[-1] for row in EFFICIENTNET), 0
         for stage, row in enumerate(EFFICIENTNET, start=1):
@@ -188,7 +188,7 @@ class EfficientNet(nn.Module):
 def conv(
     features: int, window: int, stride: int, dtype: Any, name: str, groups: int = 1
 ) -> nn.Conv:
-    """A convolution without bias, padded as in torchvision."""
+    """Return a convolution without bias, padded as in torchvision."""
     return nn.Conv(
         features,
         (window, window),
@@ -202,7 +202,7 @@ def conv(
 
 
 def norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
-    """Batch norm as in torchvision."""
+    """Return batch norm as in torchvision."""
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
     )
@@ -218,5 +218,5 @@ _NETWORKS: dict[str, Any] = {
 
 
 def build(workload: Workload, options: dict[str, object], dtype: Any) -> nn.Module:
-    """The workload's network."""
+    """Return the workload's network."""
     return _NETWORKS[workload.model](workload.classes, dtype, **options)

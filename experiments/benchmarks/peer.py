@@ -1,7 +1,7 @@
-"""The process of one peer: it answers one JSON request per line until its input ends.
+"""Process for one peer, which answers one JSON request per line until its input ends.
 
-Each peer has a separate process (and, where packages clash, environment), so that no
-runtime's threads or memory disturb another's. NumPy is all that this file needs.
+Each peer has a separate process (and, where packages conflict, a separate environment), so that one
+runtime's threads and memory do not affect another's. This file requires only NumPy.
 """
 
 import json
@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from workloads import WORKLOADS, Workload
 
-BATCHES = 4  # distinct batches, visited in turn
-COMPARED = 4  # rows of the batch on which values are compared
+BATCHES = 4  # number of distinct batches, used in turn
+COMPARED = 4  # number of rows in the batch for comparing values
 
 
 class Peer(Protocol):
-    """Interface of a peer. Weights and gradients have jaxcnn's names and layouts."""
+    """Interface for peers. Weights and gradients use jaxcnn's names and layouts."""
 
     def load(
         self,
@@ -29,28 +29,29 @@ class Peer(Protocol):
         weights: dict[str, np.ndarray] | None,
         data: list[tuple[np.ndarray, np.ndarray]],
     ) -> None:
-        """Build network and optimizer, take the weights, and hold the batches ready.
+        """Build the network and optimizer, load the weights, and prepare the batches.
 
-        With ``weights`` it is to be compared, so its random regularizers are off; without, it is
-        to be timed, with its own initial weights and with the regularizers on. ``precision`` is
-        float32, bfloat16 (to compute in, with parameters in float32) or, to compare, float64.
+        If ``weights`` is given, the peer's values are compared, so random regularizers are off.
+        Otherwise the peer is timed, with its own initial weights and with regularizers on.
+        ``precision`` is float32, bfloat16 (computation dtype, with float32 parameters) or, for
+        comparisons only, float64.
         """
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Training loss of the first batch, and its gradients."""
+        """Return the training loss and its gradients for the first batch."""
 
     def train(self, steps: int) -> None:
-        """Take this many optimizer steps, and return when they are done."""
+        """Take ``steps`` optimizer steps, and wait for them to finish."""
 
     def forward(self, steps: int) -> None:
-        """Compute the logits of this many batches in evaluation mode, and wait for them."""
+        """Compute logits for ``steps`` batches in evaluation mode, and wait for them to finish."""
 
     def versions(self) -> str:
-        """Return names and versions of the libraries."""
+        """Return the names and versions of the libraries."""
 
 
 def examples(workload: Workload, dtype: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Normal images and random labels, the same in every process."""
+    """Return normally distributed images and random labels, the same in every process."""
     generator = np.random.default_rng(0)
     return [
         (
@@ -63,7 +64,7 @@ def examples(workload: Workload, dtype: str) -> list[tuple[np.ndarray, np.ndarra
 
 def serve(make: Callable[[], Peer]) -> None:
     """Answer requests to load, to train, and to call the other methods of a peer."""
-    # Only answers may go to the real standard output.
+    # Only responses may go to the real standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     peer = make()

@@ -1,4 +1,4 @@
-"""Plain Flax: `flax.linen` layers, and the training step of its examples, state donated."""
+"""Plain Flax: `flax.linen` layers and the training step of Flax's examples, with donated state."""
 
 import functools
 import itertools
@@ -73,16 +73,16 @@ class FlaxPeer:
         )
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Loss and gradients of the first batch."""
+        """Return the loss and gradients for the first batch."""
         images, labels = next(self.batches)
         (value, _), grads = self.value_and_grad(
             self.params, self.batch_stats, images, labels, self.key
         )
-        # Flax numbers the two layers of squeeze and excitation by itself, as jaxcnn does.
+        # The two squeeze-and-excitation layers are auto-named by Flax, as in jaxcnn.
         return float(value), jax.tree.map(np.asarray, flatten_dict(grads, sep="/"))
 
     def train(self, steps: int) -> None:
-        """Optimizer steps."""
+        """Take optimizer steps."""
         for _ in range(steps):
             images, labels = next(self.batches)
             key = jax.random.fold_in(self.key, self.steps_taken)
@@ -93,13 +93,13 @@ class FlaxPeer:
         jax.block_until_ready(self.params)
 
     def forward(self, steps: int) -> None:
-        """Logits in evaluation mode."""
+        """Compute logits in evaluation mode."""
         for _ in range(steps):
             logits = self.predict(self.params, self.batch_stats, next(self.batches)[0])
         logits.block_until_ready()
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Parameters by name, moved by a step, so that no bias is zero."""
+        """Return the parameters by name, after one step, so that no bias is zero."""
         self.train(1)
         return jax.tree.map(np.asarray, flatten_dict(self.params, sep="/"))
 

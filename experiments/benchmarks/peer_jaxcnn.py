@@ -1,4 +1,4 @@
-"""jaxcnn as its users run it: the network by name, and the library's own training step."""
+"""jaxcnn as users run it: a network created by name, and the library's own training step."""
 
 import dataclasses
 import itertools
@@ -48,11 +48,11 @@ class JaxcnnPeer:
         )
 
     def build(self, workload: Workload, options: dict[str, object], dtype: jnp.dtype) -> Any:
-        """The network."""
+        """Return the network."""
         return models.create(workload.model, workload.classes, dtype=dtype, **options)
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Loss and gradients of the first batch."""
+        """Return the loss and gradients for the first batch."""
         batch = next(self.batches)
 
         @jax.jit
@@ -73,19 +73,19 @@ class JaxcnnPeer:
         return float(value), jax.tree.map(np.asarray, flatten_dict(gradients, sep="/"))
 
     def train(self, steps: int) -> None:
-        """Steps of `jaxcnn.train.make_train_step`."""
+        """Take steps with `jaxcnn.train.make_train_step`."""
         for _ in range(steps):
             self.state, _ = self.step(self.state, next(self.batches))
         jax.block_until_ready(self.state)
 
     def forward(self, steps: int) -> None:
-        """Calls of `jaxcnn.train.make_predict_step`."""
+        """Compute logits with `jaxcnn.train.make_predict_step`."""
         for _ in range(steps):
             logits = self.predict(self.state, next(self.batches).image)
         logits.block_until_ready()
 
     def costs(self) -> dict[str, Any]:
-        """Return the cost of both passes, and the ceilings of this machine at the moment."""
+        """Return the costs of both passes, and this machine's current peak rates."""
         ceilings = costs.measure_ceilings()
         found = count_operations(self.model, self.workload.shape, batch_size=self.workload.batch)
         passes = {
@@ -104,7 +104,7 @@ class JaxcnnPeer:
 
 
 def make_optimizer(name: str) -> optax.GradientTransformation:
-    """The workload's optimizer."""
+    """Return the workload's optimizer."""
     return optax.adam(1e-3) if name == "adam" else optax.sgd(0.01, momentum=0.9)
 
 

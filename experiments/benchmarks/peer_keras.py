@@ -1,7 +1,8 @@
-"""Keras 3 on the backend that KERAS_BACKEND names, trained by its own ``fit``.
+"""Keras 3 on the backend named by KERAS_BACKEND, trained with Keras's own ``fit``.
 
-On TensorFlow the functions are graphs without XLA (``--xla`` for Keras's default, which is slower
-for most networks on a CPU); 16 steps run per call (``steps_per_execution``) where that pays.
+On TensorFlow, functions run as graphs without XLA (``--xla`` selects Keras's default, which is
+slower for most networks on a CPU). Each call runs 16 steps (``steps_per_execution``) where that is
+faster.
 """
 
 import os
@@ -22,9 +23,9 @@ KINDS = {"gamma": "scale", "beta": "bias", "kernel": "kernel", "bias": "bias"}
 
 
 def conv(x: Any, features: int, window: int, stride: int, name: str) -> Any:
-    """A convolution without bias, padded as in torchvision."""
+    """Apply a convolution without bias, padded as in torchvision."""
     if window > 1 and stride > 1:
-        # SAME would pad only below and to the right.
+        # SAME would pad only at the bottom and right.
         x, padding = layers.ZeroPadding2D(window // 2)(x), "valid"
     else:
         padding = "same"
@@ -32,12 +33,12 @@ def conv(x: Any, features: int, window: int, stride: int, name: str) -> Any:
 
 
 def norm(x: Any, name: str) -> Any:
-    """Batch norm as in torchvision."""
+    """Apply batch norm as in torchvision."""
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def classic_cnn(x: Any, classes: int, dropout: float = 0.2) -> Any:
-    """The deck's network."""
+    """Return the logits of the course's network."""
     x = layers.Conv2D(32, 5, padding="same", activation="relu", name="conv")(x)
     x = layers.Dropout(dropout)(layers.MaxPooling2D(2)(x))
     x = layers.Dense(128, activation="relu", name="hidden")(layers.Flatten()(x))
@@ -45,7 +46,7 @@ def classic_cnn(x: Any, classes: int, dropout: float = 0.2) -> Any:
 
 
 def small_vgg(x: Any, classes: int, dropout: float = 0.3, norm: str = "none") -> Any:
-    """Six convolutions and two dense layers."""
+    """Return the logits of a network with six convolutions and two dense layers."""
     for number, width in enumerate((32, 32, 64, 64, 128, 128)):
         x = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"convs_{number}")(x)
         if number % 2:
@@ -56,7 +57,7 @@ def small_vgg(x: Any, classes: int, dropout: float = 0.3, norm: str = "none") ->
 
 
 def block(x: Any, width: int, stride: int, bottleneck: bool, name: str) -> Any:
-    """A residual block."""
+    """Apply a residual block."""
     outputs = width * (4 if bottleneck else 1)
     plan = [(width, 1, 1), (width, 3, stride), (outputs, 1, 1)]
     if not bottleneck:
@@ -79,11 +80,11 @@ def resnet(
     bottleneck: bool = False,
     stem: str = "imagenet",
 ) -> Any:
-    """ResNet v1.5."""
+    """Return the logits of ResNet v1.5."""
     window, stride = (7, 2) if stem == "imagenet" else (3, 1)
     x = layers.ReLU()(norm(conv(x, 64, window, stride, "conv1"), "bn1"))
     if stem == "imagenet":
-        # After a ReLU, padding with zeros is as good as with minus infinity.
+        # After a ReLU, zero padding is equivalent to padding with minus infinity.
         x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
     for stage, depth in enumerate(depths):
         for number in range(depth):
@@ -93,7 +94,7 @@ def resnet(
 
 
 def efficientnet(x: Any, classes: int, dropout: float = 0.2, drop_path: float = 0.2) -> Any:
-    """EfficientNet-B0."""
+    """Return the logits of EfficientNet-B0."""
     x = layers.Activation("silu")(norm(conv(x, 32, 3, 2, "stem"), "stem_bn"))
     total, blocks = sum(row[-1] for row in EFFICIENTNET), 0
     for stage, row in enumerate(EFFICIENTNET, start=1):
@@ -110,7 +111,7 @@ def efficientnet(x: Any, classes: int, dropout: float = 0.2, drop_path: float = 
 def inverted_bottleneck(
     images: Any, row: tuple[int, ...], stride: int, rate: float, name: str
 ) -> Any:
-    """EfficientNet's block."""
+    """Apply EfficientNet's block."""
     expansion, window, _, channels, _ = row
     inputs, x = images.shape[-1], images
     if expansion != 1:
@@ -132,7 +133,7 @@ def inverted_bottleneck(
 
 
 def build(workload: Workload, options: dict[str, Any]) -> keras.Model:
-    """The workload's network, with logits in float32."""
+    """Return the workload's network, with logits in Keras's default float type."""
     inputs = keras.Input(workload.shape)
     if workload.model == "resnet50":
         options = {"depths": (3, 4, 6, 3), "bottleneck": True} | options
@@ -184,7 +185,7 @@ class KerasPeer:
         )
 
     def batches(self, steps: int) -> Any:
-        """An endless stream of the batches in the backend's own form."""
+        """Return a stream of ``steps`` batches in the backend's native form."""
         if keras.backend.backend() == "jax":
             return (self.data[step % len(self.data)] for step in range(steps))
         import tensorflow as tf
@@ -194,7 +195,7 @@ class KerasPeer:
         return source.batch(len(self.data[0][0])).cache().repeat().take(steps).prefetch(2)
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Loss and gradients of the first batch."""
+        """Return the loss and gradients for the first batch."""
         images, labels = self.data[0]
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         if keras.backend.backend() == "jax":
@@ -224,11 +225,11 @@ class KerasPeer:
         return float(value), named
 
     def train(self, steps: int) -> None:
-        """Steps of ``fit``."""
+        """Train with ``fit``."""
         self.model.fit(self.batches(steps), steps_per_epoch=steps, verbose=0)
 
     def forward(self, steps: int) -> None:
-        """Steps of ``predict``."""
+        """Compute logits with ``predict``."""
         source = self.batches(steps)
         if keras.backend.backend() == "jax":
             source = ((images,) for images, _ in source)
@@ -244,7 +245,7 @@ class KerasPeer:
 
 
 def jaxcnn_name(variable: Any) -> str:
-    """Return jaxcnn's name of a variable."""
+    """Return jaxcnn's name for a variable."""
     *layer, kind = variable.path.split("/")
     return "/".join([*layer[-1].split("."), KINDS.get(kind, kind)])
 

@@ -1,4 +1,4 @@
-"""PyTorch in channels_last, eager or compiled (``--compile``); bfloat16 by autocast."""
+"""PyTorch in channels_last, eager or compiled (``--compile``); autocast for bfloat16."""
 
 import itertools
 import sys
@@ -10,8 +10,8 @@ from peer import serve
 from torch import nn
 from workloads import Workload
 
-# The index has torchvision's Python with extensions for CUDA alone. The networks need none of them,
-# but the package cannot be imported where these operators are unknown.
+# The package index only has torchvision with CUDA extensions. The networks do not need them, but
+# torchvision cannot be imported unless these operators are defined.
 _operators = torch.library.Library("torchvision", "FRAGMENT")
 for _name in ("nms", "qnms"):
     _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -19,7 +19,7 @@ import torchvision  # noqa: E402
 
 
 class ClassicCNN(nn.Module):
-    """The deck's network."""
+    """The course's network."""
 
     def __init__(self, classes: int, dropout: float = 0.2):
         super().__init__()
@@ -29,9 +29,9 @@ class ClassicCNN(nn.Module):
         self.output = nn.Linear(128, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         x = self.drop(nn.functional.max_pool2d(torch.relu(self.conv(x)), 2))
-        # Channels last: no copy, and jaxcnn's order of the flattened features.
+        # Channels last: avoids a copy, and flattens features in jaxcnn's order.
         x = torch.relu(self.hidden(x.permute(0, 2, 3, 1).flatten(1)))
         return self.output(x)
 
@@ -50,7 +50,7 @@ class SmallVGG(nn.Module):
         self.output = nn.Linear(128, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         for number, conv in enumerate(self.convs):
             x = torch.relu(conv(x))
             if number % 2:
@@ -60,7 +60,7 @@ class SmallVGG(nn.Module):
 
 
 def build(workload: Workload, options: dict[str, Any]) -> nn.Module:
-    """The workload's network."""
+    """Return the workload's network."""
     if workload.model == "classic_cnn":
         return ClassicCNN(workload.classes, **options)
     if workload.model == "small_vgg":
@@ -80,7 +80,7 @@ def build(workload: Workload, options: dict[str, Any]) -> nn.Module:
 
 
 def jaxcnn_name(name: str, tensor: torch.Tensor) -> str:
-    """Return jaxcnn's name of a parameter of torchvision."""
+    """Return jaxcnn's name for a torchvision parameter."""
     *path, kind = name.split(".")
     if kind == "weight":
         kind = "scale" if tensor.ndim == 1 else "kernel"
@@ -96,7 +96,7 @@ def jaxcnn_name(name: str, tensor: torch.Tensor) -> str:
 
 
 def efficientnet_path(path: list[Any]) -> list[str]:
-    """``features[stage][number].block[part]`` of torchvision's EfficientNet-B0."""
+    """Convert the path ``features[stage][number].block[part]`` in torchvision's EfficientNet-B0."""
     if path[0] in (0, 8):
         return [("stem" if path[0] == 0 else "top") + ("_bn" if path[1] else "")]
     stage, number, _, part, *rest = path
@@ -107,7 +107,7 @@ def efficientnet_path(path: list[Any]) -> list[str]:
 
 
 def to_jax(tensor: np.ndarray, dense: bool) -> np.ndarray:
-    """``OIHW`` to ``HWIO``; the 1x1 convolutions of squeeze and excitation are dense in jaxcnn."""
+    """Convert ``OIHW`` to ``HWIO``; squeeze-and-excitation uses dense layers in jaxcnn."""
     if tensor.ndim == 4:
         tensor = tensor.transpose(2, 3, 1, 0)
         return tensor[0, 0] if dense else tensor
@@ -124,7 +124,7 @@ class TorchPeer:
         weights: dict[str, np.ndarray] | None,
         data: list[tuple[np.ndarray, np.ndarray]],
     ) -> None:
-        """Build network and optimizer."""
+        """Build the network and optimizer."""
         options = workload.options | ({} if weights is None else workload.regularizers)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
         model = build(workload, options)
@@ -165,7 +165,7 @@ class TorchPeer:
         )
 
     def loss(self) -> torch.Tensor:
-        """Training loss of the next batch."""
+        """Return the training loss for the next batch."""
         images, labels = next(self.batches)
         with self.autocast:
             logits = self.model(images)
@@ -174,7 +174,7 @@ class TorchPeer:
         )
 
     def gradients(self) -> tuple[float, dict[str, np.ndarray]]:
-        """Loss and gradients of the first batch."""
+        """Return the loss and gradients for the first batch."""
         self.model.train()
         loss = self.loss()
         loss.backward()
@@ -186,7 +186,7 @@ class TorchPeer:
         return loss.item(), gradients
 
     def train(self, steps: int) -> None:
-        """Optimizer steps."""
+        """Take optimizer steps."""
         self.model.train()
         for _ in range(steps):
             self.optimizer.zero_grad(set_to_none=True)
@@ -194,7 +194,7 @@ class TorchPeer:
             self.optimizer.step()
 
     def forward(self, steps: int) -> None:
-        """Logits in evaluation mode."""
+        """Compute logits in evaluation mode."""
         self.model.eval()
         with torch.inference_mode(), self.autocast:
             for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Results of the benchmarks as one JSON file, and the tables of RESULTS.md made from it.
+"""Benchmark results as JSON files, and the tables in RESULTS.md generated from them.
 
 Command: ``python experiments/benchmarks/report.py``
 """
@@ -13,14 +13,14 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from results import machine, write_tables  # noqa: E402 - of the folder above
+from results import machine, write_tables  # noqa: E402 - from the parent folder
 
 FILE, IMAGES, DATA = (HERE / f"{name}results.json" for name in ("", "image_", "data_"))
 PASSES = {"train": "training step", "forward": "forward pass"}
 
 
 def keep(name: str, row: dict[str, Any], *, file: Path = FILE) -> None:
-    """Write a result, with machine and date, replacing an older one of the same name."""
+    """Write a result with machine and date, replacing any older result with the same name."""
     rows = read(file)
     rows[name] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -37,7 +37,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write every table for which there are results."""
+    """Write every table that has results."""
     rows, images = read(FILE), read(IMAGES)
     tables = {}
     for release in sorted({name.rpartition("jax ")[2] for name in (*rows, *images)}):
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _steps(rows: list[dict[str, Any]]) -> str:
-    """Medians of every peer, and the ratios."""
+    """Return the table of all peers' median times, and the ratios."""
     names = list(dict.fromkeys(name for row in rows for name in row["milliseconds"]["train"]))
     head = ["", *(_title(name) for name in names), "to the fastest peer", "to plain Flax"]
     lines = [_line(head), "|---" * len(head) + "|"]
@@ -79,8 +79,8 @@ def _steps(rows: list[dict[str, Any]]) -> str:
 
 
 def _floors(rows: list[dict[str, Any]]) -> str:
-    """Table of floors: the cost of the operations at the ceilings of the same minutes."""
-    head = ["", "GFLOP", "GB", "ceiling GFLOP/s", "GB/s", "floor ms", "median ms", "share reached"]
+    """Return the table of floors: operation costs at peak rates measured at the same time."""
+    head = ["", "GFLOP", "GB", "ceiling GFLOP/s", "GB/s", "floor ms", "median ms", "floor/median"]
     lines = [_line(head), "|---" * len(head) + "|"]
     for what in PASSES:
         for row in rows:
@@ -101,7 +101,7 @@ def _floors(rows: list[dict[str, Any]]) -> str:
 
 
 def _starts(rows: list[dict[str, Any]]) -> str:
-    """Table of the time from process start to the first training step, and of memory."""
+    """Return the table of times from process start to the first step, and peak memory."""
     names = list(dict.fromkeys(name for row in rows for name in row["first_step_seconds"]))
     lines = [_line(["", *map(_title, names)]), "|---" * (len(names) + 1) + "|"]
     for row in rows:
@@ -117,9 +117,9 @@ def _starts(rows: list[dict[str, Any]]) -> str:
 
 
 def _images(rows: dict[str, dict[str, Any]]) -> str:
-    """Milliseconds of a batch, and the ratios to the fastest library and to OpenCV's loop."""
+    """Return the table of ms per batch, with ratios to the fastest library and OpenCV's loop."""
     names = list(dict.fromkeys(peer for row in rows.values() for peer in row["milliseconds"]))
-    head = ["", *map(_title, names), "times as fast as the fastest library", "as OpenCV's loop"]
+    head = ["", *map(_title, names), "times as fast as the fastest library", "vs. OpenCV's loop"]
     lines = [_line(head), "|---" * len(head) + "|"]
     for task, row in rows.items():
         times = row["milliseconds"]
@@ -132,8 +132,8 @@ def _images(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def _data(row: dict[str, Any]) -> str:
-    """Images a second of each loader, and what data costs a step."""
-    lines = ["| | images/s | jaxcnn to it |", "|---|---|---|"]
+    """Return the table of each loader's images per second, and the cost of data per step."""
+    lines = ["| | images/s | jaxcnn speedup |", "|---|---|---|"]
     speeds = row["images_per_second"]
     own = statistics.median(speeds["jaxcnn"])
     for name, values in speeds.items():
@@ -141,19 +141,21 @@ def _data(row: dict[str, Any]) -> str:
         lines.append(_line([_title(name), _cell(values), "" if name == "jaxcnn" else ratio]))
     real, fixed = (row["step_milliseconds"][name] for name in ("real", "fixed"))
     step = (
-        f"W1's step takes {_cell(real)} ms on real data, {_cell(fixed)} on a fixed batch: "
-        f"**{statistics.median(real) / statistics.median(fixed):.2f}** of it."
+        f"W1's step takes {_cell(real)} ms on real data and {_cell(fixed)} ms on a fixed batch, a "
+        f"ratio of **{statistics.median(real) / statistics.median(fixed):.2f}**."
     )
     return "\n".join([*lines, "", step, "", *_notes([row])])
 
 
 def _job(row: dict[str, Any]) -> str:
-    """Seconds and test accuracy of the whole job."""
+    """Return the table of seconds and test accuracy for the whole job."""
     lines = ["| | seconds | test accuracy |", "|---|---|---|"]
     for name, seconds in row["seconds"].items():
         lines.append(_line([_title(name), _cell(seconds), f"{row['test_accuracy'][name]:.4f}"]))
     own, peer = (statistics.median(seconds) for seconds in row["seconds"].values())
-    return "\n".join([*lines, "", f"jaxcnn takes **{own / peer:.2f}** of it.", *_notes([row])])
+    return "\n".join(
+        [*lines, "", f"jaxcnn takes **{own / peer:.2f}** of Keras's time.", *_notes([row])]
+    )
 
 
 def _name(row: dict[str, Any], what: str) -> str:
@@ -166,7 +168,7 @@ def _title(name: str) -> str:
 
 
 def _cell(values: list[float]) -> str:
-    """Return the median, and half of the distance from the least to the largest."""
+    """Return the median, ± half the difference between the largest and smallest value."""
     median, spread = statistics.median(values), (max(values) - min(values)) / 2
     digits = 1 if median < 100 else 0
     return f"{median:.{digits}f} ± {spread:.{digits}f}"
@@ -177,7 +179,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _notes(rows: list[dict[str, Any]]) -> list[str]:
-    """Return machines and dates, each once."""
+    """Return the distinct machines, dates and versions."""
     notes = {
         f"- {row['machine']}; {row['date']}; "
         + "; ".join(f"{_title(name)}: {text}" for name, text in row["versions"].items())

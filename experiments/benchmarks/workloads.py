@@ -1,20 +1,21 @@
-"""Timed workloads: five networks with their batch, the same for every peer. Plain Python only."""
+"""Timed workloads: five networks with input batches, the same for all peers. Plain Python only."""
 
 from typing import NamedTuple
 
 
 class Workload(NamedTuple):
-    """One network with its input.
+    """One network and its input.
 
     Attributes:
-      title: what the tables call it.
-      model: the network's name in jaxcnn, which the peers' builders go by too.
-      options: options of that network.
-      shape: of one image.
+      title: name in the tables.
+      model: the network's name in jaxcnn, which the peers' builders also use.
+      options: options for the network.
+      shape: shape of one image.
       classes: number of outputs.
       batch: rows per step.
-      optimizer: ``"adam"`` (learning rate 0.001) or ``"momentum"`` (SGD 0.01 with momentum 0.9).
-      regularizers: options that switch its random regularizers off, for the comparison of values.
+      optimizer: ``"adam"`` (learning rate 0.001) or ``"momentum"`` (SGD with learning rate 0.01
+        and momentum 0.9).
+      regularizers: options that turn off the network's random regularizers, for comparing values.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Commands: dataclasses whose fields are the flags and whose call runs the command."""
+"""Commands: callable dataclasses whose fields are the flags."""
 
 from jaxcnn.commands.datasets import InspectData as InspectData
 from jaxcnn.commands.datasets import Prepare as Prepare

@@ -15,15 +15,15 @@ from jaxcnn.view.data_report import data_report, report_lines, write_contact_she
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
-    """Write a dataset to disk in TFDS's format, verified by the official checksums."""
+    """Write a dataset to disk in TFDS format, verified against the official checksums."""
 
     name: tyro.conf.Positional[str]
     """Dataset: mnist, fashion_mnist, kmnist, emnist/balanced, cifar10, cifar100, caltech101,
-    caltech256, corel1000, imagenet2012; other names of TFDS need TensorFlow."""
+    caltech256, corel1000, imagenet2012; other TFDS datasets require TensorFlow."""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Folder with the official files; by default they are downloaded."""
+    """Folder with the official files; by default, they are downloaded."""
     data_dir: Path | None = None
-    """Folder for prepared datasets; by default TFDS's own."""
+    """Folder for prepared datasets; by default, TFDS's own."""
 
     def __call__(self) -> None:
         """Write the dataset and print its folder."""
@@ -33,22 +33,24 @@ class Prepare:
 
 @dataclasses.dataclass(frozen=True)
 class InspectData:
-    """Report on a dataset before training: classes, sizes, duplicates, unreadable files."""
+    """Report on a dataset before training: classes, sizes, duplicates and unreadable files."""
 
     data: tyro.conf.Positional[str]
-    """Name of a dataset, or a folder, archive, table or .npz file, as for jaxcnn train."""
+    """Dataset: a name, folder, archive, table or .npz file, as in `jaxcnn train --data`."""
     data_dir: Path | None = None
-    """Folder of prepared datasets; by default TFDS's own."""
+    """Folder of prepared datasets; by default, TFDS's own."""
     image_size: tuple[int, int] | None = None
-    """Height and width to resize images to; by default their own, or 64 64 for files."""
+    """Height and width to resize images to; by default, the dataset's own, or 64 64 if it has
+    none (as for image files)."""
     channels: Literal[1, 3] | None = None
-    """1 for grayscale or 3 for color."""
+    """Number of channels, 1 for grayscale or 3 for color; by default, as in the dataset, or 3 for
+    image files."""
     workdir: Path | None = None
-    """Folder for report.json and contact_sheet.png, new or empty; by default
+    """Folder for report.json and contact_sheet.png, new or empty; by default,
     runs/<data>-report."""
 
     def __call__(self) -> None:
-        """Print the report, and write it with a contact sheet."""
+        """Print the report, and write it to a file along with a contact sheet."""
         run_folder.check_free(self.workdir)
         splits = data.load_splits(
             self.data,

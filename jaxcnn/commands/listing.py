@@ -14,10 +14,10 @@ _WIDTHS = (18, 9, 7, 10, 13, 17)
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """List the networks: image size, parameters, multiply-adds, activation memory per image."""
+    """List the networks: image size, parameters, multiply-adds and activation memory per image."""
 
     names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
-    """Names of networks; by default all, which takes minutes."""
+    """Networks to list; by default, all of them, which takes minutes."""
 
     def __call__(self) -> None:
         """Print a Markdown table, row by row."""

@@ -1,7 +1,7 @@
 """The command line: parse a command, run it, and report errors in one line.
 
-Bad input ends with one line on standard error and exit code 2, a clean stop by a signal with exit
-code 130. ``JAXCNN_TRACEBACK=1`` shows the traceback of an error.
+Bad input results in one line on standard error and exit code 2; a clean stop by a signal results in
+exit code 130. ``JAXCNN_TRACEBACK=1`` shows the traceback of an error.
 """
 
 import logging
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-      argv: the arguments; None for those of the process.
+      argv: the arguments; None means ``sys.argv[1:]``.
 
     Raises:
       SystemExit: after the parser has printed help (code 0) or its own error (code 2).
@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(stop, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        hint = "; resume a run that has a checkpoint with --resume" if argv[:1] == ["train"] else ""
+        hint = (
+            "; if the run has a checkpoint, resume it with --resume"
+            if argv[:1] == ["train"]
+            else ""
+        )
         print(f"interrupted{hint}", file=sys.stderr)
         return 130
     except (ValueError, OSError, MemoryError, RecursionError, train.DivergedError) as error:
@@ -60,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    """Print a warning in the form of an error: one line, without its place in the source."""
+    """Print a warning in the form of an error: one line, without its source location."""
     print(f"jaxcnn: warning: {_one_line(message)}", file=sys.stderr)
 
 
 def _one_line(message: object) -> str:
-    """Return a message on one line, whatever file and class names it has."""
+    """Return a message on one line, even if it contains unusual file or class names."""
     line = printable(" ".join(str(message).split()))
     for kind, explanation in _EXPLAINED.items():
         if isinstance(message, kind):

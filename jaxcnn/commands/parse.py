@@ -30,7 +30,7 @@ _CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 @dataclasses.dataclass(frozen=True)
 class _Base:
-    """The flags that decide what the other flags start from."""
+    """The flags that determine the defaults of the other flags."""
 
     workdir: Path | None = None
     recipe: str | None = None
@@ -39,12 +39,12 @@ class _Base:
     resume: bool = False
 
     def experiment(self) -> Experiment:
-        """Return the experiment that flags override: of a run to resume, a recipe, or default."""
+        """Return the experiment to override: the resumed run's, the recipe's, or the default."""
         if not (self.resume and self.workdir):
             # The parser reports unknown recipes.
             return recipe(self.recipe, task=self.task) if self.recipe in RECIPES else Experiment()
         if self.recipe:
-            raise ValueError("--recipe must be left out with --resume, which keeps the settings")
+            raise ValueError("--recipe must be omitted with --resume, which keeps the settings")
         is_sweep = sweeps.is_sweep(self.workdir)
         stored = (sweeps if is_sweep else run_folder).read_config(self.workdir)
         if stored.is_custom and not self.model:
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str]) -> Any:
     """Parse arguments into a command, a callable without arguments.
 
     Raises:
-      ValueError: if the command is unknown, or the settings are not accepted.
+      ValueError: if the command is unknown, or a setting is invalid.
       SystemExit: after the parser has printed help (code 0) or its own error (code 2).
 
     Example:

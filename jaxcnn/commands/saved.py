@@ -26,41 +26,41 @@ _Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Opened:
-    """Flags of commands that take a run or a file of weights."""
+    """Flags for commands that accept a run or a weights file."""
 
     run: _Run
-    """Folder of a run, or a file of weights, as for --pretrained of jaxcnn train."""
+    """Run folder, or a weights file as accepted by `jaxcnn train --pretrained`."""
     model: str | None = None
-    """The run's file.py:function, if its network is a custom one; the network's name, if a file of
-    weights does not tell."""
+    """The run's file.py:function, if its network is custom; or the network's name, if it cannot be
+    inferred from the weights file."""
     source: Source = "auto"
-    """Library that wrote a file of weights, if the file does not tell."""
+    """Library that wrote the weights file, if it cannot be inferred from the file."""
 
     def open(self) -> saved.Trained:
         """Open the network."""
         if not self.is_weights:
             if self.source != "auto":
-                raise ValueError(f"--source must be left out for a run, got {self.source}")
+                raise ValueError(f"--source must be omitted for a run, got {self.source}")
             return open_run(self.run, model=self.model)
         source = None if self.source == "auto" else self.source
         return saved.open_weights(str(self.run), model=self.model, source=source)
 
     @property
     def is_weights(self) -> bool:
-        """True if the argument is a file of weights."""
+        """True if the argument is a weights file."""
         return self.run.is_file() or str(self.run).startswith(HUB)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Measure a trained network on one split of its data."""
+    """Evaluate a trained network on one split of its data."""
 
     run: _Run
-    """Folder of the run."""
+    """Run folder."""
     split: Literal["test", "validation", "train"] = "test"
-    """Split to measure it on."""
+    """Split to evaluate on."""
     model: str | None = None
-    """The run's file.py:function, if its network is a custom one."""
+    """The run's file.py:function, if its network is custom."""
 
     def __call__(self) -> None:
         """Print the metrics."""
@@ -73,19 +73,20 @@ class Evaluate:
             overall=run.network.task.overall,
         )
         if bad := len(source.bad):
-            print(f"{bad:,} images that cannot be read were skipped")
+            print(f"skipped {bad:,} unreadable images")
         for name, value in values.items():
             print(f"{self.split} {name}: {value:.4f} ({len(source) - bad:,} images)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predict(_Opened):
-    """Predict the most probable classes of images."""
+    """Predict the classes, labels or numeric targets of images."""
 
     images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE")]
-    """Image files of any size, color or gray."""
+    """Image files of any size, in color or grayscale."""
     top: int | None = None
-    """Number of classes to print; by default 3, or of several labels those above one half."""
+    """Number of classes to print; by default 3 or, for multi-label networks, every label with a
+    probability above 0.5."""
     json: bool = False
     """Print JSON."""
 
@@ -125,18 +126,19 @@ class Predict(_Opened):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspect(_Opened):
-    """Inspect a trained network: parameters, layers, kernels, feature maps, attribution."""
+    """Inspect a trained network: parameters, layers, kernels, feature maps and attribution."""
 
     image: Path | None = None
-    """Image for feature maps and attribution; by default a training image of the run."""
+    """Image for feature maps and attribution; by default, one from the run's training split;
+    required for a weights file."""
     output: Path | None = None
-    """Folder for the figures; by default figures/ in the run's folder, or a new folder in runs/ for
-    a file of weights."""
+    """Folder for the figures; by default, figures/ in the run folder, or a new folder in runs/ for
+    a weights file."""
 
     def __call__(self) -> None:
         """Print the tables and draw the figures."""
         if self.is_weights and self.image is None:
-            raise ValueError("--image must be given for a file of weights, which has no images")
+            raise ValueError("--image must be given for a weights file, which contains no images")
         opened = self.open()
         network, variables = opened.network, opened.state.eval_variables
         figures: dict[str, Any] = {}
@@ -186,20 +188,21 @@ def _print_tables(model: Any, variables: Any, size: tuple[int, int, int]) -> Non
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features(_Opened):
-    """Write the input of a network's last layer for each image of a dataset to a file."""
+    """Save features (inputs to a network's last layer) for each image in a dataset to a file."""
 
     data: str
-    """Dataset, as for --data of jaxcnn train."""
+    """Dataset, as in `jaxcnn train --data`."""
     output: Path
-    """File to write, FILE.npz: features and labels of each split, and the classes."""
+    """Output file, FILE.npz, for the features and labels of each split and the class names."""
     data_dir: str | None = None
-    """Folder of prepared datasets; by default that of TFDS."""
+    """Folder of prepared datasets; by default, TFDS's own."""
     test_fraction: float = 0.2
-    """Share of each class that becomes the test split, if the data has none."""
+    """Fraction of each class to hold out as the test split, if the data has only training
+    examples."""
     on_bad_example: Literal["raise", "skip"] = "raise"
     """Images that cannot be read: stop and name the first (raise), or skip them (skip)."""
     batch_size: int = 64
-    """Images per call."""
+    """Number of images per batch."""
 
     def __call__(self) -> None:
         """Write the file."""
@@ -220,7 +223,7 @@ class Features(_Opened):
             rows, labels = saved.features(opened, source, batch_size=self.batch_size)
             arrays |= {f"{name}_features": rows, f"{name}_labels": labels}
             arrays["classes"] = np.array(source.classes)
-            print(f"{name}: {rows.shape[0]:,} examples of {rows.shape[1]:,} features")
+            print(f"{name}: {rows.shape[0]:,} examples with {rows.shape[1]:,} features")
         with atomic_write(self.output) as path, path.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         print(f"features: {self.output}")
@@ -228,12 +231,12 @@ class Features(_Opened):
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Export a run's network to one file, for --pretrained, predict and other commands."""
+    """Export a run's network to a file for `train --pretrained`, `predict` and other commands."""
 
     run: _Run
-    """Folder of the run."""
+    """Run folder."""
     output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.safetensors")]
-    """File to write."""
+    """Output file."""
 
     def __call__(self) -> None:
         """Write the file."""

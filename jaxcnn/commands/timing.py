@@ -10,20 +10,20 @@ from jaxcnn.view.benchmark import benchmark
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """Time a network's training step and forward pass on this machine, also with plain XLA."""
+    """Time a network's training step and forward pass on this machine, compared with plain XLA."""
 
     model: str = "classic_cnn"
     """Name of the network."""
     size: tuple[int, int, int] = (28, 28, 1)
     """Height, width and channels of an image."""
     batch_size: int = 128
-    """Images per step."""
+    """Number of images per step."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Type that the network computes in."""
+    """Computation dtype of the network."""
     rounds: int = 5
-    """Number of turns of the two implementations; medians are shown."""
+    """Number of times to alternate between jaxcnn and plain XLA; medians are reported."""
     seconds: float = 1.0
-    """Approximate seconds per turn."""
+    """Approximate duration of each timing, in seconds."""
 
     def __call__(self) -> None:
         """Print the table."""

@@ -20,28 +20,29 @@ from jaxcnn.view import plots
 
 @dataclasses.dataclass(frozen=True)
 class _Configured:
-    """A command with the flags of the whole configuration."""
+    """A command with flags for the whole configuration."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=Experiment
     )
     recipe: Literal["plain", "modern"] = "plain"
-    """Preset of the settings below, which other flags override."""
+    """Preset for the settings below; explicit flags override it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Train(_Configured):
-    """Train a network and measure it; without arguments, the classical CNN on real images."""
+    """Train and evaluate a network; by default, classic_cnn on the bundled Fashion-MNIST subset."""
 
     execution: Annotated[Execution, tyro.conf.arg(name="")] = dataclasses.field(
         default_factory=Execution
     )
     workdir: Path | None = None
-    """Folder of the run, new or empty; by default runs/<model>-<data>-seed<seed>."""
+    """Folder for the run, new or empty unless resuming; by default,
+    runs/<model>-<data>-seed<seed>."""
     resume: bool = False
-    """Resume the run in --workdir from its last checkpoint."""
+    """Resume the run or sweep in --workdir from its last checkpoint."""
     seeds: tuple[int, ...] = ()
-    """Train one run for each of these seeds; prints the mean and spread of their results."""
+    """Do one training run per seed, and print the mean and spread of the results."""
 
     def __call__(self) -> None:
         """Train, and print the results and where they are stored."""
@@ -81,21 +82,21 @@ class Train(_Configured):
 
 @dataclasses.dataclass(frozen=True)
 class FindLearningRate(_Configured):
-    """Suggest a learning rate, by training for a few hundred steps while it grows."""
+    """Suggest a learning rate by training for a few hundred steps while increasing it."""
 
     workdir: Path | None = None
-    """Folder for the figure, new or empty; by default runs/<model>-<data>-learning-rate."""
+    """Folder for the figure, new or empty; by default, runs/<model>-<data>-learning-rate."""
     low: float = 1e-6
-    """First learning rate."""
+    """Learning rate at the first step."""
     high: float = 1.0
-    """Last learning rate."""
+    """Learning rate at the last step."""
     steps: int = 200
-    """Number of steps between them."""
+    """Number of training steps; the test ends early if the loss diverges."""
 
     def __call__(self) -> None:
         """Run the range test and print the suggestion."""
         run_folder.check_free(self.workdir)
-        # The rate for the whole network is of interest, not that for a new last layer.
+        # Suggest a rate for the whole network, not only for a new last layer.
         experiment = dataclasses.replace(self.experiment, frozen_epochs=0)
         experiment, weights = resolve(experiment)
         parts = assemble(experiment, weights)

@@ -1,4 +1,4 @@
-"""Batches in an order that is a pure function of (seed, epoch): a position suffices to resume."""
+"""Batches whose order is a pure function of (seed, epoch), so a position suffices to resume."""
 
 import collections
 import math
@@ -15,11 +15,11 @@ from jaxcnn.data.lazy import DecodedImages, workers
 from jaxcnn.data.sources import ArraySource
 from jaxcnn.data.splits import balanced_order, permutation
 
-_AHEAD = 3  # batches that are decoded while one is used
+_AHEAD = 3  # batches to decode ahead of the one in use
 
 
 class Batches:
-    """The batches of a source, epoch by epoch; make one with `batches`.
+    """Batches of a source, epoch by epoch, as created by `batches`.
 
     Example:
       >>> from jaxcnn.data import from_arrays
@@ -60,8 +60,8 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of one epoch as NumPy arrays, starting at batch ``start``.
 
-        Images that are not in memory are decoded in threads, some batches ahead; the threads end
-        with the iterator.
+        Images that are not in memory are decoded in background threads, a few batches ahead; the
+        threads stop when the iterator finishes or is closed.
         """
         start = shapes.check_integer(start, "start", minimum=0)
         rows = zip(*(rows[start:] for rows in self.rows(epoch)), strict=True)
@@ -70,7 +70,7 @@ class Batches:
         return self._gathered(rows, self.source.images, np.int32(epoch))
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return index and mask ``[batches, B]`` of the examples in each batch of an epoch."""
+        """Return the example indices and the masks of an epoch's batches, each ``[batches, B]``."""
         shapes.check_integer(epoch, "epoch", minimum=0)
         size = len(self.source)
         if self.seed is None:
@@ -80,13 +80,13 @@ class Batches:
         else:
             order = permutation(size, self.seed, epoch)
         places = np.arange(len(self) * self.batch_size).reshape(len(self), self.batch_size)
-        # The last batch is padded with its own first rows.
+        # The last batch is padded with copies of its first rows.
         begin = (len(self) - 1) * self.batch_size
         filled = np.where(places < size, places, begin + (places - begin) % max(size - begin, 1))
         return order[filled][:, self._part], (places < size)[:, self._part]
 
     def shapes(self) -> Batch:
-        """Return the shapes and dtypes of a batch; nothing is decoded."""
+        """Return the shapes and dtypes of a batch, without decoding anything."""
         images, labels = self.source.images, self.source.labels
         rows = self._part.stop - self._part.start
 
@@ -133,7 +133,7 @@ class Batches:
         epoch: np.int32,
         pool: ThreadPoolExecutor,
     ) -> Callable[[], Batch]:
-        # Padding rows are not decoded again; the others keep their order.
+        # Padding rows are not decoded again; the other rows keep their order.
         _, first, inverse = np.unique(index, return_index=True, return_inverse=True)
         order = np.argsort(first)
         place = np.argsort(order)[inverse]
@@ -146,7 +146,7 @@ class Batches:
             readable = readable[place]
             source, kept = np.arange(len(index)), mask & readable
             if kept.any():
-                # Unreadable rows are replaced by the first readable ones, as in padding.
+                # Unreadable rows are replaced with readable rows of the same batch.
                 stand_in = np.resize(np.flatnonzero(kept), len(index))
                 source = np.where(readable, source, stand_in)
             rows = index[source]
@@ -165,25 +165,25 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batches:
-    """Make batches that visit every example of a source exactly once per epoch.
+    """Create batches that visit every example of a source exactly once per epoch.
 
     The last batch is padded to ``batch_size``, and padding is masked (see `jaxcnn.data.Batch`).
-    Rows with an unreadable image are masked too, if the source skips such images.
+    Rows with unreadable images are also masked if the source skips such images.
 
     Args:
       source: the examples.
-      batch_size: rows per batch, >= 1, of all processes together.
-      seed: integer in [0, 2**32) that shuffles each epoch differently, by (seed, epoch); None
-        keeps the order of the source.
-      balanced: draw every class equally often; an epoch has the same length, and holds examples
-        of rare classes several times. Needs a seed and one class per image.
+      batch_size: rows per batch across all processes, >= 1.
+      seed: integer in [0, 2**32); each epoch gets its own shuffle, determined by (seed, epoch).
+        None keeps the source's order.
+      balanced: draw every class equally often; the epoch length does not change, so examples of
+        rare classes are repeated. Requires a seed and one class per image.
       drop_last: drop the last batch if it is not full, instead of padding it.
       process_index: index of this process, as in `jax.process_index`.
-      process_count: number of processes; each gets its own rows of every batch.
+      process_count: number of processes; each process gets its own rows of every batch.
 
     Returns:
-      `Batches`, an iterable over epoch 0 with ``len`` (batches per epoch) and
-      ``epoch(number, start=0)``.
+      The `Batches`: iterating over them yields epoch 0, ``len`` returns the number of batches per
+      epoch, and ``epoch(number, start=0)`` iterates over any epoch.
 
     Raises:
       ValueError: if an argument is out of range, or there are not enough examples for a batch.
@@ -198,23 +198,23 @@ def batches(
     if seed is not None:
         seed = shapes.check_integer(seed, "seed", minimum=0, maximum=2**32 - 1)
     if len(source) == 0:
-        raise ValueError("source must hold at least one example, got an empty one")
+        raise ValueError("source must hold at least one example, got an empty source")
     if drop_last and len(source) < batch_size:
         raise ValueError(
-            f"batch_size must be at most {len(source)}, the number of examples, with drop_last, "
+            f"batch_size must be at most the number of examples ({len(source)}) with drop_last, "
             f"got {batch_size}"
         )
     if process_count < 1 or not 0 <= process_index < process_count:
         raise ValueError(
-            f"process_index must be in [0, process_count), got {process_index!r} of "
-            f"{process_count!r}"
+            f"process_index must be in [0, process_count), got {process_index!r} with "
+            f"process_count {process_count!r}"
         )
     if batch_size % process_count:
         raise ValueError(
-            f"batch_size must be a multiple of process_count, {process_count}, got {batch_size}"
+            f"batch_size must be a multiple of process_count ({process_count}), got {batch_size}"
         )
     if balanced and (seed is None or source.labels.ndim != 1):
-        raise ValueError("balanced needs a seed, and one class per image")
+        raise ValueError("balanced requires a seed and one class per image")
     return Batches(
         source,
         batch_size,

@@ -1,4 +1,4 @@
-"""Decoding of image files to pixels, the same for training and for prediction."""
+"""Decoding image files into pixels, identically for training and prediction."""
 
 import functools
 import io
@@ -32,24 +32,24 @@ _TRANSPOSES = {
 }
 _BITS_PER_SAMPLE = 0x0102  # TIFF
 _MISSING = "does not exist"
-# The formats that Pillow decodes itself. For EPS it would run Ghostscript on an untrusted file.
+# Formats that Pillow decodes itself. For EPS, it would run Ghostscript on an untrusted file.
 _FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP",
 )  # fmt: skip
 
 
 class UnreadableImageError(ValueError):
-    """An image file that is missing or cannot be decoded.
+    """Error for an image file that is missing or cannot be decoded.
 
     Attributes:
-      why: the reason, without the file's name.
+      why: the reason, without the file name.
 
     Example:
       >>> try:
       ...     decode_image(b"plain text", size=(8, 8), channels=1)
       ... except UnreadableImageError as error:
       ...     error.why
-      'it is not an image of a known format'
+      'it is not an image in a known format'
     """
 
     def __init__(self, name: str, why: str):
@@ -69,28 +69,28 @@ def decode_image(
     """Decode an image file, turn it upright, and resize it.
 
     The EXIF orientation is applied and transparency is blended with white. The largest centered
-    crop with the target's aspect ratio is resized with an antialiased bilinear filter. The format
-    is recognized by the file's content, not by its name.
+    crop with the target's aspect ratio is resized with an antialiased filter, bilinear by default.
+    The format is detected from the file's contents, not from its name.
 
     Pillow may warn about large images and damaged metadata, which are not errors;
     `ignore_pillow_warnings` silences these warnings.
 
     Args:
-      file: path or content of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000 or ICO
-        file (the first frame of an animation); or pixels ``[H, W, 1 or 3]`` uint8.
+      file: path or contents of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000 or ICO
+        file (only the first frame of an animation is used); or ``[H, W, 1 or 3]`` uint8 pixels.
       size: (height, width) in pixels.
       channels: 1 for grayscale (ITU-R 601 luma) or 3 for RGB.
       crop: False stretches the whole image instead of cropping it.
-      interpolation: Pillow's filter; all but ``"nearest"`` are antialiased.
+      interpolation: Pillow's resampling filter; all but ``"nearest"`` are antialiased.
 
     Returns:
-      ``[height, width, channels]`` uint8.
+      The pixels, ``[height, width, channels]`` uint8.
 
     Raises:
       UnreadableImageError: a `ValueError`, if the file is missing, damaged or not an image, if
-        the range of its pixels is unknown (32 bits or floating point), or if it has more pixels
-        than Pillow allows (about 179 million: a decompression bomb).
-      ValueError: if ``channels`` is neither 1 nor 3, or ``interpolation`` unknown.
+        its pixel range is unknown (32-bit or floating point), or if it has more pixels than Pillow
+        allows (about 179 million, as a guard against decompression bombs).
+      ValueError: if ``channels`` is neither 1 nor 3, or ``interpolation`` is unknown.
 
     Example:
       >>> import tempfile
@@ -127,11 +127,12 @@ def check_decoding(size: tuple[int, int], channels: int, interpolation: str = "b
 
 
 def ignore_pillow_warnings() -> None:
-    """Ignore Pillow's warnings about large images and damaged metadata, in the whole process.
+    """Ignore Pillow's warnings about large images and damaged metadata throughout the process.
 
-    These warnings do not name the file, and the pixels are decoded anyway. Warning filters belong
-    to the process and changing them for a while is not safe in threads, so the command line calls
-    this once at its start. The filters come last, so that filters of the user still win.
+    These warnings do not name the file, and the pixels are decoded anyway. Warning filters are
+    process-wide and changing them temporarily is not thread-safe, so the command line calls this
+    function once at startup. The filters are appended last, so the user's own filters take
+    precedence.
     """
     for category, module in (
         (PIL.Image.DecompressionBombWarning, ""),
@@ -141,20 +142,20 @@ def ignore_pillow_warnings() -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return the reason why an image cannot be read; Pillow raises many exception types."""
+    """Return the reason an image cannot be read; Pillow raises many exception types."""
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "it is not an image of a known format"
+        return "it is not an image in a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[:1].lower() + error.strerror[1:]
     return printable(error) or type(error).__name__
 
 
 def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
-    """Open the content of an image file, or pixels ``[H, W, 1 or 3]`` uint8, turned upright."""
+    """Open image file contents or ``[H, W, 1 or 3]`` uint8 pixels as an upright Pillow image."""
     if isinstance(content, np.ndarray):
         if content.dtype != np.uint8 or content.ndim != 3 or content.shape[-1] not in _MODES:
             raise ValueError(
-                f"pixels must be [H, W, 1 or 3] uint8, got {content.dtype} of {content.shape}"
+                f"pixels must be [H, W, 1 or 3] uint8, got {content.dtype} of shape {content.shape}"
             )
         return PIL.Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
     if not content:
@@ -163,28 +164,29 @@ def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
         _check_png(content)
     picture: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=_formats())
     _check_range(picture)
-    picture.load()  # Pillow reports damage only the first time, and reading EXIF data may load
+    # Pillow reports damage only on the first load, and reading EXIF data may trigger that load.
+    picture.load()
     try:
         method = _TRANSPOSES.get(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF data; the pixels may be intact
         method = None
-    # Pillow's exif_transpose rewrites the EXIF data, and fails if a tag has a wrong type.
+    # Pillow's exif_transpose rewrites the EXIF data, and fails if a tag has the wrong type.
     return picture if method is None else picture.transpose(method)
 
 
 def _check_range(picture: PIL.Image.Image) -> None:
     """Reject pixels whose value for white is unknown."""
     if picture.mode == "F":
-        raise ValueError("pixels in floating point have no known range")
+        raise ValueError("floating-point pixels have no known range")
     # Mode I means 32-bit integers in TIFF files, but 16-bit integers in all other formats.
     if isinstance(picture, PIL.TiffImagePlugin.TiffImageFile) and picture.mode == "I":
         bits = picture.tag_v2.get(_BITS_PER_SAMPLE)
         if bits != (16,):
-            raise ValueError(f"pixels of {bits[0] if bits else 32} bits have no known range")
+            raise ValueError(f"{bits[0] if bits else 32}-bit pixels have no known range")
 
 
 def _check_png(content: bytes) -> None:
-    """Verify the checksums of all chunks; Pillow skips some and would return wrong pixels."""
+    """Verify the checksums of all chunks; Pillow skips some and would return corrupt pixels."""
     place = len(_PNG)
     while place + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, place)
@@ -232,6 +234,6 @@ def _to_mode(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
         picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer)
     if picture.mode == mode:
         return picture
-    # Palettes and CMYK are converted to gray by way of RGB.
+    # Palette and CMYK images are converted to grayscale via RGB.
     colored = picture if picture.mode == "RGB" else picture.convert("RGB")
     return colored if mode == "RGB" else colored.convert(mode)

@@ -1,4 +1,4 @@
-"""Examination of a source: image sizes, duplicates, unreadable images, statistics."""
+"""Examining a source for image sizes, duplicates, unreadable images and statistics."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ class Findings(NamedTuple):
 
     Attributes:
       names: the name of each example.
-      sizes: ``[N, 2]`` height and width of the stored images, upright; 0 if unreadable.
-      digests: the SHA-256 of each content, empty if unreadable.
+      sizes: ``[N, 2]`` height and width of the stored images once turned upright; 0 if unreadable.
+      digests: the SHA-256 digest of each image's contents; empty if unreadable.
       bad: the unreadable examples, by index.
 
     Example:
@@ -36,10 +36,10 @@ def examine(source: ArraySource) -> Findings:
     """Read and decode every image of a source, without resizing it.
 
     Args:
-      source: the examples; unreadable ones are reported, whatever its ``on_bad``.
+      source: the examples; unreadable ones are reported regardless of the source's ``on_bad``.
 
     Returns:
-      `Findings` for its examples.
+      The `Findings` for all examples.
 
     Example:
       >>> from jaxcnn.data import load
@@ -58,7 +58,7 @@ def examine(source: ArraySource) -> Findings:
         try:
             content = images.content(row)
             picture = open_image(content)
-        except Exception as error:  # decoders raise any exception type
+        except Exception as error:  # decoders may raise any exception type
             return name, (0, 0), "", BadExample(name, label(row), reason(error))
         raw = content if isinstance(content, bytes) else np.ascontiguousarray(content).tobytes()
         return name, (picture.height, picture.width), hashlib.sha256(raw).hexdigest(), None
@@ -75,13 +75,13 @@ def examine(source: ArraySource) -> Findings:
 
 
 def find_duplicates(findings: Mapping[str, Findings]) -> list[list[tuple[str, str]]]:
-    """Group the examples that have the same content.
+    """Group the examples that have identical contents.
 
     Args:
       findings: the result of `examine` for each split.
 
     Returns:
-      Groups of (split, name) with at least two members, the largest groups first.
+      The groups of (split, name) pairs with at least two members, largest groups first.
 
     Example:
       >>> found = Findings(("a", "b"), np.ones((2, 2), int), ("x", "x"), {})
@@ -100,11 +100,11 @@ def channel_moments(images: Any) -> tuple[np.ndarray, np.ndarray]:
     """Compute the mean and standard deviation of each channel.
 
     Args:
-      images: an array ``[N, H, W, C]``, uint8 or floats in [0, 1], or `DecodedImages`.
+      images: an ``[N, H, W, C]`` array, uint8 or floats in [0, 1]; or `DecodedImages`.
 
     Returns:
-      Mean and standard deviation, ``[C]`` float64 each, on the scale [0, 1]. Unreadable images
-      are not counted, if they are skipped.
+      The mean and standard deviation, each ``[C]`` float64, on a [0, 1] scale. Unreadable images
+      are excluded if ``images`` skips them.
 
     Raises:
       ValueError: if no image is readable.
@@ -118,12 +118,12 @@ def channel_moments(images: Any) -> tuple[np.ndarray, np.ndarray]:
     rows, chunks = 0, []
     for chunk in in_parts(images):
         pixels = chunk.reshape(-1, chunk.shape[-1])
-        # Deviations from the mean of a chunk lose no digits to a large mean.
+        # Deviations from the chunk's mean lose no precision when the mean is large.
         mean = pixels.mean(0, dtype=np.float64)
         chunks.append((len(pixels), mean, np.square(pixels - mean).sum(0)))
         rows += len(pixels)
     if not rows:
-        raise ValueError("images must hold a readable image, got none")
+        raise ValueError("images must contain at least one readable image, got none")
     mean = sum(count * each for count, each, _ in chunks) / rows
     squares = sum(square + count * np.square(each - mean) for count, each, square in chunks)
     return mean / scale, np.sqrt(squares / rows) / scale

@@ -1,6 +1,6 @@
-"""Files by name in a folder, a zip or a tar; archives are never unpacked to disk.
+"""Access by name to files in a folder, zip or tar; archives are never unpacked to disk.
 
-Names are relative, with ``/`` as separator. Hidden files, and those that macOS adds to archives,
+Names are relative, with ``/`` as the separator. Hidden files and files that macOS adds to archives
 are excluded.
 """
 
@@ -31,7 +31,7 @@ _LARGEST_TAR = 4 << 30
 _ZIP_HEADER = 30
 _BLOCK = 1 << 20
 _METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}  # not supported in zips
-# Exceptions that the standard library raises on damaged archives and on other files.
+# Exceptions that the standard library raises for damaged archives and for other kinds of files.
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError,
     RuntimeError, NotImplementedError, LookupError, struct.error, OverflowError, MemoryError,
@@ -43,9 +43,9 @@ class Files(NamedTuple):
 
     Attributes:
       path: the folder or archive.
-      sizes: number of bytes of each file by name, sorted by name.
-      read: returns the content of a file, or raises if it cannot be read; no file stays open.
-      folders: names of the folders, empty ones included.
+      sizes: size of each file in bytes, keyed and sorted by name.
+      read: returns the contents of a file, or raises if it cannot be read; no file is left open.
+      folders: names of the folders, including empty ones.
     """
 
     path: Path
@@ -57,13 +57,13 @@ class Files(NamedTuple):
 def open_files(path: Path) -> Files:
     """List the files in a folder or an archive.
 
-    Symbolic links to folders are followed, except links to a parent folder. If a tar holds a name
-    several times, the last file counts, because tars are updated by appending.
+    Symbolic links to folders are followed, except links to a parent folder. If a tar contains the
+    same name several times, the last file is used, because tars are updated by appending.
 
     Raises:
-      ValueError: if the path does not exist, cannot be read or is not an archive, if a name in an
-        archive points outside of it, if a zip holds a name twice, or if a link shows a folder a
-        second time.
+      ValueError: if the path does not exist, cannot be read or is neither a folder nor an archive,
+        if a name in an archive points outside the archive, if a zip contains a name twice, or if a
+        link makes a folder appear a second time.
     """
     if path.is_dir():
         return _folder(path)
@@ -76,13 +76,13 @@ def open_files(path: Path) -> Files:
     for name in files.sizes:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or re.match("[A-Za-z]:", name):
-            raise ValueError(f"{path} is rejected: the name {name!r} in it points outside of it")
+            raise ValueError(f"{path} is rejected: the name {name!r} points outside the archive")
     shown = frozenset(folder for folder in files.folders if folder and not is_hidden(folder))
     return files._replace(sizes=_visible(files.sizes), folders=shown)
 
 
 def is_image(name: str) -> bool:
-    """Return True if a file name has the extension of an image format.
+    """Return True if a file name has an image file extension.
 
     Args:
       name: file name or path.
@@ -95,32 +95,32 @@ def is_image(name: str) -> bool:
 
 
 def is_archive(path: str | Path) -> bool:
-    """Return True if a path has the extension of an archive."""
+    """Return True if a path has an archive file extension."""
     return str(path).lower().endswith(ARCHIVES)
 
 
 def is_zip(path: Path) -> bool:
-    """Return True if a file starts with the signature of a zip.
+    """Return True if a file starts with a zip signature.
 
-    `zipfile.is_zipfile` looks at the end, and a tar may hold a zip as its last file.
+    `zipfile.is_zipfile` checks the end of the file, but the last file in a tar may be a zip.
     """
     with path.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")  # the latter is an empty zip
 
 
 def is_hidden(name: str) -> bool:
-    """Return True for hidden files and folders, and for those that macOS adds."""
+    """Return True for hidden files and folders, and for files that macOS adds to archives."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def listed_files(root: Path, names: Sequence[str]) -> Files:
-    """List files of a folder by name; missing ones are skipped."""
+    """List the named files in a folder, skipping missing ones."""
     sizes = {name: (root / name).stat().st_size for name in names if (root / name).exists()}
     return Files(root, sizes, lambda name: read_plain(root / name))
 
 
 def read_plain(path: Path) -> bytes:
-    """Return the content of a regular file; reading a pipe, for example, might never end."""
+    """Return the contents of a regular file; reading a pipe, for example, might never finish."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError("it is not a regular file")
     return path.read_bytes()
@@ -135,7 +135,7 @@ def _folder(root: Path) -> Files:
         raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
     sizes: dict[str, int] = {}
-    first: dict[Path, Path] = {}  # from the resolved path of a folder to its first name
+    first: dict[Path, Path] = {}  # maps a folder's resolved path to its first name
     for folder, inside, names in os.walk(root, onerror=failed, followlinks=True):
         inside[:] = sorted(name for name in inside if not is_hidden(name))
         above = [parent.resolve() for parent in (Path(folder), *Path(folder).parents)]
@@ -143,15 +143,15 @@ def _folder(root: Path) -> Files:
             inside.clear()
             continue
         below = Path(folder).relative_to(root)
-        # Folders linked to each other would be walked in every possible order.
+        # Folders that link to each other would be walked in every possible order.
         if first.setdefault(above[0], below) != below:
             raise ValueError(
-                f"folders {root / first[above[0]]} and {folder} are the same folder, by a link, so "
-                "its files would count twice; remove the link"
+                f"folders {root / first[above[0]]} and {folder} are the same folder because of a "
+                "link, so its files would be counted twice; remove the link"
             )
         for name in names:
             path = Path(folder) / name
-            # A broken link is listed as a file, which reading reports as unreadable.
+            # A broken link is listed as a file, which is reported as unreadable when it is read.
             sizes[(below / name).as_posix()] = path.stat().st_size if path.exists() else 0
     folders = frozenset(below.as_posix() for below in first.values() if below.parts)
     return Files(root, _visible(sizes), lambda name: read_plain(root / name), folders)
@@ -160,7 +160,8 @@ def _folder(root: Path) -> Files:
 def _zip(path: Path) -> Files:
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
-    # Some programs write Windows separators; if there is a slash too, they belong to the names.
+    # Some programs write backslashes as separators; if any name contains a slash, backslashes are
+    # part of the names.
     is_foreign = not any("/" in info.filename for info in infos)
     members: dict[str, zipfile.ZipInfo] = {}
     folders = set()
@@ -171,19 +172,19 @@ def _zip(path: Path) -> Files:
             folders.add(name.rstrip("/"))
             continue
         if name in members:
-            raise ValueError(f"it holds the name {name!r} twice")
+            raise ValueError(f"it contains the name {name!r} twice")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
-            raise ValueError(f"{name!r} in it is compressed with {method}; use deflate")
+            raise ValueError(f"its file {name!r} is compressed with {method}; use deflate")
         members[name] = info
     sizes = {name: info.file_size for name, info in members.items()}
     return Files(path, sizes, lambda name: _read_member(path, members[name]), frozenset(folders))
 
 
 def _read_member(path: Path, info: zipfile.ZipInfo) -> bytes:
-    """Read a file of a zip.
+    """Read a file from a zip.
 
-    The archive is opened again, so that threads share no file position and no file stays open;
+    The archive is reopened, so that threads do not share a file position and no file is left open;
     `zipfile` would read the whole directory each time.
     """
     if info.external_attr >> 16 & 0o170000 == 0o120000:
@@ -199,7 +200,7 @@ def _read_member(path: Path, info: zipfile.ZipInfo) -> bytes:
         file.seek(sum(struct.unpack_from("<HH", header, 26)), 1)
         content = file.read(info.compress_size)
     if info.compress_type == zipfile.ZIP_DEFLATED:
-        # Decompress no more than the declared size, whatever the content would expand to.
+        # Stop just past the declared size, however large the decompressed data would be.
         content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, info.file_size + 1)
     if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
         raise ValueError("its checksum in the archive is wrong")
@@ -225,11 +226,11 @@ def _tar(path: Path) -> Files:
     def read(name: str) -> bytes:
         member = members[name]
         _check_plain(member)
-        with path.open("rb") as file:  # again, so that threads share no file position
+        with path.open("rb") as file:  # reopened, so that threads do not share a file position
             file.seek(member.offset_data)
             content = file.read(member.size)
         if len(content) < member.size:
-            raise ValueError("the archive ends in the middle of it")
+            raise ValueError("the archive ends in the middle of this file")
         return content
 
     sizes = {name: member.size for name, member in members.items()}
@@ -252,13 +253,13 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
             total += member.size
             if total > _LARGEST_TAR:
                 raise ValueError(
-                    f"it holds more than {_LARGEST_TAR >> 30} GiB, and a compressed tar must be "
-                    "read as a whole; unpack it, or make an uncompressed tar"
+                    f"it contains more than {_LARGEST_TAR >> 30} GiB, and a compressed tar must be "
+                    "read as a whole; unpack it, or create an uncompressed tar"
                 )
             content = archive.extractfile(member)
             contents[name] = content.read() if content else b""
         _check_end(archive)
-        while plain.read(_BLOCK):  # to the end of the file, where the checksum is
+        while plain.read(_BLOCK):  # read to the end of the file, where the checksum is
             pass
 
     def read(name: str) -> bytes:
@@ -276,12 +277,12 @@ def _compressed_tar(path: Path, opener: Callable[..., Any]) -> Files:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Check that the end mark follows; `tarfile` silently takes a damaged header for the end."""
+    """Check that the end marker follows; `tarfile` silently treats a damaged header as the end."""
     file: Any = archive.fileobj
     file.seek(archive.offset)
     mark = file.read(tarfile.BLOCKSIZE)
     if mark.strip(b"\0") or len(mark) < tarfile.BLOCKSIZE:
-        raise ValueError("it is truncated or damaged: its end mark is missing")
+        raise ValueError("it is truncated or damaged: its end marker is missing")
 
 
 def _check_plain(member: tarfile.TarInfo) -> None:
@@ -299,9 +300,9 @@ def _check_size(size: int) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it when the block ends without error.
+    """Yield a temporary path next to ``path``, which replaces ``path`` if the block succeeds.
 
-    Readers see the old content or the new content, never a part of it.
+    Readers see either the old contents or the new contents, never partial contents.
 
     Example:
       >>> import tempfile

@@ -1,13 +1,13 @@
 """Images in a folder or an archive, labeled by their folders or by a table.
 
-Known layouts, with any depth below a class::
+Supported layouts, with images at any depth inside a class folder::
 
-    cat/1.jpg  dog/2.jpg                        classes; a share of each becomes the test split
-    train/cat/1.jpg  val/...  test/...          classes in splits; without test/, val/ is the test
+    cat/1.jpg  dog/2.jpg                        classes; part of each is held out as the test split
+    train/cat/1.jpg  val/...  test/...          classes per split; val/ replaces a missing test/
     labels.csv (or labels.jsonl), images        see `jaxcnn.data.tables`
 
-A single folder of any name may wrap all of it. Class names are compared and shown in Unicode's
-NFC: macOS decomposes "é", other systems do not.
+Everything may be wrapped in a single folder of any name. Class names taken from folders are
+normalized to Unicode NFC, because macOS decomposes "é" and other systems do not.
 """
 
 import unicodedata
@@ -29,14 +29,14 @@ ORDER = ("train", "validation", "test")
 
 
 class Listing(NamedTuple):
-    """The files that are examples, with their labels and splits.
+    """The files to use as examples, with their labels and splits.
 
     Attributes:
-      files: reads the files.
+      files: reader for the files.
       names: the file name of each example.
       labels: ``[N]`` or ``[N, L]`` int32, or ``[N, D]`` float32.
       classes: names of the classes, labels or targets.
-      splits: the rows of each split, by its name.
+      splits: the rows of each split, by split name.
     """
 
     files: Files
@@ -54,30 +54,30 @@ def from_folder(
     test_fraction: float | None = 0.2,
     on_bad: OnBad = "raise",
 ) -> dict[str, ArraySource]:
-    """Read the splits of a folder, zip, tar or table (CSV, JSON lines) of images.
+    """Read the splits of a folder, zip, tar or table (CSV, JSON Lines) of images.
 
-    The layout is ``class/image.jpg``, ``train/class/image.jpg`` beside ``val/`` and ``test/``, or
-    a table ``labels.csv`` or ``labels.jsonl`` with a column ``file``, label columns and an
-    optional column ``split`` (pass a table with another name as ``path``). Images stay on disk
-    until they are used; decoded images are kept in memory if all of them fit.
+    The layout is ``class/image.jpg``; ``train/class/image.jpg`` alongside ``val/`` and ``test/``;
+    or a table, ``labels.csv`` or ``labels.jsonl``, with a ``file`` column, label columns and an
+    optional ``split`` column (to use a table with a different name, pass it as ``path``). Images
+    stay on disk until they are used; decoded images are kept in memory if all of them fit.
 
     Args:
       path: the folder, archive or table.
       size: (height, width) to resize images to, as in `decode_image`.
       channels: 1 for grayscale or 3 for RGB.
-      test_fraction: share of each class that becomes the test split if there is neither a test
-        nor a validation split; always the same files. None keeps the splits as they are.
-      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
-        batches and collects it in ``source.bad``.
+      test_fraction: fraction of each class to hold out as the test split if there is neither a
+        test nor a validation split; always the same files. None keeps the splits as they are.
+      on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` masks the
+        image in batches and records it in ``source.bad``.
 
     Returns:
-      ``train``, ``test`` and possibly ``validation``, each an `ArraySource`; with
-      ``test_fraction=None`` the existing splits.
+      The splits ``train``, ``test`` and possibly ``validation``, each an `ArraySource`; with
+      ``test_fraction=None``, only the existing splits.
 
     Raises:
-      ValueError: if the layout is unknown, a class has no images, a split has a class that
-        ``train`` lacks, or a symbolic link shows a folder a second time (links to other folders
-        are followed).
+      ValueError: if the layout is unknown, a class has no images, a split has a class that is
+        missing from ``train``, or a symbolic link makes a folder appear a second time (links to
+        other folders are followed).
 
     Example:
       >>> import tempfile, PIL.Image
@@ -97,7 +97,7 @@ def read_folder(path: Path, reading: Reading) -> dict[str, ArraySource]:
     listing = list_examples(path)
     missing = set(listing.names) - set(listing.files.sizes)
     if reading.on_bad == "raise" and missing:
-        raise ValueError(f"{path} names the file {min(missing)}, which does not exist")
+        raise ValueError(f"{path} lists the file {min(missing)}, which does not exist")
 
     def identity() -> bytes:
         sizes = listing.files.sizes
@@ -124,17 +124,17 @@ def read_folder(path: Path, reading: Reading) -> dict[str, ArraySource]:
 
 
 def skipped_files(path: str | Path) -> dict[str, int]:
-    """Count the files of a folder or archive that are not examples, by extension.
+    """Count the files in a folder or archive that are not examples, by extension.
 
-    These are HEIC photographs, text files, and images outside the class folders or without a row
-    in the table. Hidden files and tables are not counted, and neither are files beside a table
-    that is passed as ``path``.
+    Such files include HEIC photos, text files, and images that are outside the class folders or
+    not listed in the table. Hidden files and tables are not counted, nor are the files next to a
+    table that is passed as ``path``.
 
     Args:
       path: the folder, archive or table.
 
     Returns:
-      Counts by lower-case extension (``".heic"``; ``""`` for none), the largest first.
+      The counts by lowercase extension (``".heic"``; ``""`` means no extension), largest first.
 
     Raises:
       ValueError: if `from_folder` would reject the path.
@@ -158,7 +158,7 @@ def list_examples(path: Path) -> Listing:
     """Find the examples of a folder, archive or table.
 
     Raises:
-      ValueError: if there are none, or the layout is unknown.
+      ValueError: if there are no examples, or the layout is unknown.
     """
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         table = read_table(path.read_bytes(), path.name)
@@ -178,7 +178,7 @@ def list_examples(path: Path) -> Listing:
 
 
 def _common_folder(files: Files) -> str:
-    """Return the prefix of nested folders that hold everything, such as ``photos/``, or ``""``."""
+    """Return the path of the folders that wrap everything, such as ``photos/``, or ``""``."""
     prefix = ""
     while top := _only_folder(_below(prefix, files.sizes), _below(prefix, files.folders)):
         prefix += f"{top}/"
@@ -186,7 +186,7 @@ def _common_folder(files: Files) -> str:
 
 
 def _only_folder(names: list[list[str]], folders: list[list[str]]) -> str:
-    """Return the only folder that holds all images and tables, or ``""`` if there is none."""
+    """Return the single folder that contains all images and tables, or ``""`` if there is none."""
     tops = {parts[0] for parts in folders} | {parts[0] for parts in names if len(parts) > 1}
     if len(tops) != 1 or SPLIT_NAMES.keys() & {top.lower() for top in tops}:
         return ""
@@ -226,16 +226,16 @@ def _of_folders(files: Files, prefix: str) -> Listing:
     has_splits = bool(tops) and named == tops
     if not has_splits and any(SPLIT_NAMES[top.lower()] == "train" for top in named):
         raise ValueError(
-            f"{files.path} must hold splits or classes, got {', '.join(sorted(tops - named))} "
-            f"beside {', '.join(sorted(named))}"
+            f"{files.path} must contain either splits or classes, got "
+            f"{', '.join(sorted(tops - named))} alongside {', '.join(sorted(named))}"
         )
     depth = 2 if has_splits else 1
     examples = {name: parts for name, parts in inside.items() if len(parts) > depth}
     if not examples:
         raise ValueError(
-            f"{files.path} must hold images in one folder per class (class/image.jpg, perhaps "
-            f"below train/, val/ and test/) or beside {' or '.join(NAMES)}; it holds "
-            f"{len(inside)} images in other places"
+            f"{files.path} must contain images in one folder per class (class/image.jpg, perhaps "
+            f"inside train/, val/ and test/) or next to {' or '.join(NAMES)}, got {len(inside)} "
+            "images elsewhere"
         )
     _check_no_empty_class(files, prefix, depth, examples)
     labels, classes = class_indices(
@@ -252,7 +252,7 @@ def _of_folders(files: Files, prefix: str) -> Listing:
 def _check_no_empty_class(
     files: Files, prefix: str, depth: int, examples: Mapping[str, list[str]]
 ) -> None:
-    """Reject empty class folders, which are more likely a mistake than a class."""
+    """Reject empty class folders, which are more likely to be mistakes than classes."""
     inside = _below(prefix, files.sizes)
     folders = [*_below(prefix, files.folders), *(parts[:-1] for parts in inside)]
     known = {
@@ -266,7 +266,7 @@ def _check_no_empty_class(
         kinds = {_ending(parts[-1]) for parts in inside if tuple(parts[:depth]) == folder} - {""}
         only = f", only {', '.join(sorted(kinds))}" if kinds else ""
         raise ValueError(
-            f"the class folder {files.path / prefix / '/'.join(folder)} holds no images{only}; "
+            f"class folder {files.path / prefix / '/'.join(folder)} contains no images{only}; "
             "remove it, or add images"
         )
 
@@ -274,16 +274,16 @@ def _check_no_empty_class(
 def _checked(listing: Listing) -> Listing:
     root = listing.files.path
     if "train" not in listing.splits:
-        raise ValueError(f"{root} must have a split train, got {', '.join(listing.splits)}")
+        raise ValueError(f"{root} must have a train split, got {', '.join(listing.splits)}")
     if listing.labels.ndim == 1:
         known = np.unique(listing.labels[listing.splits["train"]])
         for split, rows in listing.splits.items():
             unknown = np.setdiff1d(listing.labels[rows], known)
             if unknown.size:
                 raise ValueError(
-                    f"{root}: the split {split} has the class "
-                    f"{listing.classes[unknown[0]]!r}, which train lacks"
+                    f"{root}: the {split} split has the class "
+                    f"{listing.classes[unknown[0]]!r}, which is missing from train"
                 )
         if len(listing.classes) < 2:
-            raise ValueError(f"{root} must hold two classes or more, got {listing.classes}")
+            raise ValueError(f"{root} must contain at least two classes, got {listing.classes}")
     return listing

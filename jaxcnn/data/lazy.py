@@ -1,4 +1,4 @@
-"""Images that stay encoded, on disk or in an archive, until rows of them are read.
+"""Images that stay encoded, on disk or in an archive, until they are read.
 
 Decoding runs in threads (Pillow releases the GIL while decoding), and decoded images are kept in
 memory if all of them fit.
@@ -23,13 +23,13 @@ from jaxcnn.data.decode import (
 from jaxcnn.messages import printable
 
 OnBad = Literal["raise", "skip"]
-# Limit on the encoded images that a thread holds, for sources that return several at once.
+# Maximum number of encoded images per thread, for sources that return several at once.
 _AT_ONCE = 256
-_CHUNK = 1024  # images that are read at a time when all are read
+_CHUNK = 1024  # images to read at a time when reading all of them
 
 
 class BadExample(NamedTuple):
-    """An example whose image cannot be read: the name of its file, its label, and the reason.
+    """An example whose image cannot be read: its file name, its label, and the reason.
 
     Example:
       >>> BadExample("photos/cat/1.jpg", "cat", "the file is empty").reason
@@ -46,13 +46,13 @@ class Encoded(NamedTuple):
 
     Attributes:
       length: number of images.
-      read: returns image ``i``, as the content of a file or as pixels ``[H, W, C]`` uint8; called
-        in threads.
+      read: returns image ``i`` as file contents or as ``[H, W, C]`` uint8 pixels; called from
+        multiple threads.
       name: returns the name of image ``i``.
       label: returns the label of image ``i`` as a string.
-      identity: returns bytes that change when an image changes, as far as can be told without
-        reading the images.
-      read_many: `read` for several images at once, if that is faster.
+      identity: returns bytes that change when any image changes, as far as this can be detected
+        without reading the images.
+      read_many: like `read`, but for several images at once; None if that is not faster.
     """
 
     length: int
@@ -64,22 +64,22 @@ class Encoded(NamedTuple):
 
 
 class DecodedImages:
-    """Images ``[N, H, W, C]`` uint8 that are decoded when rows are read.
+    """``[N, H, W, C]`` uint8 images that are decoded when they are read.
 
-    `read` returns rows and tells which of them are readable. Indexing with a row, a slice or an
-    array of rows returns the pixels alone, with zeros for unreadable images. Views made by `take`
-    share decoded images and the record of unreadable ones.
+    `read` returns rows and a mask of the readable ones. Indexing with a row, a slice or an array of
+    rows returns only the pixels, with zeros for unreadable images. Views created by `take` share
+    the decoded images and the record of unreadable ones.
 
     Args:
       encoded: the images.
-      size: (height, width) to resize them to, as in `decode_image`.
+      size: (height, width) to resize images to, as in `decode_image`.
       channels: 1 for grayscale or 3 for RGB.
       crop: False stretches whole images instead of cropping them.
-      interpolation: Pillow's filter.
-      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` reports it
-        as unreadable, and batches mask it.
+      interpolation: Pillow's resampling filter.
+      on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` reports the
+        image as unreadable, and batches mask it.
       cache_bytes: keep decoded images in memory if all of them take at most this many bytes; None
-        for a quarter of the memory that is free now.
+        means a quarter of the currently free memory.
 
     Attributes:
       shape: ``(N, H, W, C)``.
@@ -92,7 +92,7 @@ class DecodedImages:
       >>> images = from_source(rows, size=(8, 8), channels=1, on_bad="skip").images
       >>> decoded, readable = images.read(np.arange(2))
       >>> decoded.shape, readable.tolist(), images.bad[1].reason
-      ((2, 8, 8, 1), [True, False], 'it is not an image of a known format')
+      ((2, 8, 8, 1), [True, False], 'it is not an image in a known format')
     """
 
     dtype = np.dtype(np.uint8)
@@ -121,7 +121,7 @@ class DecodedImages:
             crop=crop,
             interpolation=interpolation,
             on_bad=on_bad,
-            # The system allocates the pages lazily, on first write.
+            # The operating system allocates pages lazily, on first write.
             cache=np.empty(shape, np.uint8) if fits else None,
             is_readable=np.zeros(encoded.length, bool),
             bad={},
@@ -139,7 +139,7 @@ class DecodedImages:
 
     @property
     def bad(self) -> dict[int, BadExample]:
-        """The unreadable images met so far, by row of this view; see `find_bad` for all of them."""
+        """Unreadable images found so far, by row of this view; `find_bad` finds all of them."""
         found = self._shared.bad
         if not found:
             return {}
@@ -147,7 +147,7 @@ class DecodedImages:
 
     @property
     def identity(self) -> np.ndarray:
-        """Bytes that change when the images change, as far as can be told without reading them."""
+        """Bytes that change when the images change, if that is detectable without reading them."""
         numbers = np.concatenate([self.shape, self._rows]).astype("<i8")
         return np.frombuffer(self._shared.encoded.identity() + numbers.tobytes(), np.uint8)
 
@@ -163,22 +163,24 @@ class DecodedImages:
 
         Args:
           rows: ``[n]`` integers.
-          threads: number of threads; None for one per processor.
+          threads: number of threads; None means one per available CPU.
 
         Returns:
-          The images ``[n, H, W, C]`` uint8, zeros where unreadable, and ``[n]`` booleans that are
-          True for readable images.
+          The ``[n, H, W, C]`` uint8 images, zeros where unreadable, and ``[n]`` booleans, True for
+          readable images.
 
         Raises:
-          ValueError: if an image is unreadable and ``on_bad`` is ``"raise"``; it names the first.
+          ValueError: if an image is unreadable and ``on_bad`` is ``"raise"``; the message names
+            the first such image.
         """
         with ThreadPoolExecutor(workers() if threads is None else threads) as pool:
             return self.gather(rows, pool)()
 
     def find_bad(self) -> dict[int, BadExample]:
-        """Return all unreadable images by row; images that were not read yet are read now.
+        """Return all unreadable images by row, reading any images that were not read before.
 
-        Empty if ``on_bad`` is ``"raise"``: then reading an unreadable image is an error.
+        The result is empty if ``on_bad`` is ``"raise"``, because reading an unreadable image is
+        then an error.
         """
         if self._shared.on_bad == "skip":
             bad = np.isin(self._rows, list(self._shared.bad))
@@ -188,7 +190,7 @@ class DecodedImages:
         return self.bad
 
     def content(self, row: int) -> bytes | np.ndarray:
-        """Return one image as stored: the content of a file, or pixels ``[H, W, C]`` uint8."""
+        """Return one image as stored: file contents or ``[H, W, C]`` uint8 pixels."""
         return self._shared.encoded.read(int(self._rows[row]))
 
     def name(self, row: int) -> str:
@@ -196,7 +198,7 @@ class DecodedImages:
         return self._shared.encoded.name(int(self._rows[row]))
 
     def take(self, rows: np.ndarray) -> "DecodedImages":
-        """Return a view of these rows, in this order; nothing is decoded."""
+        """Return a view of ``rows``, in the given order, without decoding anything."""
         view = object.__new__(DecodedImages)
         view._shared, view._rows = self._shared, self._rows[rows]
         return view
@@ -204,17 +206,17 @@ class DecodedImages:
     def gather(
         self, rows: np.ndarray, pool: ThreadPoolExecutor
     ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-        """Start to decode rows in a pool of threads.
+        """Start decoding rows in a thread pool.
 
         Returns:
-          A function that waits for the threads and returns what `read` returns.
+          A function that waits for the threads and returns the result of `read`.
         """
         shared, numbers = self._shared, self._rows[rows]
         if shared.cache is not None and shared.is_readable[numbers].all():
             images = shared.cache[numbers]
             return lambda: (images, np.ones(len(numbers), bool))
         images = np.empty((len(numbers), *self.shape[1:]), np.uint8)
-        # Small chunks keep all threads busy to the end, large ones read more images at once.
+        # Small chunks keep all threads busy to the end; large chunks read more images at once.
         chunks_each = 4 if shared.encoded.read_many is None else 1
         chunk = max(1, len(numbers) // (chunks_each * workers()))
         chunks: list[Future[list[bool]]] = [
@@ -231,7 +233,7 @@ class DecodedImages:
 
 @dataclasses.dataclass(eq=False)
 class _Shared:
-    """State that views of the same images share."""
+    """State shared by all views of the same images."""
 
     encoded: Encoded
     size: tuple[int, int]
@@ -240,11 +242,11 @@ class _Shared:
     interpolation: Interpolation
     on_bad: OnBad
     cache: np.ndarray | None
-    is_readable: np.ndarray  # decoded without error before; then it is in the cache, if any
+    is_readable: np.ndarray  # decoded before without error, and cached if there is a cache
     bad: dict[int, BadExample]
 
     def fill(self, images: np.ndarray, numbers: np.ndarray) -> list[bool]:
-        """Decode images into an array, and return which of them are readable."""
+        """Decode images into an array, and return a list of booleans, True for readable images."""
         readable = []
         for first in range(0, len(numbers), _AT_ONCE):
             several = numbers[first : first + _AT_ONCE].tolist()
@@ -257,13 +259,13 @@ class _Shared:
         return self.cache is not None and bool(self.is_readable[number])
 
     def _read_many(self, numbers: list[int]) -> dict[int, bytes | np.ndarray]:
-        """Return the contents that must be read, if the source can read several at once."""
+        """Read the images that are not decoded yet, if the source can read several at once."""
         new = [n for n in dict.fromkeys(numbers) if n not in self.bad and not self._is_cached(n)]
         if self.encoded.read_many is None or not new:
             return {}
         try:
             return dict(zip(new, self.encoded.read_many(new), strict=True))
-        except Exception:  # then each is read separately, which finds the unreadable one
+        except Exception:  # each is then read separately, to find the unreadable one
             return {}
 
     def _fill_one(self, image: np.ndarray, number: int, content: bytes | np.ndarray | None) -> bool:
@@ -283,11 +285,11 @@ class _Shared:
             )
         except UnreadableImageError as error:
             return self._found_bad(image, number, error.why)
-        except Exception as error:  # sources raise any exception type
+        except Exception as error:  # sources may raise any exception type
             return self._found_bad(image, number, reason(error))
         if self.cache is not None:
             self.cache[number] = image
-        self.is_readable[number] = True  # last, because other threads read the cache
+        self.is_readable[number] = True  # set last, because other threads read the cache
         return True
 
     def _found_bad(self, image: np.ndarray, number: int, why: str) -> bool:
@@ -303,10 +305,10 @@ class _Shared:
 
 
 def check_on_bad(on_bad: str) -> None:
-    """Check that the policy is known.
+    """Check that ``on_bad`` is a known policy.
 
     Raises:
-      ValueError: if it is neither ``"raise"`` nor ``"skip"``.
+      ValueError: if ``on_bad`` is neither ``"raise"`` nor ``"skip"``.
     """
     if on_bad not in get_args(OnBad):
         raise ValueError(f"on_bad must be raise or skip, got {on_bad!r}")
@@ -315,7 +317,7 @@ def check_on_bad(on_bad: str) -> None:
 def encoded_arrays(
     images: Sequence[np.ndarray] | np.ndarray, label: Callable[[int], str]
 ) -> Encoded:
-    """Wrap pixels in memory, each ``[H, W, C]`` uint8, as `Encoded` images."""
+    """Wrap in-memory images, each ``[H, W, C]`` uint8, as `Encoded` images."""
 
     def identity() -> bytes:
         return b"".join(np.ascontiguousarray(image).tobytes() for image in images)
@@ -330,11 +332,11 @@ def encoded_arrays(
 
 
 def in_parts(images: Any, rows: int = _CHUNK) -> Iterator[np.ndarray]:
-    """Yield the readable images in chunks ``[n, H, W, C]`` of at most ``rows``.
+    """Yield the readable images in ``[n, H, W, C]`` chunks of at most ``rows`` images.
 
     Args:
       images: an array or `DecodedImages`.
-      rows: images that are read at a time; a chunk has fewer if some are unreadable.
+      rows: number of images to read at a time; a chunk is smaller if some are unreadable.
 
     Example:
       >>> [chunk.shape for chunk in in_parts(np.zeros((5, 8, 8, 1)), rows=2)]
@@ -351,12 +353,12 @@ def in_parts(images: Any, rows: int = _CHUNK) -> Iterator[np.ndarray]:
 
 
 def workers() -> int:
-    """Return the number of decoding threads: one per processor that this process may use."""
+    """Return the number of decoding threads: one per CPU available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that this process can still take, or 4 GiB if unknown."""
+    """Return how many bytes of memory this process can still use, or 4 GiB if unknown."""
     limits = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

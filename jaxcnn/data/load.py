@@ -1,4 +1,4 @@
-"""Loading of datasets of any kind by name or path."""
+"""Loading datasets of any kind by name or path."""
 
 import importlib.resources
 import os
@@ -24,8 +24,8 @@ SPLITS = ORDER
 EMBEDDED = "fashion_mnist_slice"
 _TABLES = (".csv", ".tsv", ".jsonl")
 
-# Exceptions raised while reading damaged archives. NumPy parses the header of an array as Python,
-# and allocates the memory that it declares.
+# Exceptions raised while reading damaged archives. NumPy parses an array's header as Python, and
+# allocates as much memory as the header declares.
 _UNREADABLE: tuple[type[Exception], ...] = (
     ValueError, OSError, EOFError, KeyError, TypeError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
@@ -45,15 +45,16 @@ def load(
     """Load one split of a dataset.
 
     Args:
-      name_or_path: name of a dataset, or path of a folder, archive, table or ``.npz`` file, as
+      name_or_path: name of a dataset, or path to a folder, archive, table or ``.npz`` file, as
         described in `load_splits`.
       split: ``"train"``, ``"validation"`` or ``"test"``.
       data_dir: folder of prepared datasets; None means TFDS's own.
-      size: (height, width) to resize images to; None for their own, or 64 x 64 for files.
-      channels: 1 or 3; None for their own, or 3 for files.
-      test_fraction: share of each class that becomes the test split, if there is none.
-      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
-        batches and collects it in ``source.bad``.
+      size: (height, width) to resize images to; None means the dataset's own size, or 64 x 64 for
+        image files.
+      channels: 1 or 3; None means the dataset's own number, or 3 for image files.
+      test_fraction: fraction of each class to hold out as the test split, if the data has none.
+      on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` masks the
+        image in batches and records it in ``source.bad``.
 
     Returns:
       An `ArraySource`.
@@ -93,23 +94,25 @@ def load_splits(
         - ``"fashion_mnist_slice"``, the first 10,000 training and 2,000 test images of
           Fashion-MNIST, which ship with the package;
         - the name of a dataset in ``data_dir``, such as ``"cifar10"``: ArrayRecord files of
-          labeled images that `prepare` or TFDS wrote;
-        - a folder, zip, tar, or table (``.csv``, ``.jsonl``) of images, see `from_folder`;
-        - an ``.npz`` file with the arrays ``train_images``, ``train_labels``, ``test_images``,
-          ``test_labels`` as in `from_arrays`, optionally ``validation_...`` and ``classes``; with
-          two classes or more, all of them in the training split.
+          labeled images, written by `prepare` or TFDS;
+        - a folder, zip, tar, or table (``.csv``, ``.jsonl``) of images; see `from_folder`;
+        - an ``.npz`` file with the arrays ``train_images``, ``train_labels``, ``test_images`` and
+          ``test_labels`` as in `from_arrays`, and optionally ``validation_...`` and ``classes``;
+          class labels need at least two classes, and every class in another split must also be in
+          the training split.
       data_dir: folder of prepared datasets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
-      size: (height, width) to resize images to; None for their own, or 64 x 64 for files.
-      channels: 1 or 3; None for their own, or 3 for files.
-      test_fraction: share of each class that becomes the test split, if there is none; None keeps
-        the splits as they are.
-      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
-        batches and collects it in ``source.bad``.
+      size: (height, width) to resize images to; None means the dataset's own size, or 64 x 64 for
+        image files.
+      channels: 1 or 3; None means the dataset's own number, or 3 for image files.
+      test_fraction: fraction of each class to hold out as the test split, if the data has none;
+        None keeps the splits as they are.
+      on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` masks the
+        image in batches and records it in ``source.bad``.
 
     Returns:
-      ``train`` and ``test``, and ``validation`` if the dataset has one; with
-      ``test_fraction=None`` the existing splits.
+      The splits ``train`` and ``test``, and ``validation`` if the dataset has one; with
+      ``test_fraction=None``, only the existing splits.
 
     Raises:
       ValueError: if the name or layout is unknown, or the dataset is damaged or not prepared.
@@ -124,7 +127,7 @@ def load_splits(
 
 
 def is_path(name_or_path: str | Path) -> bool:
-    """Return True for the path of a file or folder, False for the name of a dataset.
+    """Return True for a path to a file or folder, False for a dataset name.
 
     Example:
       >>> is_path("cifar10"), is_path("photos/"), is_path("photos.zip")
@@ -135,7 +138,7 @@ def is_path(name_or_path: str | Path) -> bool:
         return False  # Path("") would be the current folder
     has_form = name.startswith((".", "/", "~")) or name.endswith("/")
     is_file = _suffix(name) in (".npz", *_TABLES) or is_archive(name)
-    # Path.exists raises for impossible file names.
+    # Path.exists raises on invalid file names.
     return has_form or is_file or os.path.exists(name)  # noqa: PTH110
 
 
@@ -147,7 +150,7 @@ def _expanded(name: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"data {name!r} names the home folder of an unknown user") from error
+        raise ValueError(f"data {name!r} refers to the home folder of an unknown user") from error
 
 
 def _splits(
@@ -169,7 +172,7 @@ def _splits(
 def _prepared(name: str, data_dir: str | Path | None) -> Path:
     try:
         folder = None if "\0" in name else find_prepared(name, data_dir)
-    except OSError:  # an impossible file name
+    except OSError:  # an invalid file name
         folder = None
     if folder is not None:
         return folder
@@ -210,7 +213,9 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
             splits = [s for s in SPLITS if f"{s}_images" in arrays.files or s in needed]
             names = [f"{split}_{part}" for split in splits for part in ("images", "labels")]
             if missing := [name for name in names if name not in arrays.files]:
-                raise ValueError(f"it holds no {missing[0]}, only {', '.join(arrays.files)}")
+                raise ValueError(
+                    f"it does not contain {missing[0]}, only {', '.join(arrays.files)}"
+                )
             labels = {split: arrays[f"{split}_labels"] for split in splits}
             classes = _class_names(arrays, labels)
             sources = {
@@ -226,30 +231,31 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
 
 
 def _check_alike(sources: dict[str, ArraySource]) -> None:
-    """Check that splits have the same dtypes and shapes, and no class that ``train`` lacks."""
+    """Check that splits agree in dtypes and label shapes, and that ``train`` has every class."""
     first, *_ = sources
     one = sources[first]
     for split, other in sources.items():
         if other.images.dtype != one.images.dtype:
             raise ValueError(
-                f"{first}_images and {split}_images must have the same dtype, because their ranges "
-                f"differ, got {one.images.dtype} and {other.images.dtype}"
+                f"{first}_images and {split}_images must have the same dtype, got "
+                f"{one.images.dtype} and {other.images.dtype}, which imply different value ranges"
             )
         if (other.labels.dtype, other.labels.shape[1:]) != (one.labels.dtype, one.labels.shape[1:]):
             raise ValueError(
-                f"{first}_labels and {split}_labels must be alike, got {one.labels.dtype} "
-                f"of shape {one.labels.shape} and {other.labels.dtype} of {other.labels.shape}"
+                f"{first}_labels and {split}_labels must have the same dtype and shape per "
+                f"example, got {one.labels.dtype} of shape {one.labels.shape} and "
+                f"{other.labels.dtype} of shape {other.labels.shape}"
             )
         unknown = np.setdiff1d(other.labels, one.labels)
         if first == "train" and one.labels.ndim == 1 and unknown.size:
             raise ValueError(
-                f"{split}_labels has the class {one.classes[unknown[0]]!r}, which train_labels "
-                "lacks"
+                f"{split}_labels has the class {one.classes[unknown[0]]!r}, which is missing from "
+                "train_labels"
             )
     if len(set(one.classes)) < len(one.classes):
-        raise ValueError(f"classes must hold distinct names, got {', '.join(one.classes)[:100]}")
+        raise ValueError(f"classes must have distinct names, got {', '.join(one.classes)[:100]}")
     if one.labels.ndim == 1 and len(one.classes) < 2:
-        raise ValueError(f"it must hold two classes or more, got only {one.classes[0]!r}")
+        raise ValueError(f"it must have at least two classes, got only {one.classes[0]!r}")
 
 
 def _class_names(
@@ -260,7 +266,7 @@ def _class_names(
     every = list(labels.values())
     if any(a.ndim != 1 or a.size == 0 or a.dtype.kind not in "bui" for a in every):
         return None
-    # From all splits, so that they agree on the number of classes.
+    # Use all splits, so that they agree on the number of classes.
     count = max(int(a.max()) for a in every) + 1
     # `from_arrays` rejects larger labels.
     return [str(number) for number in range(count)] if count <= UNNAMED_CLASSES else None

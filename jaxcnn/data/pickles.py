@@ -1,16 +1,17 @@
-"""Reader of pickles from untrusted files; it executes nothing and takes bounded time and memory.
+"""Reader for untrusted pickles that executes nothing and uses bounded time and memory.
 
-Python's own unpickler runs what a pickle asks for. Even restricted to a few names, a few bytes can
-make it hash for hours or recurse until the process dies. Here a pickle may only use a short list of
-instructions and the names that the caller defines, dictionary keys are strings, bytes and integers,
-and nothing is compared, copied without limit, or printed while reading.
+Python's own unpickler runs whatever a pickle asks for. Even when it is restricted to a few names, a
+few bytes can make it hash for hours or recurse until the process dies. Here a pickle may use only a
+short list of instructions and the names that the caller defines, and dictionary keys must be
+strings, bytes or integers. Nothing is compared, copied without limit, or printed while reading.
 """
 
 import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-_LARGEST = 1 << 128  # absolute value of an integer; the magic number of old torch files has 77 bits
+# Limit on the absolute value of an integer; the magic number in old torch files has 77 bits.
+_LARGEST = 1 << 128
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _INTEGERS = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4"}
 _PLAIN = {"BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"}
@@ -21,12 +22,12 @@ _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-# Instructions that make objects of classes, or look names up in tables of the process.
+# Instructions that create class instances or look names up in process-wide tables.
 _OBJECTS = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
 
 
 class Function(NamedTuple):
-    r"""Function that a pickle may call; strings, bytes, lists and tuples count as work by length.
+    r"""Function that a pickle may call; its sequence arguments count as work, by length.
 
     Example:
       >>> read_pickle(b"\x80\x02cmath\nsqrt\nK\x09\x85R.", {"math sqrt": Function(float)})
@@ -37,7 +38,7 @@ class Function(NamedTuple):
 
 
 class PickleError(ValueError):
-    """The pickle uses something that is not allowed; nothing was executed."""
+    """Error for a pickle that uses something that is not allowed; nothing was executed."""
 
 
 def read_pickle(
@@ -48,20 +49,21 @@ def read_pickle(
     set_state: Callable[[Any, Any], None] | None = None,
     python2_bytes: bool = False,
 ) -> Any:
-    """Read a pickle of protocol 2 to 5.
+    """Read a pickle written with protocol 2 to 5.
 
     Args:
       data: the pickle.
-      names: values of the names that the pickle may use, by ``"module name"``; a `Function` may be
-        called by the pickle, any other value is only passed on.
-      persistent: turns a persistent identifier into a value; None rejects them.
-      set_state: applies a state, as ``__setstate__`` does; None rejects states.
-      python2_bytes: whether strings of Python 2 are read as bytes instead of Latin-1 text.
+      names: maps each name that the pickle may use, as ``"module name"``, to its value; the pickle
+        may call a `Function`, while any other value is only passed along.
+      persistent: converts a persistent ID to a value; None rejects persistent IDs.
+      set_state: applies a state to an object, as ``__setstate__`` does; None rejects states.
+      python2_bytes: whether to read Python 2 strings as bytes instead of Latin-1 text.
 
     Raises:
-      PickleError: if it uses another name, an instruction that is not on the list, or keys other
-        than strings, bytes and integers, or does more work than its length allows.
-      Exception: of any type, if it is damaged or a function rejects its arguments.
+      PickleError: if the pickle uses a name that is not in ``names``, an instruction that is not
+        allowed, or keys other than strings, bytes and integers, or does more work than its length
+        allows.
+      Exception: of any type, if the pickle is damaged or a function rejects its arguments.
 
     Example:
       >>> import pickle
@@ -95,7 +97,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.budget = budget  # items that functions may still be given
+        self.budget = budget  # total length of arguments still allowed
         self.names = names
         self.persistent = persistent
         self.set_state = set_state
@@ -121,7 +123,7 @@ class _Machine:
         elif name in _INSTRUCTIONS:
             _INSTRUCTIONS[name](self, argument)
         elif name in _OBJECTS:
-            raise PickleError(f"its pickle makes objects ({name}); nothing was executed")
+            raise PickleError(f"its pickle creates objects ({name}); nothing was executed")
         elif name not in ("PROTO", "FRAME"):
             raise PickleError(f"its pickle uses {name}, which is not allowed")
 
@@ -145,7 +147,7 @@ class _Machine:
         self.memo[len(self.memo)] = self.stack[-1]
 
     def find(self, name: str) -> None:
-        """Push the value of an allowed name; any other is rejected without being looked up."""
+        """Push the value of an allowed name; any other name is rejected without a lookup."""
         if name not in self.names:
             asked = ".".join(name.split())[:100]
             raise PickleError(f"its pickle asks for {asked}; nothing was executed")
@@ -166,7 +168,7 @@ class _Machine:
         sized = (str, bytes, list, tuple)
         self.budget -= sum(len(value) for value in arguments if isinstance(value, sized))
         if self.budget < 0:
-            raise PickleError("its pickle copies more than it holds")
+            raise PickleError("its pickle copies more data than it contains")
         self.stack.append(function.call(*arguments))
 
     def set_item(self, _: Any) -> None:
@@ -187,24 +189,24 @@ class _Machine:
         self.stack[-1].extend(items)
 
     def build(self, _: Any) -> None:
-        """Apply a state to the object below it."""
+        """Pop a state and apply it to the object below it."""
         state = self.stack.pop()
         if self.set_state is None:
             raise PickleError("its pickle sets the state of an object")
         self.set_state(self.stack[-1], state)
 
     def find_persistent(self, _: Any) -> None:
-        """Replace a persistent identifier by its value."""
+        """Replace a persistent ID with its value."""
         if self.persistent is None:
-            raise PickleError("its pickle refers to something outside of it")
+            raise PickleError("its pickle refers to data outside the pickle")
         self.stack.append(self.persistent(self.stack.pop()))
 
 
 def put(into: Any, key: Any, value: Any) -> None:
-    """Put an item into a dictionary under a key whose hash takes constant time.
+    """Put an item into a dictionary, accepting only keys that are cheap to hash.
 
     Raises:
-      PickleError: if ``into`` is not a dictionary, or the key not a string, bytes or an integer.
+      PickleError: if ``into`` is not a dictionary, or the key is not a string, bytes or an integer.
 
     Example:
       >>> made = {}

@@ -1,4 +1,4 @@
-"""Options for reading a dataset, which all kinds of datasets share."""
+"""Options for reading a dataset, shared by all kinds of datasets."""
 
 import dataclasses
 
@@ -17,11 +17,11 @@ class Reading:
     """Options for reading a dataset.
 
     Attributes:
-      size: (height, width) to resize images to; None for the dataset's own.
-      channels: 1 or 3; None for the dataset's own.
-      test_fraction: share of each class that becomes the test split if there is none; None keeps
-        the splits as they are.
-      on_bad: ``"raise"`` or ``"skip"`` unreadable images.
+      size: (height, width) to resize images to; None means the dataset's own size.
+      channels: 1 or 3; None means the dataset's own number of channels.
+      test_fraction: fraction of each class to hold out as the test split if the data has none;
+        None keeps the splits as they are.
+      on_bad: ``"raise"`` an error for unreadable images, or ``"skip"`` them.
 
     Raises:
       ValueError: if an option is out of range.
@@ -44,7 +44,7 @@ class Reading:
     def images(
         self, encoded: Encoded, own_size: tuple[int, int] = SIZE, own_channels: int = CHANNELS
     ) -> DecodedImages:
-        """Return images that are decoded with these options when they are read."""
+        """Return images that are decoded with these options when read."""
         return DecodedImages(
             encoded,
             size=self.size or own_size,
@@ -53,7 +53,7 @@ class Reading:
         )
 
     def with_test_split(self, splits: dict[str, ArraySource], where: str) -> dict[str, ArraySource]:
-        """Return the splits with a test split, unless ``test_fraction`` is None."""
+        """Add a test split if there is none, unless ``test_fraction`` is None."""
         if self.test_fraction is None:
             return splits
         return with_test_split(splits, self.test_fraction, where)

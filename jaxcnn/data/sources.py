@@ -1,7 +1,7 @@
 """Examples as arrays: images ``[N, *spatial, C]`` and labels, in memory or decoded when read.
 
-Images are uint8 in 0..255 or float32 in [0, 1]; labels are ``[N]`` class indices, ``[N, L]`` of 0
-and 1, or ``[N, D]`` float32 targets. Nothing is shuffled, scaled or batched here.
+Images are uint8 in 0..255 or float32 in [0, 1]; labels are ``[N]`` class indices, ``[N, L]`` zeros
+and ones, or ``[N, D]`` float32 targets. Nothing is shuffled, scaled or batched here.
 """
 
 import dataclasses
@@ -12,16 +12,16 @@ import numpy as np
 
 from jaxcnn.data.lazy import BadExample, DecodedImages, Encoded, OnBad, encoded_arrays
 
-# Limit on labels without class names: larger ones are likely not class indices.
+# Limit on labels without class names: larger values are probably not class indices.
 UNNAMED_CLASSES = 100_000
 
 
 class Source(Protocol):
-    """Examples by index, as TFDS's ``data_source`` and grain's sources return them.
+    """Indexable examples, such as TFDS's ``data_source`` or a Grain data source.
 
-    An example is a mapping with ``image``, the bytes of an image file or pixels ``[H, W, C]``
-    uint8, and ``label``. A method ``__getitems__(indices)``, which returns several examples, is
-    used if it exists.
+    Each example is a mapping with an ``image``, either image file contents (bytes) or
+    ``[H, W, C]`` uint8 pixels, and a ``label``. If the source has a ``__getitems__(indices)``
+    method, which returns several examples, that method is used.
 
     Example:
       >>> source = [{"image": np.zeros((8, 8, 3), np.uint8), "label": 0}]  # a list is a source
@@ -38,15 +38,15 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArraySource:
-    """Images and labels; make one with `from_arrays`, `from_source`, `from_folder` or `load`.
+    """Images and labels, as created by `from_arrays`, `from_source`, `from_folder` or `load`.
 
-    It is itself a `Source`.
+    An `ArraySource` is itself a `Source`.
 
     Attributes:
       images: ``[N, *spatial, C]``, uint8 in 0..255 or float32 in [0, 1]; or `DecodedImages`, which
-        are decoded when rows are read.
-      labels: ``[N]`` int32, indices into ``classes``; ``[N, L]`` int32, a 0 or 1 per label; or
-        ``[N, D]`` float32, regression targets.
+        are decoded when they are read.
+      labels: ``[N]`` int32 indices into ``classes``; ``[N, L]`` int32, 0 or 1 for each label; or
+        ``[N, D]`` float32 regression targets.
       classes: one name per class, label or target.
 
     Example:
@@ -75,17 +75,18 @@ class ArraySource:
 
     @property
     def bad(self) -> dict[int, BadExample]:
-        """The unreadable examples met so far, by index; `read` reports those of its rows."""
+        """Unreadable examples found so far, by index; `read` returns which rows are readable."""
         return self.images.bad if isinstance(self.images, DecodedImages) else {}
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return images, decoded if necessary, and which of them are readable.
+        """Return images, decoded if necessary, and a mask of the readable ones.
 
         Args:
           indices: ``[n]`` integers.
 
         Returns:
-          Images ``[n, *spatial, C]``, zeros if unreadable, and ``[n]`` booleans.
+          The ``[n, *spatial, C]`` images, zeros where unreadable, and ``[n]`` booleans, True for
+          readable images.
 
         Raises:
           ValueError: if an image is unreadable and the source does not skip such images.
@@ -95,15 +96,15 @@ class ArraySource:
         return self.images[indices], np.ones(len(indices), bool)
 
     def take(self, indices: np.ndarray) -> "ArraySource":
-        """Return the source of the examples at ``indices``, in that order."""
+        """Return a source with the examples at ``indices``, in that order."""
         in_memory = isinstance(self.images, np.ndarray)
         images = self.images[indices] if in_memory else self.images.take(indices)
         return dataclasses.replace(self, images=images, labels=self.labels[indices])
 
     def without_bad(self) -> "ArraySource":
-        """Return the source of the readable examples.
+        """Return a source with only the readable examples.
 
-        Images that were not read yet are read to find out. A source that does not skip unreadable
+        Images that were not read before are read now. A source that does not skip unreadable
         images is returned unchanged.
         """
         bad = self.images.find_bad() if isinstance(self.images, DecodedImages) else {}
@@ -117,24 +118,25 @@ def from_arrays(
     classes: Sequence[str] | None = None,
     channels_first: bool = False,
 ) -> ArraySource:
-    """Check arrays and wrap them as a source.
+    """Check arrays and wrap them in a source.
 
     Args:
       images: ``[N, *spatial, C]`` with 1 to 3 spatial dimensions, uint8 or floats in [0, 1].
       labels: ``[N]`` integers (or booleans) from 0 to the number of classes - 1, one class per
-        image; ``[N, L]`` integers or booleans, a 0 or 1 for each of L labels; or ``[N]`` or
-        ``[N, D]`` finite floats, regression targets.
+        image; ``[N, L]`` integers or booleans, 0 or 1 for each of L labels; or ``[N]`` or
+        ``[N, D]`` finite floats as regression targets.
       classes: one name per class, label or target; None names them "0", "1", ...
-        (classes up to the largest label, 99,999 at most).
-      channels_first: ``images`` are ``[N, C, *spatial]`` (torch's layout) and are transposed here.
-        This is the library's only conversion of layouts: everything after it is channels-last.
+        (classes up to the largest label, which is at most 99,999).
+      channels_first: whether ``images`` are ``[N, C, *spatial]`` (PyTorch's layout), to be
+        transposed here. This is the library's only layout conversion: everything after it is
+        channels-last.
 
     Returns:
       An `ArraySource`; float images and targets become float32, other labels int32.
 
     Raises:
-      ValueError: if images and labels differ in length, a shape or dtype is none of these, a
-        label is outside the classes, or pixel values are outside [0, 1].
+      ValueError: if images and labels differ in length, a shape or dtype is not one of the
+        above, a label is out of range, or floating-point pixels are outside [0, 1].
 
     Example:
       >>> source = from_arrays(np.zeros((4, 28, 28, 1), np.uint8), np.array([0, 1, 2, 1]))
@@ -144,7 +146,7 @@ def from_arrays(
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim not in (3, 4, 5) or 0 in images.shape[1:]:
         raise ValueError(
-            "images must be [N, *spatial, C] with 1 to 3 spatial dimensions and none empty, "
+            "images must be [N, *spatial, C] with 1 to 3 spatial dimensions, none of them empty, "
             f"got shape {images.shape}"
         )
     if len(images) == 0:
@@ -167,17 +169,17 @@ def from_source(
     classes: Sequence[str] | None = None,
     on_bad: OnBad = "raise",
 ) -> ArraySource:
-    """Wrap a source of single examples, such as one of TFDS or grain.
+    """Wrap a source of individual examples, such as one from TFDS or Grain.
 
-    All labels are read here; images are read and decoded when they are needed, in threads.
+    All labels are read immediately; images are read and decoded in threads when they are needed.
 
     Args:
-      source: the examples; ``image`` is the bytes of a file or pixels ``[H, W, 1 or 3]`` uint8.
+      source: the examples; ``image`` is file contents or ``[H, W, 1 or 3]`` uint8 pixels.
       size: (height, width) to resize images to, as in `decode_image`.
       channels: 1 for grayscale or 3 for RGB.
       classes: one name per class, label or target; None names them "0", "1", ...
-      on_bad: ``"raise"`` raises an error that names an unreadable image, ``"skip"`` masks it in
-        batches and collects it in ``source.bad``.
+      on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` masks the
+        image in batches and records it in ``source.bad``.
 
     Returns:
       An `ArraySource` whose images are decoded when they are read.
@@ -196,7 +198,7 @@ def from_source(
       ((2, 8, 8, 1), [1, 0])
     """
     if len(source) == 0:
-        raise ValueError("source must hold at least one example, got an empty one")
+        raise ValueError("source must hold at least one example, got an empty source")
     rows = enumerate(_each(source))
     given = stacked([_field(row, "label", number) for number, row in rows], "labels")
     labels, count = _checked_labels(given, len(source), None if classes is None else len(classes))
@@ -222,7 +224,7 @@ def resized(source: ArraySource, size: tuple[int, int] | None, channels: int | N
     """Resize the images of a source, or convert their channels, with `decode_image`.
 
     Raises:
-      ValueError: if something must change and images are not uint8 ``[N, H, W, 1 or 3]``.
+      ValueError: if a change is needed and images are not ``[N, H, W, 1 or 3]`` uint8.
     """
     *old_size, old_channels = source.images.shape[1:]
     shape = (*(size or old_size), channels or old_channels)
@@ -230,7 +232,7 @@ def resized(source: ArraySource, size: tuple[int, int] | None, channels: int | N
         return source
     if source.images.dtype != np.uint8 or len(old_size) != 2 or old_channels not in (1, 3):
         raise ValueError(
-            "image_size and channels must be left out unless images are [N, H, W, 1 or 3] uint8, "
+            "image_size and channels must be omitted unless images are [N, H, W, 1 or 3] uint8, "
             f"got {source.images.dtype} of shape {source.images.shape}"
         )
     encoded = encoded_arrays(source.images[:], label_names(source.labels, source.classes))
@@ -239,7 +241,7 @@ def resized(source: ArraySource, size: tuple[int, int] | None, channels: int | N
 
 
 def label_names(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], str]:
-    """Return a function from an index to the label of that example as a string.
+    """Return a function that maps an example's index to its label as a string.
 
     Args:
       labels: ``[N]``, ``[N, L]`` or ``[N, D]``, as in `ArraySource`.
@@ -279,13 +281,13 @@ def stacked(rows: Any, name: str) -> np.ndarray:
         sizes = [np.shape(row) for row in rows]
         index = next(index for index, size in enumerate(sizes) if size != sizes[0])
         raise ValueError(
-            f"{name} must be of one shape in all rows, got {sizes[0]} in the first and "
+            f"{name} must have the same shape in all rows, got {sizes[0]} in the first and "
             f"{sizes[index]} at index {index}"
         ) from error
 
 
 def _each(source: Source, chunk: int = 1024) -> Any:
-    """Yield all examples, several at a time if the source can."""
+    """Yield all examples, reading several at a time if the source supports it."""
     for first in range(0, len(source), chunk):
         yield from _several(source, range(first, min(first + chunk, len(source))))
 
@@ -301,7 +303,7 @@ def _field(row: Mapping[str, Any], name: str, number: int) -> Any:
     except (KeyError, IndexError, TypeError) as error:
         what = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
         raise ValueError(
-            f"source must give mappings with image and label, got {what} as number {number}"
+            f"source must return mappings with image and label, got {what} at index {number}"
         ) from error
 
 
@@ -317,8 +319,8 @@ def _checked_pixels(images: np.ndarray) -> np.ndarray:
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"images in floating point must be in [0, 1], got values from {low} to {high}; "
-            "divide 0..255 by 255"
+            f"floating-point images must be in [0, 1], got values from {low} to {high}; "
+            "divide 0..255 values by 255"
         )
     return images.astype(np.float32)
 
@@ -337,17 +339,21 @@ def _checked_labels(labels: np.ndarray, rows: int, names: int | None) -> tuple[n
         with np.errstate(over="ignore"):
             labels = labels.reshape(rows, -1).astype(np.float32)
         if not np.isfinite(labels).all():
-            raise ValueError("labels in floating point must be finite in float32, got others")
+            raise ValueError(
+                "floating-point labels must be finite when cast to float32, got non-finite values"
+            )
     if labels.ndim == 2:
         count = labels.shape[1]
         if names not in (None, count):
-            raise ValueError(f"classes must name {count} columns of labels, got {names} names")
+            raise ValueError(
+                f"classes must have one name for each of {count} label columns, got {names} names"
+            )
         if not floats and not np.isin(labels, (0, 1)).all():
-            raise ValueError("labels of shape [N, L] must be 0 or 1, got other numbers")
+            raise ValueError("integer labels of shape [N, L] must be 0 or 1, got other values")
         return labels if floats else labels.astype(np.int32), count
     if names is None and labels.max() >= UNNAMED_CLASSES:
         raise ValueError(
-            f"labels must be below {UNNAMED_CLASSES} unless classes names them, "
+            f"labels must be below {UNNAMED_CLASSES} unless classes is given, "
             f"got {labels.max()} at index {labels.argmax()}"
         )
     count = int(labels.max()) + 1 if names is None else names

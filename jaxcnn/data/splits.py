@@ -1,4 +1,4 @@
-"""Splitting of a source by rules that depend on its examples alone, never on a seed."""
+"""Splitting a source by rules that depend only on its examples, never on a seed."""
 
 import numpy as np
 
@@ -13,20 +13,20 @@ def hold_out(
 
     The held-out examples depend only on the size of the source and the fraction (and on the
     labels, if stratified), so runs with different seeds are validated on the same images. If all
-    images of a class would be held out, one of them is exchanged for an image of another class.
+    images of a class would be held out, one of them is swapped for an image of another class.
 
     Args:
       source: the source to split.
-      fraction: share to hold out, in [0, 1).
-      stratified: hold out that share of every class, rounded to the nearest example, with at
-        least one example of each class on both sides; needs one class per image and two images
-        of each class.
+      fraction: fraction of the examples to hold out, in [0, 1).
+      stratified: hold out this fraction of every class, rounded to the nearest example, with at
+        least one example of each class in both sources; requires one class per image and at least
+        two images of each class.
 
     Returns:
-      The training and the validation source; the latter is empty if ``fraction`` is 0.
+      The training and validation sources; the latter is empty if ``fraction`` is 0.
 
     Raises:
-      ValueError: if ``fraction`` is outside [0, 1) or leaves one side without examples, or the
+      ValueError: if ``fraction`` is outside [0, 1) or leaves one source without examples, or the
         labels cannot be stratified.
 
     Example:
@@ -42,7 +42,7 @@ def hold_out(
     count = round(len(source) * fraction)
     if fraction and not 0 < count < len(source):
         raise ValueError(
-            f"fraction must leave examples on both sides of {len(source)}, got {fraction!r}"
+            f"fraction must split {len(source)} examples into two nonempty parts, got {fraction!r}"
         )
     order = permutation(len(source), 0)
     held = order[:count]
@@ -50,24 +50,24 @@ def hold_out(
         held = _of_each_class(source, order, fraction)
     elif source.labels.ndim == 1:
         held = _leaving_each_class(source.labels, order, count)
-    # In the source's own order, so that reading them stays sequential.
+    # Keep the source's own order, so that reading stays sequential.
     rest = np.setdiff1d(np.arange(len(source)), held)
     return source.take(rest), source.take(np.sort(held))
 
 
 def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, ArraySource]:
-    """Split a source for cross-validation into all folds but one, and that one.
+    """Split a source for cross-validation, holding out one fold for validation.
 
-    The folds have equal sizes, depend only on the size of the source, and hold every example
-    exactly once.
+    The fold sizes differ by at most one example. The folds depend only on the size of the source,
+    and every example is in exactly one fold.
 
     Args:
       source: the source to split.
       folds: number of folds, from 2 to the number of examples.
-      fold: index of the fold to hold out, from 0.
+      fold: index of the fold to hold out, starting at 0.
 
     Returns:
-      The training and the validation source.
+      The training and validation sources.
 
     Raises:
       ValueError: if ``folds`` or ``fold`` is out of range.
@@ -88,15 +88,15 @@ def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, 
 def permutation(size: int, *address: int) -> np.ndarray:
     """Return a random order of ``range(size)`` that is a pure function of ``address``.
 
-    It sorts raw Philox output, whose stream NumPy guarantees never to change;
-    `Generator.permutation` may change with every release.
+    It sorts raw Philox output, because NumPy guarantees that this stream never changes, while
+    `Generator.permutation` may change with any release.
 
     Args:
       size: number of elements.
       *address: integers in [0, 2**32).
 
     Returns:
-      ``[size]`` int32.
+      The permutation, ``[size]`` int32.
 
     Example:
       >>> permutation(5, 0, 3)
@@ -107,17 +107,17 @@ def permutation(size: int, *address: int) -> np.ndarray:
 
 
 def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
-    """Return indices that show every class equally often, a pure function of ``address``.
+    """Return indices that sample every class equally often, a pure function of ``address``.
 
-    No example repeats before its class is exhausted. Large classes are subsampled, differently for
-    each ``address``.
+    No example is repeated before its class is exhausted. Large classes are subsampled, differently
+    for each ``address``.
 
     Args:
       labels: ``[N]`` class indices.
       *address: integers in [0, 2**32).
 
     Returns:
-      ``[N]`` int32 indices.
+      The indices, ``[N]`` int32.
 
     Example:
       >>> order = balanced_order(np.array([0, 0, 0, 0, 0, 1]), 7)
@@ -125,7 +125,7 @@ def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
       [3, 3]
     """
     present = np.unique(labels)
-    # The classes that get the remainder also vary.
+    # The classes that get the remainder also vary with the address.
     turns = permutation(len(present), *address, 1)
     shares = np.full(len(present), len(labels) // len(present))
     shares[turns[: len(labels) % len(present)]] += 1
@@ -143,19 +143,19 @@ def balanced_order(labels: np.ndarray, *address: int) -> np.ndarray:
 def with_test_split(
     splits: dict[str, ArraySource], fraction: float, where: str
 ) -> dict[str, ArraySource]:
-    """Return the splits of a dataset with a test split.
+    """Return the splits of a dataset, adding a test split if there is none.
 
-    Without ``test``, ``validation`` takes its place, as is usual for ImageNet; without either,
-    ``fraction`` of each class of ``train`` does.
+    If there is no ``test``, ``validation`` takes its place, as is usual for ImageNet; if there is
+    neither, ``fraction`` of each class is held out from ``train``.
 
     Args:
-      splits: the existing splits, ``train`` among them.
-      fraction: share of each class, in [0, 1).
+      splits: the existing splits, including ``train``.
+      fraction: fraction of each class to hold out, in [0, 1).
       where: name of the dataset, for messages.
 
     Raises:
-      ValueError: if ``fraction`` is 0 or ``train`` has too few examples, and the test split must
-        be taken from it.
+      ValueError: if the test split must be taken from ``train``, and ``fraction`` is 0 or
+        ``train`` has too few examples.
     """
     if "test" in splits:
         return splits
@@ -165,24 +165,25 @@ def with_test_split(
     _check_two_of_each(whole, where)
     training, test = hold_out(whole, fraction, stratified=whole.labels.ndim == 1)
     if not len(test):
-        raise ValueError(f"test_fraction must be > 0 without a test split, got {fraction}")
+        raise ValueError(f"test_fraction must be > 0 if there is no test split, got {fraction}")
     return {"train": training, "test": test}
 
 
 def _check_two_of_each(whole: ArraySource, where: str) -> None:
     if whole.labels.ndim == 1 and (alone := np.flatnonzero(np.bincount(whole.labels) == 1)).size:
         raise ValueError(
-            f"{where} has one image of the class {whole.classes[alone[0]]!r}, so none would remain "
-            "for training after a share of each class becomes the test split: add images, remove "
-            "the class, or make separate splits (train/ and test/, or a column split)"
+            f"{where} has only one image of class {whole.classes[alone[0]]!r}, so none would "
+            "remain for training once part of each class is held out as the test split: add "
+            "images, remove the class, or provide separate splits (train/ and test/ folders, or a "
+            '"split" column)'
         )
 
 
 def _leaving_each_class(labels: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
-    """Return the first ``count`` of an order, but leave one example of each class in the rest.
+    """Return the first ``count`` indices of an order, but leave one of each class in the rest.
 
-    The examples left there are replaced by the next ones of classes that occur more than once, if
-    there are any.
+    An index moved to the rest is replaced with the next one of a class that occurs more than once
+    there, if any.
     """
     held, rest = order[:count].copy(), order[count:].copy()
     left = np.bincount(labels[rest], minlength=labels.max(initial=0) + 1)
@@ -200,14 +201,15 @@ def _leaving_each_class(labels: np.ndarray, order: np.ndarray, count: int) -> np
 def _of_each_class(source: ArraySource, order: np.ndarray, fraction: float) -> np.ndarray:
     if source.labels.ndim != 1:
         raise ValueError(
-            f"stratified needs one class per image, got labels of shape {source.labels.shape}"
+            f"stratified requires one class per image, got labels of shape {source.labels.shape}"
         )
     held = []
     for label in np.unique(source.labels):
         members = order[source.labels[order] == label]
         if len(members) < 2:
             raise ValueError(
-                f"stratified needs two images of each class, got one of {source.classes[label]!r}"
+                "stratified requires at least two images of each class, got one of "
+                f"{source.classes[label]!r}"
             )
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)
         held.append(members[:count])

@@ -1,16 +1,16 @@
-"""Labels in a table beside the images: CSV with a header, or one JSON object per line.
+"""Labels in a table next to the images: CSV with a header, or one JSON object per line.
 
-A column ``file`` (or ``filename``, ``image``, ``path``) names an image, relative to the table; an
-optional column ``split`` holds ``train``, ``validation`` or ``test``. The label is the column
-``label``, ``class`` or ``target``, or without such a column, all other columns:
+The column ``file`` (or ``filename``, ``file_name``, ``image``, ``path``) names each image, relative
+to the table; an optional column ``split`` contains ``train``, ``validation`` or ``test``. The label
+is the column ``label``, ``class`` or ``target`` or, if there is no such column, all other columns:
 
 - one column of strings or integers: classes;
 - one column of numbers with a decimal point: regression targets;
-- several columns of 0 and 1: multiple labels; several columns of other numbers: several targets.
+- several columns of numbers: multiple labels if all are 0 or 1, otherwise several targets.
 
-In JSON a label may also be a list of names (multiple labels) or of numbers (targets). Every image
-must have a label: an empty cell, ``NaN``, ``NA``, ``N/A``, ``null`` and ``None`` are rejected, and
-so are strings among numbers with a decimal point.
+In JSON, a label may also be a list of names (multiple labels) or of numbers (targets). Every image
+must have a label: empty cells, ``NaN``, ``NA``, ``N/A``, ``null`` and ``None`` are rejected, as are
+strings mixed with numbers that have a decimal point.
 """
 
 import csv
@@ -37,13 +37,13 @@ _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
 
 
 class Table(NamedTuple):
-    """The content of a table of labels.
+    """The contents of a label table.
 
     Attributes:
       files: the name of each image, relative to the table.
-      labels: ``[N]`` int32 class indices, ``[N, L]`` int32 of 0 and 1, or ``[N, D]`` float32.
+      labels: ``[N]`` int32 class indices, ``[N, L]`` int32 zeros and ones, or ``[N, D]`` float32.
       classes: names of the classes, labels or targets.
-      splits: the split of each image, or None if the table has none.
+      splits: the split of each image, or None if the table has no split column.
     """
 
     files: tuple[str, ...]
@@ -56,11 +56,11 @@ def read_table(content: bytes, name: str) -> Table:
     """Read a table.
 
     Args:
-      content: content of the file, in UTF-8.
-      name: name of the file; ``.jsonl`` means JSON lines, anything else CSV.
+      content: contents of the file, in UTF-8.
+      name: name of the file; ``.jsonl`` means JSON Lines, anything else CSV.
 
     Raises:
-      ValueError: if the table has an error; the message names the line or row.
+      ValueError: if the table is invalid; the message names the offending line or row, if any.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -80,7 +80,7 @@ def class_indices(names: Iterable[str]) -> tuple[np.ndarray, tuple[str, ...]]:
       names: the class name of each example.
 
     Returns:
-      Class indices ``[N]`` int32, and the distinct names.
+      The ``[N]`` int32 class indices, and the distinct names.
 
     Example:
       >>> class_indices(["dog", "cat", "dog"])
@@ -88,7 +88,7 @@ def class_indices(names: Iterable[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     names = list(names)
     numeric = all(_is_integer(name) for name in names)
-    # Equal numbers, such as 1 and 01, are in alphabetical order.
+    # Equal numbers, such as 1 and 01, are ordered alphabetically.
     classes = sorted(sorted(set(names)), key=int if numeric else str)
     places = {name: place for place, name in enumerate(classes)}
     return np.array([places[name] for name in names], np.int32), tuple(classes)
@@ -134,7 +134,7 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:  # the latter for deeply nested brackets
             raise ValueError(f"line {number} is not valid JSON: {error}") from error
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} must be an object, got {line.strip()[:40]}")
+            raise ValueError(f"line {number} must be a JSON object, got {line.strip()[:40]}")
         rows.append(row)
     return rows
 
@@ -145,7 +145,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     column = next((name for name in _FILE_COLUMNS if name in rows[0]), None)
     if column is None:
         raise ValueError(
-            f"a column must be named {', '.join(_FILE_COLUMNS)}, got {', '.join(rows[0])}"
+            f"a column must have one of the names {', '.join(_FILE_COLUMNS)}, got "
+            f"{', '.join(rows[0])}"
         )
     label_columns = [name for name in rows[0] if name not in (column, "split")]
     named = [name for name in _LABEL_COLUMNS if name in label_columns]
@@ -157,7 +158,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
         if missing := [name for name in used if row.get(name) in (None, "")]:
             raise ValueError(f"row {number} has no {missing[0]}")
         if more := row.keys() - rows[0].keys():
-            raise ValueError(f"row {number} has {min(more)}, which the first row lacks")
+            raise ValueError(f"row {number} has {min(more)}, which is missing from the first row")
     files = tuple(_inner_name(str(row[column])) for row in rows)
     if len(set(files)) < len(files):
         twice = next(name for i, name in enumerate(files) if name in files[:i])
@@ -182,10 +183,14 @@ def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ..
             return np.array([[c in value for c in classes] for value in values], np.int32), classes
         width = {len(value) for value in values}
         if len(width) > 1:
-            raise ValueError(f"lists of targets must have one length, got {sorted(width)}")
+            raise ValueError(
+                f"lists of targets must all have the same length, got lengths {sorted(width)}"
+            )
         return _columns(values, [f"{name}_{i}" for i in range(width.pop())])
     if any(isinstance(value, list | dict | bool) for value in values):
-        raise ValueError("labels must all be strings, or numbers, or lists of either")
+        raise ValueError(
+            "labels must be all strings, all numbers, or all lists of strings or numbers"
+        )
     strings = [str(value) for value in values]
     for number, string in enumerate(strings, 1):
         if is_missing(string):
@@ -200,24 +205,24 @@ def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ..
 
 
 def _check_no_number_with_a_point(strings: list[str], numbers: list[bool], name: str) -> None:
-    """Reject strings among targets, which would make classes of the targets."""
+    """Reject strings among targets, which would turn the targets into classes."""
     with_point = any(is_one and "." in s for s, is_one in zip(strings, numbers, strict=True))
     with_comma = not all(numbers) and all(_is_number(s.replace(",", ".")) for s in strings)
     if with_point or with_comma:
         row = numbers.index(False)
         raise ValueError(
-            f"row {row + 1}: {name} must be a number with a decimal point, like other targets, got "
-            f"{strings[row]!r}; classes are strings or integers in every row"
+            f"row {row + 1}: {name} must be a number with a decimal point, like the other targets, "
+            f"got {strings[row]!r}; class labels must be strings or integers in every row"
         )
 
 
 def _check_no_id(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Reject columns that look like row ids, which would become targets."""
+    """Reject columns that look like row IDs, which would become targets."""
     for name in names:
         values = {str(row[name]) for row in rows}
         if len(values) == len(rows) and all(map(_is_integer, values)) and not values <= {"0", "1"}:
             raise ValueError(
-                f"the column {name} holds a different integer in each row, like an id: remove it, "
+                f"column {name} contains a different integer in each row, like an ID: remove it, "
                 f"or name the label column {' or '.join(_LABEL_COLUMNS)}; write targets with a "
                 "decimal point, such as 20.0"
             )
@@ -230,7 +235,7 @@ def _columns(
         for value, name in zip(row, names, strict=True):
             if not _is_number(str(value)):
                 raise ValueError(
-                    f"row {number}: several label columns must all hold numbers, got {value!r} "
+                    f"row {number}: multiple label columns must all contain numbers, got {value!r} "
                     f"for {name}"
                 )
     numbers = np.array(rows, np.float64)
@@ -242,7 +247,7 @@ def _columns(
 def _inner_name(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
-        raise ValueError(f"files must have relative names, below the table, got {name}")
+        raise ValueError(f"file names must be relative and inside the table's folder, got {name}")
     return path.as_posix()
 
 

@@ -1,4 +1,4 @@
-"""Reading of TFDS datasets in ArrayRecord format, without TensorFlow."""
+"""Reading TFDS datasets in ArrayRecord format, without TensorFlow."""
 
 import json
 import math
@@ -14,11 +14,11 @@ from jaxcnn.data.official.idx import CLASS_NAMES
 from jaxcnn.data.reading import CHANNELS, SIZE, Reading
 from jaxcnn.data.sources import ArraySource, from_arrays, label_names
 
-# A split of up to this many bytes, with images of one size, is decoded at once.
+# A split with images of one size and at most this many bytes is decoded immediately.
 _IN_MEMORY = 2 << 30
 _CHUNK = 1024  # records
-# Pixels of an image. Decoding smaller images in several threads takes up to twice as long as in
-# one thread: they spend most of the time waiting for the GIL.
+# Minimum pixels per image for decoding in several threads. With smaller images, this takes up to
+# twice as long as in one thread: the threads spend most of their time waiting for the GIL.
 _THREADS_PAY = 96 * 96
 
 
@@ -30,10 +30,10 @@ def data_root(data_dir: str | Path | None) -> Path:
 
 
 def find_prepared(name: str, data_dir: str | Path | None) -> Path | None:
-    """Find the folder of the newest version of a dataset, or None.
+    """Return the folder of a dataset's newest version, or None if it is not prepared.
 
     Args:
-      name: TFDS's name: ``cifar10``, ``emnist/balanced``, or with a version, ``cifar10:3.0.2``.
+      name: TFDS name: ``cifar10``, ``emnist/balanced``, or with a version, ``cifar10:3.0.2``.
       data_dir: folder of prepared datasets; None means TFDS's own.
     """
     name, _, version = name.partition(":")
@@ -52,12 +52,12 @@ def find_prepared(name: str, data_dir: str | Path | None) -> Path | None:
 def read_prepared(name: str, folder: Path, reading: Reading) -> dict[str, ArraySource]:
     """Read the splits of a prepared dataset.
 
-    Small images of one size are decoded here, others when they are read.
+    Splits of at most 2 GiB with images of one size are decoded immediately, others when read.
 
     Args:
       name: name of the dataset, for messages.
       folder: folder of one version, with its ``dataset_info.json``.
-      reading: options.
+      reading: options for reading.
 
     Raises:
       ValueError: if files are damaged or incomplete, or the examples are not labeled images.
@@ -79,12 +79,12 @@ def read_prepared(name: str, folder: Path, reading: Reading) -> dict[str, ArrayS
     except Exception as error:
         # The readers raise many exception types: RuntimeError, IndexError, OSError.
         raise ValueError(
-            f"the prepared {name} in {folder} is damaged ({type(error).__name__}: {error}); "
-            f"delete that folder and run: jaxcnn prepare {name}"
+            f"the prepared dataset {name} in {folder} is damaged ({type(error).__name__}: "
+            f"{error}); delete that folder and run: jaxcnn prepare {name}"
         ) from error
     if "train" not in splits:
-        raise ValueError(f"the dataset in {folder} must have a split train, got {list(splits)}")
-    return reading.with_test_split(splits, f"the prepared {name} in {folder}")
+        raise ValueError(f"the dataset in {folder} must have a train split, got {list(splits)}")
+    return reading.with_test_split(splits, f"the prepared dataset {name} in {folder}")
 
 
 def _check_format(folder: Path) -> None:
@@ -95,13 +95,13 @@ def _check_format(folder: Path) -> None:
         return  # damaged; `read_prepared` reports it
     if written not in (None, "array_record"):
         raise ValueError(
-            f"the dataset in {folder} must be written as array_record, got {written}; prepare "
-            "it again with file_format='array_record', or with jaxcnn prepare in another folder"
+            f"the dataset in {folder} must be in array_record format, got {written}; prepare it "
+            "again with file_format='array_record', or run jaxcnn prepare with a different folder"
         )
 
 
 def _check_features(folder: Path) -> None:
-    """Reject metadata that would make TFDS import foreign modules."""
+    """Reject metadata that would make TFDS import modules outside TFDS."""
     try:
         pending = [json.loads((folder / "features.json").read_text())]
     except (OSError, ValueError):
@@ -116,7 +116,7 @@ def _check_features(folder: Path) -> None:
             if isinstance(name, str) and not name.startswith("tensorflow_datasets."):
                 raise ValueError(
                     f"the dataset in {folder} is rejected: its features.json names {name!r}, "
-                    "which does not belong to TFDS"
+                    "which is not part of TFDS"
                 )
         pending += part.values()
 
@@ -130,7 +130,7 @@ def _keys(info: Any) -> tuple[str, str]:
 
 
 def _check_shards(folder: Path, split: Any) -> None:
-    """Check that all records exist, so that damage does not appear in the middle of an epoch."""
+    """Check that all records exist, so that damage is not discovered in the middle of an epoch."""
     from array_record.python import array_record_module
 
     for path, count in zip(split.filepaths, split.shard_lengths, strict=True):
@@ -138,7 +138,7 @@ def _check_shards(folder: Path, split: Any) -> None:
         found = reader.num_records() if reader.ok() else None
         reader.close()
         if found != count:
-            raise ValueError(f"{Path(path).name} must hold {count} records, got {found}")
+            raise ValueError(f"{Path(path).name} must contain {count} records, got {found}")
 
 
 def _read_split(
@@ -147,11 +147,11 @@ def _read_split(
     keys: tuple[str, str],
     reading: Reading,
 ) -> ArraySource | None:
-    """Read one split; None if it has no labels, such as ImageNet's test split."""
+    """Read one split, or return None if it has no labels, as in ImageNet's test split."""
     import tensorflow_datasets as tfds
 
     image, label = keys
-    # Let TFDS skip its checks and conversions of all features, which take ten times as long.
+    # Have TFDS skip checking and converting all features, which would take ten times as long.
     records = builder.as_data_source(
         split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
@@ -177,7 +177,7 @@ def _read_split(
     encoded = Encoded(
         length=len(records),
         read=lambda number: read_many([number])[0],
-        name=lambda number: f"{split} number {number} of {builder.info.name}",
+        name=lambda number: f"number {number} in the {split} split of {builder.info.name}",
         label=label_names(labels.labels, labels.classes),
         identity=lambda: _identity(builder.info.splits[split]),
         read_many=read_many,
@@ -191,14 +191,14 @@ def _read_split(
     if has_size and math.prod(images.shape) <= _IN_MEMORY:
         threads = 1 if own_height * own_width < _THREADS_PAY else None
         pixels, readable = images.read(np.arange(len(images)), threads=threads)
-        # Keep the lazy images if any is unreadable, so that batches can mask it.
+        # If any image is unreadable, keep the lazy images so that batches can mask it.
         if readable.all():
             return ArraySource(pixels, labels.labels, labels.classes)
     return ArraySource(images, labels.labels, labels.classes)
 
 
 def _values(records: Any, numbers: Sequence[int], feature: str) -> list[Any]:
-    """Return the values of a feature in stored records, a sequence of numbers or bytes each."""
+    """Return a feature's values in stored records, one sequence of numbers or bytes per record."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     found = []

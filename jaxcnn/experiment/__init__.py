@@ -1,4 +1,4 @@
-"""Experiments: one configuration, and runs and sweeps of it in their own folders."""
+"""Experiments: a configuration, plus its runs and sweeps, each in its own folder."""
 
 from jaxcnn.experiment.config import Experiment as Experiment
 from jaxcnn.experiment.config import recipe as recipe

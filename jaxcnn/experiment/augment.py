@@ -1,4 +1,4 @@
-"""The augmentation of an experiment, in training and at test time."""
+"""Data augmentation for an experiment, during training and at test time."""
 
 import dataclasses
 import functools
@@ -24,24 +24,24 @@ View = Callable[[jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig(Section):
-    """Settings of the augmentation."""
+    """Augmentation settings."""
 
     augment: tuple[Augmentation, ...] = ()
-    """Random changes of training images: random crops (crop), mirroring (flip), shifts by up to 2
-    pixels (shift), rotation, shear and scale (affine), brightness, contrast and color (color),
-    RandAugment (rand), TrivialAugment (trivial), random erasing (erase), and mixing of two examples
-    (mixup, cutmix); applied in this order."""
+    """Random augmentations of training images: random crops (crop), mirroring (flip), shifts by up
+    to 2 pixels (shift), rotation, shear and scaling (affine), brightness, contrast and color
+    (color), RandAugment (rand), TrivialAugment (trivial), random erasing (erase), and mixing pairs
+    of examples (mixup, cutmix); applied in the order listed here."""
     input_noise: float = 0.0
-    """Standard deviation of Gaussian noise on training images in [0, 1]."""
+    """Standard deviation of the Gaussian noise added to training images in [0, 1]."""
     test_views: tuple[Literal["flip", "shift"], ...] = ()
-    """Test-time augmentation: average over the mirrored image (flip), or over four shifts by a
-    pixel (shift)."""
+    """Test-time augmentation: also average the outputs over the mirrored image (flip), four
+    one-pixel shifts (shift), or both."""
 
     RANGES: ClassVar[Ranges] = {"input_noise": (is_finite, "finite and >= 0")}
 
 
 def _color(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Change brightness and contrast, and of color images saturation and hue."""
+    """Change brightness and contrast and, for color images, saturation and hue."""
     transforms: list[image.RandomTransform] = [
         functools.partial(image.random_brightness, max_delta=0.2),
         functools.partial(image.random_contrast, factors=(0.6, 1.4)),
@@ -58,7 +58,7 @@ def _crop(key: jax.Array, images: jax.Array) -> jax.Array:
     return image.random_resized_crop(key, images, images.shape[1:3], area=(0.4, 1.0))
 
 
-# Applied in this order, whatever the order of the names.
+# Applied in this order, regardless of the order of the names in the configuration.
 _TRANSFORMS: dict[str, image.RandomTransform] = {
     "crop": _crop,
     "flip": image.random_flip_left_right,
@@ -74,10 +74,10 @@ _TRANSFORMS: dict[str, image.RandomTransform] = {
 
 
 def make_augment(config: AugmentConfig, num_classes: int) -> train.Augment | None:
-    """Make the ``augment(keys, batch) -> batch`` of a training step; None if nothing is configured.
+    """Make a training step's ``augment(keys, batch) -> batch``, or None if nothing is configured.
 
-    Images stay float32, and in [0, 1] except for noise. Mixing two examples turns labels ``[B]``
-    into class probabilities ``[B, num_classes]``.
+    Images stay float32, and in [0, 1] unless noise is added. Mixing examples converts labels
+    ``[B]`` to class probabilities ``[B, num_classes]``.
 
     Example:
       >>> from jaxcnn import data, image, train
@@ -101,10 +101,10 @@ def make_augment(config: AugmentConfig, num_classes: int) -> train.Augment | Non
         if not mixes:
             return batch
         labels = jax.nn.one_hot(batch.label, num_classes)
-        # The transforms drew from the indices before this one.
+        # The transforms use the smaller indices.
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, len(transforms))
         results = [mix(keys, batch.image, labels) for mix in mixes]
-        # One of them for the whole batch.
+        # One mix is drawn for the whole batch.
         chosen = jax.random.randint(jax.random.fold_in(keys[0], 3), (), 0, len(mixes))
         images, labels = (lax.select_n(chosen, *arrays) for arrays in zip(*results, strict=True))
         return batch._replace(image=images, label=labels)
@@ -113,7 +113,7 @@ def make_augment(config: AugmentConfig, num_classes: int) -> train.Augment | Non
 
 
 def make_views(config: AugmentConfig) -> list[View]:
-    """Make the test-time augmentation: functions from images to the additional views.
+    """Make the test-time augmentation: functions that map images to additional views.
 
     Example:
       >>> len(make_views(AugmentConfig(test_views=("flip", "shift"))))

@@ -1,4 +1,4 @@
-"""From an experiment to its parts: data, network and steps, checked together."""
+"""Assembly of an experiment's parts: data, network and steps, checked against each other."""
 
 import functools
 from collections.abc import Mapping
@@ -25,13 +25,14 @@ class Assembly(NamedTuple):
     """All parts of an experiment, checked against each other; nothing is compiled yet.
 
     Attributes:
-      network: what is trained.
-      splits: the examples.
+      network: the network to train.
+      splits: the examples of each split.
       train: batches of the training split.
-      validation: batches of the validation split; None without one.
-      train_step: trains all parameters that are not frozen.
-      head_step: trains the last layer alone, during the frozen epochs; None without any.
-      eval_step: evaluates.
+      validation: batches of the validation split; None if there is no such split.
+      train_step: the training step for all parameters that are not frozen.
+      head_step: the training step for the last layer alone, used during the frozen epochs; None if
+        there are no frozen epochs.
+      eval_step: the evaluation step.
     """
 
     network: Network
@@ -44,15 +45,16 @@ class Assembly(NamedTuple):
 
 
 def assemble(experiment: Experiment, weights: models.Pretrained | None) -> Assembly:
-    """Load the data, make the network, and check by their shapes that they fit together.
+    """Load the data, make the network, and check from their shapes that they are compatible.
 
     Args:
-      experiment: result of `jaxcnn.experiment.finetune.resolve`.
-      weights: pretrained network to start from; None to initialize all variables, or for a run
-        that is resumed.
+      experiment: the configuration, as returned by `jaxcnn.experiment.finetune.resolve`.
+      weights: pretrained network to start from; None to initialize all variables, or when a run
+        is resumed.
 
     Raises:
-      ValueError: if they do not fit, a name is unknown, or a custom model fails.
+      ValueError: if the data and the network are incompatible, a name is unknown, or a custom
+        model raises an error.
 
     Example:
       >>> parts = assemble(Experiment(model="lenet5", batch_size=100), None)
@@ -64,7 +66,7 @@ def assemble(experiment: Experiment, weights: models.Pretrained | None) -> Assem
     _check_splits(experiment, splits)
     if experiment.steps_per_call > 1 and not isinstance(splits.train.images, np.ndarray):
         raise ValueError(
-            "steps_per_call must be 1 for images that are decoded when they are needed, "
+            "steps_per_call must be 1 for images that are decoded on demand, "
             f"got {experiment.steps_per_call}"
         )
     batches = data.batches(
@@ -85,7 +87,7 @@ def assemble(experiment: Experiment, weights: models.Pretrained | None) -> Assem
         body = other_modules(state.params, models.output_layers(network.model))
         head_step = network.train_step(frozen=body)
     with model_errors(experiment):
-        # A model may fail in training mode alone.
+        # Some models fail only in training mode.
         jax.eval_shape(train_step, state, batches.shapes())
     validation = splits.validation
     return Assembly(
@@ -108,21 +110,21 @@ def make_network(
     steps_per_epoch: int,
     schedule: optax.Schedule | None = None,
 ) -> tuple[Network, train.TrainState]:
-    """Make the network and check it by its shapes.
+    """Make the network and check the shape of its outputs.
 
     Args:
       experiment: the configuration.
-      preprocess: preprocessing of the images.
+      preprocess: preprocessing for the images.
       classes: names of the classes, labels or targets.
       settings: result of `jaxcnn.experiment.task.task_settings`.
       steps_per_epoch: number of steps per epoch.
-      schedule: learning rate by step, which replaces the configured one.
+      schedule: learning-rate schedule that replaces the configured one.
 
     Returns:
       The network, and the shapes of its initial state.
 
     Raises:
-      ValueError: if the model cannot be made, or does not turn images into outputs.
+      ValueError: if the model cannot be made, or its outputs have the wrong shape.
     """
     task = make_task(experiment, settings)
     outputs = 1 if task.name == "binary" else len(classes)
@@ -162,15 +164,15 @@ def make_network(
         )
     if getattr(logits, "shape", None) != (2, outputs):
         raise ValueError(
-            f"{experiment.label} must turn images {(2, *size)} into outputs (2, {outputs}), "
-            f"got {jax.tree.map(jnp.shape, logits)}"
+            f"{experiment.label} must map images of shape {(2, *size)} to outputs of shape "
+            f"(2, {outputs}), got {jax.tree.map(jnp.shape, logits)}"
         )
     _check_patterns(experiment, state.params)
     return network, state
 
 
 def from_metadata(experiment: Experiment, metadata: Mapping[str, Any]) -> Network:
-    """Make the network that `Network.metadata` describes."""
+    """Make the network described by the result of `Network.metadata`."""
     settings = {name: value for name, value in metadata["task"].items() if name != "name"}
     network, _ = make_network(
         experiment,
@@ -178,22 +180,24 @@ def from_metadata(experiment: Experiment, metadata: Mapping[str, Any]) -> Networ
         tuple(metadata["classes"]),
         settings=settings,
         steps_per_epoch=1,
-        # The state has the same shapes with every schedule.
+        # The shapes of the state do not depend on the schedule.
         schedule=optax.constant_schedule(0.0),
     )
     return network
 
 
 def _check_patterns(config: OptimizerConfig, params: chex.ArrayTree) -> None:
-    """Check that name patterns match, and that a parameter is left to train."""
+    """Check that name patterns match parameters, and that some parameters are left to train."""
     if config.l1 or config.l2:
         select(params, config.penalized)
     if all(jax.tree.leaves(select(params, config.frozen))):
-        raise ValueError(f"frozen must leave a parameter to train, got {' '.join(config.frozen)}")
+        raise ValueError(
+            f"frozen must leave at least one parameter to train, got {' '.join(config.frozen)}"
+        )
 
 
 def _check_splits(experiment: Experiment, splits: Splits) -> None:
-    """Check labels and shapes of every split now, rather than after hours of training."""
+    """Check the labels and shapes of every split now, rather than after hours of training."""
     training = splits.train
     check_labels(experiment, training.labels, training.classes)
     for split in ("test", "validation"):
@@ -208,6 +212,6 @@ def _check_splits(experiment: Experiment, splits: Splits) -> None:
         ):
             if given != expected:
                 raise ValueError(
-                    f"the {split} split of {experiment.data} must have {name} {expected}, as the "
-                    f"training split, got {given}"
+                    f"the {split} split of {experiment.data} must have {name} {expected}, as in "
+                    f"the training split, got {given}"
                 )

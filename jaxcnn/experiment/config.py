@@ -1,4 +1,4 @@
-"""The configuration of a training run: the sum of its sections, and presets."""
+"""The configuration of a training run, composed of sections, and presets."""
 
 import dataclasses
 import hashlib
@@ -19,13 +19,13 @@ from jaxcnn.messages import did_you_mean
 from jaxcnn.models.weights.hub import HUB
 
 
-# Fields are ordered from the last base to the first.
+# Dataclass fields are ordered from the last base class to the first.
 @dataclasses.dataclass(frozen=True)
 class Experiment(OptimizerConfig, LoopConfig, TaskConfig, AugmentConfig, DataConfig, ModelConfig):
-    """Everything that decides the numbers of a run. The defaults are the classical CNN.
+    """All settings that affect a run's results. The defaults train ``classic_cnn``.
 
     Raises:
-      ValueError: if a field has the wrong type, is out of range, or does not fit another one.
+      ValueError: if a field has the wrong type, is out of range, or conflicts with another field.
 
     Example:
       >>> experiment = Experiment(model="resnet18", data="photos/", epochs=20)
@@ -41,40 +41,40 @@ class Experiment(OptimizerConfig, LoopConfig, TaskConfig, AugmentConfig, DataCon
         (
             "stratified",
             lambda e: not e.stratified or e.task in ("multi_class", "binary"),
-            "left out unless the task is multi_class or binary",
+            "omitted unless the task is multi_class or binary",
         ),
         (
             "balanced",
             lambda e: not e.balanced or e.task in ("multi_class", "binary"),
-            "left out unless the task is multi_class or binary",
+            "omitted unless the task is multi_class or binary",
         ),
         (
             "augment",
             lambda e: not {"mixup", "cutmix"} & {*e.augment} or e.task == "multi_class",
-            "without mixup and cutmix unless the task is multi_class",
+            "free of mixup and cutmix unless the task is multi_class",
         ),
         (
             "schedule",
             lambda e: e.schedule != "plateau" or e.has_validation,
-            "different without a validation split",
+            "constant, cosine or step unless there is a validation split",
         ),
         (
             "step_epochs",
             lambda e: all(e.warmup_epochs <= epoch < e.epochs for epoch in e.step_epochs),
-            "after the warm-up and before the last epoch",
+            "after warmup and before the last epoch",
         ),
         (
             "frozen_epochs",
             lambda e: (
                 not e.frozen_epochs or (e.pretrained is not None and e.frozen_epochs < e.epochs)
             ),
-            "smaller than epochs, and 0 without pretrained",
+            "smaller than epochs, and 0 unless pretrained is set",
         ),
         ("warmup_epochs", lambda e: e.warmup_epochs < e.epochs, "smaller than epochs"),
         (
             "early_stopping",
             lambda e: e.early_stopping is None or e.has_validation,
-            "left out without a validation split",
+            "omitted unless there is a validation split",
         ),
     )
 
@@ -87,10 +87,10 @@ class Experiment(OptimizerConfig, LoopConfig, TaskConfig, AugmentConfig, DataCon
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Experiment":
-        """Make an experiment from the values of `to_json`.
+        """Make an experiment from the values returned by `to_json`.
 
         Raises:
-          ValueError: if a key is unknown or a value is not accepted.
+          ValueError: if a key is unknown or a value is invalid.
 
         Example:
           >>> Experiment.from_json({"epochs": 3}).epochs
@@ -105,7 +105,7 @@ class Experiment(OptimizerConfig, LoopConfig, TaskConfig, AugmentConfig, DataCon
         return cls(**{name: _from_json(value) for name, value in values.items()})
 
     def sha256(self) -> str:
-        """Return the SHA-256 of all fields, as sorted JSON.
+        """Return the SHA-256 of all fields, serialized as JSON with sorted keys.
 
         Example:
           >>> Experiment().sha256() == Experiment(seed=1).sha256()
@@ -114,10 +114,10 @@ class Experiment(OptimizerConfig, LoopConfig, TaskConfig, AugmentConfig, DataCon
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def with_absolute_paths(self) -> "Experiment":
-        """Return the experiment with absolute paths of data and weights.
+        """Return the experiment with absolute paths to its data and weights.
 
         Raises:
-          ValueError: if a path starts with the home of an unknown user.
+          ValueError: if a path starts with the home folder of an unknown user.
         """
         weights = self.pretrained
         if weights and not weights.startswith(HUB):
@@ -130,11 +130,11 @@ def _absolute(path: str) -> str:
     try:
         return str(Path(path).expanduser().absolute())
     except RuntimeError as error:
-        raise ValueError(f"{path} starts with the home of an unknown user") from error
+        raise ValueError(f"{path} starts with the home folder of an unknown user") from error
 
 
 def _from_json(value: Any) -> Any:
-    """Turn lists into tuples, which JSON does not have."""
+    """Convert lists to tuples, which JSON does not have."""
     if isinstance(value, dict):
         return {name: _from_json(item) for name, item in value.items()}
     return tuple(value) if isinstance(value, list) else value
@@ -154,15 +154,15 @@ RECIPES: dict[str, Mapping[str, Any]] = {
         "ema_decay": 0.998,
     },
 }
-"""Presets by name: the fields that differ from the defaults."""
+"""Presets by name, each with the fields that differ from the defaults."""
 
 
 def recipe(name: str, *, task: str | None = None) -> Experiment:
-    """Make the experiment of a preset.
+    """Make an experiment from a preset.
 
     Args:
       name: ``plain`` or ``modern``.
-      task: the task that it will be used for; a regression has no label smoothing.
+      task: the task that the experiment is for; regression does not use label smoothing.
 
     Raises:
       ValueError: if the preset is unknown.
@@ -172,7 +172,9 @@ def recipe(name: str, *, task: str | None = None) -> Experiment:
       0.1
     """
     if name not in RECIPES:
-        raise ValueError(f"recipe must be a known one, got {name!r}. {did_you_mean(name, RECIPES)}")
+        raise ValueError(
+            f"recipe must be a known preset, got {name!r}. {did_you_mean(name, RECIPES)}"
+        )
     values = dict(RECIPES[name])
     if task == "regression":
         values.pop("label_smoothing", None)

@@ -1,4 +1,4 @@
-"""The execution of a run: settings that do not change its numbers."""
+"""Execution settings of a run, which do not affect its results."""
 
 import dataclasses
 from typing import ClassVar
@@ -8,7 +8,7 @@ from jaxcnn.experiment.fields import Ranges, Section
 
 @dataclasses.dataclass(frozen=True)
 class Execution(Section):
-    """Settings of a run that may change when it is resumed, and are not part of its hash.
+    """Settings that may be changed when a run is resumed, and are not part of its hash.
 
     Example:
       >>> Execution(tensorboard=True).checkpoint_seconds
@@ -16,8 +16,8 @@ class Execution(Section):
     """
 
     tensorboard: bool = False
-    """Write TensorBoard event files too (extra tensorboard)."""
+    """Also write TensorBoard event files (requires the tensorboard extra)."""
     checkpoint_seconds: float = 300.0
-    """Seconds between checkpoints within an epoch, besides the one after each epoch."""
+    """Seconds between checkpoints during an epoch, in addition to the one after each epoch."""
 
     RANGES: ClassVar[Ranges] = {"checkpoint_seconds": (lambda value: value > 0, "> 0")}

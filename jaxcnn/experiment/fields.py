@@ -12,16 +12,16 @@ Relations = tuple[tuple[str, Callable[[Any], bool], str], ...]
 
 
 class Section:
-    """Base of the sections of an experiment, which are frozen dataclasses.
+    """Base class for the sections of an experiment, which are frozen dataclasses.
 
     Attributes:
-      RANGES: by name of a field, a test of its value (skipped for None), and a description of the
-        accepted values.
-      RELATIONS: the name of a field, a test of the whole section, and a description of the accepted
-        values.
+      RANGES: for each field name, a predicate on the field's value (skipped for None), and a
+        description of the accepted values.
+      RELATIONS: tuples of a field name, a predicate on the whole section, and a description of the
+        field's accepted values.
 
     Raises:
-      ValueError: if a field has the wrong type, is out of range, or does not fit another one.
+      ValueError: if a field has the wrong type, is out of range, or conflicts with another field.
 
     Example:
       >>> @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Section:
     RELATIONS: ClassVar[Relations] = ()
 
     def __post_init__(self) -> None:
-        """Check the fields of this section and of those that it inherits from."""
+        """Check the fields of this section and of the sections that it inherits from."""
         for name, hint in _hints(type(self)).items():
             if not fits(getattr(self, name), hint):
                 self._reject(name, describe(hint))
@@ -77,7 +77,7 @@ def is_positive(value: float) -> bool:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether a value has the type that its field declares.
+    """Return whether a value has the type declared for its field.
 
     Example:
       >>> fits(1, float), fits(True, float), fits((1, 2), tuple[int, ...] | None)
@@ -100,11 +100,11 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def describe(hint: Any) -> str:
-    """Describe the type that a field declares.
+    """Describe the type declared for a field.
 
     Example:
       >>> describe(int | None), describe(tuple[str, ...]), describe(Literal["adam", "sgd"])
-      ('int or None', 'a tuple, each str', 'one of adam, sgd')
+      ('int or None', 'a tuple in which each item is str', 'one of adam, sgd')
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
@@ -112,7 +112,7 @@ def describe(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(kind) for kind in arguments)
     if origin is tuple:
-        return f"a tuple, each {describe(arguments[0])}"
+        return f"a tuple in which each item is {describe(arguments[0])}"
     if origin is not None:
         return f"a mapping from {describe(arguments[0])} to {describe(arguments[1])}"
     return "None" if hint is type(None) else hint.__name__

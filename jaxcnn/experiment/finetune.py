@@ -1,4 +1,4 @@
-"""Fine-tuning: fill an experiment's settings from a file of weights, and select its variables."""
+"""Fine-tuning: fill in an experiment's settings from a weights file, and select its variables."""
 
 import dataclasses
 from typing import Any
@@ -11,12 +11,12 @@ from jaxcnn.experiment.task import TaskConfig
 
 
 def resolve(experiment: Experiment) -> tuple[Experiment, models.Pretrained | None]:
-    """Read the file of weights and fill in the fields that depend on it.
+    """Read the weights file and fill in the fields that depend on it.
 
     Returns:
-      The experiment with the options of the network, and the size, channels and normalization of
-      images that the weights need, unless it sets them itself; so a run does not need the file
-      once it has started. And the network, or None without pretrained weights.
+      The experiment, with the network's options, image size and channels filled in where unset and
+      its normalization replaced by the weights' own, so a resumed run does not need the file; and
+      the pretrained network, or None without pretrained weights.
 
     Raises:
       ValueError: if the file cannot be used.
@@ -29,8 +29,8 @@ def resolve(experiment: Experiment) -> tuple[Experiment, models.Pretrained | Non
         return experiment, None
     if experiment.is_custom:
         raise ValueError(
-            "pretrained must be left out for a custom network, whose weights have no known "
-            f"names; got model {experiment.model}"
+            "pretrained must be omitted for a custom network, whose parameter names are unknown; "
+            f"got model {experiment.model}"
         )
     options: dict[str, Any] = dict(experiment.model_options)
     network = models.load_pretrained(
@@ -51,7 +51,7 @@ def resolve(experiment: Experiment) -> tuple[Experiment, models.Pretrained | Non
 
 
 def as_resolved(experiment: Experiment, stored: Experiment) -> Experiment:
-    """Fill in, without the file, the fields that `resolve` filled in the ``stored`` experiment."""
+    """Set the fields that `resolve` sets, from the ``stored`` experiment instead of the file."""
     if experiment.pretrained is None or experiment.pretrained != stored.pretrained:
         return experiment
     return dataclasses.replace(
@@ -66,7 +66,7 @@ def as_resolved(experiment: Experiment, stored: Experiment) -> Experiment:
 def kept_variables(
     network: models.Pretrained, config: TaskConfig, classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the variables to start from: without the last layer, unless the classes are equal."""
+    """Return the variables to start from, with the last layer only if the classes are the same."""
     if network.classes == classes and config.task in ("multi_class", "multi_label"):
         return network.variables
     layers = [tuple(layer.split("/")) for layer in models.info(network.name).network.output_layers]

@@ -1,4 +1,4 @@
-"""The loop of an experiment: its settings, and when it stops early."""
+"""The training loop of an experiment: its settings and early stopping."""
 
 import dataclasses
 from typing import ClassVar
@@ -9,24 +9,25 @@ from jaxcnn.experiment.fields import Ranges, Relations, Section, is_count, is_fi
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig(Section):
-    """Settings of the training loop."""
+    """Settings for the training loop."""
 
     epochs: int = 10
-    """Passes over the training examples."""
+    """Number of passes over the training examples."""
     batch_size: int = 128
-    """Examples per step."""
+    """Number of examples per training step."""
     accumulate: int = 1
-    """Microbatches per batch, to save memory; the gradient is that of the whole batch."""
+    """Number of microbatches per batch, to save memory; their gradients are accumulated."""
     steps_per_call: int = 1
-    """Steps per call of a compiled loop, over examples kept on the device; for accelerators."""
+    """Training steps per compiled call, with all examples kept on the device; for accelerators."""
     seed: int = 0
-    """Seed of the initial parameters, the order of examples, dropout and augmentation."""
+    """Seed for parameter initialization, example order, dropout and augmentation."""
     early_stopping: int | None = None
-    """Stop after this many epochs without a better validation loss, and keep the best epoch."""
+    """Stop after this many consecutive epochs without improvement in validation loss, and keep the
+    network of the best epoch."""
     min_delta: float = 0.0
-    """Early stopping: smallest decrease of the validation loss that counts as better."""
+    """Early stopping: a decrease in validation loss must exceed this to count as an improvement."""
     start_epoch: int = 1
-    """Early stopping: first epoch that may be kept or counted."""
+    """Early stopping: first epoch that may be kept as the best or count toward the patience."""
 
     RANGES: ClassVar[Ranges] = {
         "epochs": (is_count, ">= 1"),
@@ -43,20 +44,20 @@ class LoopConfig(Section):
         (
             "min_delta",
             lambda c: not c.min_delta or c.early_stopping is not None,
-            "0 without early_stopping",
+            "0 unless early_stopping is set",
         ),
         (
             "start_epoch",
             lambda c: (
                 c.start_epoch == 1 or (c.early_stopping is not None and c.start_epoch <= c.epochs)
             ),
-            "at most epochs, and 1 without early_stopping",
+            "at most epochs, and 1 unless early_stopping is set",
         ),
     )
 
 
 def make_early_stopping(config: LoopConfig, *, frozen_epochs: int) -> train.EarlyStopping | None:
-    """Make the early stopping rule, or return None; frozen epochs are never kept or counted.
+    """Make the early-stopping rule, or return None; it ignores frozen epochs.
 
     Example:
       >>> make_early_stopping(LoopConfig(early_stopping=3), frozen_epochs=2).start_epoch

@@ -21,30 +21,30 @@ Source = Literal["auto", models.WeightSource]
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Section):
-    """Settings of the model and of the weights that it starts from."""
+    """Settings for the model and its initial weights."""
 
     model: str = "classic_cnn"
-    """Network: a name (classic_cnn, resnet18, ...), or file.py:function for a custom one."""
+    """Network: a name (classic_cnn, resnet18, ...), or file.py:function for a custom network."""
     model_options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
-    """Options of the network, as pairs: dropout 0.5 norm batch."""
+    """Options for the network, as name-value pairs: dropout 0.5 norm batch."""
     pretrained: str | None = None
-    """Weights to start from: a file of torchvision, timm, Keras or jaxcnn export, or
-    hf-hub:timm/...; the last layer is new unless the classes are the same."""
+    """Weights to start from: a file from torchvision, timm, Keras or `jaxcnn export`, or
+    hf-hub:timm/...; the last layer is reinitialized unless the classes are the same."""
     pretrained_source: Source = "auto"
-    """Library that wrote the weights, if the file does not tell."""
+    """Library that wrote the weights, if it cannot be inferred from the file."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Type that the network computes in; parameters, statistics, outputs and loss stay float32."""
+    """Computation dtype of the network; parameters, statistics, outputs and loss stay float32."""
 
     RELATIONS: ClassVar[Relations] = (
         (
             "precision",
             lambda c: c.precision == "float32" or "dtype" not in c.model_options,
-            "the only setting of the dtype, not model_options too",
+            "float32 when model_options sets dtype",
         ),
         (
             "pretrained_source",
             lambda c: c.pretrained_source == "auto" or c.pretrained is not None,
-            "left out without pretrained",
+            "omitted unless pretrained is set",
         ),
     )
 
@@ -55,13 +55,13 @@ class ModelConfig(Section):
 
     @property
     def label(self) -> str:
-        """Name of the model in error messages."""
+        """Name of the model for error messages."""
         options = f" with options {dict(self.model_options)}" if self.model_options else ""
         return f"model {self.model}{options}"
 
 
 def make_model(config: ModelConfig, outputs: int) -> Any:
-    """Make the model with a number of outputs, by name or from a Python file.
+    """Make a model with the given number of outputs, by name or from a Python file.
 
     Example:
       >>> make_model(ModelConfig("lenet5", precision="bfloat16"), 10).dtype
@@ -77,7 +77,7 @@ def make_model(config: ModelConfig, outputs: int) -> Any:
 
 @contextlib.contextmanager
 def model_errors(config: ModelConfig) -> Iterator[None]:
-    """Raise whatever a custom model or one of its options raises as a ``ValueError``."""
+    """Convert any error raised by the model or its options to a ``ValueError``."""
     try:
         yield
     except ValueError:
@@ -87,23 +87,23 @@ def model_errors(config: ModelConfig) -> Iterator[None]:
 
 
 class Network(NamedTuple):
-    """A model with everything that its steps need.
+    """A model with everything its steps need.
 
     Attributes:
       model: a Linen module or a pair of functions.
       optimizer: the optax transformation.
-      preprocess: from pixels to the model's input.
-      task: meaning of the outputs.
+      preprocess: converts pixels to the model's input.
+      task: the task, which defines the meaning of the outputs.
       classes: names of the classes, labels or targets.
-      settings: the part of the task that comes from the data (class weights, mean and standard
-        deviation of targets), as JSON values.
-      augment: augmentation of training batches; None for none.
-      views: test-time augmentation.
-      penalty: function of the parameters that is added to the objective; None for none.
+      settings: task settings derived from the data (class weights, mean and standard deviation of
+        the targets), as JSON values.
+      augment: augmentation for training batches; None disables it.
+      views: additional views for test-time augmentation.
+      penalty: function of the parameters that is added to the objective; None adds nothing.
       accumulate: number of microbatches per batch.
-      ema_decay: decay of the exponential moving average of the variables; None for no average.
-      frozen: patterns of parameters that are never trained.
-      pretrained: variables to start from, if not all are initialized.
+      ema_decay: decay rate of the exponential moving average of the variables; None disables it.
+      frozen: name patterns of parameters that are never trained.
+      pretrained: pretrained variables to start from; None to initialize all variables.
     """
 
     model: Any
@@ -142,7 +142,7 @@ class Network(NamedTuple):
         )
 
     def train_step(self, *, frozen: Sequence[str] = ()) -> train.TrainStep:
-        """Make the training step; patterns in ``frozen`` add to those of the network."""
+        """Make the training step; ``frozen`` adds patterns to the network's own."""
         return train.make_train_step(
             self.model,
             self.optimizer,
@@ -156,17 +156,17 @@ class Network(NamedTuple):
         )
 
     def eval_step(self) -> train.EvalStep:
-        """Make the evaluation step, test-time augmentation included."""
+        """Make the evaluation step, including test-time augmentation."""
         return train.make_eval_step(
             self.model, task=self.task, preprocess=self.preprocess, views=self.views
         )
 
     def predict_step(self) -> Callable[[train.TrainState, Any], jax.Array]:
-        """Make the prediction step, test-time augmentation included."""
+        """Make the prediction step, including test-time augmentation."""
         return train.make_predict_step(self.model, preprocess=self.preprocess, views=self.views)
 
     def metadata(self) -> dict[str, Any]:
-        """Return what is stored beside the weights, as JSON values."""
+        """Return the metadata to store with the weights, as JSON values."""
         preprocess = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in vars(self.preprocess).items()

@@ -1,4 +1,4 @@
-"""The optimizer of an experiment: its settings, as optax transformations and schedules."""
+"""The optimizer of an experiment: its settings, optax transformations and schedules."""
 
 import dataclasses
 import functools
@@ -23,62 +23,68 @@ from jaxcnn.parameters import map_with_name, matches_any, parameter_names, selec
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig(Section):
-    """Settings of the optimizer, its schedule, and the penalties on parameters."""
+    """Settings for the optimizer, its schedule, and the penalties on parameters."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam (epsilon 1e-7, as in Keras), or SGD with Nesterov momentum 0.9."""
     learning_rate: float = 1e-3
-    """Learning rate; with a schedule, its peak."""
+    """Learning rate; with warmup or a schedule, the peak learning rate."""
     schedule: Literal["constant", "cosine", "step", "plateau"] = "constant"
-    """After the warm-up: constant, cosine decay to 0, or reduced at epochs or on plateaus."""
+    """After warmup: constant, cosine decay to 0, or reduced at given epochs (step) or on plateaus
+    (plateau)."""
     step_epochs: tuple[int, ...] = ()
-    """Schedule step: epochs after which the learning rate is reduced."""
+    """Step schedule: epochs after which the learning rate is reduced."""
     plateau_patience: int = 3
-    """Schedule plateau: epochs without a better validation loss before a reduction."""
+    """Plateau schedule: epochs without improvement in validation loss before the learning rate is
+    reduced."""
     schedule_factor: float = 0.1
-    """Schedules step and plateau: factor on the learning rate at a reduction."""
+    """Step and plateau schedules: factor by which each reduction multiplies the learning rate."""
     warmup_epochs: float = 0.0
-    """Epochs over which the learning rate rises linearly from 0."""
+    """Number of epochs over which the learning rate increases linearly from 0."""
     learning_rate_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Factors on the learning rate of parameters by name pattern, as pairs: "conv*" 0.1."""
+    """Learning-rate multipliers for parameters whose names match a pattern, as pattern-multiplier
+    pairs: "conv*" 0.1."""
     layer_decay: float = 1.0
-    """Layer-wise learning rates: factor from each block of the network to the one before it."""
+    """Layer-wise learning-rate decay: each block's learning rate is this factor times that of the
+    block after it."""
     frozen_epochs: int = 0
-    """Pretrained: first epochs, in which only the new last layer is trained."""
+    """Pretrained: number of initial epochs during which only the new last layer is trained."""
     frozen: tuple[str, ...] = ()
-    """Name patterns of parameters that are never trained; their modules run in evaluation mode."""
+    """Name patterns of parameters that are never trained; modules matched as a whole run in
+    evaluation mode."""
     weight_decay: float = 0.0
-    """Decoupled weight decay of kernels (not of biases and normalization scales)."""
+    """Decoupled weight decay, applied to kernels (not to biases or normalization scales)."""
     l1: float = 0.0
-    """Penalty on the sum of absolute values of the penalized parameters."""
+    """Weight of the L1 penalty, the sum of the absolute values of the penalized parameters."""
     l2: float = 0.0
-    """Penalty on the sum of squares of the penalized parameters."""
+    """Weight of the L2 penalty, the sum of the squares of the penalized parameters."""
     penalized: tuple[str, ...] = ("*kernel",)
-    """Name patterns of the parameters that l1 and l2 apply to."""
+    """Name patterns of the parameters that the L1 and L2 penalties apply to."""
     clip_norm: float | None = None
-    """Largest norm of the gradient; longer gradients are scaled down to it."""
+    """Maximum gradient norm; gradients with a larger norm are scaled down to it."""
     ema_decay: float | None = None
-    """Evaluate with an exponential moving average of parameters and statistics, of this decay."""
+    """Decay rate of an exponential moving average of parameters and statistics, which is used for
+    evaluation; by default, no average is kept."""
 
     RANGES: ClassVar[Ranges] = {
         "learning_rate": (is_positive, "finite and > 0"),
         "step_epochs": (
             lambda value: all(a < b for a, b in zip((0, *value), value, strict=False)),
-            "rising epochs >= 1",
+            "increasing epochs >= 1",
         ),
         "plateau_patience": (is_count, ">= 1"),
         "schedule_factor": (lambda value: 0 < value < 1, "in (0, 1)"),
         "warmup_epochs": (is_finite, "finite and >= 0"),
         "learning_rate_factors": (
             lambda value: all(map(is_finite, value.values())),
-            "factors that are finite and >= 0",
+            "finite multipliers >= 0",
         ),
         "layer_decay": (lambda value: 0 < value <= 1, "in (0, 1]"),
         "frozen_epochs": (lambda value: value >= 0, ">= 0"),
         "weight_decay": (is_finite, "finite and >= 0"),
         "l1": (is_finite, "finite and >= 0"),
         "l2": (is_finite, "finite and >= 0"),
-        "penalized": (lambda value: len(value) > 0, "one pattern or more"),
+        "penalized": (lambda value: len(value) > 0, "at least one pattern"),
         "clip_norm": (is_positive, "finite and > 0"),
         "ema_decay": (lambda value: 0 < value < 1, "in (0, 1)"),
     }
@@ -86,22 +92,22 @@ class OptimizerConfig(Section):
         (
             "step_epochs",
             lambda c: bool(c.step_epochs) == (c.schedule == "step"),
-            "given if the schedule is step, and only then",
+            "set if and only if the schedule is step",
         ),
         (
             "plateau_patience",
             lambda c: c.plateau_patience == 3 or c.schedule == "plateau",
-            "left out unless the schedule is plateau",
+            "omitted unless the schedule is plateau",
         ),
         (
             "schedule_factor",
             lambda c: c.schedule_factor == 0.1 or c.schedule in ("step", "plateau"),
-            "left out unless the schedule is step or plateau",
+            "omitted unless the schedule is step or plateau",
         ),
         (
             "penalized",
             lambda c: c.l1 > 0 or c.l2 > 0 or c.penalized == ("*kernel",),
-            "left out without l1 and l2",
+            "omitted unless l1 or l2 is set",
         ),
     )
 
@@ -121,9 +127,9 @@ def make_optimizer(
       config: the settings.
       epochs: number of epochs that the schedule spans.
       steps_per_epoch: number of steps per epoch.
-      schedule: learning rate by step, which replaces the configured one.
+      schedule: learning-rate schedule that replaces the configured one.
       output_layers: modules that are trained during the frozen epochs.
-      rates: factor on the learning rate for each parameter.
+      rates: learning-rate multiplier for each parameter.
 
     Example:
       >>> optimizer = make_optimizer(OptimizerConfig("sgd"), epochs=10, steps_per_epoch=100)
@@ -159,7 +165,7 @@ def make_optimizer(
         frozen = select(params, config.frozen)
         return jax.tree.map(lambda is_frozen: "frozen" if is_frozen else "trained", frozen)
 
-    # Keeps no moments for parameters that never move.
+    # This keeps no moments for parameters that are never updated.
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
 
 
@@ -172,7 +178,7 @@ def make_model_optimizer(
     steps_per_epoch: int,
     schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformation:
-    """Make the optimizer for a model, with its layer-wise learning rates.
+    """Make the optimizer for a model, including its layer-wise learning rates.
 
     Args:
       config: the settings.
@@ -180,7 +186,7 @@ def make_model_optimizer(
       images: the model's input ``[B, H, W, C]``; only its shape and dtype are used.
       epochs: number of epochs that the schedule spans.
       steps_per_epoch: number of steps per epoch.
-      schedule: learning rate by step, which replaces the configured one.
+      schedule: learning-rate schedule that replaces the configured one.
     """
     rates, output_layers = None, models.output_layers(model)
     if config.layer_decay != 1:
@@ -208,10 +214,10 @@ def make_plateau(config: OptimizerConfig) -> train.ReduceOnPlateau | None:
 
 
 def _late_adam(first_step: int, output_layers: Sequence[str]) -> optax.GradientTransformation:
-    """Make an Adam that starts on the body of the network at ``first_step``.
+    """Make an Adam that starts updating the network's body at ``first_step``.
 
-    Starting the bias correction at step 0 would make the first body updates about three times too
-    large.
+    If its bias correction started at step 0, the first updates of the body would be about three
+    times too large.
     """
     adam = optax.scale_by_adam(eps=1e-7)
     late = optax.conditionally_mask(adam, lambda step: step >= first_step)

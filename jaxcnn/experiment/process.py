@@ -1,4 +1,4 @@
-"""Settings of the whole process: memory of the allocator, and the cache of compiled programs."""
+"""Process-wide settings: the memory allocator, and the cache of compiled programs."""
 
 import ctypes
 import functools
@@ -11,29 +11,29 @@ import jax.monitoring
 
 # Options of mallopt, from <malloc.h>.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
-_LARGEST_HEAP = 64 << 20  # of every thread but the first
+_LARGEST_HEAP = 64 << 20  # for every thread but the first
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of JAX
-_LONG = 0.5  # seconds of compiling that leave enough memory behind to be worth trimming
+_LONG = 0.5  # seconds; longer compilations free enough memory to be worth trimming
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep the memory that a step frees, but not that which the compiler frees.
+    """Keep the memory freed by a step in the process, but return memory freed by the compiler.
 
     XLA allocates the working memory of a compiled program as one block, and glibc returns a large
-    block to the system when it is freed. So at each step on a CPU the system clears the same pages
-    again, which can take close to half of the step's time. Call this before JAX makes its first
-    array, as `run` does, and from the main thread: only glibc's first thread can keep blocks of
-    over 64 MiB, so compiled programs then run in the calling thread, one after the other, instead
-    of in the background (``jax_cpu_enable_async_dispatch``). Called later, it keeps smaller blocks
-    only.
+    block to the system when it is freed. On CPU, the system therefore clears the same pages again
+    at each step, which can take close to half of the step's time. Call this before JAX creates its
+    first array, as `run` does, and from the main thread: only a process's first thread can keep
+    blocks larger than 64 MiB, so compiled programs then run in the calling thread, one after the
+    other, instead of in the background (``jax_cpu_enable_async_dispatch``). If called later, this
+    function keeps only smaller blocks.
 
-    The hundreds of MiB in small blocks that compiling a large network leaves behind are returned
-    to the system, so that they do not add to the memory of the steps. Nothing is done on other
-    devices, without glibc, or if the environment already tunes the allocator (``MALLOC_*``,
-    ``GLIBC_TUNABLES``, ``LD_PRELOAD``).
+    Compiling a large network leaves behind hundreds of MiB in small blocks, which are returned to
+    the system so that they do not add to the memory used by the steps. The allocator is left
+    unchanged on other devices, without glibc, or if the environment already tunes it
+    (``MALLOC_*``, ``GLIBC_TUNABLES``, ``LD_PRELOAD``).
 
     Returns:
-      True if anything was changed.
+      True if the allocator was changed.
 
     Example:
       >>> from jaxcnn.experiment import keep_freed_memory
@@ -49,7 +49,7 @@ def keep_freed_memory() -> bool:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.default_backend() != "cpu":
         return False
-    # No block is mapped by itself, and heaps are never trimmed or returned when they are empty.
+    # No block gets its own mapping, and heaps are neither trimmed nor returned when empty.
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _LARGEST_HEAP))
     library = ctypes.CDLL(None)
     _trim_after_compiling()
@@ -57,9 +57,9 @@ def keep_freed_memory() -> bool:
 
 
 def keep_compiled_programs() -> None:
-    """Switch on JAX's compilation cache in the user's cache folder, unless one is set already.
+    """Enable JAX's compilation cache in the user's cache folder, unless one is already set.
 
-    The second run of a network then starts without compiling it.
+    Later runs of the same network then start without recompiling it.
     """
     if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return
@@ -67,7 +67,7 @@ def keep_compiled_programs() -> None:
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(caches) / "jaxcnn" / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # no home folder, or not writable
+    except (OSError, RuntimeError):  # no home folder, or the cache is not writable
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

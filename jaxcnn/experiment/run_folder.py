@@ -1,7 +1,7 @@
-"""The folder of a run: its name, its configuration, and what changed when it was resumed.
+"""The run folder: its name, the run's configuration, and the changes made when it was resumed.
 
-``config.json`` is the experiment as the run was started. ``run.json`` has its SHA-256 and the
-``amendments``: one ``{"field", "from", "to", "step"}`` for each field that a resume changed.
+``config.json`` is the experiment that the run was started with. ``run.json`` contains its SHA-256
+and the ``amendments``: one ``{"field", "from", "to", "step"}`` for each field changed by a resume.
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ from jaxcnn.data.files import atomic_write
 from jaxcnn.experiment.config import Experiment
 
 FORMAT = 2
-"""Version of the layout of the folders of runs and sweeps."""
+"""Version of the layout of run and sweep folders."""
 AMENDABLE = ("epochs", "on_bad_example")
-"""Fields of an experiment that a resumed run may change."""
+"""Fields of an experiment that may be changed when a run is resumed."""
 
 
 class Record(NamedTuple):
     """The configuration of a run.
 
     Attributes:
-      started: the experiment as the run was started.
+      started: the experiment that the run was started with.
       sha256: its SHA-256 at that time.
-      amendments: what changed when the run was resumed, in order.
+      amendments: the changes made when the run was resumed, in order.
     """
 
     started: Experiment
@@ -35,12 +35,12 @@ class Record(NamedTuple):
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment with its amendments."""
+        """The experiment with the amendments applied."""
         changes = {change["field"]: change["to"] for change in self.amendments}
         return dataclasses.replace(self.started, **changes)
 
     def amend(self, experiment: Experiment, *, step: int) -> "Record":
-        """Add the fields in which ``experiment`` differs, from ``step`` on."""
+        """Add an amendment at ``step`` for each amendable field that ``experiment`` changes."""
         changes = []
         for name in AMENDABLE:
             before, after = getattr(self.experiment, name), getattr(experiment, name)
@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 def write_record(folder: Path, record: Record) -> None:
     """Write the configuration of a run."""
-    # In this order, so that a folder with a config.json has both files.
+    # Written in this order, so a folder with a config.json contains both files.
     values = {"experiment_sha256": record.sha256, "amendments": record.amendments}
     write_json(folder / "run.json", {"format": FORMAT, **values})
     write_json(folder / "config.json", record.started.to_json())
@@ -61,11 +61,11 @@ def read_record(folder: Path) -> Record:
     """Read the configuration of a run.
 
     Raises:
-      ValueError: if the folder is not that of a run, or cannot be read.
+      ValueError: if the folder is not a run folder, or cannot be read.
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: it does not have {path.name}")
+        raise ValueError(f"{folder} is not a run folder: it does not contain {path.name}")
     values = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     check_format(folder, values)
     config = read_json(path)
@@ -79,19 +79,19 @@ def read_record(folder: Path) -> Record:
 
 
 def read_config(folder: Path) -> Experiment:
-    """Read the experiment of a run, with its amendments.
+    """Read the experiment of a run, with the amendments applied.
 
     Raises:
-      ValueError: if the folder is not that of a run, or cannot be read.
+      ValueError: if the folder is not a run folder, or cannot be read.
     """
     return read_record(folder).experiment
 
 
 def check_format(folder: Path, values: Mapping[str, Any]) -> None:
-    """Check that a run or sweep was written by this version of the library.
+    """Check that the folder of a run or sweep has the layout that this version reads.
 
     Raises:
-      ValueError: if it was not.
+      ValueError: if it was written by another version of the library.
     """
     if values.get("format") != FORMAT:
         raise ValueError(
@@ -104,14 +104,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read an object from a JSON file.
 
     Raises:
-      ValueError: if it does not have one.
+      ValueError: if the file does not contain an object.
     """
     try:
         values = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must have a JSON object, got {type(values).__name__}")
+        raise ValueError(f"{path} must contain a JSON object, got {type(values).__name__}")
     return values
 
 
@@ -127,7 +127,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def run_name(experiment: Experiment) -> str:
-    """Return the name of a run's folder, from the network and the data.
+    """Return the name for a run folder, composed of the names of the network and the data.
 
     Example:
       >>> run_name(Experiment(model="my/net.py:make_model", data="cifar10"))
@@ -138,7 +138,7 @@ def run_name(experiment: Experiment) -> str:
 
 
 def data_name(name_or_path: str) -> str:
-    """Return the name of a dataset: the end of its path, without suffixes.
+    """Return the name of a dataset: the last part of its path, without suffixes.
 
     Example:
       >>> data_name("cifar10"), data_name("../photos.tar.gz"), data_name("photos/train.csv")
@@ -151,7 +151,7 @@ def data_name(name_or_path: str) -> str:
 
 
 def check_free(workdir: str | Path | None) -> None:
-    """Check that a folder is empty or absent.
+    """Check that a folder is empty or does not exist.
 
     Raises:
       ValueError: if ``workdir`` is not empty.
@@ -164,7 +164,7 @@ def check_free(workdir: str | Path | None) -> None:
 
 
 def new_folder(workdir: str | Path | None, name: str) -> Path:
-    """Make the folder ``workdir``, new or empty; for None ``runs/<name>``, numbered if it exists.
+    """Create the folder ``workdir``, or ``runs/<name>`` if it is None, numbered if that exists.
 
     Raises:
       ValueError: if ``workdir`` is not empty.

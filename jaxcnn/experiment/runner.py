@@ -1,8 +1,9 @@
-"""A run: training in its own folder.
+"""A run: training that writes to its own folder.
 
-``config.json`` (the experiment) and ``run.json`` (its hash and amendments), ``metrics.jsonl`` (a
-row per epoch), ``checkpoints/`` (weights, optimizer, position), ``bad_examples.jsonl`` (if some
-were skipped), and once it is finished ``result.json`` and ``figures/``.
+The folder contains ``config.json`` (the experiment), ``run.json`` (its hash and amendments),
+``metrics.jsonl`` (a row per epoch), ``checkpoints/`` (weights, optimizer state, position),
+``bad_examples.jsonl`` (if any were skipped) and, once the run is finished, ``result.json`` and
+``figures/``.
 """
 
 import contextlib
@@ -56,7 +57,7 @@ _PACKAGES = ("jaxcnn", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the work is saved
-    """The run was asked to stop; its folder has everything that is needed to resume it."""
+    """The run was asked to stop; its folder contains everything needed to resume it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,31 +89,31 @@ def run(
     resume: bool = False,
     console: rich.console.Console | None = None,
 ) -> dict[str, Any]:
-    """Train an experiment in a folder and measure it on the test split, once, at the end.
+    """Train an experiment in a run folder and evaluate it on the test split, once, at the end.
 
-    Everything is checked before the folder is made or anything is compiled. Call it in the main
-    thread: SIGINT and SIGTERM stop it cleanly.
+    Everything is checked before the folder is created or anything is compiled. Call this function
+    in the main thread, where SIGINT and SIGTERM stop the run cleanly.
 
     Args:
       experiment: the configuration.
-      workdir: the run's folder, which must be new or empty; None makes
+      workdir: the run folder, which must be new or empty unless ``resume`` is True; None creates
         ``runs/<model>-<data>-seed<seed>``, numbered if that exists.
-      execution: settings that do not change the numbers.
-      resume: resume from the last intact checkpoint in ``workdir``, bit for bit as if the run had
-        never stopped. Only ``epochs`` and ``on_bad_example`` may differ from the stored
-        configuration.
-      console: where to show progress; None is silent.
+      execution: settings that do not affect the results.
+      resume: resume from the last intact checkpoint in ``workdir``; the results are bit-for-bit
+        the same as if the run had never stopped. Only ``epochs`` and ``on_bad_example`` may differ
+        from the stored configuration.
+      console: console to print progress to; None prints nothing.
 
     Returns:
-      The content of ``result.json``, with ``workdir``: ``train_``, ``validation_`` and ``test_``
+      The contents of ``result.json``, and ``workdir``: ``train_``, ``validation_`` and ``test_``
       metrics of the final network, the overfitting ``gap`` (the task's score on the training split
-      minus that on the validation split), ``best_epoch`` under early stopping, ``last_epoch`` (its
-      row of the history), ``params_sha256``, ``experiment_sha256``, ``amendments``, seed, steps,
-      wall_seconds, versions, device and config.
+      minus its score on the validation split), ``best_epoch`` with early stopping, ``last_epoch``
+      (the last row of the history), ``params_sha256``, ``experiment_sha256``, ``amendments``,
+      seed, steps, wall_seconds, versions, device and config.
 
     Raises:
       ValueError: if the configuration or the folder cannot be used.
-      Interrupted: if it was stopped by a signal, after saving.
+      Interrupted: if the run was stopped by a signal; its work is saved.
 
     Example:
       >>> import tempfile
@@ -147,7 +148,7 @@ def _prepare(
     resume: bool,
     console: rich.console.Console | None,
 ) -> tuple[_Run, train.Snapshot]:
-    """Check everything, make the folder, and return the snapshot to start from."""
+    """Check everything, create the folder, and return the run and the snapshot to start from."""
     experiment = experiment.with_absolute_paths()
     weights = None
     if resume:
@@ -161,7 +162,7 @@ def _prepare(
         folder = Path(workdir)
         start = _last_snapshot(experiment, parts, folder)
         record = record.amend(experiment, step=int(start.state.step))
-        (folder / "result.json").unlink(missing_ok=True)  # the run that is resumed writes its own
+        (folder / "result.json").unlink(missing_ok=True)  # the resumed run writes a new one
     else:
         fold = "" if experiment.fold is None else f"-fold{experiment.fold}"
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
@@ -176,7 +177,7 @@ def _check_resumable(
     experiment: Experiment, workdir: str | Path | None
 ) -> tuple[Experiment, Record]:
     if workdir is None:
-        raise ValueError("resume needs the folder of the run: --workdir RUN --resume")
+        raise ValueError("resume needs the run folder: --workdir RUN --resume")
     record = read_record(Path(workdir))
     if record.started.sha256() != record.sha256:
         raise ValueError(
@@ -189,12 +190,13 @@ def _check_resumable(
         given, kept = getattr(experiment, field.name), getattr(stored, field.name)
         if given != kept and field.name not in AMENDABLE:
             raise ValueError(
-                f"a resumed run keeps its {field.name}: it is {kept!r} in {workdir}, got {given!r}"
+                f"a resumed run must keep its {field.name}: it is {kept!r} in {workdir}, "
+                f"got {given!r}"
             )
     if experiment.epochs != stored.epochs and stored.schedule == "cosine":
         raise ValueError(
-            f"a resumed run with a {stored.schedule} schedule keeps its epochs "
-            f"({stored.epochs}), got {experiment.epochs}"
+            f"a resumed run with a {stored.schedule} schedule must keep its epochs, "
+            f"{stored.epochs}, got {experiment.epochs}"
         )
     return experiment, record
 
@@ -210,13 +212,11 @@ def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> tra
     finished = (folder / "result.json").is_file()
     stopping = make_early_stopping(experiment, frozen_epochs=experiment.frozen_epochs)
     if finished and stopping is not None and stopping.should_stop(snapshot.history):
-        raise ValueError(
-            f"the run in {folder} has stopped early, after {taken} steps; it is finished"
-        )
+        raise ValueError(f"the run in {folder} stopped early after {taken} steps, and is finished")
     if taken > last or (finished and taken == last):
         raise ValueError(
-            f"epochs must be larger to train on: the run in {folder} has taken {taken} steps, and "
-            f"{experiment.epochs} epochs are {last}"
+            f"epochs must be larger to train further: the run in {folder} has taken {taken} steps, "
+            f"and {experiment.epochs} epochs are {last} steps"
         )
     return snapshot
 
@@ -281,7 +281,7 @@ def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dic
 
 
 def _phases(job: _Run, taken: int) -> list[tuple[int, train.TrainStep]]:
-    """Return the training steps after ``taken`` steps, each with the epoch that it ends with."""
+    """Return the phases left after ``taken`` steps: the last epoch and training step of each."""
     whole = job.experiment.epochs, job.parts.train_step
     frozen_epochs, head_step = job.experiment.frozen_epochs, job.parts.head_step
     if head_step is not None and taken < frozen_epochs * len(job.parts.train):
@@ -290,14 +290,14 @@ def _phases(job: _Run, taken: int) -> list[tuple[int, train.TrainStep]]:
 
 
 def _write_history(folder: Path, splits: Splits, snapshot: train.Snapshot) -> None:
-    # Rewritten from the snapshot, so a resumed run has each epoch once.
+    # Rewritten from the snapshot, so the history of a resumed run contains each epoch once.
     rows = [json.dumps(row) + "\n" for row in snapshot.history]
     write_text(folder / "metrics.jsonl", "".join(rows))
     write_bad_examples(folder / "bad_examples.jsonl", splits)
 
 
 def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]]) -> dict[str, Any]:
-    """Measure the final network on every split, draw the figures, and return the result."""
+    """Evaluate the final network on every split, draw the figures, and return the result."""
     experiment, parts, task = job.experiment, job.parts, job.parts.network.task
     measured = {}
     for split, source in parts.splits._asdict().items():
@@ -339,7 +339,7 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
 def _draw(
     job: _Run, state: train.TrainState, history: list[dict[str, float]], outputs: np.ndarray
 ) -> None:
-    """Draw the run's figures; a failure is a warning and does not end the run."""
+    """Draw the run's figures; a failure issues a warning and does not end the run."""
     network, splits, folder = job.parts.network, job.parts.splits, job.folder / "figures"
 
     def of_network() -> run_figures.Figures:
@@ -356,6 +356,6 @@ def _draw(
         try:
             for name, figure in make().items():
                 plots.save_figure(figure, folder / f"{name}.png")
-        except Exception as error:  # whatever a font, a disk or a custom network raises
+        except Exception as error:  # any error from a font, the disk or a custom network
             message = f"figures are missing in {folder}: {type(error).__name__}: {error}"
             warnings.warn(message, stacklevel=2)

@@ -1,6 +1,6 @@
-"""Trained networks, read from a run's folder or a file of weights, and their features.
+"""Trained networks, read from a run folder or a weights file, and their features.
 
-A folder never decides which Python file is executed, and nothing in a weight file is executed.
+A folder never decides which Python file is executed, and nothing in a weights file is executed.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from jaxcnn.experiment.run_folder import read_config
 
 
 class Trained(NamedTuple):
-    """A network that can be evaluated, used for prediction, and inspected.
+    """A network that can be evaluated, inspected and used for prediction.
 
     Attributes:
-      experiment: the configuration it was trained with; for a file of weights, one to train it
-        with.
+      experiment: the configuration the network was trained with; for a weights file, a
+        configuration to train it with.
       network: the model and everything its steps need.
       state: parameters and statistics.
-      history: rows of metrics by epoch; empty for a file of weights.
-      metadata: what a run stores beside its weights; empty for a file of weights.
+      history: a row of metrics per epoch; empty for a weights file.
+      metadata: the metadata that a run stores with its weights; empty for a weights file.
     """
 
     experiment: Experiment
@@ -38,16 +38,16 @@ class Trained(NamedTuple):
 
 
 def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
-    """Read the newest intact checkpoint of a run.
+    """Read a trained network from the newest intact checkpoint of a run.
 
     Args:
-      folder: the run's folder.
-      model: must repeat ``file.py:function`` if the run's model comes from a Python file: a folder
-        never decides which file is executed.
+      folder: the run folder.
+      model: the run's ``file.py:function``, which must be repeated if the model comes from a Python
+        file: a folder never decides which file is executed.
 
     Raises:
-      ValueError: if the folder is not that of a run, its network cannot be read, or ``model`` is
-        not what the run was trained with.
+      ValueError: if the folder is not a run folder, its network cannot be read, or ``model`` does
+        not match the model that the run was trained with.
 
     Example:
       >>> import tempfile
@@ -86,19 +86,19 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
 def open_weights(
     path: str | Path, *, model: str | None = None, source: models.WeightSource | None = None
 ) -> Trained:
-    """Read a file of weights as a network for one class of several.
+    """Read a weights file as a network for the ``multi_class`` task.
 
     Args:
-      path: what `jaxcnn.models.load_pretrained` accepts.
-      model: the network's name, which files of `jaxcnn.models.save_pretrained` hold themselves.
-      source: library that wrote the weights, if the file does not tell.
+      path: the file, as accepted by `jaxcnn.models.load_pretrained`.
+      model: the network's name, if it cannot be inferred from the file.
+      source: library that wrote the weights, if it cannot be inferred from the file.
 
     Raises:
-      ValueError: if the file cannot be read, or has no outputs.
+      ValueError: if the file cannot be read, or contains no last layer.
     """
     pretrained = models.load_pretrained(model, path, source=source)
     if not pretrained.classes:
-        raise ValueError(f"pretrained file {path} has no last layer, so its network has no classes")
+        raise ValueError(f"weights file {path} has no last layer, so its network has no classes")
     experiment = Experiment(
         model=pretrained.name, model_options=pretrained.options, pretrained=str(path)
     )
@@ -113,7 +113,7 @@ def to_pretrained(trained: Trained) -> models.Pretrained:
     """Convert a run's network to the form that `jaxcnn.models.save_pretrained` writes.
 
     Raises:
-      ValueError: if it is a custom network, or its task is not ``multi_class``.
+      ValueError: if the network is custom, or its task is not ``multi_class``.
     """
     experiment, network = trained.experiment, trained.network
     if experiment.is_custom:
@@ -136,12 +136,12 @@ def to_pretrained(trained: Trained) -> models.Pretrained:
 def features(
     trained: Trained, source: data.ArraySource, *, batch_size: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the input of the last layer for each readable example.
+    """Compute features, the inputs to the last layer, for each readable example.
 
     Args:
-      trained: a network of `jaxcnn.models`, or a custom one that omits its last layer for
+      trained: a network from `jaxcnn.models`, or a custom network that omits its last layer when
         ``num_classes=0``.
-      source: examples of the network's size and channels.
+      source: examples with the network's image size and channels.
       batch_size: images per call.
 
     Returns:
@@ -159,5 +159,7 @@ def features(
         parts.append((outputs[batch.mask], batch.label[batch.mask]))
     rows, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     if rows.ndim != 2:
-        raise ValueError(f"model must give features [B, F] without classes, got {rows.shape}")
+        raise ValueError(
+            f"model must return [B, F] features without its last layer, got {rows.shape}"
+        )
     return rows, labels

@@ -1,4 +1,4 @@
-"""The data of an experiment: its settings, its splits, its preprocessing, and bad examples."""
+"""The data of an experiment: settings, splits, preprocessing, and unreadable examples."""
 
 import dataclasses
 import json
@@ -29,40 +29,43 @@ def _are_moments(value: tuple[float, ...]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Section):
-    """Settings of the data: where it is, how it is read, and how it is split."""
+    """Settings for the data: where it is, how it is read, and how it is split."""
 
     data: str = "fashion_mnist_slice"
-    """Dataset: fashion_mnist_slice (ships with the package); a prepared one by name, such as
-    cifar10; a folder, zip or tar with a folder of images per class; a table of images (CSV, JSON
-    lines); or FILE.npz."""
+    """Dataset: fashion_mnist_slice (ships with the package); the name of a prepared dataset, such
+    as cifar10; a folder, zip or tar with one subfolder of images per class; a table of images (CSV
+    or JSON Lines); or FILE.npz."""
     data_dir: str | None = None
-    """Folder of prepared datasets; by default that of TFDS."""
+    """Folder of prepared datasets; by default, TFDS's own."""
     image_size: tuple[int, int] | None = None
-    """Height and width that images are resized to; by default those of the pretrained weights, or
-    their own, or 64 64 for files."""
+    """Height and width to resize images to; by default, the size expected by the pretrained
+    weights, else the dataset's own size, or 64 64 if it has none (as for image files)."""
     channels: int | None = None
-    """1 for gray or 3 for color; by default those of the pretrained weights, or of the data, or 3
-    for files."""
+    """Number of channels, 1 for grayscale or 3 for color; by default, as in the pretrained
+    weights, else as in the dataset, or 3 for image files."""
     on_bad_example: Literal["raise", "skip"] = "raise"
     """Images that cannot be read: stop and name the first (raise), or skip them and list them in
-    the run's bad_examples.jsonl (skip); a resumed run may change it."""
+    the run's bad_examples.jsonl (skip); this setting may be changed when resuming a run."""
     test_fraction: float = 0.2
-    """Share of each class that becomes the test split, if the data has none."""
+    """Fraction of each class to hold out as the test split, if the data has only training
+    examples."""
     normalization: Literal["unit", "symmetric", "standardize"] | tuple[float, ...] = "unit"
-    """Scale pixels to [0, 1] (unit) or to [-1, 1] (symmetric); standardize them by the mean and
-    standard deviation of the training split; or by numbers: a mean for each channel, then a
-    standard deviation for each. Pretrained weights bring their own."""
+    """Scale pixels to [0, 1] (unit) or to [-1, 1] (symmetric), or standardize them with the
+    training split's mean and standard deviation (standardize) or with the given numbers: one mean
+    per channel, then one standard deviation per channel. Pretrained weights come with their own
+    normalization, which overrides this setting."""
     validation_fraction: float = 0.1
-    """Share of the training split held out for validation, unless the data has a validation split;
-    0 for none."""
+    """Fraction of the training split to hold out for validation, unless the data comes with both
+    validation and test splits; 0 disables validation."""
     stratified: bool = False
-    """Hold out the same share of every class."""
+    """Hold out the same fraction of every class for validation."""
     balanced: bool = False
-    """Show every class equally often; examples of rare classes repeat within an epoch."""
+    """Sample every class equally often; examples of rare classes are repeated within an epoch."""
     folds: int | None = None
-    """Cross-validation: number of folds that the training examples are split into."""
+    """Cross-validation: number of folds to split the training examples into."""
     fold: int | None = None
-    """Cross-validation: fold that is held out, from 0; by default one run for each fold."""
+    """Cross-validation: index of the fold to hold out, starting at 0; by default, one run per
+    fold."""
 
     RANGES: ClassVar[Ranges] = {
         "validation_fraction": (is_fraction, "in [0, 1)"),
@@ -74,8 +77,8 @@ class DataConfig(Section):
         "channels": (lambda value: value in (1, 3), "1 or 3"),
         "normalization": (
             lambda value: isinstance(value, str) or _are_moments(value),
-            "unit, symmetric, standardize, or for 1 or 3 channels finite means, then deviations "
-            "> 0",
+            "unit, symmetric, standardize, or finite means, then standard deviations > 0, for 1 or "
+            "3 channels",
         ),
         "folds": (lambda value: value >= 2, ">= 2"),
     }
@@ -83,9 +86,9 @@ class DataConfig(Section):
         (
             "fold",
             lambda c: c.fold is None or (c.folds is not None and 0 <= c.fold < c.folds),
-            "from 0 to folds - 1, with folds given",
+            "from 0 to folds - 1, with folds set",
         ),
-        ("stratified", lambda c: not c.stratified or c.folds is None, "left out with folds"),
+        ("stratified", lambda c: not c.stratified or c.folds is None, "omitted if folds is set"),
     )
 
     @property
@@ -95,7 +98,7 @@ class DataConfig(Section):
 
 
 class Splits(NamedTuple):
-    """Examples to train on, to validate on (possibly none), and to test on at the end."""
+    """Examples for training, for validation (possibly none), and for the final test."""
 
     train: data.ArraySource
     validation: data.ArraySource
@@ -103,7 +106,7 @@ class Splits(NamedTuple):
 
 
 def load_splits(config: DataConfig) -> Splits:
-    """Load the data and hold out a part of its training split for validation.
+    """Load the data and hold out part of its training split for validation.
 
     Raises:
       ValueError: if the data cannot be loaded or split as configured.
@@ -132,36 +135,36 @@ def load_splits(config: DataConfig) -> Splits:
 
 
 def load_split(config: DataConfig, split: str, metadata: Mapping[str, Any]) -> data.ArraySource:
-    """Load one split of a run, divided as the run divided it.
+    """Load one split of a run's data, split in the same way as in the run.
 
     Args:
-      config: settings of the run.
+      config: the run's settings.
       split: ``train``, ``validation`` or ``test``.
-      metadata: metadata of the run's checkpoints, with `fingerprints`.
+      metadata: metadata from the run's checkpoints, including its `fingerprints`.
 
     Raises:
-      ValueError: if the training data has changed, because another division would mix examples
-        that the network was trained on with those that it is measured on.
+      ValueError: if the training data has changed, because the network could then be evaluated on
+        examples that it was trained on.
     """
     splits = load_splits(config)
     if change := difference(splits, metadata, ("train",)):
         raise ValueError(
-            f"data {config.data} has changed since this run was trained: {change}; predict single "
-            "images with jaxcnn predict, or train again"
+            f"data {config.data} has changed since this run was trained: {change}; use jaxcnn "
+            "predict for single images, or train again"
         )
     check_readable(config, splits)
     if split == "validation" and not len(splits.validation):
-        raise ValueError("this run held out no validation split (validation_fraction is 0)")
+        raise ValueError("this run has no validation split (validation_fraction is 0)")
     return getattr(splits, split)
 
 
 def make_preprocess(
     source: data.ArraySource, normalization: str | tuple[float, ...]
 ) -> image.Preprocess:
-    """Make the preprocessing of a network that is trained on ``source``.
+    """Make the preprocessing for a network trained on ``source``.
 
     Raises:
-      ValueError: if the source does not have images, or the normalization does not fit them.
+      ValueError: if the source does not contain images, or the normalization does not match them.
 
     Example:
       >>> make_preprocess(load_splits(DataConfig()).train, "symmetric").mean
@@ -170,7 +173,8 @@ def make_preprocess(
     *size, channels = source.images.shape[1:]
     if len(size) != 2:
         raise ValueError(
-            f"data must have images [N, H, W, C] for an experiment, got shape {source.images.shape}"
+            "data must contain [N, H, W, C] images for an experiment, "
+            f"got shape {source.images.shape}"
         )
     mean, std = np.zeros(channels), np.ones(channels)
     if normalization == "symmetric":
@@ -179,13 +183,14 @@ def make_preprocess(
         mean, std = data.channel_moments(source.images)
         if not std.all():
             raise ValueError(
-                f"normalization standardize needs channels that vary, got deviations {std.tolist()}"
+                "normalization standardize needs channels that vary, got standard deviations "
+                f"{std.tolist()}"
             )
     elif not isinstance(normalization, str):
         if len(normalization) != 2 * channels:
             raise ValueError(
-                f"normalization must be {channels} means and {channels} deviations for these "
-                f"images, got {normalization}"
+                f"normalization must be {channels} means and {channels} standard deviations for "
+                f"these images, got {normalization}"
             )
         mean, std = np.split(np.array(normalization), 2)
     height, width = size
@@ -195,10 +200,11 @@ def make_preprocess(
 
 
 def check_readable(config: DataConfig, splits: Splits) -> None:
-    """Check that each split has a readable image, if unreadable ones are skipped.
+    """Check that each split has a readable image, if unreadable images are skipped.
 
     Raises:
-      ValueError: if no image of a split can be read; it names the first one and the reason.
+      ValueError: if no image of a split can be read; the message names the first image and the
+        reason.
     """
     if config.on_bad_example != "skip":
         return
@@ -210,15 +216,15 @@ def check_readable(config: DataConfig, splits: Splits) -> None:
         if len(source) and not any(len(part) for part in in_parts(images, rows=32)):
             bad = source.bad[0]
             raise ValueError(
-                f"the {split} split of {config.data} must have an image that can be read, got "
-                f"{len(source)} that cannot, the first of them {bad.file}: {bad.reason}"
+                f"the {split} split of {config.data} must have at least one readable image, got "
+                f"{len(source)} unreadable images, the first of them {bad.file}: {bad.reason}"
             )
 
 
 def unreadable(splits: Splits) -> str | None:
-    """Return a message on the number of unreadable images, None if there are none.
+    """Return a message with the number of unreadable images, or None if there are none.
 
-    It names classes that have no other images.
+    The message names the classes in which every image is unreadable.
     """
     bad, every = (sum(map(len, sources)) for sources in ((s.bad for s in splits), splits))
     if not bad:
@@ -231,7 +237,7 @@ def unreadable(splits: Splits) -> str | None:
         )
         lost = [splits.train.classes[label] for label in np.setdiff1d(before, after)]
         if lost:
-            line += f", among them all of {printable(', '.join(lost))}"
+            line += f", including all images of {printable(', '.join(lost))}"
     return line
 
 
@@ -248,10 +254,10 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 def difference(
     splits: Splits, metadata: Mapping[str, Any], names: Sequence[str] = Splits._fields
 ) -> str | None:
-    """Describe how splits differ from those of a run; None if they are equal.
+    """Describe how splits differ from the splits of a run; return None if they are the same.
 
     Args:
-      splits: the present splits.
+      splits: the current splits.
       metadata: metadata of the run, with its ``classes`` and `fingerprints`.
       names: the splits to compare.
     """
@@ -259,15 +265,15 @@ def difference(
     if list(now) != list(then):
         others = sorted(set(then) ^ set(now))
         named = f" ({printable(', '.join(others[:4]))})" if others else ""
-        return f"its classes, or their order, are different{named}"
+        return f"its classes or their order have changed{named}"
     for name in names:
         if metadata[_KEPT_AS[name]] != data_fingerprint(getattr(splits, name)):
-            return f"its {name} split has changed, or the files beside it"
+            return f"its {name} split has changed, or other files in the dataset have"
     return None
 
 
 def data_fingerprint(source: data.ArraySource) -> str:
-    """Return a SHA-256 of the labels and the pixels, or of the names and sizes of image files.
+    """Return the SHA-256 of the labels, and of the pixels or the image files' names and sizes.
 
     Example:
       >>> source = data.from_arrays(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4) % 2)
@@ -280,10 +286,10 @@ def data_fingerprint(source: data.ArraySource) -> str:
 
 
 def write_bad_examples(path: Path, splits: Splits) -> int:
-    """Add the unreadable examples to a file of JSON lines, without duplicates.
+    """Add the unreadable examples to a JSON Lines file, without duplicates.
 
     Returns:
-      Number of examples in the file.
+      The number of examples in the file.
     """
     rows = []
     if path.is_file():  # written before the run was resumed

@@ -1,6 +1,6 @@
-"""Several runs of one experiment, over seeds or folds, and the mean and spread of each metric.
+"""Sweeps: runs of one experiment over seeds or folds, and the mean and spread of each metric.
 
-The folder has ``sweep.json`` (the experiment and the seeds), a folder for each run, and
+The folder contains ``sweep.json`` (the experiment and the seeds), a folder for each run, and
 ``summary.json``.
 """
 
@@ -22,7 +22,7 @@ from jaxcnn.view.tensorboard import EventFiles
 
 
 def is_sweep(folder: Path) -> bool:
-    """Return whether a folder is that of a sweep."""
+    """Return whether a folder is a sweep folder."""
     return (folder / "sweep.json").is_file()
 
 
@@ -44,24 +44,26 @@ def run_sweep(
     resume: bool = False,
     console: rich.console.Console | None = None,
 ) -> dict[str, Any]:
-    """Run an experiment once for each seed, and for each fold if it has folds but no fold.
+    """Run an experiment once per seed, and per fold if ``folds`` is set and ``fold`` is not.
 
     Args:
       experiment: the configuration.
-      workdir: the sweep's folder, new or empty; None makes ``runs/<model>-<data>-sweep``.
-      seeds: the seeds; empty for that of the experiment.
-      execution: settings that do not change the numbers.
+      workdir: the sweep folder, which must be new or empty unless ``resume`` is True; None creates
+        ``runs/<model>-<data>-sweep``.
+      seeds: the seeds; if empty, the experiment's own seed.
+      execution: settings that do not affect the results.
       resume: resume the sweep in ``workdir`` with the seeds that it was started with: finished
-        runs stay, the others are resumed or started. The experiment must be the stored one.
-      console: where to show progress; None is silent.
+        runs are kept, and the others are resumed or started. The experiment must equal the stored
+        one.
+      console: console to print progress to; None prints nothing.
 
     Returns:
-      The content of ``summary.json``: for each metric of the runs its ``mean``, ``sd`` (of the
-      sample, 0 for one run) and ``values``, with ``runs`` (their names) and ``workdir``.
+      The contents of ``summary.json``: the ``mean``, ``sd`` (sample standard deviation, 0 for one
+      run) and ``values`` of each metric, and ``runs`` (their names); and ``workdir``.
 
     Raises:
       ValueError: if a seed is given twice, or the folder cannot be used.
-      Interrupted: if it was stopped by a signal, after saving.
+      Interrupted: if the sweep was stopped by a signal; its work is saved.
 
     Example:
       >>> import tempfile
@@ -73,18 +75,20 @@ def run_sweep(
     experiment = experiment.with_absolute_paths()
     if resume:
         if workdir is None or not is_sweep(Path(workdir)):
-            raise ValueError(f"resume needs the folder of a sweep, got {workdir}")
+            raise ValueError(f"resume needs a sweep folder, got {workdir}")
         stored, stored_seeds = _read(Path(workdir))
         if seeds and list(seeds) != stored_seeds:
-            raise ValueError(f"a resumed sweep keeps its seeds, {stored_seeds}, got {list(seeds)}")
+            raise ValueError(
+                f"a resumed sweep must keep its seeds, {stored_seeds}, got {list(seeds)}"
+            )
         seeds = stored_seeds
         if experiment != stored:
-            raise ValueError(f"a resumed sweep keeps its configuration, that of {workdir}")
+            raise ValueError(f"a resumed sweep must keep its configuration, stored in {workdir}")
     members = _members(experiment, seeds)
     if resume and workdir is not None:
         folder = Path(workdir)
     else:
-        # Reject bad input before the folder is made.
+        # Reject bad input before the folder is created.
         assemble(*resolve(next(iter(members.values()))))
         if execution.tensorboard:
             EventFiles()
@@ -103,7 +107,7 @@ def run_sweep(
 
 
 def summarize(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return mean, standard deviation of the sample, and values of each metric over runs.
+    """Return the mean, sample standard deviation and values of each metric over the runs.
 
     Example:
       >>> summary = summarize({"a": {"test_loss": 1.0}, "b": {"test_loss": 3.0}})
@@ -126,7 +130,7 @@ def summarize(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _members(experiment: Experiment, seeds: Sequence[int]) -> dict[str, Experiment]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must differ, got {' '.join(map(str, seeds))}")
+        raise ValueError(f"seeds must be distinct, got {' '.join(map(str, seeds))}")
     every_fold = experiment.folds is not None and experiment.fold is None
     folds = range(experiment.folds or 0) if every_fold else [experiment.fold]
     members = {}
@@ -138,7 +142,7 @@ def _members(experiment: Experiment, seeds: Sequence[int]) -> dict[str, Experime
 
 
 def _read(folder: Path) -> tuple[Experiment, list[int]]:
-    """Read the experiment and the seeds of a sweep."""
+    """Read a sweep's experiment and seeds."""
     path = folder / "sweep.json"
     values = run_folder.read_json(path)
     run_folder.check_format(folder, values)
@@ -157,7 +161,7 @@ def _run_member(
     """Return the stored result of a run, or resume or start the run."""
     if (folder / "result.json").is_file():
         return run_folder.read_json(folder / "result.json")
-    # Folders whose name is not a number are unfinished checkpoints.
+    # Folders whose names are not numbers are unfinished checkpoints.
     started = any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
     if not started and (folder / "run.json").is_file():
         shutil.rmtree(folder)  # stopped before its first checkpoint

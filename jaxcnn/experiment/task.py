@@ -1,4 +1,4 @@
-"""The task of an experiment: its settings, and the part of it that comes from the data."""
+"""The task of an experiment: its settings, including those derived from the data."""
 
 import dataclasses
 import math
@@ -20,28 +20,29 @@ from jaxcnn.experiment.fields import (
 _LABELS = {
     "multi_class": "one class index per image",
     "binary": "one class index, 0 or 1, per image",
-    "multi_label": "a 0 or 1 per label and image",
+    "multi_label": "a 0 or 1 per image and label",
     "regression": "floating-point targets [N, D]",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig(Section):
-    """Settings of the task and its loss."""
+    """Settings for the task and its loss."""
 
     task: Literal["multi_class", "binary", "multi_label", "regression"] = "multi_class"
-    """One class of several, one of two, any number of labels, or numbers."""
+    """Predict one of several classes, one of two, any number of labels, or numeric targets."""
     label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes."""
+    """Label smoothing: fraction of the target probability to spread evenly over all classes."""
     focal_gamma: float = 0.0
-    """Focal loss: how much easy examples are down-weighted; 0 for not at all, usually 2."""
+    """Focal loss: how strongly easy examples are down-weighted; 0 disables it, 2 is typical."""
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    """Weights of the classes in the loss: balanced (inverse to their frequency), or a number for
-    each class."""
+    """Class weights in the loss: balanced (inversely proportional to class frequency), or one
+    number per class."""
     huber_delta: float | None = None
-    """Regression: errors beyond this many standard deviations count linearly, not squared."""
+    """Regression: errors beyond this many standard deviations of the targets are penalized
+    linearly, not quadratically."""
     aux_weight: float = 0.3
-    """Weight of the loss at auxiliary heads, if the network has any."""
+    """Weight of the auxiliary heads' loss, if the network has any."""
 
     RANGES: ClassVar[Ranges] = {
         "label_smoothing": (is_fraction, "in [0, 1)"),
@@ -75,13 +76,13 @@ class TaskConfig(Section):
         (
             "huber_delta",
             lambda c: c.huber_delta is None or c.task == "regression",
-            "left out unless the task is regression",
+            "omitted unless the task is regression",
         ),
     )
 
 
 def make_task(config: TaskConfig, settings: Mapping[str, Any] | None = None) -> train.Task:
-    """Make the task, with the ``settings`` that `task_settings` takes from the data.
+    """Make the task, with the ``settings`` that `task_settings` derives from the data.
 
     Example:
       >>> make_task(TaskConfig(task="binary")).score
@@ -102,7 +103,7 @@ def make_task(config: TaskConfig, settings: Mapping[str, Any] | None = None) -> 
 
 
 def check_labels(config: TaskConfig, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Check that labels are those of the task.
+    """Check that labels are of the kind that the task requires.
 
     Args:
       config: the configuration.
@@ -110,7 +111,7 @@ def check_labels(config: TaskConfig, labels: np.ndarray, classes: Sequence[str])
       classes: names of the classes, labels or targets.
 
     Raises:
-      ValueError: if the labels are those of another task, or a binary task does not have 2 classes.
+      ValueError: if the labels are for a different task, or a binary task does not have 2 classes.
 
     Example:
       >>> check_labels(TaskConfig(task="binary"), np.array([0, 1]), ("cat", "dog"))
@@ -122,7 +123,7 @@ def check_labels(config: TaskConfig, labels: np.ndarray, classes: Sequence[str])
         hint = "; write integers with a decimal point (20.0)" if config.task == "regression" else ""
         raise ValueError(
             f"task {config.task} needs labels that are {_LABELS[config.task]}, got {labels.dtype} "
-            f"of shape {labels.shape}, which are labels for {' or '.join(fitting)}{hint}"
+            f"labels of shape {labels.shape}, which are for {' or '.join(fitting)}{hint}"
         )
     if config.task == "binary" and len(classes) != 2:
         names = ", ".join(classes)
@@ -130,13 +131,13 @@ def check_labels(config: TaskConfig, labels: np.ndarray, classes: Sequence[str])
 
 
 def task_settings(config: TaskConfig, training: data.ArraySource) -> dict[str, Any]:
-    """Return the part of the task that comes from the training split, as JSON values.
+    """Return the task settings derived from the training split, as JSON values.
 
     Returns:
-      ``mean`` and ``std`` of the targets for a regression, ``class_weights`` if there are any.
+      The ``mean`` and ``std`` of the targets for regression; ``class_weights`` if there are any.
 
     Raises:
-      ValueError: if the number of class weights is not the number of classes.
+      ValueError: if the number of class weights does not match the number of classes.
 
     Example:
       >>> source = data.from_arrays(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 1, 1]))
@@ -145,7 +146,7 @@ def task_settings(config: TaskConfig, training: data.ArraySource) -> dict[str, A
     """
     labels = training.labels
     if config.task == "regression":
-        # A target that never changes is learned by its bias alone.
+        # A constant target is learned by the bias alone.
         std = labels.std(0, dtype=np.float64)
         return {
             "mean": labels.mean(0, dtype=np.float64).reshape(-1).tolist(),

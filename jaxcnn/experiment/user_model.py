@@ -1,4 +1,4 @@
-"""Custom models, from a Python file that is executed only if the user names it."""
+"""Custom models from a Python file, which is executed only if the user names it."""
 
 import difflib
 import importlib.util
@@ -11,14 +11,13 @@ def model_from_file(name: str, num_classes: int, **options: Any) -> Any:
 
     Raises:
       ValueError: if the file or function does not exist, or the function does not return a model.
-        Exceptions of the file itself are not caught.
+        Exceptions raised by the file itself are not caught.
     """
     path, _, function = name.rpartition(":")
     file = Path(path)
     if file.suffix != ".py" or not file.is_file():
         raise ValueError(
-            f"model must be a name or file.py:function, got {name!r}, but "
-            f"{path} is not a Python file"
+            f"model must be a name or file.py:function, got {name!r}; {path} is not a Python file"
         )
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:

@@ -1,9 +1,9 @@
-"""Image processing on the device: batched pure functions of images in [0, 1].
+"""Image processing on the device: batched pure functions on images in [0, 1].
 
-Amounts of deterministic functions are plural (``angles``, ``factors``): one number for all images
-or one per image, ``[B]``. Random functions take bounds: ``max_angle`` draws from [-max_angle,
-max_angle], and a pair (low, high) has the name of what is drawn, ``factors`` as in
-`adjust_contrast`, or ``scale``, ``area`` and ``ratio`` as in torchvision.
+Deterministic functions take amounts with plural names (``angles``, ``factors``): a single number
+for all images, or ``[B]`` with one number per image. Random functions take bounds: ``max_angle``
+draws from [-max_angle, max_angle], and a (low, high) pair is named after the amount it bounds:
+``factors`` as in `adjust_contrast`, or ``scale``, ``area`` and ``ratio`` as in torchvision.
 """
 
 from jaxcnn.image.adjust import adjust_brightness as adjust_brightness

@@ -1,6 +1,6 @@
-"""Brightness and color of images in [0, 1], with one amount for all images or one per image.
+"""Brightness and color adjustments for images in [0, 1], by one amount for all or one per image.
 
-The formulas are dm-pix's, applied to whole batches. Results are clipped to [0, 1].
+The formulas come from dm-pix and are applied to whole batches. Results are in [0, 1].
 """
 
 import dm_pix
@@ -15,7 +15,7 @@ from jaxcnn.ops.barriers import materialize
 
 
 def adjust_brightness(images: jax.Array, deltas: Numbers) -> jax.Array:
-    """Add an amount to every value.
+    """Add a constant to every value.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
@@ -25,8 +25,8 @@ def adjust_brightness(images: jax.Array, deltas: Numbers) -> jax.Array:
       Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``deltas`` has another
-        shape or is not finite.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``deltas`` has the
+        wrong shape or is not finite.
 
     Example:
       >>> adjust_brightness(jnp.full((1, 1, 1, 1), 0.5), 0.25).item()
@@ -44,14 +44,15 @@ def adjust_contrast(images: jax.Array, factors: Numbers) -> jax.Array:
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      factors: a number or ``[B]``; 0 gives the mean, 1 changes nothing; may be traced.
+      factors: a number or ``[B]``; 0 replaces each value with its channel's mean, and 1 has no
+        effect; may be traced.
 
     Returns:
       Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``factors`` has another
-        shape or is not finite.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``factors`` has the
+        wrong shape or is not finite.
 
     Example:
       >>> adjust_contrast(jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1), 2.0).ravel().tolist()
@@ -61,23 +62,23 @@ def adjust_contrast(images: jax.Array, factors: Numbers) -> jax.Array:
       TensorFlow's ``adjust_contrast``.
     """
     amounts = _amounts(images, factors, "factors")
-    images = materialize(images)  # read by the mean and by the result
+    images = materialize(images)  # used by both the mean and the result
     return _clipped(dm_pix.adjust_contrast(images, amounts))
 
 
 def adjust_gamma(images: jax.Array, gammas: Numbers) -> jax.Array:
-    """Raise every value to a power; above 1, the midtones get darker.
+    """Raise every value to a power; powers above 1 darken the midtones.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      gammas: a number or ``[B]``, > 0; may be traced. Below 1 the slope at black is infinite.
+      gammas: a number or ``[B]``, > 0; may be traced. Below 1, the gradient at black is infinite.
 
     Returns:
       Array with the shape and dtype of ``images``, in [0, 1].
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``gammas`` has another
-        shape or is not finite.
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``gammas`` has the
+        wrong shape or is not finite.
 
     Example:
       >>> adjust_gamma(jnp.full((1, 1, 1, 1), 0.5), 2.0).item()
@@ -95,14 +96,14 @@ def adjust_hue(images: jax.Array, deltas: Numbers) -> jax.Array:
 
     Args:
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      deltas: fractions of a turn, a number or ``[B]``; 1/3 takes red to green; may be traced.
+      deltas: fractions of a turn, a number or ``[B]``; 1/3 turns red into green; may be traced.
 
     Returns:
       Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, 3]`` floating point, or ``deltas`` has another
-        shape or is not finite.
+      ValueError: if ``images`` is not ``[B, H, W, 3]`` floating point, or ``deltas`` has the
+        wrong shape or is not finite.
 
     Example:
       >>> red = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
@@ -122,14 +123,14 @@ def adjust_saturation(images: jax.Array, factors: Numbers) -> jax.Array:
 
     Args:
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      factors: a number or ``[B]``; 0 removes all color, 1 changes nothing; may be traced.
+      factors: a number or ``[B]``; 0 removes all color, and 1 has no effect; may be traced.
 
     Returns:
       Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, 3]`` floating point, or ``factors`` has another
-        shape or is not finite.
+      ValueError: if ``images`` is not ``[B, H, W, 3]`` floating point, or ``factors`` has the
+        wrong shape or is not finite.
 
     Example:
       >>> pink = jnp.array([1.0, 0.5, 0.5]).reshape(1, 1, 1, 3)
@@ -156,7 +157,7 @@ def solarize(images: jax.Array, thresholds: Numbers) -> jax.Array:
 
     Raises:
       ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``thresholds`` has
-        another shape or is not finite.
+        the wrong shape or is not finite.
 
     Example:
       >>> solarize(jnp.array([0.25, 0.75]).reshape(1, 1, 2, 1), 0.5).ravel().tolist()
@@ -169,17 +170,17 @@ def solarize(images: jax.Array, thresholds: Numbers) -> jax.Array:
 
 
 def posterize(images: jax.Array, bits: Numbers) -> jax.Array:
-    """Keep the highest bits of every value, quantized to 8 bits.
+    """Quantize every value to 8 bits and keep only its highest bits.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      bits: 0 to 8, a number or ``[B]`` (rounded); may be traced.
+      bits: number of bits to keep, 0 to 8: a number or ``[B]`` (rounded); may be traced.
 
     Returns:
       Array with the shape and dtype of ``images``; its gradient is 0.
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``bits`` has another
+      ValueError: if ``images`` is not ``[B, H, W, C]`` floating point, or ``bits`` has the wrong
         shape or is not finite.
 
     Example:
@@ -195,13 +196,13 @@ def posterize(images: jax.Array, bits: Numbers) -> jax.Array:
     return (jnp.floor(levels / step) * step / 255).astype(images.dtype)
 
 
-# Jitted, so that an eager call runs one program instead of one per operation.
+# Jitted so that an eager call runs one program instead of one per operation.
 _turn_hue = jax.jit(dm_pix.adjust_hue, inline=True)
 _saturate = jax.jit(dm_pix.adjust_saturation, inline=True)
 
 
 def _amounts(images: jax.Array, numbers: Numbers, name: str) -> jax.Array:
-    """Check the amounts; return them as ``[B or 1, 1, 1, 1]`` in the dtype of the images."""
+    """Check the amounts and return them as ``[B or 1, 1, 1, 1]`` in the images' dtype."""
     check_images(images)
     shapes.check_floating(images, "images")
     array = jnp.asarray(numbers, images.dtype)

@@ -1,7 +1,7 @@
 """Combinations of random transforms, and random erasing.
 
-A random transform is a function ``(key, images) -> images``. ``key`` is one JAX random key, which
-becomes ``fold_in(key, i)`` for row i, or one key per row ``[B]``.
+A random transform is a function ``(key, images) -> images``. ``key`` is either a single JAX
+random key, used as ``fold_in(key, i)`` for row i, or ``[B]`` keys, one per row.
 """
 
 import functools
@@ -19,7 +19,7 @@ RandomTransform = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def compose(*transforms: RandomTransform) -> RandomTransform:
-    """Apply random transforms one after the other, each with its own randomness.
+    """Apply random transforms in sequence, each with independent randomness.
 
     Args:
       *transforms: functions ``(key, images) -> images``.
@@ -48,8 +48,8 @@ def sometimes(transform: RandomTransform, probability: float) -> RandomTransform
     """Apply a random transform to some of the images.
 
     Args:
-      transform: a function ``(key, images) -> images`` that keeps the size.
-      probability: probability of each image to be transformed, in [0, 1].
+      transform: a function ``(key, images) -> images`` that preserves the image size.
+      probability: probability of transforming each image, in [0, 1].
 
     Returns:
       A random transform.
@@ -73,12 +73,12 @@ def sometimes(transform: RandomTransform, probability: float) -> RandomTransform
 
 
 def one_of(*transforms: RandomTransform) -> RandomTransform:
-    """Apply one of several random transforms to each image, all equally likely.
+    """Apply one of several random transforms, all equally likely, to each image.
 
-    All transforms are computed for all images, since a device cannot branch per image.
+    Every transform is computed for every image, because a device cannot branch per image.
 
     Args:
-      *transforms: functions ``(key, images) -> images`` that keep the size.
+      *transforms: functions ``(key, images) -> images`` that preserve the image size.
 
     Returns:
       A random transform.
@@ -93,7 +93,7 @@ def one_of(*transforms: RandomTransform) -> RandomTransform:
       (2, 4, 4, 1)
     """
     if not transforms:
-        raise ValueError("transforms must be at least one function, got none")
+        raise ValueError("transforms must contain at least one function, got none")
 
     def applied(key: jax.Array, images: jax.Array) -> jax.Array:
         rows = len(images)
@@ -118,17 +118,17 @@ def random_erasing(
     ratio: tuple[float, float] = (0.3, 3.3),
     value: float = 0.0,
 ) -> jax.Array:
-    """Fill a random rectangle of some images, so that no single detail decides.
+    """Erase a random rectangle in some images, so that predictions do not rely on a single detail.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      probability: probability of each image to be erased, in [0, 1].
-      area: smallest and largest fraction of the image; equal values with ``ratio=(1, 1)`` and
-        ``probability=1`` give cutout.
-      ratio: smallest and largest height / width, log-uniform; rectangles that do not fit are
-        clipped to the image's height or width.
-      value: value of the erased pixels.
+      probability: probability of erasing part of each image, in [0, 1].
+      area: (low, high) fraction of the image's area; equal values with ``ratio=(1, 1)`` and
+        ``probability=1`` amount to cutout.
+      ratio: (low, high) height / width, drawn log-uniformly; rectangles that do not fit are clipped
+        to the image's height or width.
+      value: value assigned to the erased pixels.
 
     Returns:
       Array with the shape and dtype of ``images``.

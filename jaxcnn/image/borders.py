@@ -1,4 +1,4 @@
-"""Border modes: the values that filters and warps see outside of an image."""
+"""Border modes: the values that filters and warps see outside an image."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,10 +21,10 @@ _PAD_MODES = {
 
 
 def odd_window(window: shapes.IntOrInts) -> tuple[int, ...]:
-    """Return the (height, width) of a window that has a middle pixel.
+    """Return the (height, width) of a window, both odd so that it has a middle pixel.
 
     Raises:
-      ValueError: if ``window`` is not a positive odd integer or two of them.
+      ValueError: if ``window`` is not a positive odd integer or a pair of them.
     """
     sizes = shapes.ints(window, 2, "window")
     if any(size % 2 == 0 for size in sizes):
@@ -49,14 +49,16 @@ def pad(
     border: Border = "constant",
     value: float | jax.Array = 0.0,
 ) -> jax.Array:
-    """Pad images by a border mode.
+    """Pad images according to a border mode.
 
-    The borders of ``abcd``, named as in OpenCV: ``dcb|abcd|cba`` is reflect101, ``cba|abcd|dcb``
-    reflect, ``aaa|abcd|ddd`` replicate, ``bcd|abcd|abc`` wrap, ``vvv|abcd|vvv`` constant.
+    The modes are named as in OpenCV and pad a row ``abcd`` as follows: reflect101 to
+    ``dcb|abcd|cba``, reflect to ``cba|abcd|dcb``, replicate to ``aaa|abcd|ddd``, wrap to
+    ``bcd|abcd|abc``, and constant to ``vvv|abcd|vvv``.
 
     Args:
       images: ``[B, H, W, C]``, any dtype.
-      padding: pixels to add on all sides, or ((above, below), (left, right)); any number.
+      padding: pixels to add on all sides, or ((above, below), (left, right)); may exceed the
+        image size.
       border: one of the five modes above.
       value: fill value for ``border="constant"``.
 
@@ -78,7 +80,7 @@ def pad(
     check_images(images, any_dtype=True)
     if border not in _PAD_MODES:
         hint = did_you_mean(str(border), _PAD_MODES)
-        raise ValueError(f"border must be known, got {border!r}. {hint}")
+        raise ValueError(f"border must be a valid mode, got {border!r}. {hint}")
     widths = ((0, 0), *shapes.explicit_pairs(padding, 2), (0, 0))
     if border == "constant":
         filling = back(jnp.asarray(value), images.dtype)

@@ -21,9 +21,9 @@ def to_grayscale(
 
     Args:
       images: ``[B, H, W, 3]``, RGB, floating point or uint8.
-      weights: weights of red, green and blue: ``"rec601"`` (0.299, 0.587, 0.114) or ``"rec709"``
+      weights: weights for red, green and blue: ``"rec601"`` (0.299, 0.587, 0.114) or ``"rec709"``
         (0.2126, 0.7152, 0.0722).
-      channels: 1, or 3 for three equal channels.
+      channels: number of output channels: 1, or 3 for three equal channels.
 
     Returns:
       ``[B, H, W, channels]`` with the dtype of ``images``.
@@ -36,14 +36,15 @@ def to_grayscale(
       76
 
     Reference:
-      OpenCV's ``COLOR_RGB2GRAY``, Pillow's mode L (rec601); scikit-image's ``rgb2gray`` (rec709).
+      OpenCV's ``COLOR_RGB2GRAY`` and Pillow's mode L (rec601); scikit-image's ``rgb2gray``
+      (rec709).
     """
     check_images(images)
     if images.shape[-1] != 3:
         raise ValueError(f"images must have 3 channels, got shape {images.shape}")
     if weights not in _LUMA:
         hint = did_you_mean(str(weights), _LUMA)
-        raise ValueError(f"weights must be known, got {weights!r}. {hint}")
+        raise ValueError(f"weights must be a valid name, got {weights!r}. {hint}")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")
 
@@ -56,7 +57,7 @@ def to_grayscale(
 
 
 def reverse_channels(images: jax.Array) -> jax.Array:
-    """Reverse the channel order: RGB to BGR, OpenCV's order, and back.
+    """Reverse the channel order, as between RGB and BGR (OpenCV's order).
 
     Args:
       images: ``[..., C]``, any dtype.

@@ -1,9 +1,10 @@
-"""Connected components: exact labels for components of any shape, on the device.
+"""Connected components: exact labels for components of any shape, computed on the device.
 
-The pixels are a graph whose edges join connected neighbors. Every node points to a node with the
-same or a smaller index. In each round, a node and its parent take the smallest index among the
-grandparents of its neighbors, until nothing changes. The number of rounds grows with the logarithm
-of the number of pixels; spirals and combs take a few more than blobs.
+The pixels form a graph whose edges join connected neighbors. Every node points to a parent with the
+same or a smaller index. In each round, every node and its parent adopt the smallest index among the
+grandparents of the node and its neighbors; the rounds end when nothing changes. The number of
+rounds grows with the logarithm of the number of pixels; spirals and combs take a few more rounds
+than blobs.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ Connectivity = Literal[4, 8]
 _AHEAD = ((0, 1), (1, 0), (1, -1), (1, 1))  # the neighbors that come later in raster order
 _NO_NODE = np.int32(np.iinfo(np.int32).max)
 _State = tuple[jax.Array, jax.Array, jax.Array]
-_RADIX = 16  # pixels per run of the blockwise cumulative sum
+_RADIX = 16  # pixels per block of the blockwise cumulative sum
 
 
 @jax.tree_util.register_dataclass
@@ -32,9 +33,9 @@ class Components:
     """Labels of the connected components of a batch of images.
 
     Attributes:
-      labels: ``[B, H, W]`` int32: 0 is background; components are numbered from 1 in the raster
-        order (row by row) of their first pixels.
-      count: ``[B]`` int32, number of components of each image.
+      labels: ``[B, H, W]`` int32: 0 is background; components are numbered from 1 by their
+        first pixels, in raster order (row by row).
+      count: ``[B]`` int32, number of components in each image.
     """
 
     labels: jax.Array
@@ -45,11 +46,11 @@ def connected_components(mask: jax.Array, *, connectivity: Connectivity = 8) -> 
     """Label the connected components of a mask.
 
     Args:
-      mask: ``[B, H, W]``, booleans, or integers where nonzero is foreground.
-      connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
+      mask: ``[B, H, W]``, booleans, or integers where nonzero means foreground.
+      connectivity: 4 connects pixels sharing an edge; 8 also connects pixels sharing a corner.
 
     Returns:
-      `Components`: labels and counts.
+      The labels and counts, as `Components`.
 
     Raises:
       ValueError: if ``mask`` is not ``[B, H, W]`` booleans or integers, or ``connectivity`` is
@@ -71,7 +72,7 @@ def connected_components(mask: jax.Array, *, connectivity: Connectivity = 8) -> 
     if mask.ndim != 3 or 0 in mask.shape[1:]:
         raise ValueError(f"mask must be [B, H, W] with no empty image, got shape {mask.shape}")
     if not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.integer)):
-        raise ValueError(f"mask must be bool or integers, got {mask.dtype}")
+        raise ValueError(f"mask must be boolean or integer, got {mask.dtype}")
     return _of_mask(mask != 0, connectivity)
 
 
@@ -80,17 +81,17 @@ def similar_components(
 ) -> Components:
     """Label the regions of similar neighboring pixels.
 
-    Two neighbors are connected if no channel differs by more than the tolerance. Regions grow over
-    any number of such steps, however different their first and last pixels are. To segment by
+    Two neighbors are connected if no channel differs by more than the tolerance. Regions are
+    chains of such neighbors, so distant pixels of a region may differ by much more. To segment by
     texture, pass a texture map such as the local standard deviation.
 
     Args:
       images: ``[B, H, W, C]``, floating point without NaN, or uint8.
       tolerance: >= 0, in the units of ``images``; may be traced.
-      connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
+      connectivity: 4 connects pixels sharing an edge; 8 also connects pixels sharing a corner.
 
     Returns:
-      `Components` that cover every pixel: no label is 0.
+      `Components` that cover every pixel, so no label is 0.
 
     Raises:
       ValueError: if ``images`` is not ``[B, H, W, C]``, ``tolerance`` is negative or not finite, or
@@ -135,26 +136,26 @@ def _check_connectivity(connectivity: int) -> None:
 
 
 def _shifted(x: jax.Array, down: int, right: int, filler: int | np.int32) -> jax.Array:
-    """Shift ``[B, H, W, ...]`` and fill with ``filler`` from outside."""
+    """Shift ``[B, H, W, ...]`` and fill the vacated positions with ``filler``."""
     edges = [(0, 0, 0), (down, -down, 0), (right, -right, 0), *[(0, 0, 0)] * (x.ndim - 3)]
     return lax.pad(x, jnp.asarray(filler, x.dtype), edges)
 
 
 def _ahead(x: jax.Array, down: int, right: int) -> jax.Array:
-    """Return for each pixel the value of its neighbor at (down, right), 0 outside."""
+    """Return the value of each pixel's neighbor at offset (down, right), or 0 outside the image."""
     return _shifted(x, -down, -right, 0)
 
 
 def _smallest(edges: list[jax.Array]) -> jax.Array:
-    """Return for each node of a grid the smallest node index in its component, ``[B, H, W]``.
+    """Return the smallest node index in the component of each grid node, ``[B, H, W]``.
 
     Args:
-      edges: one ``[B, H, W]`` bool per step of ``_AHEAD``, True where it joins two nodes.
+      edges: one ``[B, H, W]`` bool array per step of ``_AHEAD``, True where it joins two nodes.
     """
     shape = edges[0].shape
 
     def learned(numbers: jax.Array) -> jax.Array:
-        """Return the smallest number among a node and its neighbors."""
+        """Return the smallest number among each node and its neighbors."""
         least = numbers
         for edge, (down, right) in zip(edges, _AHEAD, strict=False):
             later = _shifted(numbers, -down, -right, _NO_NODE)
@@ -182,7 +183,7 @@ def _smallest(edges: list[jax.Array]) -> jax.Array:
 
 
 def _components_of_blocks(mask: jax.Array) -> Components:
-    """Label 8-connected components with blocks of 2 x 2 pixels, always connected, as nodes."""
+    """Label 8-connected components with 2 x 2 blocks as nodes: pixels in a block always connect."""
     batch, height, width = mask.shape
     rows, columns = -(-height // 2), -(-width // 2)
     missing = ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width))
@@ -195,7 +196,7 @@ def _components_of_blocks(mask: jax.Array) -> Components:
         d & _ahead(a, 1, 1),
     ]
     blocks = _smallest(edges)
-    # The first pixel of a component may lie outside of its first block.
+    # The first pixel of a component may lie outside its first block.
     numbers = lax.iota(jnp.int32, mask.size).reshape(mask.shape)
     numbers = jnp.pad(jnp.where(mask, numbers, _NO_NODE), missing, constant_values=_NO_NODE)
     firsts = numbers.reshape(batch, rows, 2, columns, 2).min((2, 4))
@@ -206,7 +207,7 @@ def _components_of_blocks(mask: jax.Array) -> Components:
 
 
 def _numbered(roots: jax.Array, mask: jax.Array) -> Components:
-    """Return labels in raster order from the first pixel index of each pixel's component."""
+    """Number components in raster order, given the first pixel index of each pixel's component."""
     is_first = mask & (roots.ravel() == lax.iota(jnp.int32, roots.size)).reshape(roots.shape)
     flat = is_first.reshape(len(mask), math.prod(mask.shape[1:]))
     ranks = _cumulative(flat.astype(jnp.int32))
@@ -216,9 +217,9 @@ def _numbered(roots: jax.Array, mask: jax.Array) -> Components:
 
 
 def _cumulative(counts: jax.Array) -> jax.Array:
-    """Return the cumulative sum of ``[B, N]``, computed blockwise.
+    """Return the cumulative sum of each row of ``[B, N]``, computed blockwise.
 
-    XLA for CPU makes log2(N) passes over all N values for a plain ``cumsum``.
+    For a plain ``cumsum``, XLA for CPU makes log2(N) passes over all N values.
     """
     batch, count = counts.shape
     if count <= _RADIX:

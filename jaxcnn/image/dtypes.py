@@ -1,4 +1,4 @@
-"""Checks of image batches, and uint8 arithmetic: computed in float32, rounded and clipped."""
+"""Checks for image batches, and uint8 arithmetic: computed in float32, rounded and clipped."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ def check_images(images: jax.Array, *, any_dtype: bool = False) -> None:
 
     Raises:
       ValueError: if ``images`` is not ``[B, H, W, C]`` with at least one pixel per image, or,
-        unless ``any_dtype``, neither floating point nor uint8.
+        unless ``any_dtype`` is set, is neither floating point nor uint8.
     """
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise ValueError(f"images must be [B, H, W, C] with no empty image, got {images.shape}")
@@ -30,13 +30,13 @@ def check_floating_images(images: jax.Array) -> None:
 
 
 def in_float(images: jax.Array, function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Apply ``function`` in at least float32 (uint8 as 0 to 255) and cast back to the dtype."""
+    """Apply ``function`` in at least float32 (uint8 as 0 to 255) and restore the input dtype."""
     check_images(images)
     return back(function(shapes.at_least_float32(images)), images.dtype)
 
 
 def back(values: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Cast floating-point values to ``dtype``; for uint8 they are rounded and clipped."""
+    """Cast floating-point values to ``dtype``; for uint8, round and clip them first."""
     if dtype == jnp.uint8:
         values = jnp.clip(jnp.round(values), 0, 255)
     return values.astype(dtype)

@@ -29,20 +29,21 @@ def filter2d(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Filter every channel with one kernel.
+    """Filter every channel with the same kernel.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      kernel: ``[height, width]``; may be traced. An even side is centered on the pixel after its
-        middle.
-      border: border mode, as for `jaxcnn.image.pad`.
+      kernel: ``[height, width]``; may be traced. A kernel with an even size is centered on the
+        pixel just past its midpoint.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``images`` or ``kernel`` has another shape or dtype, or ``border`` is unknown.
+      ValueError: if ``images`` or ``kernel`` has the wrong shape or dtype, or ``border`` is
+        unknown.
 
     Example:
       >>> edges = filter2d(jnp.arange(4.0).reshape(1, 1, 4, 1) ** 2, [[-1, 0, 1]])
@@ -65,12 +66,12 @@ def box_blur(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Replace each pixel by the mean of its neighborhood.
+    """Replace each pixel with the mean of its neighborhood.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: side of the neighborhood, or (height, width).
-      border: border mode, as for `jaxcnn.image.pad`.
+      window: size of the neighborhood, an integer or (height, width).
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -105,17 +106,17 @@ def gaussian_blur(
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       sigma: standard deviation in pixels, >= 0; may be traced.
-      window: side of the kernel, or (height, width), odd; None reaches four standard deviations
-        and needs ``sigma`` as a Python number.
-      border: border mode, as for `jaxcnn.image.pad`.
+      window: kernel size, an odd integer or a (height, width) pair of them; None covers
+        four standard deviations and requires ``sigma`` to be a Python number.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``sigma`` is negative, ``border`` is unknown, or ``window`` is even or, for a
-        ``sigma`` that is a JAX array, missing.
+      ValueError: if ``sigma`` is negative or not finite, ``border`` is unknown, ``window`` is even,
+        or ``window`` is None and ``sigma`` is a JAX array.
 
     Example:
       >>> image = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
@@ -123,13 +124,14 @@ def gaussian_blur(
       0.159
 
     Reference:
-      OpenCV's ``GaussianBlur`` with the same window; SciPy's ``gaussian_filter`` without one.
+      OpenCV's ``GaussianBlur`` with the same window; SciPy's ``gaussian_filter`` if ``window`` is
+      None.
     """
     if not isinstance(sigma, jax.Array) and not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and >= 0, got {sigma!r}")
     if window is None:
         if isinstance(sigma, jax.Array):
-            raise ValueError("window must be given for a sigma that is a JAX array")
+            raise ValueError("window must be given when sigma is a JAX array")
         window = 2 * round(4 * sigma) + 1
     rows, columns = (_normal_weights(sigma, size) for size in odd_window(window))
     return _separable(images, rows, columns, border, value, images.dtype)
@@ -142,17 +144,17 @@ def sobel(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Compute the vertical and the horizontal derivative by Sobel's kernels.
+    """Compute the vertical and horizontal derivatives with Sobel kernels.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: 3, 5 or 7.
-      border: border mode, as for `jaxcnn.image.pad`.
+      window: kernel size: 3, 5 or 7.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
-      (vertical, horizontal) floating-point derivatives with the shape of ``images``, in the scale
-      of the integer kernels: a slope of 1 per pixel gives 8 with a window of 3.
+      (vertical, horizontal) floating-point derivatives with the shape of ``images``, on the scale
+      of the integer kernels: a slope of 1 per pixel yields 8 for a window of 3.
 
     Raises:
       ValueError: if ``window`` is not 3, 5 or 7, or ``border`` is unknown.
@@ -177,16 +179,16 @@ def sobel(
 def scharr(
     images: jax.Array, *, border: Border = "reflect101", value: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Compute derivatives by Scharr's 3x3 kernels, more rotation-invariant than `sobel`.
+    """Compute derivatives with 3 x 3 Scharr kernels, more rotation-invariant than `sobel`.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       (vertical, horizontal) floating-point derivatives with the shape of ``images``; a slope of 1
-      per pixel gives 32.
+      per pixel yields 32.
 
     Raises:
       ValueError: if ``images`` is not ``[B, H, W, C]`` or ``border`` is unknown.
@@ -210,12 +212,14 @@ def laplacian(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Subtract each pixel, times the number of neighbors, from their sum: finds edges and spots.
+    """Compute the discrete Laplacian, which highlights edges and spots.
+
+    Each result is the sum of the pixel's neighbors minus the number of neighbors times the pixel.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      neighbors: 4, or 8 to include the diagonal ones.
-      border: border mode, as for `jaxcnn.image.pad`.
+      neighbors: number of neighbors: 4, or 8 to include the diagonals.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -246,12 +250,14 @@ def sharpen(
     border: Border = "reflect101",
     value: float = 0.0,
 ) -> jax.Array:
-    """Subtract the `laplacian`; ``amount=1`` has the kernel ``[[0,-1,0],[-1,5,-1],[0,-1,0]]``.
+    """Sharpen images by subtracting the `laplacian`.
+
+    With ``amount=1``, the kernel is ``[[0, -1, 0], [-1, 5, -1], [0, -1, 0]]``.
 
     Args:
       images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
-      amount: factor of the sharpening; may be traced.
-      border: border mode, as for `jaxcnn.image.pad`.
+      amount: strength of the sharpening; may be traced.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -283,18 +289,18 @@ def unsharp_mask(
     Args:
       images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
       sigma: standard deviation of the blur in pixels, >= 0; may be traced.
-      amount: factor of the sharpening; may be traced.
-      window: side of the kernel, or (height, width), odd; None reaches four standard deviations
-        and needs ``sigma`` as a Python number.
-      border: border mode, as for `jaxcnn.image.pad`.
+      amount: strength of the sharpening; may be traced.
+      window: kernel size, an odd integer or a (height, width) pair of them; None covers
+        four standard deviations and requires ``sigma`` to be a Python number.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``sigma`` is negative, ``border`` is unknown, or ``window`` is even or, for a
-        ``sigma`` that is a JAX array, missing.
+      ValueError: if ``sigma`` is negative or not finite, ``border`` is unknown, ``window`` is even,
+        or ``window`` is None and ``sigma`` is a JAX array.
 
     Example:
       >>> image = jnp.arange(5.0).reshape(1, 1, 5, 1) ** 2
@@ -315,7 +321,7 @@ def unsharp_mask(
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _normal_weights(sigma: float | jax.Array, size: int) -> jax.Array:
     places = jnp.arange(size, dtype=jnp.float32) - size // 2
-    # For sigma 0, all weight is on the middle.
+    # If sigma is 0, the middle pixel gets all the weight.
     exponents = -0.5 * (places / jnp.maximum(sigma, 1e-3)) ** 2
     return jax.nn.softmax(exponents)
 
@@ -341,7 +347,7 @@ def _separable(
     """Correlate along the height with ``rows``, then along the width with ``columns``."""
     check_images(images)
     if border == "constant":
-        images = shapes.at_least_float32(images)  # a fill value need not fit into uint8
+        images = shapes.at_least_float32(images)  # a fill value need not fit in uint8
     padded = pad(images, reach((len(rows), len(columns))), border=border, value=value)
     # XLA for CPU vectorizes each pass only over flat rows that are read from and written to memory.
     flat = materialize(padded.reshape(*padded.shape[:2], padded.shape[2] * padded.shape[3]))
@@ -351,7 +357,7 @@ def _separable(
 
 
 def _along(x: jax.Array, weights: jax.Array, axis: int, step: int) -> jax.Array:
-    """Return weighted sums of values that are ``step`` apart, in at least float32."""
+    """Return weighted sums of values ``step`` apart along ``axis``, in at least float32."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     count = x.shape[axis] - (len(weights) - 1) * step
     parts = (

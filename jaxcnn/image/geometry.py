@@ -1,7 +1,8 @@
-"""Geometric transforms of batches of images ``[B, H, W, C]``.
+"""Geometric transforms for batches of images ``[B, H, W, C]``.
 
-Flips and quarter turns move pixels. Everything else is a `jaxcnn.image.warp` about the center of
-each image; to chain transforms, multiply matrices of `jaxcnn.image.affine_matrix` and warp once.
+Flips and quarter turns only move pixels. All other transforms call `jaxcnn.image.warp` about the
+center of each image; to chain them, multiply matrices from `jaxcnn.image.affine_matrix` and warp
+once.
 """
 
 import jax
@@ -39,11 +40,11 @@ def flip_up_down(images: jax.Array) -> jax.Array:
 
 
 def rot90(images: jax.Array, *, times: int = 1) -> jax.Array:
-    """Rotate each image counter-clockwise by multiples of 90 degrees.
+    """Rotate each image counterclockwise by a multiple of 90 degrees.
 
     Args:
       images: ``[..., H, W, C]``, any dtype.
-      times: number of quarter turns; negative is clockwise.
+      times: number of quarter turns; negative values rotate clockwise.
 
     Returns:
       ``[..., H, W, C]``, or ``[..., W, H, C]`` for an odd number of quarter turns.
@@ -66,17 +67,17 @@ def rotate(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Rotate each image counter-clockwise about its center.
+    """Rotate each image counterclockwise about its center.
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
       angles: degrees, a number or ``[B]``; may be traced. Multiples of 90 are exact.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
-      Array with the shape and dtype of ``images``; the corners are cut off.
+      Array with the shape and dtype of ``images``; corners rotated out of the frame are cut off.
 
     Raises:
       ValueError: if ``angles`` is neither a number nor ``[B]``, or an option is unknown.
@@ -86,7 +87,7 @@ def rotate(
       [[1.0, 3.0], [0.0, 2.0]]
 
     Reference:
-      OpenCV's ``getRotationMatrix2D`` about the center.
+      OpenCV's ``getRotationMatrix2D`` with the image center.
     """
     matrices = affine_matrix(angles=angles)
     return warp(images, matrices, interpolation=interpolation, border=border, value=value)
@@ -104,17 +105,17 @@ def shear(
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      angles: degrees from the vertical, between -90 and 90: a number, ``[B]``, or ``[B, 2]``,
-        (down, right), where the first moves columns down; may be traced.
+      angles: degrees from the vertical, between -90 and 90: a number, ``[B]``, or ``[B, 2]`` as
+        (down, right), where ``down`` moves columns down; may be traced.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``angles`` has another shape, or an option is unknown.
+      ValueError: if ``angles`` has the wrong shape, or an option is unknown.
 
     Example:
       >>> shear(jnp.arange(9.0).reshape(1, 3, 3, 1), 45).round(5)[0, :, :, 0].tolist()
@@ -132,21 +133,21 @@ def scale(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Enlarge or shrink the content of each image about its center, at a fixed image size.
+    """Enlarge or shrink the content of each image about its center, keeping the image size.
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      factors: a number, ``[B]``, or ``[B, 2]``, (down, right); not 0, below 1 shrinks; may be
-        traced.
+      factors: a number, ``[B]``, or ``[B, 2]`` as (down, right); must not be 0; values below 1
+        shrink; may be traced.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``factors`` has another shape or is 0, or an option is unknown.
+      ValueError: if ``factors`` has the wrong shape or is 0, or an option is unknown.
 
     Example:
       >>> scale(jnp.arange(5.0).reshape(1, 1, 5, 1), 2).ravel().tolist()
@@ -168,17 +169,17 @@ def translate(
 
     Args:
       images: ``[B, H, W, C]``; any dtype for integer shifts.
-      shifts: pixels, a number or ``[B]`` for both axes, or ``[B, 2]``, (down, right); negative
-        moves up and left; may be traced. Integer shifts are exact.
-      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; unused for integers.
-      border: border mode, as for `jaxcnn.image.pad`.
+      shifts: pixels, a number or ``[B]`` for both axes, or ``[B, 2]`` as (down, right); negative
+        values move up and left; may be traced. Integer shifts are exact.
+      interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``; ignored for integer shifts.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``shifts`` has another shape, or an option is unknown.
+      ValueError: if ``shifts`` has the wrong shape, or an option is unknown.
 
     Example:
       >>> images = jnp.arange(1, 4).reshape(1, 1, 3, 1)
@@ -202,23 +203,24 @@ def affine(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Scale, shear, rotate and translate each image, in this order, sampling it once.
+    """Scale, shear, rotate and translate each image, in that order, with a single resampling.
 
     Args:
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      angles: degrees counter-clockwise, a number or ``[B]``.
+      angles: degrees counterclockwise, a number or ``[B]``.
       shears: degrees, a number, ``[B]`` or ``[B, 2]`` (see `shear`).
-      scales: factors, a number, ``[B]`` or ``[B, 2]`` (see `scale`).
+      scales: scale factors, a number, ``[B]`` or ``[B, 2]`` (see `scale`).
       shifts: pixels, a number, ``[B]`` or ``[B, 2]`` (see `translate`); always interpolated.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if the shapes do not fit one batch, a scale is 0, or an option is unknown.
+      ValueError: if the shapes do not match a single batch size, a scale is 0, or an option is
+        unknown.
 
     Example:
       >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)

@@ -1,4 +1,4 @@
-"""Per-image scaling of intensities, thresholds, and histogram equalization."""
+"""Per-image intensity scaling, thresholding and histogram equalization."""
 
 import functools
 
@@ -46,7 +46,7 @@ def standardize(images: jax.Array) -> jax.Array:
     """Subtract the mean of each image and divide by its standard deviation.
 
     Args:
-      images: ``[B, H, W, C]``, floating point. The standard deviation is at least
+      images: ``[B, H, W, C]``, floating point. The standard deviation is clamped to at least
         ``1 / sqrt(H * W * C)``.
 
     Returns:
@@ -67,17 +67,17 @@ def standardize(images: jax.Array) -> jax.Array:
     centered = images - jnp.mean(images, axes, keepdims=True)
     variance = jnp.mean(jnp.square(centered), axes, keepdims=True)
     least = 1 / (images.shape[1] * images.shape[2] * images.shape[3])
-    # Maximum before the square root, whose derivative at 0 is infinite.
+    # Take the maximum before the square root, whose derivative at 0 is infinite.
     return centered / jnp.sqrt(jnp.maximum(variance, jnp.asarray(least, images.dtype)))
 
 
 def threshold(images: jax.Array, value: float | jax.Array) -> jax.Array:
-    """Return where images are brighter than a value.
+    """Return a mask of the values above a threshold.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      value: a number, or one per image and channel, ``[B, 1, 1, C]``, as from `otsu`; may be
-        traced.
+      value: a number, or one per image and channel, ``[B, 1, 1, C]``, as returned by
+        `otsu`; may be traced.
 
     Returns:
       ``[B, H, W, C]`` bool.
@@ -101,17 +101,17 @@ def threshold(images: jax.Array, value: float | jax.Array) -> jax.Array:
 
 
 def otsu(images: jax.Array) -> jax.Array:
-    """Compute Otsu's threshold between dark and bright pixels for each channel.
+    """Compute Otsu's threshold between dark and bright pixels for each channel of each image.
 
-    It maximizes the variance between the two classes.
+    The threshold maximizes the variance between the two classes.
 
     Args:
-      images: ``[B, H, W, C]``, uint8 or floating point. Floating-point values are counted in 256
-        bins from the smallest to the largest value of each channel of each image.
+      images: ``[B, H, W, C]``, uint8 or floating point. Floating-point values are sorted into
+        256 bins from the smallest to the largest value of each channel of each image.
 
     Returns:
-      ``[B, 1, 1, C]`` with the dtype of ``images``: the largest dark value (uint8), or the upper
-      edge of its bin (floating point).
+      ``[B, 1, 1, C]`` with the dtype of ``images``: the largest value of the dark class
+      (uint8), or the upper edge of the bin that contains it (floating point).
 
     Raises:
       ValueError: if ``images`` is not ``[B, H, W, C]``.
@@ -154,7 +154,7 @@ def _otsu_bin(bins: jax.Array) -> jax.Array:
 
 
 def autocontrast(images: jax.Array) -> jax.Array:
-    """Stretch each channel of each image to [0, 1]; constant channels stay unchanged.
+    """Stretch each channel of each image to [0, 1]; constant channels are left unchanged.
 
     Args:
       images: ``[B, H, W, C]``, floating point in [0, 1].
@@ -170,7 +170,7 @@ def autocontrast(images: jax.Array) -> jax.Array:
       [0.0, 0.5, 1.0]
 
     Reference:
-      Pillow's ``ImageOps.autocontrast``; `min_max_scale` treats all channels together.
+      Pillow's ``ImageOps.autocontrast``; `min_max_scale` scales all channels together.
     """
     check_floating_images(images)
     least, most = (f(images, (1, 2), keepdims=True) for f in (jnp.min, jnp.max))

@@ -1,7 +1,8 @@
-"""Mixup and cutmix: mix pairs of examples, and their labels to match.
+"""Mixup and CutMix: mix pairs of examples along with their labels.
 
-Partners come from the whole batch, so a result depends on the composition of the batch. ``key`` is
-one key for the batch, or one per row ``[B]``, of which the first one draws the partners.
+Partners are drawn from the whole batch, so each result depends on the composition of the batch.
+``key`` is either a single key for the batch, or ``[B]`` keys, one per row; the first row's key
+draws the partners.
 """
 
 import functools
@@ -18,17 +19,17 @@ from jaxcnn.image.randomness import row_keys
 def mixup(
     key: jax.Array, images: jax.Array, labels: jax.Array, *, alpha: float = 0.2
 ) -> tuple[jax.Array, jax.Array]:
-    """Mix each example with another one of the batch: images and labels.
+    """Mix the image and label of each example with those of a partner from the same batch.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point.
-      labels: ``[B, K]``, floating point: one-hot labels, or any targets.
-      alpha: parameter > 0 of the Beta distribution of an example's own weight, which is at least
-        1/2; a larger alpha gives weights closer to 1/2.
+      labels: ``[B, K]``, floating point: one-hot labels or any other targets.
+      alpha: parameter of the Beta(alpha, alpha) distribution from which each example's own weight
+        is drawn, > 0; the weight is at least 1/2, and closer to 1/2 for larger values of alpha.
 
     Returns:
-      Mixed images and labels, with the shapes and dtypes of the arguments.
+      The mixed images and labels, with the shapes and dtypes of the arguments.
 
     Raises:
       ValueError: if ``images`` is not floating point, ``labels`` is not ``[B, K]`` floating point,
@@ -62,16 +63,17 @@ def _mixup(
 def cutmix(
     key: jax.Array, images: jax.Array, labels: jax.Array, *, alpha: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Paste a rectangle of another example into each image; mix the labels by area.
+    """Paste a rectangle from a partner into each image; mix the labels in proportion to the area.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      labels: ``[B, K]``, floating point: one-hot labels, or any targets.
-      alpha: parameter > 0 of the Beta distribution of an example's own share of the area.
+      labels: ``[B, K]``, floating point: one-hot labels or any other targets.
+      alpha: parameter of the Beta(alpha, alpha) distribution from which the fraction of the area
+        that each image keeps is drawn, > 0.
 
     Returns:
-      Mixed images and labels, with the shapes and dtypes of the arguments.
+      The mixed images and labels, with the shapes and dtypes of the arguments.
 
     Raises:
       ValueError: if ``labels`` is not ``[B, K]`` floating point, or ``alpha`` is not > 0.
@@ -119,7 +121,8 @@ def _check(images: jax.Array, labels: jax.Array, alpha: float) -> None:
         raise ValueError(f"labels must be [{len(images)}, K], got shape {labels.shape}")
     if not jnp.issubdtype(labels.dtype, jnp.floating):
         raise ValueError(
-            f"labels must be floating point, got {labels.dtype}; jax.nn.one_hot makes them"
+            f"labels must be floating point, got {labels.dtype}; use jax.nn.one_hot to "
+            "convert class indices"
         )
     if not isinstance(alpha, jax.Array) and not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be > 0, got {alpha!r}")

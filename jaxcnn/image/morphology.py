@@ -1,6 +1,6 @@
 """Rank filters: the minimum, maximum or median of each neighborhood.
 
-They select values and compute no new ones, so they are exact in every dtype.
+They select existing values rather than compute new ones, so they are exact in every dtype.
 """
 
 import functools
@@ -26,17 +26,18 @@ def erode(
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: side of the neighborhood, (height, width), or a boolean NumPy array ``[height,
-        width]``, True for its pixels. An even side is centered on the pixel after its middle.
-      border: border mode, as for `jaxcnn.image.pad`; None ignores pixels outside.
+      window: size of the neighborhood, an integer or (height, width), or a boolean NumPy array
+        ``[height, width]`` that is True for the pixels in the neighborhood. A window with an even
+        size is centered on the pixel just past its midpoint.
+      border: border mode (see `jaxcnn.image.pad`); None ignores pixels outside the image.
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``window`` is neither positive nor a boolean array with a True, or ``border``
-        is unknown.
+      ValueError: if ``window`` is neither positive nor a boolean array with at least one True, or
+        ``border`` is unknown.
 
     Example:
       >>> erode(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
@@ -51,20 +52,20 @@ def erode(
 def dilate(
     images: jax.Array, window: Window, *, border: Border | None = None, value: float = 0.0
 ) -> jax.Array:
-    """Take the maximum of each neighborhood, which grows bright areas.
+    """Take the maximum of each neighborhood, which enlarges bright areas.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: side, (height, width), or a boolean array, as for `erode`; it is not reflected.
-      border: border mode, as for `jaxcnn.image.pad`; None ignores pixels outside.
+      window: size, (height, width), or a boolean array, as for `erode`; the array is not reflected.
+      border: border mode (see `jaxcnn.image.pad`); None ignores pixels outside the image.
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``window`` is neither positive nor a boolean array with a True, or ``border``
-        is unknown.
+      ValueError: if ``window`` is neither positive nor a boolean array with at least one True, or
+        ``border`` is unknown.
 
     Example:
       >>> dilate(jnp.array([5.0, 9, 2, 7, 8]).reshape(1, 1, 5, 1), 3).ravel().tolist()
@@ -77,17 +78,17 @@ def dilate(
 
 
 def opening(images: jax.Array, window: Window) -> jax.Array:
-    """`erode`, then `dilate`: removes bright spots smaller than the window.
+    """Apply `erode`, then `dilate`, which removes bright spots smaller than the window.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: side, (height, width), or a boolean array, as for `erode`.
+      window: size, (height, width), or a boolean array, as for `erode`.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``window`` is neither positive nor a boolean array with a True.
+      ValueError: if ``window`` is neither positive nor a boolean array with at least one True.
 
     Example:
       >>> opening(jnp.array([0.0, 9, 0, 7, 7, 7]).reshape(1, 1, 6, 1), 3).ravel().tolist()
@@ -100,17 +101,17 @@ def opening(images: jax.Array, window: Window) -> jax.Array:
 
 
 def closing(images: jax.Array, window: Window) -> jax.Array:
-    """`dilate`, then `erode`: removes dark spots smaller than the window.
+    """Apply `dilate`, then `erode`, which removes dark spots smaller than the window.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: side, (height, width), or a boolean array, as for `erode`.
+      window: size, (height, width), or a boolean array, as for `erode`.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``window`` is neither positive nor a boolean array with a True.
+      ValueError: if ``window`` is neither positive nor a boolean array with at least one True.
 
     Example:
       >>> closing(jnp.array([9.0, 0, 9, 2, 2, 2]).reshape(1, 1, 6, 1), 3).ravel().tolist()
@@ -123,17 +124,17 @@ def closing(images: jax.Array, window: Window) -> jax.Array:
 
 
 def morphological_gradient(images: jax.Array, window: Window) -> jax.Array:
-    """`dilate` minus `erode`: outlines.
+    """Subtract the result of `erode` from that of `dilate`, which outlines bright areas.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
-      window: side, (height, width), or a boolean array, as for `erode`.
+      window: size, (height, width), or a boolean array, as for `erode`.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``window`` is neither positive nor a boolean array with a True.
+      ValueError: if ``window`` is neither positive nor a boolean array with at least one True.
 
     Example:
       >>> morphological_gradient(
@@ -154,13 +155,14 @@ def median_blur(
     border: Border = "replicate",
     value: float = 0.0,
 ) -> jax.Array:
-    """Take the median of each neighborhood, which removes spots and keeps edges.
+    """Take the median of each neighborhood, which removes spots and preserves edges.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8, without NaN.
-      window: side of the neighborhood, or (height, width), odd. The size of the compiled program
-        grows with the number of pixels in it, so keep it below about 100.
-      border: border mode, as for `jaxcnn.image.pad`.
+      window: size of the neighborhood, an odd integer or a (height, width) pair of them. The size
+        of the compiled program grows with the number of pixels in the window, so keep that number
+        below about 100.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -174,7 +176,7 @@ def median_blur(
       [5.0, 5.0, 7.0, 7.0, 8.0]
 
     Reference:
-      OpenCV's ``medianBlur``. Values are sorted by Batcher's odd-even merge (Knuth, The Art of
+      OpenCV's ``medianBlur``. Values are sorted by Batcher's odd-even merge sort (Knuth, The Art of
       Computer Programming, 5.3.4), first within columns and then across them.
     """
     check_images(images)
@@ -190,12 +192,12 @@ def _median(
     padded = pad(images, reach((height, width)), border=border, value=value)
     if images.dtype.itemsize == 2:
         padded = padded.astype(jnp.float32)  # exact, and faster to compare on a CPU
-    # XLA for CPU vectorizes this form as one loop: flat rows from and to memory, with all neighbors
-    # sliced out at the start. Other forms take five times as long.
+    # XLA for CPU vectorizes this form as one loop: flat rows are read from and written to memory,
+    # and all neighbors are sliced out at the start. Other forms take five times as long.
     flat = materialize(padded.reshape(*padded.shape[:2], padded.shape[2] * channels))
     places = [slice(j * channels, (j + columns) * channels) for j in range(width)]
     lists = [_sorted([flat[:, i : i + rows, place] for i in range(height)]) for place in places]
-    # XLA removes the comparisons that only other ranks need.
+    # XLA removes the comparisons that only the other ranks need.
     middle = _merged_all(lists)[height * width // 2].astype(images.dtype)
     return materialize(middle).reshape(images.shape)
 
@@ -220,7 +222,8 @@ def _extreme(
     if window.dtype != bool or window.ndim != 2 or not window.any():
         raise ValueError(
             "window must be a boolean array [height, width] with at least one True, "
-            f"got {window.dtype} of shape {window.shape} with {np.count_nonzero(window)}"
+            f"got {window.dtype} of shape {window.shape} "
+            f"with {np.count_nonzero(window)} nonzero entries"
         )
     padded = pad(images, reach(window.shape), border=border, value=value)
     rows, columns = images.shape[1:3]
@@ -230,7 +233,7 @@ def _extreme(
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
 def _running(x: jax.Array, size: int, axis: int, choice: _Choice) -> jax.Array:
-    """Reduce each run of ``size`` neighbors by ``choice``, with windows that double."""
+    """Reduce each run of ``size`` neighbors with ``choice``, doubling the window at each step."""
 
     def with_later(x: jax.Array, distance: int) -> jax.Array:
         count = x.shape[axis] - distance
@@ -265,7 +268,7 @@ def _merged_all(lists: list[list[jax.Array]]) -> list[jax.Array]:
 
 
 def _merged(one: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
-    """Merge two sorted lists of any lengths by a fixed network of comparisons."""
+    """Merge two sorted lists of any lengths with a fixed network of comparisons."""
     if not one or not other:
         return one or other
     if len(one) == len(other) == 1:
@@ -279,6 +282,6 @@ def _merged(one: list[jax.Array], other: list[jax.Array]) -> list[jax.Array]:
 
 
 def _in_order(one: jax.Array, other: jax.Array) -> list[jax.Array]:
-    """Return the smaller and the larger value; one instruction each, as NaN need not propagate."""
+    """Return the smaller and larger value, with one instruction each: NaN need not propagate."""
     is_less = one < other
     return [jnp.where(is_less, one, other), jnp.where(is_less, other, one)]

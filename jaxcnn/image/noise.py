@@ -1,7 +1,7 @@
 """Gaussian, speckle, and salt-and-pepper noise for images in [0, 1].
 
-``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``. Results are not clipped.
+``key`` is either a single JAX random key, used as ``fold_in(key, i)`` for row i, or ``[B]`` keys,
+one per row. Results are not clipped.
 """
 
 import jax
@@ -42,7 +42,7 @@ def add_gaussian_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Ar
 
 
 def add_speckle_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Array) -> jax.Array:
-    """Add Gaussian noise in proportion to every value, like radar and ultrasound speckle.
+    """Add Gaussian noise proportional to every value, like radar and ultrasound speckle.
 
     Args:
       key: one key, or ``[B]`` keys.
@@ -70,13 +70,13 @@ def add_speckle_noise(key: jax.Array, images: jax.Array, stddev: float | jax.Arr
 def add_salt_pepper(
     key: jax.Array, images: jax.Array, amount: float | jax.Array, *, salt: float | jax.Array = 0.5
 ) -> jax.Array:
-    """Make single pixels white or black in all channels, like faulty pixels of a sensor.
+    """Turn random pixels white or black in all channels, like faulty pixels in a sensor.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point.
       amount: probability that a pixel is replaced, in [0, 1]; may be traced.
-      salt: probability that a replaced pixel is white (1) and not black (0), in [0, 1]; may be
+      salt: probability that a replaced pixel is white (1) rather than black (0), in [0, 1]; may be
         traced.
 
     Returns:
@@ -100,7 +100,7 @@ def add_salt_pepper(
             raise ValueError(f"{name} must be in [0, 1], got {value!r}")
     shape = (*images.shape[1:3], 1)
     words = jax.vmap(lambda k: random_words(k, shape))(row_keys(key, len(images)))
-    # Midpoints of 2**24 intervals of (0, 1).
+    # Midpoints of 2**24 equal intervals in (0, 1).
     drawn = (words >> 8).astype(jnp.float32) * 2**-24 + 2**-25
     spot = jnp.where(drawn < amount * salt, 1, 0).astype(images.dtype)
     return jnp.where(drawn < amount, spot, images)

@@ -1,8 +1,8 @@
 """RandAugment and TrivialAugment: augmentation with little or no tuning, for images in [0, 1].
 
-A device cannot branch per image. So the fourteen operations are computed for all images at once, as
-one warp, one blend, and a selection among the rest, with amounts that change nothing for images
-that drew another operation.
+A device cannot branch per image, so all fourteen operations are computed for all images at once, as
+one warp, one blend, and a selection among the rest. The warp and the blend do not change images
+that drew a different operation.
 """
 
 import functools
@@ -31,7 +31,7 @@ _SMOOTH = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 
 
 
 class _Ranges(NamedTuple):
-    """The amounts at magnitude 1."""
+    """Amounts at magnitude 1."""
 
     shear: float  # pixels per pixel
     shift: float  # fraction of the image
@@ -53,25 +53,25 @@ def rand_augment(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Apply randomly drawn operations, all of one magnitude, to each image.
+    """Apply randomly drawn operations, all with the same magnitude, to each image.
 
-    Fourteen operations are equally likely. Shear, translation, rotation, brightness, color,
-    contrast and sharpness get a random sign.
+    All fourteen operations are equally likely. Shear, translation, rotation, brightness, color,
+    contrast and sharpness are applied with a random sign.
 
     Args:
       key: one key, or ``[B]`` keys.
-      images: ``[B, H, W, C]``, gray or RGB, floating point in [0, 1].
+      images: ``[B, H, W, C]``, grayscale or RGB, floating point in [0, 1].
       operations: number of operations per image, applied one after the other.
-      magnitude: fraction of the largest amount, in [0, 1]; 9 of 30 levels is 0.3.
-      border: border mode, as for `jaxcnn.image.pad`.
+      magnitude: fraction of each operation's largest amount, in [0, 1]; 0.3 is level 9 of 30.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``images`` is not floating point with 1 or 3 channels, ``operations`` is not >=
-        1, ``magnitude`` is outside [0, 1], or ``border`` is unknown.
+      ValueError: if ``images`` is not floating point with 1 or 3 channels, ``operations`` is not an
+        integer >= 1, ``magnitude`` is outside [0, 1], or ``border`` is unknown.
 
     Example:
       >>> rand_augment(jax.random.key(0), jnp.ones((2, 32, 32, 3))).shape
@@ -79,7 +79,7 @@ def rand_augment(
 
     Reference:
       Cubuk et al. 2020, "RandAugment: practical automated data augmentation with a reduced search
-      space"; torchvision's ``RandAugment``, which shears about a corner, not the center.
+      space"; torchvision's ``RandAugment``, which shears about a corner instead of the center.
     """
     _check(images)
     operations = shapes.check_integer(operations, "operations", minimum=1)
@@ -96,12 +96,12 @@ def rand_augment(
 def trivial_augment(
     key: jax.Array, images: jax.Array, *, border: Border = "constant", value: float = 0.0
 ) -> jax.Array:
-    """Apply one randomly drawn operation of random magnitude to each image.
+    """Apply one randomly drawn operation with a random magnitude to each image.
 
     Args:
       key: one key, or ``[B]`` keys.
-      images: ``[B, H, W, C]``, gray or RGB, floating point in [0, 1].
-      border: border mode, as for `jaxcnn.image.pad`.
+      images: ``[B, H, W, C]``, grayscale or RGB, floating point in [0, 1].
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -117,7 +117,8 @@ def trivial_augment(
 
     Reference:
       Müller and Hutter 2021, "TrivialAugment: tuning-free yet state-of-the-art data augmentation",
-      the wide space; torchvision's ``TrivialAugmentWide``, which shears about a corner.
+      with its wide augmentation space; torchvision's ``TrivialAugmentWide``, which shears about a
+      corner.
     """
     _check(images)
     chosen, sign, amounts = _draw(row_keys(key, len(images)))
@@ -132,7 +133,7 @@ def _check(images: jax.Array) -> None:
 
 @functools.partial(jax.jit, inline=True)
 def _draw(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draw for each image an operation, a sign, and one of 31 magnitudes in [0, 1]."""
+    """Draw an operation, a sign, and one of 31 magnitudes in [0, 1] for each image."""
 
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         which, way, level = jax.random.split(key, 3)
@@ -162,7 +163,7 @@ def _applied(
     matrices = _matrices(chosen, signed, ranges, images.shape[1:3])
     images = warp(images, matrices, border=border, value=value)
     gray = to_grayscale(images, channels=3) if images.shape[-1] == 3 else images
-    # The images at factor 0; the outermost pixels stay sharp, as in Pillow.
+    # The results for factor 0; the outermost pixels are not smoothed, as in Pillow.
     blended = {
         "brightness": jnp.zeros_like(images),
         "color": gray,
@@ -185,7 +186,7 @@ def _applied(
 def _matrices(
     chosen: jax.Array, signed: jax.Array, ranges: _Ranges, size: Sequence[int]
 ) -> jax.Array:
-    """Return the matrices of the geometric operations, and the identity for others."""
+    """Return each image's matrix for its geometric operation, or the identity for other ones."""
 
     def amount(name: str, largest: float) -> jax.Array:
         return jnp.where(chosen == OPERATIONS.index(name), signed * largest, 0)

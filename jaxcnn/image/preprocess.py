@@ -1,7 +1,7 @@
-"""Preprocessing: from raw pixels to the input of a network.
+"""Preprocessing: conversion of raw pixels to network input.
 
-One `Preprocess` drives decoding, training, evaluation and prediction, and is stored with the
-weights, so they cannot disagree.
+Decoding, training, evaluation and prediction all use the same `Preprocess`, which is stored with
+the weights, so these steps cannot disagree.
 """
 
 import dataclasses
@@ -27,7 +27,8 @@ def to_float(images: jax.Array | np.ndarray) -> jax.Array:
       float32 array with the shape of ``images``.
 
     Raises:
-      ValueError: for other dtypes, whose range is unknown.
+      ValueError: if ``images`` is neither uint8 nor floating point, because the range of other
+        dtypes is unknown.
 
     Example:
       >>> to_float(jnp.array([0, 51, 255], jnp.uint8)).tolist()
@@ -56,7 +57,8 @@ def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if the lengths are not ``C`` or ``images`` is not floating point.
+      ValueError: if the length of ``mean`` or ``std`` is not ``C``, or ``images`` is not
+        floating point.
 
     Example:
       Scale pixels from [0, 1] to [-1, 1]:
@@ -74,16 +76,17 @@ def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """Size, channels and normalization that a network expects of its images.
+    """Image size, channels and normalization that a network expects.
 
-    ``preprocess(images)`` is ``preprocess.normalize(preprocess.to_float(images))``. Training
-    augments between the two steps. Images of another size first need ``preprocess.resize(images)``.
+    ``preprocess(images)`` is ``preprocess.normalize(preprocess.to_float(images))``. During
+    training, images are augmented between the two steps. Images of a different size must first pass
+    through ``preprocess.resize``.
 
     Attributes:
-      size: (height, width) in pixels; files are cropped and resized to it.
-      channels: 1 (grayscale) or 3 (RGB) for files; any number for arrays.
-      mean: subtracted from each channel of images in [0, 1].
-      std: divides each channel after the subtraction, > 0.
+      size: (height, width) in pixels; image files are cropped and resized to this size.
+      channels: 1 (grayscale) or 3 (RGB) for image files; any number for arrays.
+      mean: one value per channel, subtracted from images in [0, 1].
+      std: one value per channel, > 0, to divide by after the subtraction.
 
     Raises:
       ValueError: if a field is out of range.
@@ -119,22 +122,26 @@ class Preprocess:
             raise ValueError(f"std must be > 0, got {self.std!r}")
 
     def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Return raw images ``[B, *size, C]`` as the float32 input of the network."""
+        """Convert raw images ``[B, *size, C]`` to the network's float32 input."""
         return self.normalize(self.to_float(images))
 
     def resize(self, images: jax.Array) -> jax.Array:
-        """Crop and resize raw images ``[B, H, W, 1 or 3]`` of any size, as files are.
+        """Crop and resize raw images ``[B, H, W, 1 or 3]`` of any size in the same way as files.
 
         The largest centered crop with the target's aspect ratio is resized with an antialiased
-        bilinear filter and converted to gray or RGB. The crop consists of entire pixels, and pixels
-        outside of it have no effect; Pillow's filter, used for files, reaches beyond it.
+        bilinear filter and converted to grayscale or RGB. The crop is aligned to whole pixels, and
+        pixels outside the crop have no effect, whereas Pillow's filter, used for image files,
+        reaches beyond the crop.
 
         Raises:
           ValueError: if the channels cannot be converted.
         """
         wanted = self.channels
         if images.shape[-1] != wanted and (images.shape[-1], wanted) not in ((1, 3), (3, 1)):
-            raise ValueError(f"images must have 1 or 3 channels for {wanted}, got {images.shape}")
+            raise ValueError(
+                f"images must have {wanted} channels (only 1 and 3 convert to each other), "
+                f"got {images.shape}"
+            )
         scale = min(have / want for have, want in zip(images.shape[1:3], self.size, strict=True))
         part = tuple(max(1, round(count * scale)) for count in self.size)
         images = resize(center_crop(images, part), self.size)

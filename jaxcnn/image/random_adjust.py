@@ -1,7 +1,7 @@
-"""Random brightness, color and sharpness, drawn per image ``[B, H, W, C]`` in [0, 1].
+"""Random brightness, color and sharpness, drawn for each ``[H, W, C]`` image in a batch.
 
-``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``. Results are clipped to [0, 1].
+``key`` is either a single JAX random key, used as ``fold_in(key, i)`` for row i, or ``[B]`` keys,
+one per row. Images and results have values in [0, 1].
 """
 
 import jax
@@ -52,13 +52,13 @@ def random_contrast(
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      factors: (low, high), >= 0, for `jaxcnn.image.adjust_contrast`.
+      factors: (low, high) bounds of the factor, >= 0 (see `jaxcnn.image.adjust_contrast`).
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``factors`` is not a pair in order, both >= 0.
+      ValueError: if ``factors`` is not a pair with 0 <= low <= high.
 
     Example:
       >>> images = jnp.full((2, 4, 4, 3), 0.5)
@@ -75,13 +75,13 @@ def random_gamma(key: jax.Array, images: jax.Array, *, gammas: tuple[float, floa
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      gammas: (low, high), > 0.
+      gammas: (low, high) bounds of the power, > 0.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``gammas`` is not a pair in order, both > 0.
+      ValueError: if ``gammas`` is not a pair with 0 < low <= high.
 
     Example:
       >>> random_gamma(jax.random.key(0), jnp.ones((2, 4, 4, 3)), gammas=(0.8, 1.2)).min().item()
@@ -97,7 +97,7 @@ def random_hue(key: jax.Array, images: jax.Array, *, max_delta: float) -> jax.Ar
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      max_delta: largest rotation either way, in [0, 0.5] turns.
+      max_delta: largest rotation in either direction, in turns, in [0, 0.5].
 
     Returns:
       Array with the shape and dtype of ``images``.
@@ -121,14 +121,14 @@ def random_saturation(
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      factors: (low, high), >= 0, for `jaxcnn.image.adjust_saturation`.
+      factors: (low, high) bounds of the factor, >= 0 (see `jaxcnn.image.adjust_saturation`).
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``factors`` is not a pair in order, both >= 0, or ``images`` does not have 3
-        channels.
+      ValueError: if ``factors`` is not a pair with 0 <= low <= high, or ``images`` does not have
+        3 channels.
 
     Example:
       >>> images = jnp.ones((2, 4, 4, 3))
@@ -145,7 +145,7 @@ def random_grayscale(key: jax.Array, images: jax.Array, *, probability: float = 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, 3]``, RGB, floating point or uint8.
-      probability: probability of each image to be converted, in [0, 1].
+      probability: probability of converting each image, in [0, 1].
 
     Returns:
       Array with the shape and dtype of ``images``.
@@ -170,19 +170,19 @@ def random_blur(
     sigmas: tuple[float, float],
     window: shapes.IntOrInts = 5,
 ) -> jax.Array:
-    """Blur each image by a Gaussian of random width.
+    """Blur each image with a Gaussian of random width.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point or uint8.
-      sigmas: (low, high) standard deviation in pixels, >= 0.
-      window: side of the kernel, or (height, width), odd.
+      sigmas: (low, high) bounds of the standard deviation in pixels, >= 0.
+      window: kernel size, an odd integer or a (height, width) pair of them.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``sigmas`` is not a pair in order, both >= 0, or ``window`` is even.
+      ValueError: if ``sigmas`` is not a pair with 0 <= low <= high, or ``window`` is even.
 
     Example:
       >>> random_blur(jax.random.key(0), jnp.ones((2, 8, 8, 3)), sigmas=(0.1, 2)).shape
@@ -199,19 +199,19 @@ def random_blur(
 def random_sharpness(
     key: jax.Array, images: jax.Array, *, amounts: tuple[float, float]
 ) -> jax.Array:
-    """Sharpen or soften each image: subtract a random multiple of its `jaxcnn.image.laplacian`.
+    """Sharpen or soften each image by subtracting a random multiple of its Laplacian.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      amounts: (low, high); 1 is `jaxcnn.image.sharpen`, and -0.125 softens the most without
-        inverting.
+      amounts: (low, high) bounds of the multiple of `jaxcnn.image.laplacian`; 1 is equivalent to
+        `jaxcnn.image.sharpen`, and -0.125 softens the most without inverting fine detail.
 
     Returns:
       Array with the shape and dtype of ``images``, clipped to [0, 1].
 
     Raises:
-      ValueError: if ``amounts`` is not a pair in order.
+      ValueError: if ``amounts`` is not a pair with low <= high.
 
     Example:
       >>> random_sharpness(jax.random.key(0), jnp.ones((2, 8, 8, 3)), amounts=(0, 1)).min().item()
@@ -226,18 +226,18 @@ def random_sharpness(
 def random_solarize(
     key: jax.Array, images: jax.Array, *, thresholds: tuple[float, float] = (0.0, 1.0)
 ) -> jax.Array:
-    """Invert the values of each image at or above a random threshold.
+    """Invert the values of each image that are at or above a random threshold.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      thresholds: (low, high).
+      thresholds: (low, high) bounds of the threshold.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``thresholds`` is not a pair in order.
+      ValueError: if ``thresholds`` is not a pair with low <= high.
 
     Example:
       >>> images = jnp.ones((2, 4, 4, 3))
@@ -256,13 +256,14 @@ def random_posterize(
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point in [0, 1].
-      bits: (low, high), integers in [0, 8], both inclusive; all are equally likely.
+      bits: (low, high) bounds of the number of bits, integers in [0, 8], both inclusive; all
+        values are equally likely.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if ``bits`` is not a pair of integers in order, both in [0, 8].
+      ValueError: if ``bits`` is not a pair of integers with 0 <= low <= high <= 8.
 
     Example:
       >>> images = jnp.full((2, 4, 4, 3), 0.4)

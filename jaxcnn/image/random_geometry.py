@@ -1,7 +1,8 @@
-"""Random geometric transforms, drawn per image of a batch ``[B, H, W, C]``.
+"""Random geometric transforms, drawn for each image in a ``[B, H, W, C]`` batch.
 
-``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``. With the same key and ``interpolation="nearest"``, a mask moves as its image does.
+``key`` is either a single JAX random key, used as ``fold_in(key, i)`` for row i, or ``[B]`` keys,
+one per row. With the same key and ``interpolation="nearest"``, a mask is transformed in the same
+way as its image.
 """
 
 import math
@@ -29,7 +30,7 @@ def random_flip_left_right(
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      probability: probability of each image to be mirrored, in [0, 1].
+      probability: probability of mirroring each image, in [0, 1].
 
     Returns:
       Array with the shape and dtype of ``images``.
@@ -55,7 +56,7 @@ def random_flip_up_down(
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
-      probability: probability of each image to be mirrored, in [0, 1].
+      probability: probability of mirroring each image, in [0, 1].
 
     Returns:
       Array with the shape and dtype of ``images``.
@@ -87,7 +88,7 @@ def random_translate(
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
       max_shift: integer >= 1; shifts in [-max_shift, max_shift] are equally likely.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -117,23 +118,23 @@ def draw_affine(
     scale: tuple[float, float] = (1.0, 1.0),
     max_shift: Range = 0.0,
 ) -> jax.Array:
-    """Draw the matrices of `random_affine`, to apply them to several arrays.
+    """Draw the matrices that `random_affine` uses, to apply them to several arrays.
 
     Args:
       key: one key, or ``[rows]`` keys.
       rows: number of matrices to draw.
       size: (height, width) of the images.
-      max_angle: largest rotation either way, in degrees.
-      max_shear: largest shear either way, in degrees, at most 89.
-      scale: (low, high) factor, > 0, log-uniform.
-      max_shift: largest shift as a fraction of height and width: a number, or (down, right).
+      max_angle: largest rotation in either direction, in degrees.
+      max_shear: largest shear in either direction, in degrees, at most 89.
+      scale: (low, high) bounds of the scale factor, > 0, drawn log-uniformly.
+      max_shift: largest shift as a fraction of the height and width: a number, or (down, right).
 
     Returns:
-      ``[rows, 3, 3]`` for `jaxcnn.image.warp`.
+      ``[rows, 3, 3]`` matrices for `jaxcnn.image.warp`.
 
     Raises:
-      ValueError: if a bound is negative or not finite, or ``scale`` is not a pair in order, both >
-        0.
+      ValueError: if a bound is negative or not finite, or ``scale`` is not a pair with
+        0 < low <= high.
 
     Example:
       >>> draw_affine(jax.random.key(0), 4, (28, 28), max_angle=10).shape
@@ -166,25 +167,25 @@ def random_affine(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Randomly scale, shear, rotate and translate each image, sampling it once.
+    """Randomly scale, shear, rotate and translate each image, with a single resampling.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      max_angle: largest rotation either way, in degrees.
-      max_shear: largest shear either way, in degrees, at most 89.
-      scale: (low, high) factor, > 0, log-uniform.
-      max_shift: largest shift as a fraction of height and width: a number, or (down, right).
+      max_angle: largest rotation in either direction, in degrees.
+      max_shear: largest shear in either direction, in degrees, at most 89.
+      scale: (low, high) bounds of the scale factor, > 0, drawn log-uniformly.
+      max_shift: largest shift as a fraction of the height and width: a number, or (down, right).
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       Array with the shape and dtype of ``images``.
 
     Raises:
-      ValueError: if a bound is negative or not finite, ``scale`` is not a pair in order, both > 0,
-        or an option is unknown.
+      ValueError: if a bound is negative or not finite, ``scale`` is not a pair with
+        0 < low <= high, or an option is unknown.
 
     Example:
       >>> images = jnp.ones((2, 8, 8, 1))
@@ -221,9 +222,9 @@ def random_rotation(
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
-      max_angle: largest rotation either way, in degrees.
+      max_angle: largest rotation in either direction, in degrees.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -257,8 +258,8 @@ def random_crop(
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, any dtype.
       size: (height, width) of the crop, or one number for both.
-      padding: pixels to add first, as for `jaxcnn.image.pad`; 4 is usual for 32 x 32 images.
-      border: border mode, as for `jaxcnn.image.pad`.
+      padding: padding to add first (see `jaxcnn.image.pad`); 4 is typical for 32 x 32 images.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -296,23 +297,23 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     interpolation: Interpolation = "bilinear",
 ) -> jax.Array:
-    """Crop a part of random area and aspect ratio and resize it, as usual for ImageNet.
+    """Crop a region of random area and aspect ratio and resize it, as is usual for ImageNet.
 
     Args:
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]`` (see `jaxcnn.image.warp`).
       size: (height, width) of the result, or one number for both.
       area: (low, high) fraction of the image's area, in (0, 1].
-      ratio: (low, high) width / height, log-uniform; crops that do not fit are clipped to the
-        image's height or width.
+      ratio: (low, high) width / height, drawn log-uniformly; crops that do not fit are clipped to
+        the image's height or width.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``, without antialiasing.
 
     Returns:
       ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if ``area`` or ``ratio`` is not a pair in order, both > 0, ``area`` exceeds 1, or
-        an option is unknown.
+      ValueError: if ``area`` or ``ratio`` is not a pair with 0 < low <= high, ``area`` exceeds 1,
+        or an option is unknown.
 
     Example:
       >>> random_resized_crop(jax.random.key(0), jnp.ones((2, 40, 50, 3)), 32).shape

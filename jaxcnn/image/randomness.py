@@ -1,8 +1,8 @@
-"""Random draws per image, and checks of their bounds.
+"""Random draws for each image, and checks for their bounds.
 
-``key`` is one JAX random key, which becomes ``fold_in(key, i)`` for row i, or one key per row
-``[B]``, as the training step's hook passes them. The same key draws the same numbers, so a second
-call with it transforms masks as it transformed their images.
+``key`` is either a single JAX random key, used as ``fold_in(key, i)`` for row i, or ``[B]`` keys,
+one per row, as the training step passes to ``augment``. The same key draws the same numbers, so a
+second call with the same key transforms masks in the same way as their images.
 """
 
 import functools
@@ -15,10 +15,10 @@ from jaxcnn.ops.barriers import materialize
 
 
 def row_keys(key: jax.Array, rows: int) -> jax.Array:
-    """Return one key per row: ``[rows]`` keys unchanged, or one key folded with each row's index.
+    """Return one key per row: ``[rows]`` keys unchanged, or one key folded with each row index.
 
     Raises:
-      ValueError: if ``key`` is neither one typed key nor ``rows`` of them.
+      ValueError: if ``key`` is neither a single typed key nor ``rows`` typed keys.
 
     Example:
       >>> row_keys(jax.random.key(0), 3).shape
@@ -38,7 +38,7 @@ def row_keys(key: jax.Array, rows: int) -> jax.Array:
 def uniform(
     key: jax.Array, rows: int, low: float | np.ndarray, high: float | np.ndarray
 ) -> jax.Array:
-    """Draw from [low, high): ``[rows]`` float32, or ``[rows, K]`` for bounds ``[K]``."""
+    """Draw from [low, high): ``[rows]`` float32, or ``[rows, K]`` for ``[K]`` bounds."""
     shape = np.broadcast_shapes(np.shape(low), np.shape(high))
     low, high = (np.asarray(bound, np.float32) for bound in (low, high))
     return _uniform(row_keys(key, rows), shape, low, high)
@@ -66,11 +66,11 @@ def chances(key: jax.Array, rows: int, probability: float | jax.Array) -> jax.Ar
 def interval(
     value: tuple[float, float], name: str, *, least: float = -np.inf, positive: bool = False
 ) -> tuple[float, ...]:
-    """Check and return a pair (low, high) of finite numbers in order.
+    """Check and return a (low, high) pair of finite numbers with low <= high.
 
     Raises:
-      ValueError: if it is not such a pair, ``low`` is below ``least``, or, for ``positive``, not
-        above 0.
+      ValueError: if ``value`` is not such a pair, or ``low`` is below ``least`` or, with
+        ``positive``, is not above 0.
     """
     try:
         low, high = (float(number) for number in value)
@@ -83,12 +83,12 @@ def interval(
 
 
 def extent(value: float, name: str, *, most: float = np.inf) -> float:
-    """Check and return a finite number >= 0, the bound of a symmetric range.
+    """Check and return the bound of a symmetric range, a finite number >= 0.
 
     Raises:
-      ValueError: if it is negative, not finite, or above ``most``.
+      ValueError: if ``value`` is negative, not finite, or above ``most``.
     """
     if not 0 <= value <= most or value == np.inf:
-        ceiling = "" if most == np.inf else f" and <= {most:g}"
-        raise ValueError(f"{name} must be finite, >= 0{ceiling}, got {value!r}")
+        accepted = "finite and >= 0" if most == np.inf else f"in [0, {most:g}]"
+        raise ValueError(f"{name} must be {accepted}, got {value!r}")
     return float(value)

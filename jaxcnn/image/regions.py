@@ -16,7 +16,7 @@ from jaxcnn.image.warp import Interpolation, check_samples, warp
 
 
 class Regions(NamedTuple):
-    """Measurements of the first ``K`` components of each image, in the order of their labels.
+    """Measurements of the first ``K`` components of each image, ordered by label.
 
     Where ``mask`` is False, the component does not exist and all other values are 0.
 
@@ -25,10 +25,11 @@ class Regions(NamedTuple):
       area: ``[B, K]`` int32, number of pixels.
       box: ``[B, K, 4]`` int32, (top, left, bottom, right), the last two exclusive.
       centroid: ``[B, K, 2]`` float32, mean (row, column).
-      mean_intensity: ``[B, K, C]`` float32, mean of the images; ``C`` is 0 without images.
-      perimeter: ``[B, K]`` float32, the length of a line through the centers of border pixels.
-      eccentricity: ``[B, K]`` float32 in [0, 1], of the ellipse with the same second moments; 0
-        for a circle.
+      mean_intensity: ``[B, K, C]`` float32, mean of the image over the component; ``C`` is 0 if
+        no images are given.
+      perimeter: ``[B, K]`` float32, length of a line through the centers of the border pixels.
+      eccentricity: ``[B, K]`` float32 in [0, 1], eccentricity of the ellipse with the same second
+        moments; 0 for a circle.
     """
 
     mask: jax.Array
@@ -47,11 +48,12 @@ def region_properties(
 
     Args:
       components: from `connected_components` or `similar_components`.
-      images: ``[B, H, W, C]`` whose intensity is measured; None measures none.
-      max_count: ``K``, the fixed number of entries; components with larger labels are dropped.
+      images: ``[B, H, W, C]``, used for ``mean_intensity``; None leaves it empty.
+      max_count: ``K``, the fixed number of entries per image; components with larger labels are
+        dropped.
 
     Returns:
-      `Regions` of ``K`` entries per image.
+      `Regions` with ``K`` entries per image.
 
     Raises:
       ValueError: if the shapes do not match, or ``max_count`` is not an integer >= 1.
@@ -85,9 +87,9 @@ def remove_small_components(
     """Remove the components of a mask with fewer than ``least`` pixels.
 
     Args:
-      mask: ``[B, H, W]``, booleans, or integers where nonzero is foreground.
+      mask: ``[B, H, W]``, booleans, or integers where nonzero means foreground.
       least: size in pixels of the smallest component to keep; may be traced.
-      connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
+      connectivity: 4 connects pixels sharing an edge; 8 also connects pixels sharing a corner.
 
     Returns:
       ``[B, H, W]`` bool.
@@ -107,11 +109,11 @@ def remove_small_components(
 
 
 def largest_component(mask: jax.Array, *, connectivity: Connectivity = 8) -> jax.Array:
-    """Keep only the largest component of each mask, the first one of equals.
+    """Keep only the largest component of each mask; ties go to the first one.
 
     Args:
-      mask: ``[B, H, W]``, booleans, or integers where nonzero is foreground.
-      connectivity: 4 joins pixels that share a side, 8 also those that share a corner.
+      mask: ``[B, H, W]``, booleans, or integers where nonzero means foreground.
+      connectivity: 4 connects pixels sharing an edge; 8 also connects pixels sharing a corner.
 
     Returns:
       ``[B, H, W]`` bool; all False for an empty mask.
@@ -137,22 +139,22 @@ def crop_components(
     border: Border = "replicate",
     value: float = 0.0,
 ) -> jax.Array:
-    """Crop the box of each component and resize it to one size, for example for a classifier.
+    """Crop the box of each component and resize it to a fixed size, for example for a classifier.
 
     Args:
       images: ``[B, H, W, C]``.
       regions: `Regions` of the same images, from `region_properties`.
       size: (height, width) of the crops, or one number for both.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode outside of the image, as for `jaxcnn.image.pad`.
+      border: border mode outside the image (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       ``[B, K, *size, C]`` with the dtype of ``images``; 0 for components that do not exist.
 
     Raises:
-      ValueError: if ``images`` and ``regions`` are not of one batch, ``size`` is not positive, or
-        an option is unknown.
+      ValueError: if ``images`` and ``regions`` have different batch sizes, ``size`` is not
+        positive, or an option is unknown.
 
     Example:
       >>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -163,11 +165,11 @@ def crop_components(
     check_samples(images, interpolation)
     if regions.box.ndim != 3 or len(regions.box) != len(images):
         raise ValueError(
-            f"regions must be of {len(images)} images, got boxes of shape {regions.box.shape}"
+            f"regions must describe {len(images)} images, got boxes of shape {regions.box.shape}"
         )
     height, width = shapes.ints(size, 2, "size")
     top, left, bottom, right = jnp.moveaxis(regions.box.astype(jnp.float32), -1, 0)
-    # The boxes of missing components need invertible matrices too.
+    # The boxes of missing components also need invertible matrices.
     factors = height / jnp.maximum(bottom - top, 1), width / jnp.maximum(right - left, 1)
     middles = (top + bottom - images.shape[1]) / 2, (left + right - images.shape[2]) / 2
     one, zero = jnp.ones_like(top), jnp.zeros_like(top)
@@ -194,7 +196,7 @@ def crop_components(
 
 
 def _areas(labels: jax.Array) -> jax.Array:
-    """Return the area of each label, ``[B, H * W + 1]``, and 0 for the background."""
+    """Return the area of each label, ``[B, H * W + 1]``, with 0 for the background."""
     bins = math.prod(labels.shape[1:]) + 1
     flat = labels.reshape(len(labels), -1)
     counts = jax.vmap(lambda one: jnp.zeros(bins, jnp.int32).at[one].add(1))(flat)
@@ -202,7 +204,7 @@ def _areas(labels: jax.Array) -> jax.Array:
 
 
 def _at_labels(values: jax.Array, labels: jax.Array) -> jax.Array:
-    """Return for each pixel the value of its label."""
+    """Return the value for each pixel's label."""
     flat = labels.reshape(len(labels), -1)
     return jnp.take_along_axis(values, flat, 1).reshape(labels.shape)
 
@@ -215,7 +217,7 @@ def _measure(labels: jax.Array, images: jax.Array, count: int) -> Regions:
 def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
     """Measure the components of one image: ``labels`` ``[H, W]``, ``image`` ``[H, W, C]``."""
     height, width = labels.shape
-    # Bin 0 is the background; larger labels go to one bin that is dropped.
+    # Bin 0 is the background; labels above ``count`` go to an extra bin that is dropped.
     bins = jnp.where(labels <= count, labels, count + 1).ravel()
     rows = jnp.repeat(jnp.arange(height), width)
     columns = jnp.tile(jnp.arange(width), height)
@@ -225,7 +227,7 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
         return empty.at[bins].add(values, mode="drop")
 
     def mean(values: jax.Array) -> jax.Array:
-        """Correct a first mean by the mean residual, since a long float32 sum loses digits."""
+        """Compute a mean, then add the mean residual: a long float32 sum loses precision."""
         first = total(values) / pixels
         return first + total(values - first.at[bins].get(mode="clip")) / pixels
 
@@ -237,9 +239,9 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
     area = total(jnp.ones_like(bins))
     pixels = jnp.maximum(area, 1).astype(jnp.float32)[:, None]
     places = jnp.stack([rows, columns], -1)
-    # In integers, which do not overflow for images of up to 4096 x 4096.
+    # Sum integers, which do not overflow for images of up to 4096 x 4096 pixels.
     centroid = total(places >> 7) / pixels * 128 + total(places & 127) / pixels
-    # Second moments about the centroid, to keep their digits.
+    # Compute second moments about the centroid, to preserve precision.
     offsets = places - centroid.at[bins].get(mode="clip")
     products = jnp.stack([offsets[:, 0] ** 2, offsets[:, 1] ** 2, offsets[:, 0] * offsets[:, 1]], 1)
     (top, bottom), (left, right) = ends(rows, height), ends(columns, width)
@@ -268,8 +270,8 @@ def _measured(labels: jax.Array, image: jax.Array, count: int) -> Regions:
 def _border_lengths(labels: jax.Array) -> jax.Array:
     """Return the contribution of each border pixel to its component's perimeter, ``[H, W]``.
 
-    It depends on which neighbors are border pixels too: 1 along a side, sqrt(2) along a diagonal,
-    and the mean of both where a side meets a diagonal.
+    The contribution depends on which neighbors are also border pixels: 1 along a row or column,
+    sqrt(2) along a diagonal, and the mean of the two where one meets the other.
     """
     padded = jnp.pad(labels, 1)
     height, width = labels.shape

@@ -28,24 +28,24 @@ def resize(
     method: Method = "bilinear",
     antialias: bool = True,
 ) -> jax.Array:
-    """Resize images to a size, or by factors, as in ``cv2.resize(img, (0, 0), fx=0.1)``.
+    """Resize images to a size or by scale factors, as in ``cv2.resize(img, (0, 0), fx=0.1)``.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8; any dtype for ``"nearest"``.
       size: (height, width), or one number for both.
-      fx: factor of the width instead of ``size``; None uses ``fy``.
-      fy: factor of the height instead of ``size``; None uses ``fx``. Sizes are rounded, and at
-        least 1.
-      method: ``"nearest"``, ``"bilinear"``, ``"bicubic"`` (Keys's kernel with -0.5), ``"lanczos"``
-        (three lobes), or ``"area"``, the mean of the area that each new pixel covers.
-      antialias: widen the kernel when shrinking, so that every pixel counts.
+      fx: scale factor for the width, instead of ``size``; None uses ``fy``.
+      fy: scale factor for the height, instead of ``size``; None uses ``fx``. The resulting size is
+        rounded, and at least 1.
+      method: ``"nearest"``, ``"bilinear"``, ``"bicubic"`` (Keys's kernel with a = -0.5),
+        ``"lanczos"`` (three lobes), or ``"area"``, the mean over the area each new pixel covers.
+      antialias: widen the kernel when shrinking, so that every pixel contributes.
 
     Returns:
       ``[B, *size, C]`` with the dtype of ``images``; floating-point values are not clipped.
 
     Raises:
-      ValueError: if neither or both of ``size`` and the factors are given, one is not positive, or
-        ``method`` is unknown.
+      ValueError: if neither or both of ``size`` and the factors are given, any of them is not
+        positive, or ``method`` is unknown.
 
     Example:
       >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), fx=0.5, fy=1, method="area").ravel().tolist()
@@ -69,7 +69,7 @@ def resize(
         return jnp.take(jnp.take(images, rows, 1), columns, 2)
     if method not in _JAX_METHODS:
         hint = did_you_mean(str(method), [*_JAX_METHODS, "area", "nearest"])
-        raise ValueError(f"method must be known, got {method!r}. {hint}")
+        raise ValueError(f"method must be a valid name, got {method!r}. {hint}")
     shape = (len(images), height, width, images.shape[-1])
     kind = _JAX_METHODS[method]
     return in_float(
@@ -87,14 +87,14 @@ def resize_with_pad(
     border: Border = "constant",
     value: float = 0.0,
 ) -> jax.Array:
-    """Resize images into a size at their aspect ratio, and pad the rest equally on both sides.
+    """Resize images to fit inside a size, keeping their aspect ratio, and pad both sides equally.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       size: (height, width), or one number for both.
       method: ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"lanczos"`` or ``"area"``.
-      antialias: widen the kernel when shrinking, so that every pixel counts.
-      border: border mode of the padding, as for `jaxcnn.image.pad`.
+      antialias: widen the kernel when shrinking, so that every pixel contributes.
+      border: border mode for the padding (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
@@ -121,7 +121,9 @@ def resize_with_pad(
 
 
 def center_crop(images: jax.Array, size: shapes.IntOrInts) -> jax.Array:
-    """Crop the center of each image; an odd remainder loses one more pixel below and right.
+    """Crop the center of each image.
+
+    If the excess is odd, one more pixel is removed at the bottom or right.
 
     Args:
       images: ``[B, H, W, C]``, any dtype.
@@ -131,7 +133,7 @@ def center_crop(images: jax.Array, size: shapes.IntOrInts) -> jax.Array:
       ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if the size is larger than the images.
+      ValueError: if ``size`` is larger than the images.
 
     Example:
       >>> center_crop(jnp.arange(5).reshape(1, 1, 5, 1), (1, 2)).ravel().tolist()
@@ -146,7 +148,7 @@ def center_crop(images: jax.Array, size: shapes.IntOrInts) -> jax.Array:
 
 
 def is_square(images: jax.Array) -> bool:
-    """Return whether images ``[..., H, W, C]`` are as high as wide.
+    """Return whether ``[..., H, W, C]`` images are square.
 
     Example:
       >>> is_square(jnp.zeros((1, 4, 5, 3)))
@@ -176,7 +178,7 @@ def _size(
     images: jax.Array, size: shapes.IntOrInts | None, fx: float | None, fy: float | None
 ) -> tuple[int, ...]:
     if (size is None) == (fx is None and fy is None):
-        raise ValueError(f"either size or fx and fy must be given, got {size!r}, {fx!r}, {fy!r}")
+        raise ValueError(f"either size or fx and/or fy must be given, got {size!r}, {fx!r}, {fy!r}")
     if size is not None:
         return shapes.ints(size, 2, "size")
     for name, factor in (("fx", fx), ("fy", fy)):
@@ -187,12 +189,12 @@ def _size(
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """Return the old pixel that contains the center of each new one; the later one of two."""
+    """Return the old pixel that contains each new pixel's center; on a tie, the later one."""
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def _overlaps(old: int, new: int) -> np.ndarray:
-    """Return the fraction of each new pixel that each old one covers, ``[new, old]``."""
+    """Return the fraction of each new pixel that each old pixel covers, ``[new, old]``."""
     edges = np.arange(new + 1) * (old / new)
     left, right = edges[:-1, None], edges[1:, None]
     places = np.arange(old)

@@ -1,7 +1,8 @@
-"""Geometric transforms: affine matrices, and sampling of images under them.
+"""Geometric transforms: affine matrices, and sampling images with them.
 
-Coordinates are (right, down, 1) in pixels from the center of an image. So a matrix does not depend
-on the image size, ``second @ first`` composes two transforms, and a chain samples the images once.
+Coordinates are (right, down, 1) in pixels from the center of an image. A matrix therefore does not
+depend on the image size, ``second @ first`` composes two transforms, and a chain of transforms
+samples the images only once.
 """
 
 import functools
@@ -21,7 +22,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Numbers = float | jax.Array | np.ndarray
 
 _TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}  # along each axis
-_KEYS = -0.75  # parameter of the cubic kernel, as in OpenCV and PyTorch
+_KEYS = -0.75  # parameter a of the cubic kernel, as in OpenCV and PyTorch
 
 
 def affine_matrix(
@@ -33,24 +34,25 @@ def affine_matrix(
 ) -> jax.Array:
     """Return the matrices that scale, then shear, then rotate, then translate.
 
-    Each argument is one number for all images, ``[B]`` with one per image, or, except ``angles``,
-    ``[B, 2]`` with (down, right) per image. All may be traced.
+    Each argument is a single number for all images, ``[B]`` with one number per image, or (except
+    ``angles``) ``[B, 2]`` with (down, right) for each image. All may be traced.
 
     Args:
-      angles: degrees counter-clockwise; multiples of 90 are exact.
-      shears: degrees, between -90 and 90: each row moves right by the tangent per pixel down; the
-        first of (down, right) moves columns down. A single number moves rows only.
-      scales: factors, not 0; a single number scales both axes.
-      shifts: pixels; a single number moves down and right.
+      angles: degrees counterclockwise; multiples of 90 are exact.
+      shears: degrees, between -90 and 90: each row moves right by the tangent of the angle per
+        pixel down; in (down, right), ``down`` moves columns down. A single number per image moves
+        rows only.
+      scales: scale factors, not 0; a single number per image scales both axes.
+      shifts: pixels; a single number per image moves both down and right.
 
     Returns:
       ``[B, 3, 3]``, or ``[3, 3]`` if all arguments are numbers.
 
     Raises:
-      ValueError: if the shapes do not fit one batch, or a scale is 0.
+      ValueError: if the shapes do not match a single batch size, or a scale is 0.
 
     Example:
-      A quarter turn takes the pixel on the right to the top:
+      A quarter turn moves the pixel on the right to the top:
 
       >>> affine_matrix(angles=90.0)[:2, 0].tolist()
       [0.0, -1.0]
@@ -72,7 +74,7 @@ def affine_matrix(
     except ValueError:
         given = (angle.shape, right.shape, factors.shape[:-1], moves.shape[:-1])
         raise ValueError(
-            f"angles, shears, scales and shifts must be of one batch, got {given}"
+            f"angles, shears, scales and shifts must have matching batch sizes, got {given}"
         ) from None
     return _composed(angle, right, down, factors, moves, batch)
 
@@ -107,24 +109,25 @@ def warp(
     border: Border = "constant",
     value: float | jax.Array = 0.0,
 ) -> jax.Array:
-    """Transform each image by a matrix.
+    """Transform each image with an affine matrix.
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8 (rounded and clipped); any dtype for
         ``"nearest"``, so that masks can be transformed too.
-      matrices: ``[B, 3, 3]`` or ``[3, 3]``, invertible, from coordinates (right, down, 1) of the
-        image to those of the result (see `affine_matrix`); the last row is assumed (0, 0, 1).
+      matrices: ``[B, 3, 3]`` or ``[3, 3]``, invertible; maps (right, down, 1) coordinates in the
+        image to coordinates in the result (see `affine_matrix`); the last row is assumed to be
+        (0, 0, 1).
       size: (height, width) of the result, with the same center; None keeps the image size.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, C]``, ``matrices`` has another shape, or an
-        option is unknown.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, ``matrices`` has the wrong shape, or
+        an option is unknown.
 
     Example:
       >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -161,19 +164,20 @@ def remap(
 
     Args:
       images: ``[B, H, W, C]`` (see `warp`).
-      rows: ``[B, H', W']``, source row of each pixel of the result, floating point; 0 is the center
-        of the first row.
-      columns: ``[B, H', W']``, source column of each pixel of the result, likewise.
+      rows: ``[B, H', W']``, source row for each pixel of the result, floating point; 0 is the
+        center of the first row.
+      columns: ``[B, H', W']``, source column for each pixel of the result, floating point; 0 is
+        the center of the first column.
       interpolation: ``"nearest"``, ``"bilinear"`` or ``"bicubic"``.
-      border: border mode, as for `jaxcnn.image.pad`.
+      border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
 
     Returns:
       ``[B, H', W', C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if ``rows`` and ``columns`` are not ``[B, H', W']`` floating point of one shape,
-        or an option is unknown.
+      ValueError: if ``rows`` and ``columns`` are not ``[B, H', W']`` floating point with the
+        same shape, or an option is unknown.
 
     Example:
       >>> images = jnp.arange(4.0).reshape(1, 2, 2, 1)
@@ -193,16 +197,16 @@ def remap(
             )
     if rows.shape != columns.shape:
         raise ValueError(
-            f"rows and columns must have one shape, got {rows.shape} and {columns.shape}"
+            f"rows and columns must have the same shape, got {rows.shape} and {columns.shape}"
         )
     return _sampled(images, rows, columns, _TAPS[interpolation], border, value)
 
 
 def check_samples(images: jax.Array, interpolation: str) -> None:
-    """Check images for `warp` and `remap`, and the name of the interpolation."""
+    """Check the images and the name of the interpolation for `warp` and `remap`."""
     if interpolation not in _TAPS:
         hint = did_you_mean(str(interpolation), _TAPS)
-        raise ValueError(f"interpolation must be known, got {interpolation!r}. {hint}")
+        raise ValueError(f"interpolation must be a valid name, got {interpolation!r}. {hint}")
     check_images(images, any_dtype=interpolation == "nearest")
 
 
@@ -215,7 +219,7 @@ def _sampled(
     border: Border,
     value: float | jax.Array,
 ) -> jax.Array:
-    reach = max(taps // 2, 1)  # pixels outside the image that a kernel can partly see
+    reach = max(taps // 2, 1)  # pixels outside the image that a kernel can partly cover
     edges = (reach + taps // 2, reach + taps // 2)
     padded = pad(images, (edges, edges), border=border, value=value)
     places = [
@@ -229,7 +233,7 @@ def _sampled(
         return _seen(padded, *starts)
     weights = [_weights(place - first, taps) for place, first in zip(places, firsts, strict=True)]
     dtype = jnp.promote_types(images.dtype, jnp.float32)
-    # Tap by tap: XLA for CPU takes twenty times as long to gather entire windows.
+    # Gather tap by tap: XLA for CPU takes twenty times as long to gather entire windows.
     result = sum(
         _seen(padded, starts[0] + i, starts[1] + j).astype(dtype)
         * (down * right).astype(dtype)[..., None]
@@ -250,7 +254,7 @@ def _pairs(numbers: Numbers, name: str) -> jax.Array:
 
 
 def _cos_sin(degrees: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return cosine and sine, exact for multiples of 90 degrees."""
+    """Return the cosine and sine, exact for multiples of 90 degrees."""
     turns = jnp.round(degrees / 90)
     rest = jnp.deg2rad(degrees - 90 * turns)
     cosine, sine = jnp.cos(rest), jnp.sin(rest)
@@ -272,7 +276,7 @@ def _matrix(
 def _sources(
     matrices: jax.Array, sizes: tuple[int, ...], source_sizes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the source rows and columns of each pixel of the result, ``[B, *sizes]`` each."""
+    """Return the source row and column for each pixel of the result, ``[B, *sizes]`` each."""
     (a, b, right), (c, d, down) = (
         [matrices[:, i, j, None, None] for j in range(3)] for i in range(2)
     )
@@ -286,7 +290,7 @@ def _sources(
 
 
 def _fold(place: jax.Array, count: int, border: Border, reach: int) -> jax.Array:
-    """Map positions outside of ``count`` pixels to equivalent ones inside or close to them."""
+    """Map positions outside ``count`` pixels to equivalent positions inside or close to them."""
     if border == "wrap":
         return place % count
     if border == "reflect":
@@ -300,7 +304,7 @@ def _fold(place: jax.Array, count: int, border: Border, reach: int) -> jax.Array
 
 
 def _seen(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Gather the pixels at ``[B, H, W]`` places as ``[B, H, W, C]``."""
+    """Gather the pixels at ``[B, H, W]`` positions into ``[B, H, W, C]``."""
     batch, height, width, channels = images.shape
     flat = images.reshape(batch, height * width, channels)
     places = rows * width + columns

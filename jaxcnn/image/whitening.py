@@ -1,4 +1,4 @@
-"""Channel statistics and ZCA whitening of a dataset."""
+"""Channel statistics and ZCA whitening for a dataset."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from jaxcnn.image.preprocess import to_float
 
 
 class Whitening(NamedTuple):
-    """A fitted whitening transform for images of ``D`` values.
+    """A fitted whitening transform for images with ``D`` values each.
 
     Attributes:
-      mean: ``[H, W, C]``, subtracted.
-      matrix: ``[D, D]``, symmetric, multiplies the flattened image.
+      mean: ``[H, W, C]``, subtracted from each image.
+      matrix: ``[D, D]``, symmetric; multiplies each flattened image.
     """
 
     mean: jax.Array
@@ -28,7 +28,7 @@ def channel_statistics(images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.n
       images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
 
     Returns:
-      (mean, std), two float64 arrays ``[C]``, on the [0, 1] scale.
+      (mean, std), two ``[C]`` float64 arrays, on the [0, 1] scale.
 
     Raises:
       ValueError: if ``images`` is not ``[N, H, W, C]`` uint8 or finite floating point, or is empty.
@@ -43,16 +43,16 @@ def channel_statistics(images: np.ndarray | jax.Array) -> tuple[np.ndarray, np.n
 
 
 def fit_whitening(images: np.ndarray | jax.Array, *, epsilon: float = 1e-6) -> Whitening:
-    """Fit the ZCA whitening of a dataset, which decorrelates the values of its images.
+    """Fit a ZCA whitening transform that decorrelates the values of a dataset's images.
 
-    Of all whitening transforms, ZCA changes the images the least. It is computed in float64.
+    Of all whitening transforms, ZCA changes the images the least. The fit is computed in float64.
 
     Args:
       images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
-      epsilon: added to the variances, > 0, so that directions without variance are not amplified.
+      epsilon: added to the variances, > 0, to limit the amplification of low-variance directions.
 
     Returns:
-      `Whitening` for `whiten`, float32.
+      `Whitening` for `whiten`, in float32.
 
     Raises:
       ValueError: if ``images`` is not ``[N, H, W, C]`` uint8 or finite floating point, or is empty,
@@ -81,17 +81,17 @@ def fit_whitening(images: np.ndarray | jax.Array, *, epsilon: float = 1e-6) -> W
 
 
 def whiten(images: jax.Array | np.ndarray, whitening: Whitening) -> jax.Array:
-    """Whiten images by a fitted transform.
+    """Whiten images with a fitted transform.
 
     Args:
-      images: ``[B, H, W, C]``, uint8 or floating point in [0, 1], of the fitted size.
+      images: ``[B, H, W, C]``, uint8 or floating point in [0, 1], with the fitted image shape.
       whitening: from `fit_whitening`.
 
     Returns:
       float32 array with the shape of ``images``.
 
     Raises:
-      ValueError: if the images have another size.
+      ValueError: if the images do not have the fitted shape.
 
     Example:
       >>> pixels = np.ones((4, 2, 2, 1), np.float32)
@@ -110,7 +110,7 @@ def _flat(images: np.ndarray | jax.Array) -> np.ndarray:
     """Check images and return them as float64 in [0, 1]."""
     values = np.asarray(images)
     if values.ndim != 4 or 0 in values.shape:
-        raise ValueError(f"images must be [N, H, W, C], not empty, got shape {values.shape}")
+        raise ValueError(f"images must be [N, H, W, C] and not empty, got shape {values.shape}")
     if values.dtype == np.uint8:
         return values / 255
     if not np.issubdtype(values.dtype, np.floating):

@@ -1,4 +1,4 @@
-"""Metrics as sums under a mask: added over batches, divided once, so any batch size is exact."""
+"""Metrics as masked sums: added over batches and divided once, so exact for any batch size."""
 
 from jaxcnn.metrics.counts import SUMS as SUMS
 from jaxcnn.metrics.counts import Calibration as Calibration

@@ -1,8 +1,8 @@
-"""Sums that metrics are made of: added over batches on the device, divided once at the end.
+"""Sums that metrics are computed from: added over batches, divided once at the end.
 
-A training or evaluation step returns *counts*: a dictionary of the number of examples and, for
-each metric by name, its sums. Adding them over batches and dividing once makes every metric exact
-for any batch size. Sums are NamedTuples, hence pytrees, and each knows its value.
+A training or evaluation step returns *counts*: a dictionary with the number of examples and, under
+each metric's name, the metric's sums. Adding them over batches and dividing once makes every metric
+exact for any batch size. Sums are NamedTuples, hence pytrees, and each has a ``value`` method.
 """
 
 from typing import Any, NamedTuple
@@ -19,8 +19,8 @@ class Ratio(NamedTuple):
 
     Attributes:
       numerator: array of any shape.
-      denominator: array that broadcasts with it.
-      present: array that broadcasts with both; entries count where it is positive. None for the
+      denominator: array that broadcasts with ``numerator``.
+      present: array that broadcasts with both; entries count where it is positive. None means the
         denominator itself.
     """
 
@@ -29,7 +29,7 @@ class Ratio(NamedTuple):
     present: Any = None
 
     def value(self) -> float:
-        """Return the mean of the ratios over the present entries, with 0 / 0 as 0.
+        """Return the mean of the ratios over the present entries, counting 0 / 0 as 0.
 
         Example:
           >>> Ratio(np.array([1, 0, 3]), np.array([2, 0, 4])).value()
@@ -44,18 +44,18 @@ class Ratio(NamedTuple):
 
 
 class RootMeanSquare(NamedTuple):
-    """Root mean squared error: squared errors ``[D]``, and the number of examples."""
+    """Root mean squared error: sums of squared errors ``[D]``, and the number of examples."""
 
     squared: Any
     examples: Any
 
     def value(self) -> float:
-        """Return the mean over the outputs of the root of the mean squared error."""
+        """Return the root mean squared error, averaged over the outputs."""
         return float(np.sqrt(self.squared / self.examples).mean())
 
 
 class RSquared(NamedTuple):
-    """Coefficient of determination: squared errors, targets and their squares, ``[D]`` each."""
+    """Coefficient of determination: ``[D]`` sums of squared errors, targets and their squares."""
 
     squared: Any
     target: Any
@@ -63,21 +63,21 @@ class RSquared(NamedTuple):
     examples: Any
 
     def value(self) -> float:
-        """Return the mean over the outputs; for a constant target 1 if it is met, else 0."""
+        """Return the mean over the outputs; a constant target scores 1 for no error, else 0."""
         spread = self.target_squared - self.target**2 / self.examples
-        # A spread below the rounding of the float32 sums is zero.
+        # A spread below the rounding error of the float32 sums is treated as zero.
         constant = spread <= 4e-7 * self.target_squared
         explained = 1 - self.squared / np.where(constant, 1, spread)
         return float(np.where(constant, self.squared == 0, explained).mean())
 
 
 class Calibration(NamedTuple):
-    """Predictions by bin of confidence, ``[bins]`` each.
+    """Predictions binned by confidence; each field is ``[bins]``.
 
     Attributes:
       examples: number of predictions.
-      correct: number of them that are correct.
-      confidence: sum of their confidences.
+      correct: number of correct predictions.
+      confidence: sum of the predictions' confidences.
     """
 
     examples: Any
@@ -93,18 +93,18 @@ Sums = Ratio | RootMeanSquare | RSquared | Calibration
 SUMS: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (Ratio, RootMeanSquare, RSquared, Calibration)
 }
-"""The kinds of sums by name, for storage."""
+"""Kinds of sums by name, for storage."""
 
 
 def as_sums(value: Any, name: str) -> Sums:
-    """Return what a metric gave as sums: a ``(numerator, denominator)`` tuple becomes a `Ratio`.
+    """Convert a metric's result to sums: a ``(numerator, denominator)`` tuple becomes a `Ratio`.
 
     Args:
       value: result of a metric.
-      name: name of the metric, for the message.
+      name: name of the metric, for the error message.
 
     Raises:
-      ValueError: if it is neither a tuple of two arrays nor one of the kinds of sums.
+      ValueError: if ``value`` is neither a tuple of two arrays nor one of the kinds of sums.
 
     Example:
       >>> as_sums((3, 4), "accuracy").value()
@@ -115,7 +115,7 @@ def as_sums(value: Any, name: str) -> Sums:
     if isinstance(value, tuple) and len(value) == 2:
         return Ratio(*value)
     raise ValueError(
-        f"metric {name} must return (numerator, denominator) or sums of jaxcnn.metrics, "
+        f"metric {name} must return (numerator, denominator) or sums from jaxcnn.metrics, "
         f"got {type(value).__name__}"
     )
 
@@ -126,7 +126,7 @@ def _sum(counts: Counts, more: Counts) -> Counts:
 
 
 def add_counts(counts: Counts | None, more: Counts) -> Counts:
-    """Add two counts on the device; None is the empty count.
+    """Add two sets of counts on the device; None stands for empty counts.
 
     Example:
       >>> add_counts({"examples": 2}, {"examples": 3})["examples"].item()
@@ -136,10 +136,10 @@ def add_counts(counts: Counts | None, more: Counts) -> Counts:
 
 
 def summarize(counts: Counts) -> dict[str, float]:
-    """Return the value of every metric in the counts, computed in double precision, loss first.
+    """Return the value of every metric in the counts, in double precision, with the loss first.
 
     Args:
-      counts: added counts of `jaxcnn.train.make_train_step` or `make_eval_step`.
+      counts: summed counts from steps made by `jaxcnn.train.make_train_step` or `make_eval_step`.
 
     Example:
       >>> summarize({"accuracy": Ratio(3, 4), "examples": 4, "loss": Ratio(1.0, 4)})
@@ -147,13 +147,13 @@ def summarize(counts: Counts) -> dict[str, float]:
     """
     exact = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(counts))
     exact.pop("examples", None)
-    # Compiled functions return dictionaries in the order of their keys.
+    # Compiled functions return dictionaries sorted by key.
     names = sorted(exact, key=lambda name: (name != "loss", name))
     return {name: exact[name].value() for name in names}
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divide element by element, with 0 where the denominator is not positive.
+    """Divide elementwise, returning 0 where the denominator is not positive.
 
     Example:
       >>> divide(np.array([1.0, 2.0]), np.array([2.0, 0.0])).tolist()

@@ -1,7 +1,7 @@
-"""Ranking metrics of binary scores, over all thresholds at once, in NumPy.
+"""Ranking metrics for binary scores, over all thresholds at once, in NumPy.
 
-They need every score of a split together, so they are not sums over batches. The values are those
-of scikit-learn.
+They need all scores of a split at once, so they are not sums over batches. The values match
+scikit-learn's.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,10 @@ import numpy as np
 
 
 class Curve(NamedTuple):
-    """Points ``(x, y)`` of a curve by falling threshold; a score >= the threshold is positive."""
+    """Points ``(x, y)`` of a curve, in order of decreasing threshold.
+
+    A score >= the threshold counts as positive.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -18,14 +21,14 @@ class Curve(NamedTuple):
 
 
 def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
-    """Return false positive rate (x) against true positive rate (y), from (0, 0) to (1, 1).
+    """Return true positive rate (y) against false positive rate (x), from (0, 0) to (1, 1).
 
     Args:
       scores: ``[N]``, probabilities or logits of the positive class.
       labels: ``[N]``, 0 or 1; both must occur.
 
     Raises:
-      ValueError: if shapes differ, or one of the two classes is missing.
+      ValueError: if the shapes differ, or one of the two classes is missing.
 
     Example:
       >>> curve = roc_curve(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
@@ -34,7 +37,7 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
     """
     found, wrong, thresholds = _cumulated(scores, labels)
     if not (found[-1] and wrong[-1]):
-        raise ValueError("labels must contain both 0 and 1, got only one of them")
+        raise ValueError("labels must contain both 0 and 1, got only one of the two")
     start = np.zeros(1)
     return Curve(
         np.concatenate([start, wrong / wrong[-1]]),
@@ -46,14 +49,15 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
 def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Return the area under the ROC curve.
 
-    It is the probability that a positive scores above a negative, with ties counted as one half.
+    This is the probability that a positive example scores higher than a negative one, with ties
+    counted as one half.
 
     Args:
       scores: ``[N]``.
       labels: ``[N]``, 0 or 1.
 
     Returns:
-      A number in [0, 1], or nan if one of the two classes is missing.
+      A number in [0, 1], or NaN if one of the two classes is missing.
 
     Example:
       >>> roc_auc(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
@@ -67,14 +71,14 @@ def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def precision_recall_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
-    """Return recall (x) against precision (y), from the highest threshold down.
+    """Return precision (y) against recall (x), from the highest threshold down.
 
     Args:
       scores: ``[N]``.
       labels: ``[N]``, 0 or 1, with at least one 1.
 
     Raises:
-      ValueError: if shapes differ, or no label is 1.
+      ValueError: if the shapes differ, or no label is 1.
 
     Example:
       >>> curve = precision_recall_curve(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
@@ -83,19 +87,19 @@ def precision_recall_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
     """
     found, wrong, thresholds = _cumulated(scores, labels)
     if not found[-1]:
-        raise ValueError("labels must contain a 1, got none")
+        raise ValueError("labels must contain at least one 1, got none")
     return Curve(found / found[-1], found / (found + wrong), thresholds)
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the precision averaged over the recall that each threshold gains.
+    """Return the mean precision over thresholds, weighted by each threshold's increase in recall.
 
     Args:
       scores: ``[N]``.
       labels: ``[N]``, 0 or 1.
 
     Returns:
-      A number in [0, 1], or nan if no label is 1.
+      A number in [0, 1], or NaN if no label is 1.
 
     Example:
       >>> round(average_precision(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1])), 4)
@@ -108,11 +112,11 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _cumulated(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return true and false positives down to each distinct score, from the highest, and scores."""
+    """Return cumulative true and false positives, and the distinct scores in descending order."""
     scores, labels = np.asarray(scores), np.asarray(labels) > 0.5
     if scores.ndim != 1 or scores.shape != labels.shape or not len(scores):
         raise ValueError(
-            "scores and labels must be [N] and not empty, "
+            "scores and labels must be [N] and non-empty, "
             f"got shapes {scores.shape} and {labels.shape}"
         )
     order = np.argsort(-scores, kind="stable")

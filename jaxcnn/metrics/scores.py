@@ -1,7 +1,7 @@
-"""Metrics of classifiers and regressions as sums under a mask, and scores by class.
+"""Metrics for classification and regression as masked sums, and per-class scores.
 
-Every metric is ``metric(predictions, labels, mask) -> sums`` with the mask ``[B]`` of the rows
-that count; it is pure and jits. The values are those of scikit-learn.
+Every metric is a pure function ``metric(predictions, labels, mask) -> sums`` that can be jitted;
+``mask`` ``[B]`` is True for the rows that count. The values match scikit-learn's.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ BINS = 15
 
 
 class Scores(NamedTuple):
-    """Precision, recall and F1 by class, and the number of examples of each, ``[K]`` each."""
+    """Precision, recall, F1 and number of examples per class, ``[K]`` each."""
 
     precision: np.ndarray
     recall: np.ndarray
@@ -25,12 +25,12 @@ class Scores(NamedTuple):
 
 
 def accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
-    """Sum up the accuracy of a classifier.
+    """Compute the sums for the accuracy of a classifier.
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices, or ``[B, K]`` shares of the classes, of which the largest
-        counts.
+      labels: ``[B]`` class indices, or ``[B, K]`` class proportions, where the largest one
+        determines the class.
       mask: ``[B]`` bool, the rows that count.
 
     Example:
@@ -46,18 +46,18 @@ def accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
 def top_k_accuracy(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, *, k: int = 5
 ) -> Ratio | None:
-    """Sum up how often the true class is among the ``k`` largest logits.
+    """Compute the sums for top-k accuracy: the true class is among the ``k`` largest logits.
 
-    Equal logits rank by class, the last one first, as in scikit-learn.
+    Among equal logits, the higher class index ranks first, as in scikit-learn.
 
     Args:
       logits: ``[B, K]``.
       labels: ``[B]`` class indices.
       mask: ``[B]`` bool, the rows that count.
-      k: number of guesses.
+      k: number of highest-ranking classes to consider.
 
     Returns:
-      The sums, or None if there are no more than ``k`` classes.
+      The sums, or None if there are at most ``k`` classes.
 
     Example:
       >>> logits = jnp.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
@@ -74,7 +74,7 @@ def top_k_accuracy(
 
 
 def class_precision(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
-    """Sum up the macro precision over the classes that occur in labels or predictions.
+    """Compute the sums for macro precision over the classes that occur in labels or predictions.
 
     Args:
       logits: ``[B, K]``.
@@ -91,7 +91,7 @@ def class_precision(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ra
 
 
 def class_recall(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
-    """Sum up the macro recall; arguments as for `class_precision`.
+    """Compute the sums for macro recall; arguments as for `class_precision`.
 
     Example:
       >>> logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
@@ -103,7 +103,7 @@ def class_recall(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio
 
 
 def class_f1(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
-    """Sum up the macro F1; arguments as for `class_precision`.
+    """Compute the sums for macro F1; arguments as for `class_precision`.
 
     Example:
       >>> logits = jnp.array([[0.0, 1.0], [0.0, 1.0]])
@@ -115,7 +115,7 @@ def class_f1(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
 
 
 def class_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Calibration:
-    """Sum up the calibration of the largest softmax probability.
+    """Compute the sums for the calibration error of the largest softmax probability.
 
     Args:
       logits: ``[B, K]``.
@@ -132,7 +132,7 @@ def class_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> 
 
 
 def label_accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
-    """Sum up how often every one of L labels is right; the threshold is a logit of 0.
+    """Compute the sums for exact-match accuracy: all L labels correct, at a logit threshold of 0.
 
     Args:
       logits: ``[B, L]``.
@@ -150,13 +150,13 @@ def label_accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Rat
 def label_precision(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool = False
 ) -> Ratio:
-    """Sum up the precision of L labels.
+    """Compute the sums for the precision of L labels.
 
     Args:
       logits: ``[B, L]``.
       labels: ``[B, L]``, each 0 or 1.
       mask: ``[B]`` bool, the rows that count.
-      micro: count all labels together, instead of averaging over them.
+      micro: pool the counts of all labels instead of averaging over labels.
 
     Example:
       >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
@@ -170,7 +170,7 @@ def label_precision(
 def label_recall(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool = False
 ) -> Ratio:
-    """Sum up the recall of L labels; arguments as for `label_precision`.
+    """Compute the sums for the recall of L labels; arguments as for `label_precision`.
 
     Example:
       >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
@@ -184,7 +184,7 @@ def label_recall(
 def label_f1(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool = False
 ) -> Ratio:
-    """Sum up the F1 of L labels; arguments as for `label_precision`.
+    """Compute the sums for the F1 of L labels; arguments as for `label_precision`.
 
     Example:
       >>> logits, labels = jnp.array([[2.0, -1.0]]), jnp.array([[1, 1]])
@@ -196,7 +196,7 @@ def label_f1(
 
 
 def label_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Calibration:
-    """Sum up the calibration of the sigmoid probabilities of L labels.
+    """Compute the sums for the calibration error of the sigmoid probabilities of L labels.
 
     Args:
       logits: ``[B, L]``.
@@ -212,7 +212,7 @@ def label_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> 
 
 
 def mean_absolute_error(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> Ratio:
-    """Sum up the mean absolute error of D outputs.
+    """Compute the sums for the mean absolute error of D outputs.
 
     Args:
       outputs: ``[B, D]``.
@@ -230,7 +230,7 @@ def mean_absolute_error(outputs: jax.Array, targets: jax.Array, mask: jax.Array)
 def root_mean_squared_error(
     outputs: jax.Array, targets: jax.Array, mask: jax.Array
 ) -> RootMeanSquare:
-    """Sum up the root mean squared error; arguments as for `mean_absolute_error`.
+    """Compute the sums for the root mean squared error; arguments as for `mean_absolute_error`.
 
     Example:
       >>> outputs, targets = jnp.array([[1.0], [2.0]]), jnp.array([[1.5], [2.5]])
@@ -241,7 +241,7 @@ def root_mean_squared_error(
 
 
 def r2_score(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> RSquared:
-    """Sum up R squared; arguments as for `mean_absolute_error`.
+    """Compute the sums for R squared; arguments as for `mean_absolute_error`.
 
     The sums are float32, so targets should have a mean near zero.
 
@@ -261,12 +261,12 @@ def r2_score(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> RSquare
 def precision_recall_f1(
     true_positive: np.ndarray, false_positive: np.ndarray, false_negative: np.ndarray
 ) -> Scores:
-    """Return the scores of each class; a score whose denominator is zero is 0.
+    """Return per-class scores; a score with a zero denominator is 0.
 
     Args:
-      true_positive: ``[K]``, examples of the class that were found.
-      false_positive: ``[K]``, examples of other classes that were taken for it.
-      false_negative: ``[K]``, examples of the class that were missed.
+      true_positive: ``[K]``, number of examples of each class that were found.
+      false_positive: ``[K]``, number of examples of other classes that were mistaken for this one.
+      false_negative: ``[K]``, number of examples of each class that were missed.
 
     Example:
       >>> scores = precision_recall_f1(np.array([3]), np.array([1]), np.array([2]))
@@ -319,7 +319,7 @@ def _share(counted: jax.Array, mask: jax.Array) -> Ratio:
 def _class_counts(
     logits: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Correct, predicted and true examples of each class."""
+    """Return the numbers of correct, predicted and true examples of each class."""
     predicted = jnp.argmax(logits, axis=-1)
     none, rows = jnp.zeros(logits.shape[-1], jnp.int32), mask.astype(jnp.int32)
     correct = (predicted == labels).astype(jnp.int32) * rows
@@ -329,7 +329,7 @@ def _class_counts(
 def _label_counts(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Correct, predicted and true examples of each label, or of all labels together."""
+    """Return the numbers of correct, predicted and true examples, per label or in total."""
     predicted, true = logits > 0, labels > 0.5
     axes = (0, 1) if micro else 0
     correct, predicted, true = (
@@ -344,10 +344,10 @@ def _column_sums(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _calibration(confidence: jax.Array, correct: jax.Array, mask: jax.Array) -> Calibration:
-    """Count predictions in bins (low, high], those of scikit-learn's ``calibration_curve``."""
+    """Count predictions in bins (low, high], as in scikit-learn's ``calibration_curve``."""
     exact = np.arange(1, BINS) / BINS
     edges = exact.astype(np.float32)
-    # The largest float32 not above the edge: a confidence is above this if it is above the edge.
+    # Round edges down to float32; a confidence is above the result iff it is above the edge.
     edges = np.where(edges > exact, np.nextafter(edges, np.float32(0)), edges)
     bins = jnp.searchsorted(edges, confidence.astype(jnp.float32), side="left").reshape(-1)
     confidence, correct, mask = confidence.reshape(-1), correct.reshape(-1), mask.reshape(-1)

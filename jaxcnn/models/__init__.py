@@ -1,4 +1,4 @@
-"""Convolutional networks as Flax modules: by class, by name, and with pretrained weights."""
+"""Convolutional networks as Flax modules, created by class or name, or loaded pretrained."""
 
 from jaxcnn.models import layers as layers
 from jaxcnn.models.classic import ClassicCNN as ClassicCNN

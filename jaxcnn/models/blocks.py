@@ -1,4 +1,4 @@
-"""Pieces that the networks share: convolution before a norm, output layer, checks of options."""
+"""Building blocks shared by the networks: convolutions, output layers, and option checks."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,18 +23,18 @@ def conv_before_norm(
     use_bias: bool = False,
     name: str | None = None,
 ) -> Conv:
-    """Return a convolution for use before a normalization: He-normal and without bias by default.
+    """Return a convolution for use before normalization: He-normal, without a bias by default.
 
-    The normalization would subtract a bias again. The kernel's variance is ``2 / fan_out``.
+    The normalization would cancel a bias. The kernel's variance is ``2 / fan_out``.
 
     Args:
       features: number of output channels.
-      kernel_size: extent of the kernel, odd if ``padding`` is None.
+      kernel_size: size of the kernel, odd if ``padding`` is None.
       strides: step between output positions.
-      dtype: type to compute in.
-      padding: as in `Conv`; None for ``kernel_size // 2`` on each side.
+      dtype: dtype of the computation.
+      padding: as in `Conv`; None means ``kernel_size // 2`` on each side.
       use_bias: whether to add a bias.
-      name: name of the module.
+      name: module name.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,8 +61,8 @@ def conv_before_norm(
 def call_block(block: nn.Module, x: jax.Array, *, train: bool, remat: bool) -> jax.Array:
     """Return ``block(x, train=train)``, recomputed in the backward pass if ``remat`` is true.
 
-    Rematerialization takes about a third more time and keeps only the inputs of the blocks in
-    activation memory.
+    Rematerialization takes about a third more time, but keeps only the blocks' inputs in activation
+    memory.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,7 +84,7 @@ def output_layer(features: int, **options: Any) -> Dense | None:
     """Return the last dense layer of a network, or None for 0 classes.
 
     Args:
-      features: number of classes; with 0 the network returns the pooled features.
+      features: number of classes; with 0, the network returns the input to its last layer.
       **options: attributes of `Dense`.
 
     Example:
@@ -95,11 +95,11 @@ def output_layer(features: int, **options: Any) -> Dense | None:
 
 
 def outputs(layer: Dense | None, x: jax.Array) -> jax.Array:
-    """Return the outputs of the last layer in float32, whatever type the network computes in.
+    """Return the last layer's outputs in float32, regardless of the network's computation dtype.
 
     Args:
-      layer: from `output_layer`; None returns ``x`` itself.
-      x: pooled features ``[B, C]``.
+      layer: the result of `output_layer`; with None, the output is ``x`` itself.
+      x: input to the last layer, ``[B, C]``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -113,7 +113,8 @@ def check_size(images: jax.Array, smallest: int) -> None:
     """Check that images are large enough for a network.
 
     Raises:
-      ValueError: if ``images`` is not ``[B, H, W, C]`` or a side is shorter than ``smallest``.
+      ValueError: if ``images`` is not ``[B, H, W, C]``, or its height or width is less than
+        ``smallest``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -121,7 +122,7 @@ def check_size(images: jax.Array, smallest: int) -> None:
     """
     if images.ndim != 4 or min(images.shape[1:3]) < smallest:
         raise ValueError(
-            f"images must be [B, H, W, C] of at least {smallest} x {smallest} pixels, "
+            f"images must be [B, H, W, C] with at least {smallest} x {smallest} pixels, "
             f"got shape {images.shape}"
         )
 
@@ -131,7 +132,7 @@ def check_choice(name: str, value: str, accepted: Iterable[str]) -> None:
 
     Args:
       name: the option's name, for the message.
-      value: its value.
+      value: the option's value.
       accepted: the accepted values.
 
     Raises:

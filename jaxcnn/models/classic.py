@@ -1,6 +1,6 @@
-"""Classical networks: one convolution with one hidden layer, LeNet-5, and a small VGG.
+"""Classical networks: a CNN with one convolution and one hidden layer, LeNet-5, and a small VGG.
 
-Each satisfies `jaxcnn.models.Network`. Logits are float32 whatever type the network computes in.
+Each satisfies `jaxcnn.models.Network`. Logits are float32, regardless of the computation dtype.
 """
 
 from collections.abc import Callable
@@ -30,21 +30,21 @@ _POOLS: dict[str, Callable[..., jax.Array]] = {
 
 
 class ClassicCNN(nn.Module):
-    """The course's classical CNN: convolution, pooling, dropout, two dense layers.
+    """The course's classical CNN: convolution, pooling, dropout, and two dense layers.
 
-    It has 32 5x5 filters, 2x2 pooling and 128 hidden units. The remedies against overfitting that
-    are part of a network are options.
+    It has 32 5x5 filters, 2x2 pooling and 128 hidden units. Dropout, normalization and noise can be
+    enabled to reduce overfitting.
 
     Attributes:
-      num_classes: number of classes; 0 returns the pooled features.
+      num_classes: number of classes; with 0, the network returns its last hidden activations.
       dropout: dropout rate after pooling.
-      spatial_dropout: dropout rate of whole feature maps, applied before ``dropout``.
+      spatial_dropout: dropout rate for whole feature maps, applied before ``dropout``.
       pool: ``"max"``, ``"avg"``, ``"sum"`` or ``"none"``.
       norm: ``"none"``, ``"batch"`` or ``"group"`` normalization after the convolution.
       norm_momentum: decay of batch norm's running statistics.
-      norm_groups: number of channel groups of group norm.
-      noise: standard deviation of the normal noise added to the activations in training.
-      dtype: type to compute in.
+      norm_groups: number of channel groups in group norm.
+      noise: standard deviation of the Gaussian noise added to the activations during training.
+      dtype: dtype of the computation.
 
     Example:
       >>> model = ClassicCNN(num_classes=10)
@@ -71,9 +71,9 @@ class ClassicCNN(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         check_choice("pool", self.pool, (*_POOLS, "none"))
-        # The normalization would subtract a bias again.
+        # The normalization would cancel a bias.
         self.conv = Conv(32, 5, use_bias=self.norm == "none", dtype=self.dtype)
         self.conv_norm = _norm_layer(self)
         self.pooled_conv = ConvReluMaxPool(self.conv, 2, padding="SAME")
@@ -102,7 +102,7 @@ class ClassicCNN(nn.Module):
         return self.drop(x, train=train)
 
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
-        """Map images to the feature maps of the only stage."""
+        """Map images to the feature maps of the network's only stage."""
         return [self.features(images, train=train)]
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
@@ -119,8 +119,8 @@ class LeNet5(nn.Module):
     the original had trainable subsampling and radial basis outputs.
 
     Attributes:
-      num_classes: number of classes; 0 returns the pooled features.
-      dtype: type to compute in.
+      num_classes: number of classes; with 0, the network returns its last hidden activations.
+      dtype: dtype of the computation.
 
     Example:
       >>> model, images = LeNet5(num_classes=10), jnp.zeros((2, 28, 28, 1))
@@ -139,7 +139,7 @@ class LeNet5(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         self.conv1 = Conv(6, 5, dtype=self.dtype)
         self.conv2 = Conv(16, 5, padding="VALID", dtype=self.dtype)
         self.hidden1 = Dense(120, dtype=self.dtype)
@@ -147,7 +147,7 @@ class LeNet5(nn.Module):
         self.output = output_layer(self.num_classes, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map images ``[B, H, W, C]``, at least 12 x 12, to logits ``[B, num_classes]``."""
+        """Map images ``[B, H, W, C]`` of at least 12 x 12 pixels to logits ``[B, num_classes]``."""
         return self.head(self.features(images, train=train), train=train)
 
     def features(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -156,7 +156,7 @@ class LeNet5(nn.Module):
 
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
         """Map images to the feature maps after each pooling, with 6 and 16 channels."""
-        del train  # training and evaluation are the same
+        del train  # training and evaluation do not differ
         first = ops.avg_pool(nn.tanh(self.conv1(images)), 2)
         return [first, ops.avg_pool(nn.tanh(self.conv2(first)), 2)]
 
@@ -171,13 +171,13 @@ class SmallVGG(nn.Module):
     """Small VGG: stages of two 3x3 convolutions and max pooling, then two dense layers.
 
     Attributes:
-      num_classes: number of classes; 0 returns the pooled features.
-      widths: channels of each stage.
-      norm: ``"batch"``, ``"group"`` or ``"none"``: normalization after each convolution.
+      num_classes: number of classes; with 0, the network returns its last hidden activations.
+      widths: number of channels in each stage.
+      norm: ``"batch"``, ``"group"`` or ``"none"``, the normalization after each convolution.
       norm_momentum: decay of batch norm's running statistics.
-      norm_groups: number of channel groups of group norm.
+      norm_groups: number of channel groups in group norm.
       dropout: dropout rate before each dense layer.
-      dtype: type to compute in.
+      dtype: dtype of the computation.
 
     Example:
       >>> model, images = SmallVGG(num_classes=10), jnp.zeros((2, 28, 28, 1))
@@ -201,7 +201,7 @@ class SmallVGG(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         widths = [width for width in self.widths for _ in range(2)]
         self.convs = [
             Conv(width, 3, use_bias=self.norm == "none", dtype=self.dtype) for width in widths
@@ -220,7 +220,10 @@ class SmallVGG(nn.Module):
         return self.stages(images, train=train)[-1]
 
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
-        """Map images to each stage's feature maps; a stage halves the sides, rounding up."""
+        """Map images to each stage's feature maps.
+
+        Each stage halves the height and width, rounding up.
+        """
         maps, x = [], images
         for index, conv in enumerate(self.convs):
             x = conv(x)
@@ -240,7 +243,7 @@ class SmallVGG(nn.Module):
 
 
 def _norm_layer(model: ClassicCNN | SmallVGG) -> Any:
-    """Return the normalization layer that a network's ``norm`` names, or None."""
+    """Return the normalization layer selected by a network's ``norm``, or None."""
     check_choice("norm", model.norm, ("none", "batch", "group"))
     if model.norm == "batch":
         return BatchNorm(momentum=model.norm_momentum)

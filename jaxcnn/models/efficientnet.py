@@ -1,7 +1,7 @@
 """EfficientNet: inverted bottlenecks with squeeze-and-excitation, scaled in three ways.
 
-Padding and epsilon are torchvision's and timm's; options give those of TensorFlow, Keras and timm's
-``tf_`` networks.
+Padding and epsilon default to torchvision's and timm's values; options select the values used by
+TensorFlow, Keras and timm's ``tf_`` networks.
 """
 
 import math
@@ -24,12 +24,12 @@ from jaxcnn.models.layers import BatchNorm, Dense, DepthwiseConv, Dropout
 
 _ACTIVATIONS = {"silu": nn.silu, "relu6": nn.relu6}
 
-# The fan of a depthwise kernel is its spatial size alone, as in the authors' implementation.
+# For a depthwise kernel, the fan is the spatial size alone, as in the authors' implementation.
 _depthwise_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 class Stage(NamedTuple):
-    """Row of the paper's table 1: ``depth`` blocks, the first of which has the stride."""
+    """Row of the paper's table 1: ``depth`` blocks; ``strides`` applies only to the first."""
 
     expansion: int
     kernel_size: int
@@ -50,11 +50,11 @@ _B0 = (
 
 
 class SqueezeExcite(nn.Module):
-    """Scale each channel by a factor in (0, 1), computed from all channels' means.
+    """Scale each channel by a factor in (0, 1), computed from the means of all channels.
 
     Attributes:
-      squeezed: units of the hidden layer.
-      dtype: type to compute in.
+      squeezed: number of units in the hidden layer.
+      dtype: dtype of the computation.
 
     Example:
       >>> layer, images = SqueezeExcite(squeezed=2), jnp.ones((1, 4, 4, 8))
@@ -79,18 +79,18 @@ class SqueezeExcite(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """Expand by a 1x1 convolution, convolve each channel, scale channels, and project back.
+    """Expand with a 1x1 convolution, convolve each channel, scale the channels, and project back.
 
     Attributes:
-      stage: row of the table that the block belongs to.
-      strides: step of the depthwise convolution.
+      stage: table row that the block belongs to.
+      strides: stride of the depthwise convolution.
       activation: ``"silu"`` or ``"relu6"``.
-      squeeze_excite: whether to scale channels by squeeze-and-excitation.
-      padding: ``"centered"`` or ``"SAME"``.
-      drop_path: rate at which an example skips the block in training.
+      squeeze_excite: whether to scale channels with squeeze-and-excitation.
+      padding: padding of the depthwise convolution, ``"centered"`` or ``"SAME"``.
+      drop_path: probability that an example skips the block during training.
       norm_momentum: decay of batch norm's running statistics.
-      norm_epsilon: added to batch norm's variance.
-      dtype: type to compute in.
+      norm_epsilon: constant added to batch norm's variance.
+      dtype: dtype of the computation.
 
     Example:
       >>> block = InvertedBottleneck(Stage(6, 3, 2, 16, 1), strides=2)
@@ -147,21 +147,22 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """EfficientNet, by default B0.
+    """EfficientNet; B0 by default.
 
     Attributes:
-      num_classes: number of classes; 0 returns the pooled features.
-      width: factor on B0's channels, rounded by `round_channels`.
-      depth: factor on B0's blocks per stage, rounded up.
-      lite: use the Lite variant: ReLU6, no squeeze-and-excitation, and neither the channels of stem
-        and top nor the depth of the first and last stage scaled.
-      padding: of strided convolutions: ``"centered"``, or ``"SAME"`` as in TensorFlow.
-      drop_path: rate at which an example skips the last block; it grows linearly from 0.
+      num_classes: number of classes; with 0, the network returns the pooled features.
+      width: multiplier for B0's channel counts; the results are rounded by `round_channels`.
+      depth: multiplier for B0's block counts per stage; the results are rounded up.
+      lite: use the Lite variant: ReLU6, no squeeze-and-excitation, and no scaling of the stem's
+        and the top's channels or of the first and last stages' depth.
+      padding: padding of strided convolutions: ``"centered"``, or ``"SAME"`` as in TensorFlow.
+      drop_path: an example skips block ``i`` of ``n``, counted from 0, with probability
+        ``drop_path * i / n`` during training.
       dropout: dropout rate before the classifier.
       norm_momentum: decay of batch norm's running statistics.
-      norm_epsilon: added to batch norm's variance; TensorFlow's is 1e-3.
-      remat: recompute blocks in the backward pass, to save activation memory.
-      dtype: type to compute in.
+      norm_epsilon: constant added to batch norm's variance; TensorFlow's is 1e-3.
+      remat: recompute blocks in the backward pass to save activation memory.
+      dtype: dtype of the computation.
 
     Example:
       >>> model = EfficientNet(num_classes=1000)
@@ -192,7 +193,7 @@ class EfficientNet(nn.Module):
 
     @property
     def table(self) -> tuple[Stage, ...]:
-        """The paper's table 1 at this width and depth."""
+        """The paper's table 1, scaled to this width and depth."""
 
         def depth(row: int, stage: Stage) -> int:
             if self.lite and row in (0, len(_B0) - 1):
@@ -207,7 +208,7 @@ class EfficientNet(nn.Module):
         )
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         check_choice("padding", self.padding, ("centered", "SAME"))
         norm = self.norm_momentum, self.norm_epsilon
         self.activate = _ACTIVATIONS["relu6" if self.lite else "silu"]
@@ -250,7 +251,7 @@ class EfficientNet(nn.Module):
         return self.head(self.features(images, train=train), train=train)
 
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
-        """Map images to the last feature maps at strides 2, 4, 8, 16 and 32."""
+        """Map images to the last feature maps at each of the strides 2, 4, 8, 16 and 32."""
         x = self.activate(self.stem_bn(self.stem(images), train=train))
         maps: list[jax.Array] = []
         for block in self.blocks:
@@ -260,7 +261,7 @@ class EfficientNet(nn.Module):
         return [*maps, x]
 
     def features(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map images to the last feature maps, ``[B, H / 32, W / 32, 1280 * width]``."""
+        """Map images to the last feature maps, ``[B, H / 32, W / 32, C]``; ``C`` is 1280 for B0."""
         x = self.stages(images, train=train)[-1]
         return self.activate(self.top_bn(self.top(x), train=train))
 
@@ -272,16 +273,16 @@ class EfficientNet(nn.Module):
 def _classifier_uniform(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> jax.Array:
-    """Draw uniformly within 1 / sqrt(1000), the reference's bound for its 1,000 classes.
+    """Sample uniformly between -b and b = 1 / sqrt(1000), the reference's bound for 1,000 classes.
 
-    Its rule, 1 / sqrt(classes), would start with a loss of 14 for ten classes.
+    The reference's rule, 1 / sqrt(classes), would give an initial loss of 14 with ten classes.
     """
     bound = 1000**-0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def round_channels(channels: float) -> int:
-    """Return the nearest multiple of 8 that is not below 90 % of ``channels``.
+    """Round to the nearest positive multiple of 8, or up if that is below 90% of ``channels``.
 
     Example:
       >>> round_channels(32 * 1.1), round_channels(11)

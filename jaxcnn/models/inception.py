@@ -1,7 +1,7 @@
 """Inception version 3: blocks of parallel branches with factorized convolutions.
 
-Blocks and layers have torchvision's names (``Mixed_5b``, ``branch3x3dbl_2``); each layer has a
-``conv`` and a ``bn``.
+Blocks and layers use torchvision's names (``Mixed_5b``, ``branch3x3dbl_2``); each layer consists of
+a ``conv`` and a ``bn``.
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -16,7 +16,7 @@ from jaxcnn.models.layers import BatchNorm, Conv, Dropout
 
 
 class Layer(NamedTuple):
-    """Convolution in a branch; a strided one has no padding."""
+    """Convolution in the stem or a branch; strided convolutions have no padding."""
 
     name: str
     features: int
@@ -31,9 +31,9 @@ STEM = (
     Layer("Conv2d_3b_1x1", 80),
     Layer("Conv2d_4a_3x3", 192, 3),
 )
-"""Convolutions before the blocks; a max pooling follows the third and the fifth."""
+"""Convolutions before the blocks; max pooling follows the third and the fifth."""
 
-# Each block by torchvision's name: its kind, defined in `_block`, and the channels that vary.
+# One row per block: torchvision's name, then the `kind` and `channels` arguments of `_block`.
 _TABLE = (
     ("Mixed_5b", "A", 32),
     ("Mixed_5c", "A", 64),
@@ -47,23 +47,23 @@ _TABLE = (
     ("Mixed_7b", "E", 0),
     ("Mixed_7c", "E", 0),
 )
-_STAGE_ENDS = ("Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last block of each map size
-_SMALLEST = 75  # the last reduction needs 3x3 maps
-_AUX_MAPS = 17  # sides of the auxiliary head's input for images of 299 pixels
+_STAGE_ENDS = ("Mixed_5d", "Mixed_6e", "Mixed_7c")  # the last block at each feature map size
+_SMALLEST = 75  # the last reduction needs 3x3 feature maps
+_AUX_MAPS = 17  # size of the auxiliary head's input for 299x299 images
 
 _normal = nn.initializers.normal(0.1)
 
 Branch = tuple[Layer | tuple[Layer, Layer], ...]
-"""Consecutive layers; the last element may hold two parallel ones."""
+"""Consecutive layers; the last element may be a pair of parallel layers."""
 
 
 class Block(NamedTuple):
-    """Parallel branches of convolutions, and one that starts with a pooling.
+    """Parallel branches of convolutions, plus one branch that starts with pooling.
 
     Attributes:
       branches: the branches without pooling.
-      pooled: features of the 1x1 convolution after average pooling of stride 1; 0 for max pooling
-        of stride 2 alone.
+      pooled: number of features of the 1x1 convolution after stride-1 average pooling; 0 means
+        stride-2 max pooling without a convolution.
     """
 
     branches: tuple[Branch, ...]
@@ -75,11 +75,11 @@ class ConvUnit(nn.Module):
 
     Attributes:
       layer: features, kernel size and strides of the convolution.
-      padding: of the convolution, as in `Conv`.
+      padding: padding of the convolution, as in `Conv`.
       norm_momentum: decay of batch norm's running statistics.
-      norm_scale: whether batch norm scales the normalized values.
-      kernel_init: initializer of the kernel.
-      dtype: type to compute in.
+      norm_scale: whether batch norm has a learned scale.
+      kernel_init: initializer for the kernel.
+      dtype: dtype of the computation.
 
     Example:
       >>> unit, images = ConvUnit(Layer("conv", 8, 3), "SAME", 0.9, True), jnp.zeros((1, 9, 9, 4))
@@ -112,14 +112,14 @@ class ConvUnit(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """Parallel branches, whose maps are concatenated along channels.
+    """Parallel branches with their feature maps concatenated along the channel axis.
 
     Attributes:
       block: the branches.
-      count_include_pad: whether average pooling counts padding, as in torchvision.
+      count_include_pad: whether average pooling includes padding, as in torchvision.
       norm_momentum: decay of batch norm's running statistics.
-      norm_scale: whether batch norm scales the normalized values.
-      dtype: type to compute in.
+      norm_scale: whether batch norm has a learned scale.
+      dtype: dtype of the computation.
 
     Example:
       >>> block = InceptionBlock(BLOCKS["Mixed_5b"], True, 0.9, True)
@@ -140,7 +140,7 @@ class InceptionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map ``[B, H, W, C]`` to ``[B, H, W, D]``, or to half the sides in a strided block."""
+        """Map ``[B, H, W, C]`` to ``[B, H, W, D]``; strided blocks halve the height and width."""
 
         def unit(layer: Layer, x: jax.Array) -> jax.Array:
             padding: shapes.Padding = "SAME" if layer.strides == 1 else "VALID"
@@ -167,15 +167,16 @@ class InceptionBlock(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Small classifier on intermediate maps, which gives earlier layers a direct gradient.
+    """Small classifier on intermediate feature maps that gives earlier layers a direct gradient.
 
-    Maps too small for its pooling, from images below 299 pixels, are averaged to 5x5 instead.
+    Feature maps that are too small for its pooling, from images smaller than 299x299, are reduced
+    to 5x5 by adaptive average pooling instead.
 
     Attributes:
       num_classes: number of classes.
       norm_momentum: decay of batch norm's running statistics.
-      norm_scale: whether batch norm scales the normalized values.
-      dtype: type to compute in.
+      norm_scale: whether batch norm has a learned scale.
+      dtype: dtype of the computation.
 
     Example:
       >>> head = AuxiliaryHead(10, 0.9, True)
@@ -215,19 +216,19 @@ class AuxiliaryHead(nn.Module):
 class InceptionV3(nn.Module):
     """Inception version 3.
 
-    In training it sows the auxiliary head's ``aux_logits``, which `jaxcnn.train.make_train_step`
-    adds to the objective with weight ``aux_weight``.
+    During training it sows the auxiliary head's ``aux_logits``; `jaxcnn.train.make_train_step` adds
+    their loss to the objective, weighted by ``aux_weight``.
 
     Attributes:
-      num_classes: number of classes; 0 returns the pooled features.
-      aux_head: whether the network has the auxiliary head.
-      count_include_pad: whether average pooling counts padding: true in torchvision and timm,
+      num_classes: number of classes; with 0, the network returns the pooled features.
+      aux_head: whether to include the auxiliary head.
+      count_include_pad: whether average pooling includes padding; true in torchvision and timm,
         false in Keras.
-      norm_scale: whether batch norm scales the normalized values; false in Keras.
+      norm_scale: whether batch norm has a learned scale; false in Keras.
       dropout: dropout rate before the classifier.
       norm_momentum: decay of batch norm's running statistics.
-      remat: recompute blocks in the backward pass, to save activation memory.
-      dtype: type to compute in.
+      remat: recompute blocks in the backward pass to save activation memory.
+      dtype: dtype of the computation.
 
     Example:
       >>> model = InceptionV3(num_classes=1000, aux_head=False)
@@ -253,7 +254,7 @@ class InceptionV3(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         norm = self.norm_momentum, self.norm_scale
         self.stem = [
             ConvUnit(
@@ -277,13 +278,13 @@ class InceptionV3(nn.Module):
         self.fc = output_layer(self.num_classes, kernel_init=_normal, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map images ``[B, H, W, C]``, at least 75 x 75, to logits ``[B, num_classes]``."""
+        """Map images ``[B, H, W, C]`` of at least 75 x 75 pixels to logits ``[B, num_classes]``."""
         return self.head(self.features(images, train=train), train=train)
 
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
-        """Map images to the last maps of each size, at strides of about 2, 4, 8, 16 and 32.
+        """Map images to the last feature maps of each size, at strides of about 2, 4, 8, 16 and 32.
 
-        Images of 299 pixels give maps of 147, 71, 35, 17 and 8.
+        For 299x299 images, the feature maps have sizes 147, 71, 35, 17 and 8.
         """
         check_size(images, _SMALLEST)
         maps, x = [], images
@@ -296,13 +297,13 @@ class InceptionV3(nn.Module):
             x = call_block(block, x, train=train, remat=self.remat)
             if block.name in _STAGE_ENDS:
                 maps.append(x)
-            # Initialization makes the head's parameters in evaluation mode too.
+            # Initialization creates the head's parameters even in evaluation mode.
             if block.name == "Mixed_6e" and self.AuxLogits and (train or self.is_initializing()):
                 self.sow("intermediates", "aux_logits", self.AuxLogits(x, train=train))
         return maps
 
     def features(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map images to the last feature maps, ``[B, 8, 8, 2048]`` for 299 x 299."""
+        """Map images to the last feature maps, ``[B, 8, 8, 2048]`` for 299x299 images."""
         return self.stages(images, train=train)[-1]
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
@@ -311,7 +312,7 @@ class InceptionV3(nn.Module):
 
 
 def _block(kind: str, channels: int) -> Block:
-    """Build a block of a kind; ``channels`` is read by kinds A (pooled) and C (bottleneck)."""
+    """Build a block of a given kind; only A (pooled) and C (bottleneck) use ``channels``."""
     row, column = (1, 7), (7, 1)
     if kind == "A":
         return Block(
@@ -375,4 +376,4 @@ def _pair(name: str) -> tuple[Layer, Layer]:
 
 
 BLOCKS = {name: _block(kind, channels) for name, kind, channels in _TABLE}
-"""The network's blocks in order, by torchvision's names."""
+"""The network's blocks in order, keyed by torchvision's names."""

@@ -1,7 +1,7 @@
-"""Linen layers: modules that own parameters and call `jaxcnn.ops` for every computation.
+"""Linen layers: modules that own parameters and use `jaxcnn.ops` for all computation.
 
-Kernels are initialized Glorot-uniform and biases to zero, as in Keras. Parameters are float32;
-``dtype`` is the type that a layer computes in, by default that of its input.
+Kernels use Glorot uniform initialization and biases start at zero, as in Keras. Parameters are
+float32; ``dtype`` is the dtype of the computation and defaults to the input's dtype.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ class Conv(nn.Module):
 
     Attributes:
       features: number of output channels.
-      kernel_size: extent of the kernel, one integer or one per spatial dimension.
+      kernel_size: size of the kernel, one integer or one per spatial dimension.
       strides: step between output positions.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one (low, high) pair per dimension.
       dilation: distance between the kernel's taps.
       groups: number of channel groups that are convolved separately.
       use_bias: whether to add a bias.
-      kernel_init: initializer of the kernel.
-      dtype: type to compute in, None for that of the input.
+      kernel_init: initializer for the kernel.
+      dtype: dtype of the computation; None means the input's dtype.
 
     Example:
       >>> layer = Conv(32, 5)
@@ -56,20 +56,21 @@ class Conv(nn.Module):
 
     @nn.compact
     def operands(self, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """Return the images, kernel and bias in the type to compute in."""
+        """Return the images, kernel and bias, cast to the computation dtype."""
         rank = shapes.spatial_rank(images)
         kernel_size = shapes.ints(self.kernel_size, rank, "kernel_size")
         (groups,) = shapes.ints(self.groups, 1, "groups")
         if images.shape[-1] % groups:
             raise ValueError(
-                f"groups must divide the channels of images ({images.shape[-1]}), got {groups}"
+                f"groups must divide the number of channels of images ({images.shape[-1]}), "
+                f"got {groups}"
             )
         inputs = images.shape[-1] // groups
         kernel, bias = _kernel_and_bias(self, (*kernel_size, inputs, self.features))
         return _to_compute_dtype(self.dtype, images, kernel, bias)
 
     def geometry(self) -> dict[str, Any]:
-        """Return the options that `jaxcnn.ops.conv` is called with."""
+        """Return the options passed to `jaxcnn.ops.conv`."""
         return {
             "strides": self.strides,
             "padding": self.padding,
@@ -81,13 +82,13 @@ class Conv(nn.Module):
 class ConvReluMaxPool(nn.Module):
     """Convolution, ReLU and max pooling, computed in one pass where that is faster.
 
-    In training it calls `jaxcnn.ops.conv_relu_max_pool`. In evaluation the steps are separate, so
-    that the output of the convolution can be inspected.
+    During training it calls `jaxcnn.ops.conv_relu_max_pool`. During evaluation the steps are
+    separate, so the convolution's output can be inspected.
 
     Attributes:
-      conv: the convolution, which keeps its own parameters.
-      window: extent of the pooling window, which is also its stride.
-      padding: of the pooling: ``"SAME"``, ``"VALID"``, an integer, or (low, high) pairs.
+      conv: the convolution, which owns its parameters.
+      window: size of the pooling window, also used as the stride.
+      padding: padding for the pooling: ``"SAME"``, ``"VALID"``, an integer, or (low, high) pairs.
 
     Example:
       >>> layer = ConvReluMaxPool(Conv(32, 5), 2)
@@ -116,13 +117,13 @@ class DepthwiseConv(nn.Module):
     """Separate convolution of each channel; see `jaxcnn.ops.depthwise_conv`.
 
     Attributes:
-      kernel_size: extent of the kernel, one integer or one per spatial dimension.
-      multiplier: output channels per input channel.
+      kernel_size: size of the kernel, one integer or one per spatial dimension.
+      multiplier: number of output channels per input channel.
       strides: step between output positions.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one (low, high) pair per dimension.
       use_bias: whether to add a bias.
-      kernel_init: initializer of the kernel.
-      dtype: type to compute in, None for that of the input.
+      kernel_init: initializer for the kernel.
+      dtype: dtype of the computation; None means the input's dtype.
 
     Example:
       >>> layer = DepthwiseConv(3, multiplier=2)
@@ -155,12 +156,12 @@ class ConvTranspose(nn.Module):
 
     Attributes:
       features: number of output channels.
-      kernel_size: extent of the kernel, one integer or one per spatial dimension.
+      kernel_size: size of the kernel, one integer or one per spatial dimension.
       strides: upsampling factor.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one (low, high) pair per dimension.
       use_bias: whether to add a bias.
-      kernel_init: initializer of the kernel.
-      dtype: type to compute in, None for that of the input.
+      kernel_init: initializer for the kernel.
+      dtype: dtype of the computation; None means the input's dtype.
 
     Example:
       >>> layer, images = ConvTranspose(6, 3, strides=2), jnp.zeros((1, 8, 8, 4))
@@ -191,8 +192,8 @@ class Dense(nn.Module):
     Attributes:
       features: number of outputs.
       use_bias: whether to add a bias.
-      kernel_init: initializer of the kernel.
-      dtype: type to compute in, None for that of the input.
+      kernel_init: initializer for the kernel.
+      dtype: dtype of the computation; None means the input's dtype.
 
     Example:
       >>> variables = Dense(10).init(jax.random.key(0), jnp.zeros((1, 128)))
@@ -214,14 +215,14 @@ class Dense(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization; running statistics live in ``batch_stats``. See `jaxcnn.ops.batch_norm`.
+    """Batch normalization; running statistics are in ``batch_stats``. See `jaxcnn.ops.batch_norm`.
 
     Attributes:
       momentum: decay of the running statistics.
-      epsilon: added to the variance.
-      use_scale: whether to scale the normalized values.
-      use_bias: whether to shift them.
-      frozen: use the running statistics in training too, and do not update them.
+      epsilon: constant added to the variance.
+      use_scale: whether to multiply the normalized values by a learned scale.
+      use_bias: whether to add a learned bias to the normalized values.
+      frozen: use the running statistics even during training, and do not update them.
 
     Example:
       >>> x = jnp.array([[1.0], [3.0]])
@@ -240,7 +241,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalize ``[B, ..., C]`` by the batch statistics in training, else the running ones."""
+        """Normalize ``[B, ..., C]`` with batch statistics in training, else running statistics."""
         train = train and not self.frozen
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
@@ -263,11 +264,11 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalization, the same in training and evaluation; see `jaxcnn.ops.group_norm`.
+    """Group normalization, identical in training and evaluation; see `jaxcnn.ops.group_norm`.
 
     Attributes:
-      groups: number of groups of adjacent channels; it must divide the number of channels.
-      epsilon: added to the variance.
+      groups: number of groups of adjacent channels; must divide the number of channels.
+      epsilon: constant added to the variance.
 
     Example:
       >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
@@ -280,7 +281,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Normalize ``[B, ..., C]``; ``train`` is unused and makes it a drop-in for `BatchNorm`."""
+        """Normalize ``[B, ..., C]``; ``train`` is ignored, for compatibility with `BatchNorm`."""
         del train
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape)
@@ -289,12 +290,13 @@ class GroupNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout in training, the identity in evaluation; it draws from the ``dropout`` stream.
+    """Dropout in training and the identity in evaluation; uses the ``dropout`` RNG stream.
 
     Attributes:
-      rate: probability of zeroing, in [0, 1).
-      unit: unit that is zeroed: each ``"value"`` (`jaxcnn.ops.dropout`), ``"channel"``
-        (`jaxcnn.ops.spatial_dropout`) or ``"example"`` (`jaxcnn.ops.drop_path`).
+      rate: probability of zeroing a unit, in [0, 1).
+      unit: what to zero: single values (``"value"``, `jaxcnn.ops.dropout`), whole channels
+        (``"channel"``, `jaxcnn.ops.spatial_dropout`) or whole examples (``"example"``,
+        `jaxcnn.ops.drop_path`).
 
     Example:
       >>> layer, x = Dropout(0.5), jnp.ones((2, 3))
@@ -310,7 +312,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Return ``x``, of any shape, with units zeroed and the others scaled in training."""
+        """Return ``x``, of any shape; in training, units are zeroed and the others scaled up."""
         shapes.check_probability(self.rate, "rate")
         if self.unit not in _DROPOUTS:
             raise ValueError(f"unit must be one of {', '.join(_DROPOUTS)}, got {self.unit!r}")
@@ -320,7 +322,7 @@ class Dropout(nn.Module):
 
 
 class GaussianNoise(nn.Module):
-    """Normal noise added in training, the identity in evaluation; uses the ``dropout`` stream.
+    """Gaussian noise in training and the identity in evaluation; uses the ``dropout`` RNG stream.
 
     Attributes:
       stddev: standard deviation of the noise, >= 0.
@@ -336,7 +338,7 @@ class GaussianNoise(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Return ``x``, of any shape, with noise added in training."""
+        """Return ``x``, of any shape; in training, noise is added."""
         if not 0 <= self.stddev < float("inf"):
             raise ValueError(f"stddev must be finite and >= 0, got {self.stddev!r}")
         if not train or self.stddev == 0:
@@ -346,7 +348,9 @@ class GaussianNoise(nn.Module):
 
 def _kernel_and_bias(layer: Any, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array | None]:
     if min(shape) < 1:
-        raise ValueError(f"features must be >= 1 in {type(layer).__name__}, got kernel {shape}")
+        raise ValueError(
+            f"features must be >= 1 in {type(layer).__name__}, got kernel shape {shape}"
+        )
     kernel = layer.param("kernel", layer.kernel_init, shape)
     bias = layer.param("bias", nn.initializers.zeros, shape[-1:]) if layer.use_bias else None
     return kernel, bias

@@ -1,7 +1,7 @@
-"""The contract of a network: the methods and attributes that the rest of jaxcnn may rely on.
+"""Network interface: the methods and attributes that the rest of jaxcnn may rely on.
 
-Every network of `jaxcnn.models` satisfies `Network`. A custom model only needs ``__call__``; the
-functions below say what it offers beyond that.
+Every network in `jaxcnn.models` satisfies `Network`. A custom model only needs ``__call__``; the
+functions below report what else a model provides.
 """
 
 import inspect
@@ -15,11 +15,11 @@ import jax
 class Network(Protocol):
     """Linen module in two halves: ``head(features(images, train=train), train=train)``.
 
-    Every method is callable with ``method=``; ``train`` is keyword-only.
+    Every method can be called through ``method=``; ``train`` is keyword-only.
 
     Attributes:
-      input_layer: path of the layer whose kernel sees the image, such as ``"conv1"``.
-      output_layers: paths of the layers that give the outputs, the main one first.
+      input_layer: path of the layer that is applied to the images, such as ``"conv1"``.
+      output_layers: paths of the layers that produce the outputs, main output first.
 
     Example:
       >>> from jaxcnn import models
@@ -42,7 +42,7 @@ class Network(Protocol):
         """Map images to the last feature maps ``[B, h, w, C]``."""
 
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
-        """Map images to the feature maps of each stage, from the largest to the smallest."""
+        """Map images to the feature maps of each stage, from largest to smallest."""
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:
         """Map the last feature maps to float32 logits ``[B, num_classes]``."""
@@ -63,7 +63,7 @@ def offers_features(model: Any) -> bool:
 
 
 def input_layer(model: Any) -> str | None:
-    """Return the path of the layer that sees the image, or None if the model does not name it.
+    """Return the path of the layer applied to the images, or None if it is not specified.
 
     Example:
       >>> from jaxcnn import models
@@ -74,7 +74,7 @@ def input_layer(model: Any) -> str | None:
 
 
 def output_layers(model: Any) -> tuple[str, ...]:
-    """Return the paths of the output layers, empty if the model does not name them.
+    """Return the paths of the output layers, or an empty tuple if they are not specified.
 
     Example:
       >>> from jaxcnn import models
@@ -85,10 +85,10 @@ def output_layers(model: Any) -> tuple[str, ...]:
 
 
 def without_output_layer(model: Any) -> Any:
-    """Return a copy of a Linen module with ``num_classes=0``, which gives the pooled features.
+    """Return a copy of a Linen module with ``num_classes=0``, which has no output layer.
 
     Raises:
-      ValueError: if the model has no attribute ``num_classes``.
+      ValueError: if the model has no ``num_classes`` attribute.
 
     Example:
       >>> from jaxcnn import models
@@ -97,7 +97,7 @@ def without_output_layer(model: Any) -> Any:
     """
     if not (isinstance(model, nn.Module) and "num_classes" in model.__dataclass_fields__):
         raise ValueError(
-            "model must have an attribute num_classes, for which 0 omits the last layer, "
+            "model must have a num_classes attribute, where 0 omits the last layer, "
             f"got {type(model).__name__}"
         )
     return model.clone(num_classes=0)

@@ -1,4 +1,4 @@
-"""Registry of the networks by name."""
+"""Registry of networks by name."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ class Entry(NamedTuple):
     """Registered network.
 
     Attributes:
-      name: the name that `create` takes.
-      network: its Linen class, which satisfies `jaxcnn.models.Network`.
-      options: attributes of the class.
-      size: (height, width, channels) of the images that it is designed for.
-      classes: number of classes that it is designed for.
+      name: the name accepted by `create`.
+      network: the network's Linen class, which satisfies `jaxcnn.models.Network`.
+      options: attribute values for the class.
+      size: (height, width, channels) of the images that the network is designed for.
+      classes: number of classes that the network is designed for.
 
     Example:
       >>> entry = info("vgg11_bn")
@@ -44,10 +44,10 @@ RESNET_V1: dict[str, Any] = {
     "norm_momentum": 0.99,
     "norm_epsilon": 1.001e-5,
 }
-"""Options of the residual networks of Keras."""
+"""Options for Keras's residual networks."""
 
 TENSORFLOW_NORM: dict[str, Any] = {"norm_momentum": 0.99, "norm_epsilon": 1e-3}
-"""Batch norm of the EfficientNets of TensorFlow."""
+"""Batch norm options for TensorFlow's EfficientNets."""
 
 _IMAGENET = (224, 224, 3)
 
@@ -73,7 +73,7 @@ def _resnets() -> Iterator[Entry]:
 
 
 def _efficientnets() -> Iterator[Entry]:
-    # width, depth, side of the images, dropout
+    # width, depth, image size, dropout
     for number, (width, depth, side, dropout) in enumerate(
         (
             (1.0, 1.0, 224, 0.2),
@@ -99,7 +99,7 @@ def _efficientnets() -> Iterator[Entry]:
             (1.4, 1.8, 300, 0.3),
         )
     ):
-        # All published weights are the authors', so padding and epsilon are too.
+        # All published weights come from the authors, so padding and epsilon follow them too.
         options = {"width": width, "depth": depth, "dropout": dropout, "lite": True}
         options |= {"padding": "SAME", **TENSORFLOW_NORM}
         yield Entry(f"efficientnet_lite{number}", EfficientNet, options, (side, side, 3))
@@ -134,13 +134,13 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
 
     Args:
       name: one of `names`.
-      num_classes: number of classes; 0 returns the pooled features.
+      num_classes: number of classes; with 0, the network returns the input to its last layer.
       **options: attributes of the network's class, for example ``dropout=0.5`` or
         ``dtype=jax.numpy.bfloat16``.
 
     Returns:
-      A Linen module: ``variables = model.init(key, images, train=False)``, then
-      ``model.apply(variables, images, train=False)`` gives float32 logits ``[B, num_classes]``.
+      A Linen module. After ``variables = model.init(key, images, train=False)``,
+      ``model.apply(variables, images, train=False)`` returns float32 logits ``[B, num_classes]``.
 
     Raises:
       ValueError: if the name or an option is unknown, or ``num_classes`` is negative.
@@ -160,7 +160,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     for option in options:
         if option not in accepted:
             raise ValueError(
-                f"model_options of {name} do not include {option!r}. "
+                f"model_options for {name} do not include {option!r}. "
                 f"{did_you_mean(option, accepted)}"
             )
     return found.network(num_classes=num_classes, **{**found.options, **options})

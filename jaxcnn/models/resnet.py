@@ -1,6 +1,6 @@
 """Residual networks with 18 to 152 layers.
 
-Layers have torchvision's names, with ``_`` for ``.`` between a stage and the index of its block.
+Layers use torchvision's names, with ``_`` instead of ``.`` between a stage and the block index.
 """
 
 from typing import Any, ClassVar, Literal
@@ -21,18 +21,19 @@ from jaxcnn.models.layers import BatchNorm, Dropout
 
 
 class ResidualBlock(nn.Module):
-    """Residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1, added to their input.
+    """Residual block: two 3x3 convolutions, or a 1x1, a 3x3 and a 1x1, added to the block's input.
 
     Attributes:
-      width: channels of the 3x3 convolutions.
-      strides: step of the block.
-      bottleneck: use three convolutions, the last with four times as many channels.
-      version: convolution of a bottleneck with the stride: 3x3 (``"v1.5"``) or 1x1 (``"v1"``).
+      width: number of channels of the 3x3 convolutions.
+      strides: stride of the block.
+      bottleneck: use three convolutions, the last one with four times as many channels.
+      version: which convolution of a bottleneck is strided: the 3x3 (``"v1.5"``) or the first 1x1
+        (``"v1"``).
       use_bias: whether convolutions have a bias.
-      drop_path: rate at which an example skips the convolutions in training.
+      drop_path: probability that an example skips the convolutions during training.
       norm_momentum: decay of batch norm's running statistics.
-      norm_epsilon: added to batch norm's variance.
-      dtype: type to compute in.
+      norm_epsilon: constant added to batch norm's variance.
+      dtype: dtype of the computation.
 
     Example:
       >>> block, images = ResidualBlock(width=8, strides=2), jnp.zeros((1, 16, 16, 4))
@@ -56,7 +57,10 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map ``[B, H, W, C]`` to ``[B, H / strides, W / strides, width]`` (times 4)."""
+        """Map ``[B, H, W, C]`` to ``[B, H / strides, W / strides, D]``.
+
+        ``D`` is ``width``, or ``4 * width`` for a bottleneck.
+        """
 
         def conv_norm(
             x: jax.Array, features: int, kernel_size: int, strides: int, names: tuple[str, str]
@@ -85,23 +89,25 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network, by default ResNet-18.
+    """Residual network; ResNet-18 by default.
 
     Attributes:
-      num_classes: number of classes; 0 returns the pooled features.
-      depths: number of blocks in each stage; every stage but the first halves the sides.
-      bottleneck: use blocks of three convolutions with four times the channels.
-      width: channels of the first stage's 3x3 convolutions, doubled from stage to stage.
-      stem: ``"imagenet"`` (7x7 of stride 2, then 3x3 max pooling of stride 2) or ``"cifar"`` (3x3).
-      version: convolution of a bottleneck with the stride: the 3x3 (``"v1.5"``: torchvision, timm)
+      num_classes: number of classes; with 0, the network returns the pooled features.
+      depths: number of blocks in each stage; every stage but the first halves the height and width.
+      bottleneck: use blocks of three convolutions, the last one with four times as many channels.
+      width: number of channels of the first stage's 3x3 convolutions; each later stage doubles it.
+      stem: ``"imagenet"`` (7x7 convolution with stride 2, then 3x3 max pooling with stride 2) or
+        ``"cifar"`` (3x3 convolution).
+      version: which convolution of a bottleneck is strided: the 3x3 (``"v1.5"``: torchvision, timm)
         or the first 1x1 (``"v1"``: the paper, Keras).
       use_bias: whether convolutions have a bias, as in Keras.
-      drop_path: rate at which an example skips the last block; it grows linearly from 0.
+      drop_path: probability that an example skips the last block during training; it increases
+        linearly from 0 at the first block.
       dropout: dropout rate before the classifier.
       norm_momentum: decay of batch norm's running statistics.
-      norm_epsilon: added to batch norm's variance.
-      remat: recompute blocks in the backward pass, to save activation memory.
-      dtype: type to compute in.
+      norm_epsilon: constant added to batch norm's variance.
+      remat: recompute blocks in the backward pass to save activation memory.
+      dtype: dtype of the computation.
 
     Example:
       >>> model = ResNet(num_classes=10, stem="cifar")
@@ -111,8 +117,9 @@ class ResNet(nn.Module):
       11173962
 
     Reference:
-      He et al. 2015, "Deep residual learning for image recognition"; the CIFAR stem as in
-      Kuang Liu's pytorch-cifar. Padding, epsilon and initialization are torchvision's.
+      He et al. 2015, "Deep residual learning for image recognition"; the CIFAR stem follows
+      Kuang Liu's pytorch-cifar. Padding, epsilon and the initialization of convolutions follow
+      torchvision.
     """
 
     input_layer: ClassVar[str] = "conv1"
@@ -133,7 +140,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         check_choice("stem", self.stem, ("imagenet", "cifar"))
         check_choice("version", self.version, ("v1.5", "v1"))
         kernel_size, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
@@ -170,7 +177,7 @@ class ResNet(nn.Module):
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
         """Map images to the feature maps of the stem and of each stage.
 
-        The strides are 2, 4, 8, 16 and 32; with the CIFAR stem 1, 1, 2, 4 and 8.
+        The strides are 2, 4, 8, 16 and 32, or 1, 1, 2, 4 and 8 with the CIFAR stem.
         """
         x = nn.relu(self.bn1(self.conv1(images), train=train))
         maps = [x]
@@ -184,7 +191,10 @@ class ResNet(nn.Module):
         return maps
 
     def features(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map images to the last maps, ``[B, H / 32, W / 32, C]`` (with the CIFAR stem ``/ 8``)."""
+        """Map images to the last feature maps.
+
+        Their shape is ``[B, H / 32, W / 32, C]``, or ``[B, H / 8, W / 8, C]`` with the CIFAR stem.
+        """
         return self.stages(images, train=train)[-1]
 
     def head(self, features: jax.Array, *, train: bool) -> jax.Array:

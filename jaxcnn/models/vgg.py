@@ -1,6 +1,6 @@
 """VGG: stages of 3x3 convolutions and max pooling, then three dense layers.
 
-Layers have the paper's names: ``conv1_1`` to ``conv5_4``, ``fc6`` to ``fc8``.
+Layers are named as in the authors' Caffe models: ``conv1_1`` to ``conv5_4``, ``fc6`` to ``fc8``.
 """
 
 from typing import Any, ClassVar, Literal
@@ -18,19 +18,19 @@ _dense_normal = nn.initializers.normal(0.01)
 
 
 class VGG(nn.Module):
-    """VGG, by default VGG-16.
+    """VGG; VGG-16 by default.
 
     Attributes:
-      num_classes: number of classes; 0 returns the pooled features.
+      num_classes: number of classes; with 0, the network returns its last hidden activations.
       depths: number of convolutions in each of the five stages.
-      width: channels of the first stage; the others have 2, 4, 8 and 8 times as many.
-      hidden: units of each of the two hidden dense layers.
+      width: number of channels in the first stage; the others have 2, 4, 8 and 8 times as many.
+      hidden: number of units in each of the two hidden dense layers.
       norm: ``"none"``, or ``"batch"`` normalization after each convolution.
       dropout: dropout rate after each hidden dense layer.
       norm_momentum: decay of batch norm's running statistics.
-      norm_epsilon: added to batch norm's variance.
-      remat: recompute stages in the backward pass, to save activation memory.
-      dtype: type to compute in.
+      norm_epsilon: constant added to batch norm's variance.
+      remat: recompute stages in the backward pass to save activation memory.
+      dtype: dtype of the computation.
 
     Example:
       >>> model = VGG(num_classes=1000)
@@ -41,7 +41,7 @@ class VGG(nn.Module):
 
     Reference:
       Simonyan and Zisserman 2014, "Very deep convolutional networks for large-scale image
-      recognition". Adaptive pooling to 7x7 maps and initialization are torchvision's.
+      recognition". Initialization and adaptive pooling to 7x7 feature maps follow torchvision.
     """
 
     input_layer: ClassVar[str] = "conv1_1"
@@ -59,7 +59,7 @@ class VGG(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Name the layers."""
+        """Define the layers."""
         check_choice("norm", self.norm, ("none", "batch"))
         places = [
             (stage, index)
@@ -76,7 +76,7 @@ class VGG(nn.Module):
             )
             for stage, index in places
         ]
-        # The convolutions keep their bias, as in torchvision.
+        # The convolutions keep their bias even with batch norm, as in torchvision.
         self.norms = [
             BatchNorm(self.norm_momentum, self.norm_epsilon, name=f"bn{stage + 1}_{index}")
             for stage, index in places
@@ -88,7 +88,7 @@ class VGG(nn.Module):
         self.fc8 = output_layer(self.num_classes, kernel_init=_dense_normal, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Map images ``[B, H, W, C]``, at least 32 x 32, to logits ``[B, num_classes]``."""
+        """Map images ``[B, H, W, C]`` of at least 32 x 32 pixels to logits ``[B, num_classes]``."""
         return self.head(self.features(images, train=train), train=train)
 
     def stages(self, images: jax.Array, *, train: bool) -> list[jax.Array]:
@@ -101,7 +101,7 @@ class VGG(nn.Module):
         return maps
 
     def _stage(self, stage: int, x: jax.Array, *, train: bool) -> jax.Array:
-        """Run the convolutions and the pooling of one stage."""
+        """Run the convolutions and pooling of one stage."""
         first = sum(self.depths[:stage])
 
         def run(model: "VGG", x: jax.Array) -> jax.Array:

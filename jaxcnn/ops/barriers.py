@@ -8,13 +8,13 @@ Values = TypeVar("Values")
 
 
 def materialize(values: Values) -> Values:
-    """Store values on a CPU before anything uses them; return them unchanged.
+    """On CPU, force values to be materialized before they are used; return them unchanged.
 
-    XLA's CPU fusion would otherwise compute them again for each use. There is no effect on other
-    platforms, nor on jaxlib 0.10 (see DROPPED BARRIERS in `jaxcnn.ops.cpu.versions`).
+    XLA's CPU fusion would otherwise recompute them for each use. This has no effect on other
+    platforms or with jaxlib 0.10 (see DROPPED BARRIERS in `jaxcnn.ops.cpu.versions`).
 
     Args:
-      values: any tree of arrays.
+      values: any pytree of arrays.
 
     Example:
       >>> import jax.numpy as jnp

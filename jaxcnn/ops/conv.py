@@ -35,11 +35,12 @@ def conv(
     """Convolve: at each position, take the dot product of the kernel with the pixels under it.
 
     ``output[b, y, x, o] = bias[o] + sum_{i, j, c} kernel[i, j, c, o] * images[b, y*s + i*d - low,
-    x*s + j*d - low, c]``, zero outside the image (in two dimensions, stride ``s``, dilation ``d``).
+    x*s + j*d - low, c]``, with zeros outside the image (in two dimensions, for stride ``s`` and
+    dilation ``d``).
 
     Args:
       images: ``[B, *spatial, in]``, floating point.
-      kernel: ``[*spatial, in / groups, out]``, the dtype of ``images``.
+      kernel: ``[*spatial, in / groups, out]``, with the dtype of ``images``.
       bias: ``[out]`` or None.
       strides: step between positions, one integer or one per dimension.
       padding: ``"SAME"`` (output ``ceil(size / stride)``), ``"VALID"``, an integer, or one
@@ -47,19 +48,19 @@ def conv(
       dilation: distance between the kernel's taps.
       groups: number of groups that input and output channels are split into; each group is
         convolved separately (Flax's ``feature_group_count``).
-      implementation: ``"auto"`` uses faster formulations on a CPU; ``"xla"`` is plain ``jax.lax``
+      implementation: ``"auto"`` uses faster formulations on CPU; ``"xla"`` is plain ``jax.lax``
         everywhere and supports forward mode (``jvp``).
 
     Returns:
-      ``[B, *output, out]`` in the dtype of ``images``. On a CPU, 3x3 kernels with at least 128
-      channels use Winograd's method, whose rounding error is about ten times that of the direct
-      sum: 1e-5 of the largest output in float32.
+      An array ``[B, *output, out]`` with the dtype of ``images``. On CPU, 3x3 kernels with at
+      least 128 channels use Winograd's method, whose rounding error is about ten times that of the
+      direct sum: 1e-5 of the largest output in float32.
 
     Raises:
-      ValueError: if ranks, channels, dtypes or the geometry are incompatible.
+      ValueError: if the ranks, channels, dtypes or geometry are incompatible.
 
     Example:
-      The mean of the 3 x 3 neighborhood blurs:
+      Blur with the mean of each 3x3 neighborhood:
 
       >>> import jax.numpy as jnp
       >>> image = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -67,7 +68,7 @@ def conv(
       4.0
 
     Reference:
-      ``jax.lax.conv_general_dilated``; ``torch.nn.functional.conv2d`` with the axes moved.
+      ``jax.lax.conv_general_dilated``; ``torch.nn.functional.conv2d`` with the axes transposed.
     """
     windows, groups = conv_windows(images, kernel, strides, padding, dilation, groups)
     if is_tuned(implementation):
@@ -85,7 +86,7 @@ def conv_windows(
     dilation: IntOrInts,
     groups: int,
 ) -> tuple[Windows, int]:
-    """Check the operands of a `conv`; return its geometry and the number of groups."""
+    """Check the operands of `conv`; return its geometry and the number of groups."""
     rank, groups = _check_operands(images, kernel, groups)
     strides = shapes.ints(strides, rank, "strides")
     dilation = shapes.ints(dilation, rank, "dilation")
@@ -98,15 +99,15 @@ def conv_windows(
 def tuned_conv(
     images: jax.Array, kernel: jax.Array, windows: Windows, groups: int, fuse_pool: bool
 ) -> jax.Array:
-    """Convolve with the formulation that suits the platform, in the forward pass and the gradient.
+    """Convolve with formulations tuned for the platform, for the forward pass and the gradient.
 
     Args:
       images: ``[B, *spatial, in]``.
       kernel: ``[*spatial, in / groups, out]``.
       windows: the geometry.
       groups: number of channel groups.
-      fuse_pool: on a CPU, if a gradient follows, use a form that XLA fuses with a pooling;
-        see `jaxcnn.ops.cpu.conv_pool.suits`.
+      fuse_pool: on CPU, when differentiated, use a form that XLA fuses with the pooling that
+        follows; see `jaxcnn.ops.cpu.conv_pool.suits`.
     """
     if fuse_pool:
         return xla.conv(images, kernel, windows, groups=groups)
@@ -146,7 +147,7 @@ def _conv_backward(
         function = getattr(module, name)
         return functools.partial(function, windows=windows, groups=groups, shape=shape)
 
-    # Two separate choices, so that the compiler drops a gradient that is not used.
+    # Choose separately for each gradient, so that the compiler can drop an unused one.
     of_images = lax.platform_dependent(
         gradient,
         kernel,
@@ -179,19 +180,19 @@ def depthwise_conv(
 
     Args:
       images: ``[B, *spatial, C]``, floating point.
-      kernel: ``[*spatial, 1, C * multiplier]``; the outputs of channel ``c`` are the channels
+      kernel: ``[*spatial, 1, C * multiplier]``; input channel ``c`` produces output channels
         ``c * multiplier`` to ``(c + 1) * multiplier - 1``.
       bias: ``[C * multiplier]`` or None.
       strides: step between positions, one integer or one per dimension.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension.
       dilation: distance between the kernel's taps.
-      implementation: ``"auto"`` uses faster formulations on a CPU; ``"xla"`` is plain ``jax.lax``.
+      implementation: ``"auto"`` uses faster formulations on CPU; ``"xla"`` is plain ``jax.lax``.
 
     Returns:
-      ``[B, *output, C * multiplier]`` in the dtype of ``images``.
+      An array ``[B, *output, C * multiplier]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if ranks, channels, dtypes or the geometry are incompatible.
+      ValueError: if the ranks, channels, dtypes or geometry are incompatible.
 
     Example:
       >>> import jax.numpy as jnp
@@ -225,16 +226,17 @@ def conv_transpose(
     dilation: IntOrInts = 1,
     groups: int = 1,
 ) -> jax.Array:
-    """Transpose a convolution: the adjoint of `conv`, used to upsample.
+    """Apply a transposed convolution: the adjoint of `conv`, used for upsampling.
 
-    Each input pixel adds its multiple of the kernel to the output, ``strides`` apart. ``strides``,
-    ``padding`` and ``dilation`` are those of the `conv` that it transposes, so an input of size
-    ``n`` gives ``n * s`` for ``"SAME"``, ``(n - 1) * s + max(window, s)`` for ``"VALID"`` and
-    ``(n - 1) * s + window - low - high`` for explicit padding.
+    Each input pixel adds a multiple of the kernel to the output; the kernels of neighboring pixels
+    are ``strides`` apart. ``strides``, ``padding`` and ``dilation`` describe the `conv` being
+    transposed, so an input of size ``n`` produces an output of size ``n * s`` for ``"SAME"``,
+    ``(n - 1) * s + max(window, s)`` for ``"VALID"``, and ``(n - 1) * s + window - low - high`` for
+    explicit padding.
 
     Args:
       images: ``[B, *spatial, in]``, floating point.
-      kernel: ``[*spatial, in / groups, out]``, the dtype of ``images``.
+      kernel: ``[*spatial, in / groups, out]``, with the dtype of ``images``.
       bias: ``[out]`` or None.
       strides: distance in the output between the contributions of neighboring input pixels.
       padding: as in `conv`; explicit padding is cropped from the output.
@@ -242,10 +244,10 @@ def conv_transpose(
       groups: number of channel groups that are convolved separately.
 
     Returns:
-      ``[B, *output, out]`` in the dtype of ``images``.
+      An array ``[B, *output, out]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if ranks, channels, dtypes or the geometry are incompatible.
+      ValueError: if the ranks, channels, dtypes or geometry are incompatible.
 
     Example:
       >>> import jax.numpy as jnp
@@ -271,7 +273,7 @@ def conv_transpose(
     )
     flipped = lax.rev(kernel, tuple(range(rank)))
     output = xla.conv(images, flipped, windows, groups=groups, spread=strides)
-    # Crop here instead of with negative padding (NEGATIVE PADDING in `jaxcnn.ops.cpu.versions`).
+    # Crop separately, not by negative padding (NEGATIVE PADDING in `jaxcnn.ops.cpu.versions`).
     sizes = output.shape[1:-1]
     kept = [
         slice(max(-low, 0), size - max(-high, 0))
@@ -285,16 +287,16 @@ def _check_operands(images: jax.Array, kernel: jax.Array, groups: int) -> tuple[
     rank = shapes.spatial_rank(images)
     if kernel.ndim != rank + 2 or 0 in kernel.shape:
         raise ValueError(
-            f"kernel must be [*spatial, in / groups, out] with {rank} spatial dimensions and none "
-            f"empty, for images of shape {images.shape}; got shape {kernel.shape}"
+            f"kernel must be [*spatial, in / groups, out] with {rank} spatial dimensions and no "
+            f"empty dimension for images of shape {images.shape}, got shape {kernel.shape}"
         )
     shapes.check_same_dtype(images, kernel, "images", "kernel")
     (groups,) = shapes.ints(groups, 1, "groups")
     channels, features = images.shape[-1], kernel.shape[-1]
     if channels % groups or features % groups:
         raise ValueError(
-            f"groups must divide the channels of images ({channels}) and the outputs of kernel "
-            f"({features}), got {groups}"
+            f"groups must divide the number of channels of images ({channels}) and the number of "
+            f"output channels of kernel ({features}), got {groups}"
         )
     if kernel.shape[-2] != channels // groups:
         raise ValueError(
@@ -310,19 +312,19 @@ def _transposed_padding(
     window: Sequence[int],
     strides: Sequence[int],
 ) -> list[tuple[int, int]]:
-    """Return the padding of the stride-dilated input that makes a convolution `conv`'s adjoint."""
+    """Return the stride-dilated input's padding for which a convolution is `conv`'s adjoint."""
     if padding == "SAME":
-        # The forward SAME padding of an input of size n * s, whose output has size n.
+        # The forward SAME padding for an input of size n * s and an output of size n.
         lows = [max(w - s, 0) // 2 for w, s in zip(window, strides, strict=True)]
         return [(w - 1 - low, s - 1 + low) for w, s, low in zip(window, strides, lows, strict=True)]
     if padding == "VALID":
-        # A stride larger than the window skips a tail, which belongs to the output too.
+        # A stride larger than the window skips trailing pixels; the output must include them.
         return [(w - 1, max(w, s) - 1) for w, s in zip(window, strides, strict=True)]
     cropped = shapes.explicit_pairs(padding, len(sizes))
     for n, w, s, (low, high) in zip(sizes, window, strides, cropped, strict=True):
         if (n - 1) * s + w - low - high < 1:
             raise ValueError(
-                f"padding crops the whole output of images of spatial size {tuple(sizes)} and a "
+                f"padding must not crop the entire output for images of size {tuple(sizes)} and a "
                 f"window of {tuple(window)}, got {padding!r}"
             )
     return [(w - 1 - low, w - 1 - high) for w, (low, high) in zip(window, cropped, strict=True)]

@@ -25,25 +25,26 @@ def conv_relu_max_pool(
 ) -> jax.Array:
     """Compute ``max_pool(relu(conv(images, kernel, bias)), pool)``, often faster in training.
 
-    On a CPU with jaxlib 0.12, the convolution of gray images and the pooling are one fused pass.
+    When differentiated on CPU with jaxlib 0.12 or later, the convolution of one-channel images and
+    the pooling can run as one fused pass.
 
     Args:
       images: ``[B, *spatial, in]``, floating point.
-      kernel: ``[*spatial, in / groups, out]``, the dtype of ``images``.
+      kernel: ``[*spatial, in / groups, out]``, with the dtype of ``images``.
       bias: ``[out]`` or None.
-      pool: window of the pooling, also its stride; one integer or one per spatial dimension.
-      pool_padding: padding of the pooling, as in `max_pool`.
-      strides: stride of the convolution, one integer or one per dimension.
-      padding: padding of the convolution, as in `conv`.
+      pool: pooling window, which is also the stride; one integer or one per spatial dimension.
+      pool_padding: padding for the pooling, as in `max_pool`.
+      strides: strides of the convolution, one integer or one per dimension.
+      padding: padding for the convolution, as in `conv`.
       dilation: distance between the kernel's taps.
       groups: number of channel groups that are convolved separately.
-      implementation: ``"auto"`` uses faster formulations on a CPU; ``"xla"`` is plain ``jax.lax``.
+      implementation: ``"auto"`` uses faster formulations on CPU; ``"xla"`` is plain ``jax.lax``.
 
     Returns:
-      ``[B, *output, out]`` in the dtype of ``images``.
+      An array ``[B, *output, out]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if ranks, channels, dtypes or a geometry are incompatible.
+      ValueError: if the ranks, channels, dtypes or geometries are incompatible.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,7 +53,7 @@ def conv_relu_max_pool(
       (2, 14, 14, 32)
 
     Reference:
-      `conv` and `max_pool`. Exchanging ReLU and the maximum changes neither values nor gradients.
+      `conv` and `max_pool`. Swapping ReLU and the maximum changes neither values nor gradients.
     """
     windows, groups = conv_windows(images, kernel, strides, padding, dilation, groups)
     outputs = jax.ShapeDtypeStruct(

@@ -1,4 +1,4 @@
-"""Fully connected layers, and flattening feature maps for them."""
+"""Fully connected layers, and flattening of feature maps."""
 
 import math
 
@@ -13,11 +13,11 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
 
     Args:
       x: ``[..., in]``, floating point.
-      kernel: ``[in, out]``, the dtype of ``x``.
+      kernel: ``[in, out]``, with the dtype of ``x``.
       bias: ``[out]`` or None.
 
     Returns:
-      ``[..., out]`` in the dtype of ``x``.
+      An array ``[..., out]`` with the dtype of ``x``.
 
     Raises:
       ValueError: if shapes or dtypes are incompatible.
@@ -30,7 +30,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
     shapes.check_same_dtype(x, kernel, "x", "kernel")
     if x.ndim == 0 or kernel.ndim != 2 or kernel.shape[0] != x.shape[-1]:
         raise ValueError(
-            f"kernel must be [in, out] with in = the last dimension of x {x.shape}, "
+            f"kernel must be [in, out], where in is the last dimension of x {x.shape}, "
             f"got shape {kernel.shape}"
         )
     output = jnp.dot(x, kernel)
@@ -38,7 +38,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
 
 
 def flatten(images: jax.Array) -> jax.Array:
-    """Reshape ``[B, ...]`` to one vector per image, ``[B, prod(...)]``, channels fastest.
+    """Reshape ``[B, ...]`` to one vector per image, ``[B, prod(...)]``; channels vary fastest.
 
     Raises:
       ValueError: if ``images`` is a scalar.
@@ -56,7 +56,7 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """Add a vector ``[C]`` to the last axis of ``[..., C]``.
 
     Raises:
-      ValueError: if ``bias`` has another shape or dtype.
+      ValueError: if ``bias`` has the wrong shape or dtype.
 
     Example:
       >>> add_bias(jnp.zeros((1, 2)), jnp.array([1.0, 2.0])).tolist()

@@ -1,16 +1,16 @@
 """The choice between the library's tuned formulation of an operation and plain `jax.lax`.
 
-Several of XLA's lowerings are slow on a CPU, so some operations have a tuned formulation with the
-same values and gradients. The formulations in `jaxcnn.ops.cpu` are chosen per platform inside one
-traced function, and other platforms run plain `jax.lax`.
+Several of XLA's lowerings are slow on CPU, so some operations have a tuned formulation with the
+same values and gradients. The formulations in `jaxcnn.ops.cpu` are selected by platform inside a
+single traced function; other platforms run plain `jax.lax`.
 
 =====================================  =========================  ===============  ================
 operation                              tuned formulation          `implementation` `plain_xla`
 =====================================  =========================  ===============  ================
-`conv`, `depthwise_conv`               forward and gradient, CPU  yes              switches it off
-`max_pool`, `avg_pool`, `sum_pool`     forward and gradient, CPU  yes              switches it off
-`conv_relu_max_pool`                   one fused pass, CPU        yes              switches it off
-`batch_norm` with ``train=True``       gradient, all platforms    yes              switches it off
+`conv`, `depthwise_conv`               forward and gradient, CPU  yes              disables it
+`max_pool`, `avg_pool`, `sum_pool`     forward and gradient, CPU  yes              disables it
+`conv_relu_max_pool`                   one fused pass, CPU        yes              disables it
+`batch_norm` with ``train=True``       gradient, all platforms    yes              disables it
 `dropout`, `spatial_dropout`,          hashed random bits, all    yes              keeps the bits
 `drop_path`, `gaussian_noise`          platforms
 `conv_transpose`, `dense`, `flatten`,  none                       no               no effect
@@ -18,8 +18,8 @@ operation                              tuned formulation          `implementatio
 `global_avg_pool`, `global_max_pool`
 =====================================  =========================  ===============  ================
 
-The random operations draw other values with ``implementation="xla"``, so `plain_xla` leaves them
-alone: a network computes the same inside it, dropout included.
+The random operations draw different values with ``implementation="xla"``, so `plain_xla` leaves
+them alone: a network computes the same results inside it, including dropout.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ _meaning_of_auto = jax.make_user_context("auto")
 
 
 def plain_xla() -> contextlib.AbstractContextManager[None]:
-    """Return a context manager that makes every operation plain `jax.lax`, on every platform.
+    """Return a context manager that makes operations use plain `jax.lax` on every platform.
 
-    Use it to compare, to debug, or for forward-mode autodiff through a whole network. It applies to
-    what is traced inside, and is part of the key of JAX's caches. Random operations keep their bits
-    (see the table in `jaxcnn.ops.implementation`).
+    Use it for comparisons, for debugging, or for forward-mode autodiff through a whole network. It
+    applies to everything traced inside it, and is part of JAX's cache keys. Random operations keep
+    their bits (see the table in `jaxcnn.ops.implementation`).
 
     Example:
       >>> from jaxcnn import ops
@@ -51,7 +51,7 @@ def plain_xla() -> contextlib.AbstractContextManager[None]:
 
 
 def is_tuned(implementation: Implementation) -> bool:
-    """Return whether to use the tuned formulation, which `plain_xla` switches off.
+    """Return whether to use the tuned formulation, which `plain_xla` disables.
 
     Raises:
       ValueError: if ``implementation`` is neither ``"auto"`` nor ``"xla"``.

@@ -1,4 +1,4 @@
-"""Normalization as pure functions: batch norm takes running statistics and returns new ones."""
+"""Normalization as pure functions: batch norm takes running statistics and returns updated ones."""
 
 import math
 
@@ -25,24 +25,24 @@ def batch_norm(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Normalize each channel to zero mean and unit variance, then scale and shift it.
 
-    ``y = (x - m) / sqrt(v + epsilon) * scale + bias``, where ``m`` and ``v`` are the mean and the
-    (biased) variance of the batch in training, and the running statistics otherwise. Statistics
-    are computed in float32, or float64 for float64 input.
+    ``y = (x - m) / sqrt(v + epsilon) * scale + bias``, where ``m`` and ``v`` are the mean and
+    (biased) variance of the batch during training, and the running statistics otherwise. Statistics
+    are computed in float32, or in float64 for float64 input.
 
     Args:
-      x: ``[B, ..., C]``, floating point; every axis but the last is averaged over.
-      scale: ``[C]``, or None for 1.
-      bias: ``[C]``, or None for 0.
+      x: ``[B, ..., C]``, floating point; the statistics are taken over all axes but the last.
+      scale: ``[C]``; None means 1.
+      bias: ``[C]``; None means 0.
       mean: running mean ``[C]``.
       var: running variance ``[C]``.
-      train: use the statistics of the batch and move the running ones toward them.
-      momentum: fraction of the running statistics kept at each step, in [0, 1].
+      train: use the batch statistics, and move the running statistics toward them.
+      momentum: fraction of the running statistics to keep at each step, in [0, 1].
       epsilon: added to the variance, > 0.
-      implementation: ``"auto"`` has a custom gradient of two sums and one pass; ``"xla"`` uses
-        JAX's and supports forward mode (``jvp``).
+      implementation: ``"auto"`` uses a custom gradient, computed with two sums and a single pass;
+        ``"xla"`` uses JAX's gradient and supports forward mode (``jvp``).
 
     Returns:
-      ``y`` with shape and dtype of ``x``, and the running ``(mean, var)`` to keep: unchanged when
+      ``y`` with the shape and dtype of ``x``, and the new running ``(mean, var)``: unchanged if
       ``train`` is False, ``momentum * running + (1 - momentum) * batch`` otherwise.
 
     Raises:
@@ -57,7 +57,7 @@ def batch_norm(
 
     Reference:
       Ioffe and Szegedy 2015, "Batch normalization". The running variance follows Keras and Flax
-      (biased); torch feeds it the unbiased estimate.
+      (biased); torch uses the unbiased estimate.
     """
     x = jnp.asarray(x)
     _check(x, {"scale": scale, "bias": bias, "mean": mean, "var": var}, epsilon)
@@ -98,7 +98,7 @@ def _batch_norm_xla(
     """Return the normalized batch, its mean and its variance."""
     count = math.prod(x.shape[:-1])
     mean = _channel_sums(at_least_float32(x)) / count
-    # Use two passes: a mean of squares loses the variance of values far from zero.
+    # Use two passes: E[x^2] - E[x]^2 loses precision for values far from zero.
     var = _channel_sums(lax.square(_centered(x, mean))) / count
     return _normalize(x, scale, bias, mean, var, epsilon), mean, var
 
@@ -114,7 +114,7 @@ def _batch_norm_forward(
 
 
 def _batch_norm_backward(residuals: tuple, cotangents: tuple[jax.Array, ...]) -> tuple:
-    """Compute two channel sums, and the gradient in one pass that XLA fuses with others."""
+    """Compute two channel sums, then the gradient in one pass that XLA can fuse with other ops."""
     x, scale, bias, mean, var, epsilon = residuals
     dy, dmean, dvar = cotangents
     count = math.prod(x.shape[:-1])
@@ -147,7 +147,10 @@ def _wide(vector: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _channel_sums(x: jax.Array) -> jax.Array:
-    """Sum over all axes but the last, within each example first: XLA spreads those over cores."""
+    """Sum over all axes but the last, first within each example.
+
+    XLA spreads the per-example sums across cores.
+    """
     return jnp.sum(jnp.sum(x, range(1, x.ndim - 1)), 0)
 
 
@@ -161,22 +164,23 @@ def group_norm(
 ) -> jax.Array:
     """Normalize each example's groups of channels to zero mean and unit variance.
 
-    An example's result does not depend on the others, so it is the same in training and evaluation
-    and for any batch size. Statistics are computed in float32 (float64 for float64 input).
+    Each example's result does not depend on the other examples, so it is the same in training and
+    evaluation, and for any batch size. Statistics are computed in float32, or in float64 for
+    float64 input.
 
     Args:
       x: ``[B, ..., C]``, floating point.
-      scale: ``[C]``, or None for 1.
-      bias: ``[C]``, or None for 0.
-      groups: number of groups of neighboring channels, a divisor of ``C``; 1 is layer norm over
+      scale: ``[C]``; None means 1.
+      bias: ``[C]``; None means 0.
+      groups: number of groups of adjacent channels, a divisor of ``C``; 1 is layer norm over
         positions and channels, ``C`` is instance norm.
       epsilon: added to the variance, > 0.
 
     Returns:
-      The shape and dtype of ``x``.
+      An array with the shape and dtype of ``x``.
 
     Raises:
-      ValueError: if shapes are incompatible, ``groups`` does not divide ``C`` or ``epsilon`` <= 0.
+      ValueError: if shapes are incompatible, ``groups`` does not divide ``C``, or ``epsilon`` <= 0.
 
     Example:
       >>> x = jnp.array([[[1.0, 10.0], [3.0, 30.0]]])
@@ -191,7 +195,9 @@ def group_norm(
     channels = x.shape[-1]
     (groups,) = shapes.ints(groups, 1, "groups")
     if channels % groups:
-        raise ValueError(f"groups must divide the channels of x ({channels}), got {groups}")
+        raise ValueError(
+            f"groups must divide the number of channels of x ({channels}), got {groups}"
+        )
     values = at_least_float32(x).reshape(*x.shape[:-1], groups, channels // groups)
     axes = (*range(1, values.ndim - 2), values.ndim - 1)
     mean = jnp.mean(values, axes, keepdims=True)

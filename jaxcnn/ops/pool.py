@@ -1,7 +1,7 @@
 """Pooling over 1, 2 or 3 spatial dimensions: maximum, average, sum.
 
-Images are ``[B, *spatial, C]``. ``strides`` defaults to the window, so windows tile the image.
-Padding never contributes a value: it counts as minus infinity in a maximum and as zero in a sum.
+Images are ``[B, *spatial, C]``. ``strides`` defaults to the window size, so windows tile the image.
+Padding never contributes a value: a maximum treats it as minus infinity, and a sum as zero.
 """
 
 import functools
@@ -28,22 +28,22 @@ def max_pool(
     padding: Padding = "VALID",
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Return the largest value in each window; the first of equal values gets the gradient.
+    """Return the largest value in each window; among ties, the first one receives the gradient.
 
     Args:
       images: ``[B, *spatial, C]``, floating point.
       window: extent of the window, one integer or one per spatial dimension.
-      strides: step between windows; None means the window.
+      strides: step between windows; None means the window size.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension,
         each smaller than the window.
-      implementation: ``"auto"`` uses formulations on a CPU whose gradients are many times faster;
+      implementation: ``"auto"`` uses formulations whose gradients are many times faster on CPU;
         ``"xla"`` is plain ``jax.lax`` everywhere and supports forward mode (``jvp``).
 
     Returns:
-      ``[B, *output, C]`` in the dtype of ``images``.
+      An array ``[B, *output, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if rank, dtype or the geometry are incompatible.
+      ValueError: if the rank, dtype, window, strides or padding is invalid.
 
     Example:
       >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -68,21 +68,21 @@ def sum_pool(
     padding: Padding = "VALID",
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Return the sum of the values in each window, added in float32 at least.
+    """Return the sum of the values in each window, accumulated in at least float32.
 
     Args:
       images: ``[B, *spatial, C]``, floating point.
       window: extent of the window, one integer or one per spatial dimension.
-      strides: step between windows; None means the window.
+      strides: step between windows; None means the window size.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension,
         each smaller than the window.
       implementation: ``"auto"`` or ``"xla"``, as in `max_pool`.
 
     Returns:
-      ``[B, *output, C]`` in the dtype of ``images``.
+      An array ``[B, *output, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if rank, dtype or the geometry are incompatible.
+      ValueError: if the rank, dtype, window, strides or padding is invalid.
 
     Example:
       >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -108,18 +108,18 @@ def avg_pool(
     Args:
       images: ``[B, *spatial, C]``, floating point.
       window: extent of the window, one integer or one per spatial dimension.
-      strides: step between windows; None means the window.
+      strides: step between windows; None means the window size.
       padding: ``"SAME"``, ``"VALID"``, an integer, or one ``(low, high)`` pair per dimension,
         each smaller than the window.
-      count_include_pad: divide by the size of the window (torch's default) instead of the number
-        of image pixels under it (Keras's rule, and the default here).
+      count_include_pad: divide by the window size (torch's default) instead of by the number of
+        image pixels in the window (the default here and the rule in Keras).
       implementation: ``"auto"`` or ``"xla"``, as in `max_pool`.
 
     Returns:
-      ``[B, *output, C]`` in the dtype of ``images``.
+      An array ``[B, *output, C]`` with the dtype of ``images``.
 
     Raises:
-      ValueError: if rank, dtype or the geometry are incompatible.
+      ValueError: if the rank, dtype, window, strides or padding is invalid.
 
     Example:
       >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
@@ -163,18 +163,18 @@ def global_avg_pool(images: jax.Array) -> jax.Array:
 
 
 def adaptive_avg_pool(images: jax.Array, size: IntOrInts) -> jax.Array:
-    """Return the means of windows that cover the images evenly, for an output of a given size.
+    """Average over windows that evenly cover the images, for an output of a given size.
 
-    Position ``i`` of ``n`` is the mean of the pixels from ``floor(i * length / n)`` up to
-    ``ceil((i + 1) * length / n)``. Windows may overlap; images smaller than ``size`` have their
-    pixels repeated.
+    Output position ``i`` of ``n`` is the mean of the pixels from ``floor(i * length / n)`` up to,
+    but not including, ``ceil((i + 1) * length / n)``. Windows may overlap; if an image is smaller
+    than ``size``, its pixels are repeated.
 
     Args:
       images: ``[B, *spatial, C]``, floating point.
       size: spatial size of the output, one integer or one per spatial dimension.
 
     Returns:
-      ``[B, *size, C]``.
+      An array ``[B, *size, C]`` with the dtype of ``images``.
 
     Raises:
       ValueError: if ``size`` is not positive.
@@ -211,21 +211,21 @@ def pool_windows(
     strides: IntOrInts | None,
     padding: Padding,
 ) -> Windows:
-    """Check the arguments of a pooling and return its geometry."""
+    """Check the arguments of a pooling operation and return its geometry."""
     rank = shapes.spatial_rank(images)
     sizes = shapes.ints(window, rank, "window")
     steps = sizes if strides is None else shapes.ints(strides, rank, "strides")
     pairs = shapes.pairs(padding, images.shape[1:-1], sizes, steps)
     if any(max(pair) >= size for pair, size in zip(pairs, sizes, strict=True)):
         raise ValueError(
-            f"padding must be smaller than the window {sizes}, or a window would cover padding "
-            f"only; got {padding!r}"
+            f"padding must be smaller than the window {sizes}, so that no window covers only "
+            f"padding, got {padding!r}"
         )
     return Windows(sizes, steps, pairs, (1,) * rank)
 
 
 def _window_sums(images: jax.Array, windows: Windows, implementation: Implementation) -> jax.Array:
-    """Return the windows' sums in float32 at least: bfloat16 cannot count beyond 256."""
+    """Return each window's sum in at least float32: bfloat16 cannot count beyond 256."""
     images = shapes.at_least_float32(images)
     if is_tuned(implementation) and windows.can_unroll:
         return _tuned_sum_pool(images, windows)
@@ -242,15 +242,15 @@ def _sum_pool_xla(images: jax.Array, windows: Windows) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def tuned_max_pool(images: jax.Array, windows: Windows, keep_positions: bool) -> jax.Array:
-    """Return the largest values, with the gradient that suits the platform.
+    """Return each window's largest value, with a gradient tuned for the platform.
 
     Args:
       images: ``[B, *spatial, C]``.
-      windows: the geometry; tiles without padding or rest if ``keep_positions``.
-      keep_positions: on a CPU, keep the positions of the maxima for the gradient, instead of the
+      windows: the geometry; with ``keep_positions``, windows that tile the image without padding.
+      keep_positions: on CPU, store the positions of the maxima for the gradient instead of the
         images.
     """
-    # Without a gradient XLA may fuse it into the convolution before it.
+    # Without a gradient, XLA may fuse the pooling into the preceding convolution.
     return _max_pool_xla(images, windows)
 
 
@@ -268,7 +268,7 @@ def _max_pool_forward(
         return output, jnp.zeros(output.shape, jnp.int8) if keep_positions else None
 
     output, positions = lax.platform_dependent(images, cpu=on_cpu, default=default)
-    # Each platform uses one of the two residuals, so the compiler drops the other.
+    # Each platform uses only one of the two residuals, so the compiler drops the other.
     return output, (images, positions)
 
 
@@ -329,7 +329,7 @@ def _reduce_window(
 ) -> jax.Array:
     return lax.reduce_window(
         images,
-        # A NumPy scalar: lax recognizes the monoid, and so its gradient, by a concrete value.
+        # A NumPy scalar: only with a concrete value does lax recognize the monoid and its gradient.
         np.asarray(initial, images.dtype),
         combine,
         window_dimensions=(1, *windows.sizes, 1),

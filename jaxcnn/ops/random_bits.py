@@ -1,8 +1,9 @@
 """Random bits for masks and noise, cheap enough to recompute wherever they are used.
 
-JAX's generator hashes each counter in twenty rounds, and XLA stores the result. Two rounds of an
-integer hash, keyed by that generator, take a dozen instructions per value and fuse into the
-operation that uses them. They suit dropout and noise, not cryptography.
+JAX's generator hashes each counter in twenty rounds, and XLA stores the result. The functions here
+use two rounds of an integer hash keyed by a JAX random key. These rounds take a dozen instructions
+per value and fuse into the operation that uses them. The bits are suitable for dropout and noise,
+but not for cryptography.
 """
 
 import math
@@ -16,7 +17,7 @@ _GOLDEN = np.uint32(0x9E3779B9)
 
 
 def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return independent uniform uint32, a function of the key and the position in the array.
+    """Return independent uniform uint32 values, determined by the key and the array position.
 
     Args:
       key: a JAX random key.
@@ -34,15 +35,15 @@ def random_words(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if words.shape != (2,):  # not JAX's default generator
         words = jax.random.bits(key, (2,))
     positions = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    # The hash of 0 is 0: without the constant, so would be the first word under key 0.
+    # The hash of 0 is 0, so without the constant the first word for key 0 would be 0.
     return _hash(_hash(positions + (words[0] + _GOLDEN)) ^ words[1])
 
 
 def random_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return independent standard normal float32, a function of the key and the position.
+    """Return independent standard normal float32 values, determined by the key and the position.
 
-    There are 2**24 possible values, symmetric about 0 and none beyond 5.42. On a CPU it takes a
-    sixth of the time of ``jax.random.normal``.
+    There are 2**24 possible values, symmetric about 0, with magnitudes up to 5.42. On CPU, this
+    takes one sixth of the time of ``jax.random.normal``.
 
     Args:
       key: a JAX random key.

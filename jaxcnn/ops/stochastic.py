@@ -1,4 +1,4 @@
-"""Random regularizers. The key is the first argument; the same key gives the same result."""
+"""Random regularizers. The key is the first argument; the same key produces the same result."""
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,18 @@ def dropout(
 ) -> jax.Array:
     """Zero each value with probability ``rate`` and divide the others by ``1 - rate``.
 
-    This preserves the expectation of each value, so skip dropout in evaluation without rescaling.
+    This preserves the expectation of each value, so skip dropout during evaluation, without
+    rescaling.
 
     Args:
       key: a JAX random key.
       x: any shape, floating point.
-      rate: probability of zeroing, in [0, 1).
-      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
-        `jax.random`, so the values differ. `plain_xla` does not change them.
+      rate: probability of zeroing each value, in [0, 1).
+      implementation: ``"auto"`` generates random bits with a fast hash; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not affect this choice.
 
     Returns:
-      The shape and dtype of ``x``.
+      An array with the shape and dtype of ``x``.
 
     Raises:
       ValueError: if ``rate`` is outside [0, 1) or ``x`` is not floating point.
@@ -44,17 +45,18 @@ def spatial_dropout(
 ) -> jax.Array:
     """Zero whole feature maps with probability ``rate`` and divide the others by ``1 - rate``.
 
-    Neighboring values of a feature map are correlated, so dropping single ones removes little.
+    Neighboring values in a feature map are correlated, so dropping individual ones has little
+    effect.
 
     Args:
       key: a JAX random key.
       x: ``[B, *spatial, C]``, floating point.
-      rate: probability of zeroing a channel of an example, in [0, 1).
-      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
-        `jax.random`, so the values differ. `plain_xla` does not change them.
+      rate: probability of zeroing each channel of each example, in [0, 1).
+      implementation: ``"auto"`` generates random bits with a fast hash; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not affect this choice.
 
     Returns:
-      The shape and dtype of ``x``.
+      An array with the shape and dtype of ``x``.
 
     Raises:
       ValueError: if ``rate`` is outside [0, 1) or ``x`` is not floating point.
@@ -78,17 +80,17 @@ def drop_path(
 ) -> jax.Array:
     """Zero whole examples with probability ``rate`` and divide the others by ``1 - rate``.
 
-    On a residual branch this skips the block for those examples (stochastic depth).
+    On a residual branch, this skips the block for the zeroed examples (stochastic depth).
 
     Args:
       key: a JAX random key.
-      x: ``[B, ...]``, floating point, the branch that is added to the shortcut.
-      rate: probability of zeroing an example, in [0, 1).
-      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
-        `jax.random`, so the values differ. `plain_xla` does not change them.
+      x: ``[B, ...]``, floating point; the branch that is added to the shortcut.
+      rate: probability of zeroing each example, in [0, 1).
+      implementation: ``"auto"`` generates random bits with a fast hash; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not affect this choice.
 
     Returns:
-      The shape and dtype of ``x``.
+      An array with the shape and dtype of ``x``.
 
     Raises:
       ValueError: if ``rate`` is outside [0, 1) or ``x`` is not floating point.
@@ -112,17 +114,17 @@ def gaussian_noise(
     *,
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Add independent normal noise of standard deviation ``stddev``, against overfitting.
+    """Add independent Gaussian noise with standard deviation ``stddev``, to reduce overfitting.
 
     Args:
       key: a JAX random key.
       x: any shape, floating point.
       stddev: standard deviation in the units of ``x``, >= 0; may be traced.
-      implementation: ``"auto"`` hashes random bits, which is faster; ``"xla"`` draws them with
-        `jax.random`, so the values differ. `plain_xla` does not change them.
+      implementation: ``"auto"`` generates random bits with a fast hash; ``"xla"`` draws them with
+        `jax.random`, so the values differ. `plain_xla` does not affect this choice.
 
     Returns:
-      The shape and dtype of ``x``.
+      An array with the shape and dtype of ``x``.
 
     Raises:
       ValueError: if ``stddev`` is negative or ``x`` is not floating point.
@@ -150,12 +152,12 @@ def _drop(
     shape: tuple[int, ...],
     implementation: Implementation,
 ) -> jax.Array:
-    """Apply dropout with one decision for each value of ``shape``, which broadcasts to ``x``'s."""
+    """Apply dropout with one random decision per element of ``shape``, broadcast over ``x``."""
     shapes.check_floating(x, "x")
     shapes.check_probability(rate, "rate")
     check_implementation(implementation)
     kept = jnp.asarray(1 - rate, jnp.promote_types(x.dtype, jnp.float32))
-    # Drop the smallest of 2**32 equally probable words; a float32 has 24 bits of the threshold.
+    # Drop the smallest of 2**32 equally likely words; float32 keeps 24 bits of the threshold.
     dropped = (jnp.asarray(rate, jnp.float32) * 2.0**32).astype(jnp.uint32)
     draw = random_words if implementation == "auto" else jax.random.bits
     keep = draw(key, shape) >= dropped

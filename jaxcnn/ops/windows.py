@@ -9,7 +9,7 @@ from jaxcnn.shapes import Pairs
 
 Ints = tuple[int, ...]
 
-# The CPU formulations unroll the window; a larger one would make too large a program.
+# The CPU formulations unroll the window; for a larger window the program would be too large.
 MAX_UNROLLED_TAPS = 64
 
 
@@ -17,9 +17,9 @@ class Windows(NamedTuple):
     """The geometry of a sliding window, one entry per spatial dimension.
 
     Attributes:
-      sizes: taps of the window.
+      sizes: number of taps in the window.
       strides: step between windows.
-      pairs: (low, high) padding, each 0 or more.
+      pairs: (low, high) padding, both >= 0.
       dilation: distance between neighboring taps.
 
     Example:
@@ -40,7 +40,7 @@ class Windows(NamedTuple):
 
     @property
     def can_unroll(self) -> bool:
-        """The window is small enough for a program that handles it tap by tap."""
+        """True if the window is small enough to unroll tap by tap."""
         return self.taps <= MAX_UNROLLED_TAPS
 
     def offsets(self) -> Iterator[Ints]:
@@ -53,7 +53,7 @@ class Windows(NamedTuple):
         return tuple(n + low + high for n, (low, high) in zip(sizes, self.pairs, strict=True))
 
     def output(self, sizes: Sequence[int]) -> Ints:
-        """Return the number of windows along each dimension of images of these spatial sizes."""
+        """Return the number of windows along each dimension of images with these spatial sizes."""
         return tuple(
             (n - (size - 1) * step - 1) // stride + 1
             for n, size, step, stride in zip(

@@ -25,7 +25,7 @@ def conv(
       kernel: the kernel.
       windows: the geometry.
       groups: number of channel groups that are convolved separately.
-      spread: distance between the pixels of the images, with zeros in between; None for 1.
+      spread: dilation of the images, which inserts zeros between their pixels; None means 1.
     """
     rank = images.ndim - 2
     pairs = windows.pairs
@@ -53,7 +53,7 @@ def conv(
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, groups: int, shape: Ints
 ) -> jax.Array:
-    """Return the gradient of `conv` for images of the given shape."""
+    """Return the gradient of `conv` with respect to images of the given shape."""
     images = jax.ShapeDtypeStruct(shape, gradient.dtype)
     return jax.linear_transpose(
         lambda images: conv(images, kernel, windows, groups=groups), images
@@ -63,7 +63,7 @@ def input_gradient(
 def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, groups: int, shape: Ints
 ) -> jax.Array:
-    """Return the gradient of `conv` for a kernel of the given shape."""
+    """Return the gradient of `conv` with respect to a kernel of the given shape."""
     kernel = jax.ShapeDtypeStruct(shape, gradient.dtype)
     return jax.linear_transpose(
         lambda kernel: conv(images, kernel, windows, groups=groups), kernel

@@ -1,4 +1,4 @@
-"""Training: state, jitted steps, the loop, and verified checkpoints."""
+"""Training: state, jitted steps, the training loop, and verified checkpoints."""
 
 from jaxcnn.parameters import fingerprint as fingerprint
 from jaxcnn.train.checkpoint import Saving as Saving

@@ -1,7 +1,8 @@
-"""Snapshots of a run on disk: atomic, verified when read, with older ones to fall back to.
+"""On-disk snapshots of a run: atomic, verified when read, with older ones to fall back on.
 
-orbax commits a checkpoint atomically but does not verify data. So its SHA-256 is saved in the same
-commit, and a snapshot that does not match it is skipped for the next older one.
+orbax commits a checkpoint atomically but does not verify its contents, so a SHA-256 digest is saved
+in the same commit. A snapshot that does not match its digest is skipped, and the next older one is
+read instead.
 """
 
 import dataclasses
@@ -26,14 +27,14 @@ History = list[dict[str, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """Everything that `jaxcnn.train.fit` resumes from, in the middle of an epoch or between two.
+    """Everything that `jaxcnn.train.fit` needs to resume, within an epoch or between epochs.
 
     Attributes:
       state: the train state.
-      counts: metric counts of the current epoch, None between epochs.
+      counts: metric counts for the current epoch; None between epochs.
       history: one row per finished epoch.
-      metadata: JSON values kept beside the weights, such as preprocessing and class names.
-      best: the variables of the best epoch so far, if a monitor chooses one.
+      metadata: JSON values stored alongside the weights, such as preprocessing and class names.
+      best: the variables from the best epoch so far; None if no monitor has chosen one.
     """
 
     state: TrainState
@@ -45,14 +46,14 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
-    """Policy of `jaxcnn.train.fit` for saving snapshots.
+    """Policy for saving snapshots in `jaxcnn.train.fit`.
 
     Attributes:
-      folder: folder of the run's checkpoints.
-      seconds: a snapshot is saved within an epoch when the last one is older than this; the most
-        time that a crash can cost.
+      folder: folder for the run's checkpoints.
+      seconds: maximum age of the last snapshot; once it is older, a new one is saved during the
+        epoch. This limits the training time lost in a crash.
       keep: number of snapshots to keep, >= 1.
-      after: ``after(snapshot)``, called once a snapshot is saved.
+      after: called as ``after(snapshot)`` after each save.
 
     Example:
       >>> Saving("runs/one/checkpoints", seconds=60).keep
@@ -74,11 +75,11 @@ class Saving:
 def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
     """Write a snapshot under its step number and delete all but the newest ``keep``.
 
-    The snapshot is complete or absent, whenever the process dies.
+    The snapshot is either complete or absent, no matter when the process dies.
 
     Args:
-      folder: folder of the run's checkpoints, created if missing.
-      snapshot: the snapshot.
+      folder: folder for the run's checkpoints, created if missing.
+      snapshot: the snapshot to write.
       keep: number of snapshots to keep, >= 1.
 
     Raises:
@@ -102,7 +103,7 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
     record: dict[str, Any] = {
         "history": snapshot.history,
         "metadata": snapshot.metadata,
-        # JSON keeps float32 and int32 exactly.
+        # JSON represents float32 and int32 values exactly.
         "counts": _counts_to_json(snapshot.counts),
     }
     arrays = {"state": snapshot.state, "best": snapshot.best}
@@ -110,7 +111,8 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
     record["sha256"] = _digest(arrays, record)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep)
     with ocp.CheckpointManager(folder, options=options) as manager:
-        # A snapshot of this step exists only if it was damaged or the run fell back before it.
+        # A snapshot of this step exists only if it was damaged or the run fell back to an older
+        # one.
         stale = folder / str(step)
         replaced = folder / f"replaced-{step}"
         if stale.exists():
@@ -132,16 +134,17 @@ def restore(
     """Read the newest intact snapshot.
 
     Args:
-      folder: folder of the run's checkpoints.
-      like: a state of the same structure, for example
-        ``jax.eval_shape(lambda: create_state(...))``, whose values are not used; or a function
-        that returns one, given the snapshot's metadata.
+      folder: folder with the run's checkpoints.
+      like: a state with the same structure, for example
+        ``jax.eval_shape(lambda: create_state(...))``; its values are not used. Alternatively, a
+        function that returns such a state, given the snapshot's metadata.
 
     Returns:
-      The snapshot, bit for bit as saved. Damaged ones are skipped with a warning.
+      The snapshot, identical bit for bit to what was saved. Damaged snapshots are skipped with a
+      warning.
 
     Raises:
-      ValueError: if there is no intact snapshot that fits ``like``.
+      ValueError: if there is no intact snapshot that matches ``like``.
 
     Example:
       >>> import tempfile
@@ -165,13 +168,15 @@ def restore(
         try:
             snapshot = _read(folder, step, like)
         except Exception as error:
-            # The storage layers raise many exception types on damage.
+            # The storage layers raise many types of exceptions for damaged files.
             problems.append(f"step {step}: {type(error).__name__}: {error}".splitlines()[0])
             continue
         for problem in problems:
             warnings.warn(f"skipped a damaged checkpoint in {folder}: {problem}", stacklevel=2)
         return snapshot
-    raise ValueError(f"no intact checkpoint in {folder} that fits the model: {'; '.join(problems)}")
+    raise ValueError(
+        f"no intact checkpoint in {folder} that matches the model: {'; '.join(problems)}"
+    )
 
 
 def _read(folder: Path, step: int, like: Any) -> Snapshot:
@@ -189,7 +194,7 @@ def _read(folder: Path, step: int, like: Any) -> Snapshot:
         ).state
     record = dict(record)
     if record.pop("sha256", None) != _digest(arrays, record):
-        raise ValueError("its content does not match its SHA-256")
+        raise ValueError("its contents do not match its SHA-256 digest")
     counts = _counts_from_json(record["counts"])
     return Snapshot(arrays["state"], counts, record["history"], record["metadata"], arrays["best"])
 
@@ -200,7 +205,7 @@ def _digest(arrays: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def _counts_to_json(counts: Counts | None) -> dict[str, Any] | None:
-    """Write sums by their kind, with an array for each of their fields."""
+    """Convert sums to JSON values: the name of their kind, and an array for each field."""
     if counts is None:
         return None
     return {

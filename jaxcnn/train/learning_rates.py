@@ -1,4 +1,4 @@
-"""Learning rates: the range test that suggests one, and layer-wise factors on it."""
+"""Learning rates: a range test that suggests one, and layer-wise multipliers."""
 
 import contextlib
 import functools
@@ -28,9 +28,9 @@ class LearningRates(NamedTuple):
 
     Attributes:
       rates: ``[S]``, the learning rate of each step.
-      losses: ``[S]``, the loss of the batch before the step.
+      losses: ``[S]``, the batch loss before each step's update.
       smoothed: ``[S]``, the exponential moving average of the losses.
-      suggestion: the rate at which the smoothed loss falls fastest.
+      suggestion: the learning rate at which the smoothed loss falls fastest.
     """
 
     rates: np.ndarray
@@ -47,22 +47,22 @@ def find_learning_rate(
     high: float = 1.0,
     steps: int = 200,
 ) -> LearningRates:
-    """Train while the learning rate grows from ``low`` to ``high``, and suggest a rate.
+    """Train while increasing the learning rate from ``low`` to ``high``, and suggest a rate.
 
     Args:
-      prepare: ``prepare(schedule) -> (state, train_step)``: a fresh state, and a step whose
-        optimizer takes its learning rate from ``schedule``.
-      batches: the training examples, repeated if necessary.
+      prepare: ``prepare(schedule) -> (state, train_step)``, which returns a fresh state and a step
+        whose optimizer gets its learning rate from ``schedule``.
+      batches: batches of training examples, repeated if necessary.
       low: first learning rate, > 0.
       high: last learning rate, > low.
-      steps: number of steps, >= 10. The test ends early when the smoothed loss is four times its
-        smallest value, or not finite.
+      steps: number of steps, >= 10. The test ends early when the smoothed loss exceeds four times
+        its smallest value or is not finite.
 
     Returns:
-      The steps taken, and the suggestion.
+      The learning rates and losses of the steps taken, and the suggestion.
 
     Raises:
-      ValueError: if an argument is out of range, or the loss is not finite from the start.
+      ValueError: if an argument is out of range, or the loss diverges in the first steps.
 
     Example:
       >>> from jaxcnn import data, image, models, train
@@ -80,7 +80,7 @@ def find_learning_rate(
       Smith 2015, "Cyclical learning rates for training neural networks", section 3.3.
     """
     if not 0 < low < high < math.inf:
-        raise ValueError(f"low and high must be 0 < low < high, got {low!r} and {high!r}")
+        raise ValueError(f"low and high must satisfy 0 < low < high, got {low!r} and {high!r}")
     shapes.check_integer(steps, "steps", minimum=10)
     ratio = (high / low) ** (1 / (steps - 1))
     state, step = prepare(lambda count: low * ratio**count)
@@ -101,7 +101,9 @@ def find_learning_rate(
             if value > 4 * best:
                 break
     if len(losses) < 3:
-        raise ValueError(f"low must be smaller: the loss is not finite at a rate of {low!r}")
+        raise ValueError(
+            f"low must be smaller: the loss is not finite at a learning rate of {low!r}"
+        )
     rates = low * ratio ** np.arange(len(losses))
     slope = np.gradient(np.asarray(smoothed), np.log(rates))
     return LearningRates(
@@ -112,19 +114,21 @@ def find_learning_rate(
 def layer_rates(
     model: nn.Module, images: Any, decay: float, *, output_layers: Sequence[str] = ()
 ) -> chex.ArrayTree:
-    """Return a factor on the learning rate of every parameter, smaller closer to the input.
+    """Return a learning-rate multiplier for every parameter, smaller for layers near the input.
 
-    The groups are the model's direct submodules in the order in which they are called; one without
-    a kernel, such as a normalization, belongs to the group before it. The last group has factor 1.
+    Parameters are grouped by the model's direct submodules, in call order. A submodule without a
+    kernel, such as a normalization layer, joins the group before it. The last group's multiplier
+    is 1.
 
     Args:
       model: a Linen module called as ``model(images, train=...)``.
       images: preprocessed images ``[B, *spatial, C]``, or a ``jax.ShapeDtypeStruct``.
-      decay: factor from each group to the one before it, in (0, 1].
-      output_layers: patterns of modules with factor 1 wherever they are, such as auxiliary heads.
+      decay: each group's multiplier is ``decay`` times that of the group after it, in (0, 1].
+      output_layers: patterns for modules whose multiplier is 1 regardless of their position, such
+        as auxiliary heads.
 
     Returns:
-      A pytree with the structure of the parameters and a float for each.
+      A pytree with the structure of the parameters, with one float per parameter array.
 
     Raises:
       ValueError: if ``decay`` is out of range, or the model is not a Linen module.
@@ -138,7 +142,7 @@ def layer_rates(
 
     Reference:
       Howard and Ruder 2018, "Universal language model fine-tuning for text classification";
-      the ``layer_decay`` of Bao et al. 2021 ("BEiT") and timm.
+      ``layer_decay`` in Bao et al. 2021 ("BEiT") and in timm.
     """
     if not 0 < decay <= 1:
         raise ValueError(f"decay must be in (0, 1], got {decay!r}")
@@ -179,4 +183,4 @@ def _forever(batches: EpochBatches) -> Iterator[Batch]:
                 readable = True
                 yield batch
         if not readable:
-            raise ValueError("batches must have a readable example, got none")
+            raise ValueError("batches must contain at least one readable example, got none")

@@ -1,4 +1,4 @@
-"""The training loop, with validation, checkpoints and a clean stop; evaluation and prediction."""
+"""The training loop, with validation, checkpoints and clean stopping; evaluation and prediction."""
 
 import collections
 import contextlib
@@ -31,11 +31,11 @@ class EpochBatches(Protocol):
         """Return the number of steps per epoch, the same for every epoch."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Yield the batches of an epoch from step ``start``: a pure function of its arguments."""
+        """Yield an epoch's batches from step ``start`` onward, a pure function of the arguments."""
 
 
 class DivergedError(RuntimeError):
-    """A loss or a norm is no longer finite."""
+    """A loss or norm is no longer finite."""
 
 
 def fit(
@@ -53,35 +53,37 @@ def fit(
 ) -> tuple[TrainState, History]:
     """Train for a number of epochs, from the beginning or from a snapshot.
 
-    The position in the data is ``state.step`` alone, so resuming from a snapshot gives, bit for
-    bit, what an unbroken run gives.
+    The position in the data depends only on ``state.step``, so a run resumed from a snapshot
+    produces the same results, bit for bit, as an uninterrupted run.
 
     Args:
-      start: the state at step 0 (it is donated), or a `Snapshot` from `restore`.
-      train_step: from `make_train_step`, or `fuse_steps`.
-      batches: from `jaxcnn.data.batches`, or `fuse_steps`. A batch without a row that counts is
-        skipped, but counted in ``state.step``.
+      start: the state at step 0 (donated), or a `Snapshot` from `restore`.
+      train_step: a step from `make_train_step` or `fuse_steps`.
+      batches: batches from `jaxcnn.data.batches` or `fuse_steps`. A batch in which no row counts is
+        skipped, but still advances ``state.step``.
       epochs: total number of epochs, including those before a snapshot.
-      validate: returns the validation metrics of a state, for example
+      validate: returns the validation metrics for a state, for example
         ``lambda state: evaluate(eval_step, state, validation_batches)``; called after each epoch.
-      monitors: decisions over the history, such as `EarlyStopping` and `ReduceOnPlateau`. If one
-        chooses a best epoch, the returned state evaluates with the variables of that epoch.
+      monitors: objects that make decisions based on the history, such as `EarlyStopping` and
+        `ReduceOnPlateau`. If a monitor chooses a best epoch, the returned state evaluates with the
+        variables from that epoch.
       saving: where and how often to save snapshots: after each epoch, every ``saving.seconds``
-        between, and when stopped; None saves none.
-      on_step: called with the step number and the counts so far in the epoch. They are on the
-        device: reading them waits for the step.
+        during an epoch, and when stopped. None disables saving.
+      on_step: called with the step number and the epoch's counts so far. The counts are on the
+        device, so reading them waits for the step to finish.
       on_epoch: called with each row of the history.
-      should_stop: called after each step; True saves a snapshot and returns early.
+      should_stop: called after each step; if it returns True, `fit` saves a snapshot and returns
+        early.
 
     Returns:
-      The last state, and the history: one row per finished epoch with ``epoch``, ``step``,
-      ``train_*`` (measured while training, dropout on; ``train_objective`` and
+      The final state, and the history: one row per finished epoch with ``epoch``, ``step``,
+      ``train_*`` (computed during training, with dropout; ``train_objective`` and
       ``train_gradient_norm`` are means over the steps), ``parameter_norm``, ``validation_*`` and
       ``seconds``.
 
     Raises:
       ValueError: if ``epochs`` is not positive, or a monitored metric is not in the history.
-      DivergedError: if a number of an epoch's row is not finite; nothing is saved after that.
+      DivergedError: if a value in an epoch's row is not finite; nothing is saved after that.
 
     Example:
       >>> import optax
@@ -109,7 +111,7 @@ def fit(
                 if on_step is not None and run.counts is not None:
                     on_step(number, run.counts)
                 if number == (epoch + 1) * len(batches):
-                    break  # a snapshot from here on must hold the epoch's row
+                    break  # from here on, a snapshot must contain the epoch's row
                 if stopping():
                     run.save()
                     return run.state, run.history
@@ -128,7 +130,7 @@ def fit(
 
 
 class _Run:
-    """Values that change while `fit` runs: those of a snapshot, and the time of the last save."""
+    """State that changes while `fit` runs: a snapshot's contents, and the time of the last save."""
 
     def __init__(self, start: Snapshot, saving: Saving | None):
         self.state, self.counts, self.best = start.state, start.counts, start.best
@@ -139,17 +141,17 @@ class _Run:
     def steps(
         self, train_step: TrainStep, batches: EpochBatches, epoch: int, offset: int
     ) -> Generator[int, None, None]:
-        """Take the steps of an epoch; yield the number of steps taken in the run after each."""
+        """Take the steps of an epoch; after each, yield the number of steps taken in the run."""
         self._saved = time.monotonic()
         number = epoch * len(batches) + offset
-        has_rows: collections.deque[bool] = collections.deque()  # of batches in flight
+        has_rows: collections.deque[bool] = collections.deque()  # for the batches in flight
         noted = _noted(batches.epoch(epoch, offset), has_rows)
         with contextlib.closing(prefetch(noted)) as coming:
             for batch in coming:
                 if has_rows.popleft():
                     self.state, counts = train_step(self.state, batch)
                     self.counts = add_counts(self.counts, counts)
-                else:  # none of its images could be read, but it keeps its place in the epoch
+                else:  # no image in the batch could be read, but its steps still count
                     self.state = dataclasses.replace(self.state, step=self.state.step + batch.steps)
                 number += batch.steps
                 yield number
@@ -165,7 +167,7 @@ class _Run:
         self.counts = None
 
     def save(self) -> None:
-        """Save a snapshot, if snapshots are saved at all."""
+        """Save a snapshot if saving is enabled."""
         if self._saving is not None:
             self._saving.save(
                 Snapshot(self.state, self.counts, list(self.history), self._metadata, self.best)
@@ -185,22 +187,22 @@ def evaluate(
     *,
     overall: Overall | None = None,
 ) -> dict[str, float]:
-    """Return metrics over all examples of ``batches``, exact for any batch size.
+    """Compute metrics over all examples in ``batches``, exact for any batch size.
 
-    Predictions are kept in memory only for ``overall``.
+    Predictions are kept in memory only if ``overall`` is given.
 
     Args:
-      eval_step: from `make_eval_step`.
+      eval_step: a step from `make_eval_step`.
       state: the state to evaluate.
-      batches: the examples.
-      overall: a task's metrics that are not sums over batches, such as the area under the ROC
-        curve: ``task.overall``.
+      batches: batches of examples.
+      overall: computes metrics that are not sums over batches, such as the area under the ROC
+        curve; usually ``task.overall``.
 
     Returns:
-      The values of the step's metrics, and those of ``overall``.
+      The values of the step's metrics, plus the metrics that ``overall`` returns.
 
     Raises:
-      ValueError: if there is no batch, or no row of any that counts.
+      ValueError: if there are no batches, or no batch has a row that counts.
 
     Example:
       >>> from jaxcnn import data, image, models, train
@@ -223,13 +225,13 @@ def predict(
     *,
     overall: Overall | None = None,
 ) -> tuple[dict[str, float], Any]:
-    """Return the metrics of `evaluate`, and the predictions of the same pass.
+    """Return the metrics that `evaluate` computes, and the predictions from the same pass.
 
-    Arguments and errors are those of `evaluate`.
+    The arguments and errors are the same as for `evaluate`.
 
     Returns:
-      The metrics, and the decoded predictions of the rows that count, in order: an array
-      ``[N, ...]``, or a pytree of them.
+      The metrics, and the decoded predictions for the rows that count, in order: an array
+      ``[N, ...]``, or a pytree of such arrays.
 
     Example:
       >>> from jaxcnn import data, image, models, train
@@ -249,18 +251,18 @@ def predict(
 def _collect(
     eval_step: EvalStep, state: TrainState, batches: Iterable[Batch], *, keep: bool
 ) -> tuple[Counts, tuple[Any, Any]]:
-    """Return added counts, and predictions and labels of all rows that count if they are kept."""
+    """Return summed counts and, with ``keep``, predictions and labels of the rows that count."""
     counts: Counts | None = None
     kept: list[tuple[Any, Any]] = []
     with contextlib.closing(_one_behind(state, eval_step, batches)) as coming:
         for batch, (more, predictions) in coming:
-            # Floating-point sums continue in double precision: many batches are as exact as few.
+            # Accumulate in double precision, so that many batches do not lose precision.
             more = jax.tree.map(lambda x: _widened(np.asarray(x)), more)
             counts = more if counts is None else jax.tree.map(np.add, counts, more)
             if keep:
                 kept.append(_rows((predictions, batch.label), np.asarray(batch.mask)))
     if counts is None:
-        raise ValueError("batches must have at least one batch, got none")
+        raise ValueError("batches must contain at least one batch, got none")
     if not int(counts["examples"]):
         raise _nothing_readable()
     if not keep:
@@ -272,7 +274,7 @@ def _collect(
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a flag for `fit`; the second has its usual effect.
 
-    Only the main thread receives signals, so enter this there.
+    Only the main thread receives signals, so enter this context manager there.
 
     Yields:
       ``should_stop() -> bool``.
@@ -318,7 +320,7 @@ def _row(
 
 
 def _noted(batches: Iterator[Any], has_rows: collections.deque[bool]) -> Generator[Any]:
-    """Yield the batches, and note on the host, without waiting for a step, if a row counts."""
+    """Yield the batches; record on the host, without waiting for a step, if any row counts."""
     with contextlib.ExitStack() as stack:
         if isinstance(batches, Generator):
             stack.enter_context(contextlib.closing(batches))
@@ -328,13 +330,13 @@ def _noted(batches: Iterator[Any], has_rows: collections.deque[bool]) -> Generat
 
 
 def _nothing_readable() -> ValueError:
-    return ValueError("batches must have a readable example, got none")
+    return ValueError("batches must contain at least one readable example, got none")
 
 
 def _one_behind(
     state: TrainState, eval_step: EvalStep, batches: Iterable[Batch]
 ) -> Generator[tuple[Batch, tuple[Counts, jax.Array]], None, None]:
-    """Yield each batch with its results once the next is in flight, so the device never waits."""
+    """Yield each batch with its results once the next one is in flight; the device never waits."""
     before = None
     with contextlib.closing(prefetch(batches)) as coming:
         for batch in coming:

@@ -1,6 +1,7 @@
-"""Monitors: decisions on the history of a run, such as when to stop.
+"""Monitors: decisions based on a run's history, such as when to stop.
 
-They are pure functions of the history, so a resumed run decides as an unbroken one does.
+Monitors are pure functions of the history, so a resumed run makes the same decisions as an
+uninterrupted one.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ THRESHOLD = 1e-4
 
 
 class Monitor:
-    """Base class of monitors; each method is a function of the history's rows alone.
+    """Base class for monitors; each method depends only on the rows of the history.
 
     Example:
       >>> Monitor().should_stop([]), Monitor().lr_scale([]), Monitor().best_epoch([])
@@ -29,12 +30,12 @@ class Monitor:
         return False
 
     def lr_scale(self, history: Sequence[Row]) -> float:
-        """Return the factor on the learning rate of the next epoch."""
+        """Return the multiplier for the next epoch's learning rate."""
         del history
         return 1.0
 
     def best_epoch(self, history: Sequence[Row]) -> int | None:
-        """Return the number of the epoch whose variables to keep; None to keep the last."""
+        """Return the number of the epoch whose variables should be kept; None keeps the last."""
         del history
         return None
 
@@ -44,12 +45,13 @@ class EarlyStopping(Monitor):
     """Stop when a metric no longer improves, and keep the network of the best epoch.
 
     Attributes:
-      patience: number of consecutive epochs without an improvement before stopping, >= 1.
-      min_delta: an improvement is larger than this, >= 0. The best network is kept however small
-        its advantage.
-      start_epoch: earlier epochs (the first is 1) are neither kept nor counted, >= 1.
-      monitor: a metric of the history's rows.
-      mode: ``"min"`` if smaller is better, or ``"max"``.
+      patience: number of consecutive epochs without improvement before stopping, >= 1.
+      min_delta: a change must be larger than this to count as an improvement, >= 0. The network of
+        the best epoch is kept even if its advantage is smaller.
+      start_epoch: first epoch (numbered from 1) that may be kept as best or count toward the
+        patience, >= 1.
+      monitor: name of a metric in the history's rows.
+      mode: ``"min"`` if smaller is better, ``"max"`` if larger is better.
 
     Raises:
       ValueError: if a field is out of range.
@@ -76,7 +78,7 @@ class EarlyStopping(Monitor):
             raise ValueError(f"mode must be min or max, got {self.mode!r}")
 
     def best_epoch(self, history: Sequence[Row]) -> int | None:
-        """Return the number of the best epoch, the first of equals; None before there is one."""
+        """Return the number of the best epoch (the first in a tie), or None if there is none."""
         values = self._values(history)
         return min(values, key=lambda epoch: values[epoch]) if values else None
 
@@ -89,7 +91,7 @@ class EarlyStopping(Monitor):
         return waited >= self.patience
 
     def _values(self, history: Sequence[Row]) -> dict[int, float]:
-        """Values to minimize, by epoch; nan counts as infinity."""
+        """Return the values to minimize, by epoch; NaN is treated as infinity."""
         sign = 1 if self.mode == "min" else -1
         values = {
             int(row["epoch"]): sign * monitored(row, self.monitor)
@@ -104,10 +106,10 @@ class ReduceOnPlateau(Monitor):
     """Reduce the learning rate when a metric no longer improves.
 
     Attributes:
-      patience: number of consecutive epochs without an improvement (by a ten-thousandth of the
-        best value) before a reduction, >= 1.
-      factor: factor of each reduction, in (0, 1).
-      monitor: a metric of the history's rows, smaller is better.
+      patience: number of consecutive epochs without improvement before a reduction, >= 1. An
+        improvement must exceed one ten-thousandth of the best value.
+      factor: factor by which each reduction multiplies the learning rate, in (0, 1).
+      monitor: name of a metric in the history's rows; smaller is better.
 
     Raises:
       ValueError: if a field is out of range.
@@ -118,8 +120,8 @@ class ReduceOnPlateau(Monitor):
       0.5
 
     Reference:
-      ``optax.contrib.reduce_on_plateau`` and torch's ``ReduceLROnPlateau``, here as a function of
-      the history.
+      ``optax.contrib.reduce_on_plateau`` and PyTorch's ``ReduceLROnPlateau``, implemented here as a
+      function of the history.
     """
 
     patience: int
@@ -132,7 +134,7 @@ class ReduceOnPlateau(Monitor):
             raise ValueError(f"factor must be in (0, 1), got {self.factor!r}")
 
     def lr_scale(self, history: Sequence[Row]) -> float:
-        """Return the product of the reductions so far."""
+        """Return the product of all reduction factors so far."""
         best, waited, scale = math.inf, 0, 1.0
         for row in history:
             value = monitored(row, self.monitor)
@@ -144,12 +146,12 @@ class ReduceOnPlateau(Monitor):
 
 
 def monitored(row: Row, name: str) -> float:
-    """Return one metric of a row.
+    """Return one metric from a row.
 
     Raises:
       ValueError: if the row has no such metric.
     """
     if name not in row:
-        hint = " (does the run hold out examples?)" if name.startswith("validation") else ""
-        raise ValueError(f"monitor must name a metric of {', '.join(row)}, got {name!r}{hint}")
+        hint = " (does the run have a validation split?)" if name.startswith("validation") else ""
+        raise ValueError(f"monitor must be one of {', '.join(row)}, got {name!r}{hint}")
     return row[name]

@@ -1,6 +1,6 @@
-"""Several training steps in one compiled call, over examples that stay on the device.
+"""Multiple training steps in one compiled call, over examples that stay on the device.
 
-Only the indices of the rows travel to the device: a step gathers its batch where the examples are.
+Only row indices are transferred to the device, where each step gathers its batch.
 """
 
 from collections.abc import Iterator
@@ -37,17 +37,17 @@ class SourceBatches(Protocol):
         """Return the number of batches per epoch, the same for every epoch."""
 
     def rows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return index and mask ``[batches, B]`` of the examples in each batch of an epoch."""
+        """Return the index and mask ``[batches, B]`` of the examples in each batch of an epoch."""
 
 
 class Rows(NamedTuple):
-    """Rows of up to ``K`` batches.
+    """Row indices for up to ``K`` batches.
 
     Attributes:
       index: ``[K, B]`` int32, the position of each example in its source.
-      mask: ``[K, B]`` bool, False for rows that must not count.
-      count: scalar int32, number of the ``K`` batches to take.
-      epoch: scalar int32.
+      mask: ``[K, B]`` bool, False for rows that do not count.
+      count: scalar int32, the number of batches to use, at most ``K``.
+      epoch: scalar int32, the epoch number.
     """
 
     index: Any
@@ -57,16 +57,16 @@ class Rows(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Number of training steps that the rows are for."""
+        """Number of training steps that use these rows."""
         return int(self.count)
 
 
 class FusedBatches:
-    """Batches of a source in groups of ``steps``.
+    """Batches from a source, in groups of ``steps``.
 
-    Groups begin at multiples of ``steps`` in every epoch, wherever a run was interrupted, so a
-    resumed run makes the same calls. All calls are of one compiled program: the last one of an
-    epoch takes fewer turns of the same loop.
+    In every epoch, groups begin at multiples of ``steps``, regardless of where a run was
+    interrupted, so a resumed run makes the same calls. All calls run the same compiled program;
+    the last call of an epoch may run fewer iterations of its loop.
     """
 
     def __init__(self, batches: SourceBatches, steps: int):
@@ -77,15 +77,15 @@ class FusedBatches:
         return len(self.batches)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Rows]:
-        """Yield the groups of one epoch from step ``start``.
+        """Yield the groups of one epoch from step ``start`` onward.
 
         Raises:
           ValueError: if ``start`` is not at the beginning of a group.
         """
         if start % self.steps:
             raise ValueError(
-                f"steps (steps_per_call) must divide the step {start} of its epoch at which the "
-                f"snapshot was taken, got {self.steps}"
+                f"steps (steps_per_call) must divide {start}, the step within the epoch at which "
+                f"the snapshot was taken, got {self.steps}"
             )
         index, mask = self.batches.rows(epoch)
         padding = ((0, -len(index) % self.steps), (0, 0))
@@ -99,22 +99,22 @@ class FusedBatches:
 def fuse_steps(
     train_step: TrainStep, batches: object, *, steps: int
 ) -> tuple[TrainStep, FusedBatches]:
-    """Fuse consecutive steps into one compiled call, for `fit`.
+    """Fuse consecutive steps into one compiled call, for use with `fit`.
 
-    Small networks gain on an accelerator, which then never waits for the host. A CPU gains
-    nothing, and convolutions other than those of `jaxcnn.ops` are many times slower in a loop.
-    Snapshots are taken, and ``on_step`` and ``should_stop`` called, between calls.
+    This speeds up small networks on an accelerator, which then never waits for the host. It does
+    not help on CPU, where convolutions outside `jaxcnn.ops` are many times slower inside a loop.
+    Snapshots are taken, and ``on_step`` and ``should_stop`` are called, only between calls.
 
     Args:
-      train_step: from `make_train_step`.
-      batches: from `jaxcnn.data.batches`, over examples that are arrays and fit on the device.
+      train_step: a step from `make_train_step`.
+      batches: batches from `jaxcnn.data.batches`, over examples in arrays that fit on the device.
       steps: number of steps per call, >= 1.
 
     Returns:
-      A step and batches, to pass to `fit` in place of those given.
+      The fused step and its batches, to pass to `fit` in place of the originals.
 
     Raises:
-      ValueError: if ``steps`` is not positive, or ``batches`` are of another kind.
+      ValueError: if ``steps`` is not positive, or ``batches`` has the wrong type.
 
     Example:
       >>> import optax
@@ -132,8 +132,8 @@ def fuse_steps(
     shapes.check_integer(steps, "steps", minimum=1)
     if not isinstance(batches, SourceBatches):
         raise ValueError(
-            "batches must come from jaxcnn.data.batches, over examples that are arrays, to fuse "
-            f"steps; got {type(batches).__name__}"
+            "batches must come from jaxcnn.data.batches, over examples in arrays, to fuse steps, "
+            f"got {type(batches).__name__}"
         )
     examples = jax.device_put((batches.source.images, batches.source.labels))
     call = jax.jit(_loop_over(train_step), donate_argnums=0)

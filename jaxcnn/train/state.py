@@ -1,12 +1,13 @@
 """The state of a run as one pytree, and the source of its random numbers.
 
-Randomness is addressed, not consumed: a run has one root key, each use folds a stream into it, and
-a step or an example folds its own number into that. Nothing depends on earlier draws, so a resumed
-run draws the same numbers as an unbroken one.
+Random numbers are addressed, not consumed: a run has one root key, each use folds in its stream
+number, and each step or example then folds in its own number. No draw depends on earlier draws, so
+a resumed run draws the same numbers as an uninterrupted one.
 
-The exponential moving average and the scale of the learning rate are part of the state, rather than
-of optax's: evaluation reads the first, with batch statistics, and a monitor on the host sets
-the second. Microbatches are part of the step: `optax.MultiSteps` would count each as a step.
+The exponential moving average and the learning-rate scale are stored in this state rather than in
+the optax state: evaluation reads the average, which includes batch statistics, and a monitor on the
+host sets the scale. Microbatches are handled inside the step, because `optax.MultiSteps` would
+count each one as a step.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-# The streams of a run; the order of examples has its own in `jaxcnn.data`.
+# Stream numbers for a run; `jaxcnn.data` randomizes the order of examples separately.
 INIT, DROPOUT, AUGMENT = 0, 2, 3
 
 
@@ -33,11 +34,11 @@ class TrainState:
     Attributes:
       step: number of steps taken, int32 scalar.
       params: trainable arrays.
-      batch_stats: running statistics, empty for a model without any.
+      batch_stats: running statistics; empty if the model has none.
       opt_state: state of the optax optimizer.
       key: the root key of the run.
-      ema: exponential moving average of ``variables``, or None if none is kept.
-      lr_scale: factor on the optimizer's updates, float32 scalar; 1 until a plateau.
+      ema: exponential moving average of ``variables``, or None if it is disabled.
+      lr_scale: multiplier for the optimizer's updates, float32 scalar; 1 until the first plateau.
     """
 
     step: jax.Array
@@ -50,12 +51,12 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, chex.ArrayTree]:
-        """``params`` and ``batch_stats`` as ``model.apply`` takes them."""
+        """``params`` and ``batch_stats`` in the form that ``model.apply`` expects."""
         return to_variables(self.params, self.batch_stats)
 
     @property
     def eval_variables(self) -> dict[str, chex.ArrayTree]:
-        """Variables for evaluation and prediction: the moving average if there is one."""
+        """Variables for evaluation and prediction: ``ema`` if it is enabled, else ``variables``."""
         return self.variables if self.ema is None else self.ema
 
     def with_eval_variables(self, variables: dict[str, chex.ArrayTree]) -> "TrainState":
@@ -68,14 +69,17 @@ class TrainState:
 
 
 class Functions(NamedTuple):
-    """A plain pair of functions behind Linen's ``init`` and ``apply``; see `from_functions`."""
+    """A pair of functions with the interface of Linen's ``init`` and ``apply``.
+
+    See `from_functions`.
+    """
 
     init: Callable[..., Any]
     apply: Callable[..., Any]
 
 
 def to_variables(params: chex.ArrayTree, batch_stats: chex.ArrayTree) -> dict[str, Any]:
-    """Return Linen's dictionary of collections, without an empty one.
+    """Return Linen's dictionary of collections, omitting ``batch_stats`` if it is empty.
 
     Example:
       >>> list(to_variables({"bias": 0.0}, {}))
@@ -85,14 +89,15 @@ def to_variables(params: chex.ArrayTree, batch_stats: chex.ArrayTree) -> dict[st
 
 
 def from_functions(init: Callable[..., Any], apply: Callable[..., Any]) -> Functions:
-    """Make a model of two plain functions, without Flax.
+    """Make a model from two plain functions, without Flax.
 
     Args:
-      init: ``init(key, images) -> params``, any pytree of arrays.
+      init: ``init(key, images) -> params``, where ``params`` is any pytree of arrays.
       apply: ``apply(params, images, *, train, key) -> logits``; ``key`` is None outside training.
 
     Returns:
-      A model that `create_state`, `make_train_step` and `make_eval_step` take like a Linen module.
+      A model that `create_state`, `make_train_step` and `make_eval_step` accept in place of a Linen
+      module.
 
     Example:
       >>> model = from_functions(
@@ -132,24 +137,25 @@ def create_state(
     ema: bool = False,
     pretrained: dict[str, Any] | None = None,
 ) -> TrainState:
-    """Initialize parameters, statistics and optimizer in one compiled call.
+    """Initialize parameters, statistics and optimizer state in one compiled call.
 
     Args:
       key: the root key of the run, a scalar from ``jax.random.key``.
-      model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
+      model: Linen module called as ``model(images, train=...)``, or the result of `from_functions`.
       optimizer: any optax transformation.
       images: preprocessed images ``[B, *spatial, C]`` float32, or a ``jax.ShapeDtypeStruct``;
-        only shape and dtype matter.
-      ema: keep an exponential moving average of parameters and statistics, for a step made
-        with ``ema_decay``.
-      pretrained: variables to start from, all or some of the model's; the others are drawn.
+        only the shape and dtype matter.
+      ema: keep an exponential moving average of parameters and statistics, for a step made with
+        ``ema_decay``.
+      pretrained: variables to start from, for all or part of the model; the rest are drawn anew.
 
     Returns:
       The state at step 0.
 
     Raises:
-      ValueError: if ``key`` is not one typed key, the module has no ``train`` argument or has
-        collections other than ``params`` and ``batch_stats``, or a pretrained array does not fit.
+      ValueError: if ``key`` is not a single typed key, the module has no ``train`` argument or has
+        collections other than ``params`` and ``batch_stats``, or a pretrained array does not match
+        the model.
 
     Example:
       >>> from jaxcnn import models
@@ -162,11 +168,11 @@ def create_state(
     """
     is_key = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not is_key or key.ndim:
-        raise ValueError(f"key must be one key from jax.random.key, got {key!r}")
+        raise ValueError(f"key must be a single key from jax.random.key, got {key!r}")
     if isinstance(model, nn.Module) and "train" not in inspect.signature(model.__call__).parameters:
         raise ValueError(
-            f"model must be called as model(images, train=...), got {type(model).__name__} "
-            "whose __call__ has no argument train"
+            f"model must be called as model(images, train=...), got {type(model).__name__}, "
+            "whose __call__ has no train argument"
         )
 
     def initialize(key: jax.Array, given: dict[str, Any]) -> TrainState:
@@ -175,8 +181,8 @@ def create_state(
         variables = _with_given(variables, given)
         if unknown := set(variables) - {"params", "batch_stats"}:
             raise ValueError(
-                "model must keep its variables in params and batch_stats, "
-                f"got {', '.join(sorted(unknown))} too"
+                "model must keep all variables in params and batch_stats, "
+                f"got other collections: {', '.join(sorted(unknown))}"
             )
         batch_stats = variables.get("batch_stats", {})
         return TrainState(
@@ -191,27 +197,27 @@ def create_state(
 
     if isinstance(key, jax.core.Tracer):  # under eval_shape, or inside a user's jit
         return initialize(key, pretrained or {})
-    # It runs once, so compilation dominates.
+    # This runs only once, so compile time dominates.
     return jax.jit(initialize, compiler_options={"xla_backend_optimization_level": 1})(
         key, pretrained or {}
     )
 
 
 def _with_given(variables: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return ``variables`` with the arrays of ``given`` in place of theirs."""
+    """Return ``variables`` with arrays replaced by those in ``given``."""
     flat, arrays = flatten_dict(variables), flatten_dict(given)
     for path, array in arrays.items():
         if path not in flat or flat[path].shape != array.shape:
-            wanted = f"is {flat[path].shape}" if path in flat else "has no such array"
+            wanted = f"expects {flat[path].shape}" if path in flat else "has no such array"
             raise ValueError(
-                f"pretrained array {'/'.join(path)} is {array.shape}, but the model {wanted}"
+                f"pretrained array {'/'.join(path)} has shape {array.shape}, but the model {wanted}"
             )
         arrays[path] = array.astype(flat[path].dtype)
     return unflatten_dict(flat | arrays) if arrays else variables
 
 
 def decay_mask(params: chex.ArrayTree) -> chex.ArrayTree:
-    """Return True for parameters that weight decay applies to: kernels, not biases and scales.
+    """Return a mask for weight decay: True for kernels, False for biases and scales.
 
     Pass it to optax as ``optax.adamw(..., mask=decay_mask)``.
 

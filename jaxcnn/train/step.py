@@ -1,7 +1,7 @@
-"""The jitted steps: ``step(state, batch) -> (state, counts)`` to train, and one to evaluate.
+"""The jitted steps for training, ``step(state, batch) -> (state, counts)``, and for evaluation.
 
-Data flow inside: to float, augment, normalize, model, objective under the mask, gradients, optax.
-This is the only place in training where anything is compiled.
+Data flow in a training step: convert to float, augment, normalize, apply the model, compute the
+masked objective and its gradients, update with optax.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ EvalStep = Callable[[TrainState, Batch], tuple[Counts, Any]]
 
 
 class Preprocess(Protocol):
-    """The part of `jaxcnn.image.Preprocess` that a step needs; augmentation runs in between."""
+    """Part of `jaxcnn.image.Preprocess` that steps use; augmentation runs between its methods."""
 
     def to_float(self, images: jax.Array) -> jax.Array:
         """Convert raw images to float32 in [0, 1]."""
@@ -56,32 +56,32 @@ def make_train_step(
     """Make the compiled training step.
 
     Args:
-      model: a Linen module called as ``model(images, train=...)``, or `from_functions`. Auxiliary
-        heads sow their outputs as ``self.sow("intermediates", "aux_logits", outputs)``.
-      optimizer: the optax transformation that `create_state` was given.
-      task: meaning of the outputs; None for `multi_class`.
-      preprocess: turns raw images into the network's input; None if they are that already.
+      model: Linen module called as ``model(images, train=...)``, or the result of `from_functions`.
+        Auxiliary heads sow their outputs as ``self.sow("intermediates", "aux_logits", outputs)``.
+      optimizer: the optax transformation passed to `create_state`.
+      task: meaning of the outputs; None means `multi_class`.
+      preprocess: converts raw images to the network's input; None if they already are.
       augment: ``augment(keys, batch) -> batch`` on float images in [0, 1], with one key per row
-        that is a function of (seed, epoch, index of the example) alone.
+        that depends only on the seed, the epoch and the index of the example.
       penalty: ``penalty(params) -> scalar`` added to the objective, for example
         ``functools.partial(jaxcnn.regularizers.penalty, l2=1e-4)``.
-      accumulate: number of microbatches that a batch is split into: the gradient of the whole
-        batch in the memory of one microbatch. Batch norm sees microbatches. In their loop XLA for
-        CPU is many times slower for convolutions other than those of `jaxcnn.ops`.
-      ema_decay: decay of the exponential moving average, in (0, 1); at step t at most
-        (1 + t) / (10 + t), so that it forgets the initial values. Needs a state with an EMA.
-      frozen: patterns of parameters (see `jaxcnn.parameters.select`) without gradient. Modules
-        that a pattern names (``block`` or ``block/*``, not ``*kernel``) run in evaluation mode:
-        running statistics, no dropout.
+      accumulate: number of microbatches to split a batch into. This computes the whole batch's
+        gradient in the memory of one microbatch; batch norm uses microbatch statistics. On CPU, the
+        loop makes convolutions outside `jaxcnn.ops` many times slower.
+      ema_decay: decay rate of the exponential moving average, in (0, 1); at step t at most
+        (1 + t) / (10 + t), to forget the initial values. Requires a state made with ``ema=True``.
+      frozen: patterns (see `jaxcnn.parameters.select`) for parameters that are not trained. Modules
+        named by a pattern (``block`` or ``block/*``, not ``*kernel``) run in evaluation mode, with
+        running statistics and without dropout.
 
     Returns:
-      ``step(state, batch) -> (state, counts)``. The given state is donated: its buffers are
-      reused, so only the returned one can be used afterwards. The objective is the mean over the
-      batch's unmasked rows, each times its ``weight`` where the batch has weights.
+      ``step(state, batch) -> (state, counts)``. The input state is donated: its buffers are reused,
+      so use only the returned state afterwards. The objective is the mean over the rows whose
+      ``mask`` is True, each multiplied by its ``weight`` if the batch has weights.
 
     Raises:
-      ValueError: if ``accumulate`` or ``ema_decay`` is out of range; and when the step is first
-        called, if ``accumulate`` does not divide the batch or a pattern matches nothing.
+      ValueError: if ``accumulate`` or ``ema_decay`` is out of range; or, when the step is first
+        called, if ``accumulate`` does not divide the batch size or a pattern matches nothing.
 
     Example:
       >>> from jaxcnn import data, image, models, train
@@ -108,7 +108,7 @@ def make_train_step(
         def of_microbatch(
             params: chex.ArrayTree, batch_stats: chex.ArrayTree, part: Batch, key: jax.Array
         ) -> tuple[jax.Array, tuple[Any, Counts]]:
-            # A gradient that is known to be zero lets the compiler drop its backward pass.
+            # A gradient known to be zero lets the compiler drop the corresponding backward pass.
             params = _replace_where(is_frozen, lax.stop_gradient, params)
             # A batch has no row that counts if none of its images could be read.
             rows = jnp.maximum(jnp.sum(batch.mask), 1)
@@ -117,7 +117,7 @@ def make_train_step(
         share, gradients, batch_stats, counts = _accumulated(
             jax.value_and_grad(of_microbatch, has_aux=True), state, batch, dropout_key, accumulate
         )
-        # Else XLA for CPU copies parameters that it updates before the last gradient reads them.
+        # Otherwise XLA on CPU copies parameters updated before the last gradient reads them.
         gradients = materialize(gradients)
         if penalty is not None:
             extra, more = jax.value_and_grad(penalty)(state.params)
@@ -144,13 +144,13 @@ def make_eval_step(
     """Make the compiled evaluation step.
 
     Args:
-      model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
-      task: meaning of the outputs; None for `multi_class`.
-      preprocess: turns raw images into the network's input; None if they are that already.
-      views: test-time augmentation, as for `make_predict_step`.
+      model: Linen module called as ``model(images, train=...)``, or the result of `from_functions`.
+      task: meaning of the outputs; None means `multi_class`.
+      preprocess: converts raw images to the network's input; None if they already are.
+      views: test-time augmentation, as in `make_predict_step`.
 
     Returns:
-      ``step(state, batch) -> (counts, predictions)`` with the task's decoded predictions; the
+      ``step(state, batch) -> (counts, predictions)``, with predictions decoded by the task. The
       state is not donated.
 
     Example:
@@ -181,13 +181,13 @@ def make_predict_step(
     """Make the compiled prediction step.
 
     Args:
-      model: a Linen module called as ``model(images, train=...)``, or `from_functions`.
-      preprocess: turns raw images into the network's input; None if they are that already.
-      views: test-time augmentation: functions of float images in [0, 1], for example
-        `jaxcnn.image.flip_left_right`. The outputs are averaged over the images and their views.
+      model: Linen module called as ``model(images, train=...)``, or the result of `from_functions`.
+      preprocess: converts raw images to the network's input; None if they already are.
+      views: functions for test-time augmentation, applied to float images in [0, 1], for example
+        `jaxcnn.image.flip_left_right`. Outputs are averaged over the images and their views.
 
     Returns:
-      ``step(state, images) -> outputs``. Dropout is off; running statistics are used, and the
+      ``step(state, images) -> outputs``. It disables dropout and uses running statistics, and the
       exponential moving average of the variables if the state has one.
 
     Example:
@@ -225,7 +225,7 @@ def augment_keys(root: jax.Array, batch: Batch) -> jax.Array:
 
     Args:
       root: root key of the run, ``state.key``.
-      batch: examples, addressed by ``epoch`` and ``index``.
+      batch: examples, identified by ``epoch`` and ``index``.
 
     Example:
       >>> from jaxcnn import data
@@ -242,7 +242,7 @@ def _to_float(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:
         return preprocess.to_float(images)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
-            f"batch.image must be floating point without a preprocess, got {images.dtype}; "
+            f"batch.image must be floating point if preprocess is None, got {images.dtype}; "
             "pass preprocess=jaxcnn.image.Preprocess(...)"
         )
     return images
@@ -254,7 +254,7 @@ def _make_objective(
     def objective(
         params: chex.ArrayTree, batch_stats: chex.ArrayTree, part: Batch, key: jax.Array, rows: Any
     ) -> tuple[jax.Array, tuple[Any, Counts]]:
-        """Return a microbatch's share of the mean over ``rows`` examples."""
+        """Return a microbatch's contribution to the mean over ``rows`` examples."""
         with _evaluation_mode(frozen):
             outputs, updated = model.apply(
                 to_variables(params, batch_stats),
@@ -286,7 +286,7 @@ def _make_objective(
 def _accumulated(
     value_and_grad: Callable[..., Any], state: TrainState, batch: Batch, key: jax.Array, parts: int
 ) -> tuple[jax.Array, chex.ArrayTree, chex.ArrayTree, Counts]:
-    """Return value, gradients, statistics and counts of a batch of ``parts`` microbatches."""
+    """Return value, gradients, statistics and counts for a batch of ``parts`` microbatches."""
     if parts == 1:
         (value, (batch_stats, counts)), gradients = value_and_grad(
             state.params, state.batch_stats, batch, key
@@ -294,7 +294,7 @@ def _accumulated(
         return value, gradients, batch_stats, counts
     rows = len(batch.mask)
     if rows % parts:
-        raise ValueError(f"accumulate must divide the batch of {rows} rows, got {parts}")
+        raise ValueError(f"accumulate must divide the batch size ({rows}), got {parts}")
 
     def of_part(batch_stats: chex.ArrayTree, number: jax.Array) -> tuple[Any, Any]:
         size = rows // parts
@@ -329,7 +329,7 @@ def _updated(
 ) -> TrainState:
     """Return the state after one optimizer step."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    # Weight decay would move parameters without a gradient.
+    # Otherwise weight decay would change parameters without a gradient.
     updates = _replace_where(is_frozen, jnp.zeros_like, updates)
     updates = jax.tree.map(lambda update: state.lr_scale * update, updates)
     return dataclasses.replace(
@@ -343,11 +343,11 @@ def _updated(
 
 def _averaged(state: TrainState, decay: float) -> dict[str, chex.ArrayTree]:
     if state.ema is None:
-        raise ValueError("ema_decay needs a state that was created with ema=True")
+        raise ValueError("ema_decay requires a state created with ema=True")
     step = state.step.astype(jnp.float32)
     kept = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(
-        # Exactly the old value where nothing moved.
+        # This is exactly the old value where nothing changed.
         lambda old, new: (old + (1 - kept) * (new - old)).astype(old.dtype),
         state.ema,
         state.variables,
@@ -369,12 +369,12 @@ def _aux_logits(intermediates: chex.ArrayTree) -> list[jax.Array]:
 
 
 def _evaluation_mode(patterns: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Call modules that a pattern names with ``train=False``, if they have that argument."""
+    """Call modules named by a pattern with ``train=False``, if they accept that argument."""
 
     def intercept(call: Any, arguments: Any, options: dict[str, Any], context: Any) -> Any:
         path = "/".join(context.module.path)
         if any(matches(path, pattern.removesuffix("/*")) for pattern in patterns):
-            # A user's module may take ``train`` by position or by default.
+            # A user's module may get ``train`` by position or by default.
             bound = inspect.signature(context.orig_method).bind(*arguments, **options)
             bound.apply_defaults()
             if "train" in bound.arguments:
@@ -386,7 +386,7 @@ def _evaluation_mode(patterns: Sequence[str]) -> contextlib.AbstractContextManag
 
 
 def _in_float32(outputs: Any) -> Any:
-    """Return half-precision outputs in float32, so that losses have full precision."""
+    """Cast half-precision outputs to float32, so that losses have full precision."""
     return jax.tree.map(shapes.at_least_float32, outputs)
 
 
@@ -394,7 +394,7 @@ def _per_example(loss: Callable[..., jax.Array], outputs: Any, batch: Batch) -> 
     losses = loss(outputs, batch.label, batch.mask)
     if jnp.shape(losses) != batch.mask.shape:
         raise ValueError(
-            f"a task's loss and objective must return one value per example, {batch.mask.shape}, "
-            f"got {jnp.shape(losses)}"
+            "a task's loss and objective must return one value per example, with shape "
+            f"{batch.mask.shape}, got {jnp.shape(losses)}"
         )
     return losses

@@ -1,6 +1,6 @@
-"""Tasks: the meaning of a network's outputs, with loss and metrics.
+"""Tasks: the meaning of a network's outputs, with a loss and metrics.
 
-Four tasks are built in; `task` makes any other from its functions.
+Four tasks are built in; `task` makes any other task from functions.
 """
 
 import functools
@@ -20,27 +20,27 @@ Overall = Callable[[Any, Any], dict[str, float]]
 
 
 class Task(NamedTuple):
-    """Everything that training, evaluation and prediction know of the outputs' meaning.
+    """Everything that training, evaluation and prediction know about the outputs' meaning.
 
-    ``outputs`` is what the network returns, an array or a pytree, in float32; ``label`` is that
-    of the batch; ``mask`` ``[B]`` is True for the rows that count.
+    ``outputs`` is the network's output, an array or a pytree, in float32; ``label`` is the batch's
+    label; ``mask`` ``[B]`` is True for the rows that count.
 
     Attributes:
-      name: ``"multi_class"``, ``"binary"``, ``"multi_label"``, ``"regression"``, or another.
+      name: ``"multi_class"``, ``"binary"``, ``"multi_label"``, ``"regression"``, or a custom name.
       objective: ``objective(outputs, label, mask) -> [B]``, minimized by training.
-      loss: ``loss(outputs, label, mask) -> [B]``, reported: without smoothing, weights and focus,
-        so that runs with and without them compare.
-      decode: ``decode(outputs) -> predictions``, on the device and of fixed shapes; metrics and
-        `jaxcnn.train.predict` see its result.
-      activate: ``activate(predictions) -> [B, K]``, probabilities or values in the targets' unit.
-      metrics: by name, ``metric(predictions, label, mask) -> (numerator, denominator)``, arrays
-        that are summed over batches and divided once; or other sums of `jaxcnn.metrics`. None
-        leaves the metric out.
-      train_metrics: names of those that are measured while training, too.
-      overall: ``overall(predictions, label) -> metrics`` of a whole split in NumPy, for metrics
+      loss: ``loss(outputs, label, mask) -> [B]``, used for reporting: without label smoothing,
+        class weights or focal weighting, so that runs with and without them are comparable.
+      decode: ``decode(outputs) -> predictions``, run on the device with fixed shapes; metrics and
+        `jaxcnn.train.predict` use its result.
+      activate: ``activate(predictions) -> [B, K]``, probabilities or values in the targets' units.
+      metrics: functions by name: ``metric(predictions, label, mask) -> (numerator, denominator)``,
+        arrays that are summed over batches and divided once. A metric may also return other sums
+        from `jaxcnn.metrics`, or None to be omitted.
+      train_metrics: names of the metrics that are also computed during training.
+      overall: ``overall(predictions, label) -> metrics`` for a whole split in NumPy, for metrics
         that are not sums over batches; None if there are none.
-      score: name of the metric that runs are compared by; higher is better.
-      aux_weight: weight of the objective at auxiliary heads.
+      score: name of the metric for comparing runs; higher is better.
+      aux_weight: weight of the auxiliary heads' objective.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Task(NamedTuple):
     def counts(
         self, predictions: Any, label: Any, losses: jax.Array, mask: jax.Array, *, train: bool
     ) -> Counts:
-        """Return a batch's sums for the loss and the metrics.
+        """Return a batch's sums for the loss and metrics.
 
         Args:
           predictions: decoded outputs.
           label: labels of the batch.
           losses: ``[B]``, the loss of each example.
           mask: ``[B]`` bool, the rows that count.
-          train: restrict the metrics to ``train_metrics``.
+          train: compute only ``train_metrics``.
         """
         examples = jnp.sum(mask, dtype=jnp.int32)
         total = jnp.sum(jnp.where(mask, losses, 0), dtype=jnp.float32)
@@ -88,18 +88,18 @@ def task(
     aux_weight: float = 0.3,
     name: str = "custom",
 ) -> Task:
-    """Make a task from its functions; see `Task` for their signatures.
+    """Make a task from functions; see `Task` for their signatures.
 
     Args:
-      objective: trained loss of each example.
-      loss: reported loss; None for the objective.
-      decode: from outputs to predictions; None for the outputs themselves.
-      activate: from predictions to readable values; None for the predictions themselves.
-      metrics: by name, measured while training and in evaluation.
-      overall: metrics of a whole split that are not sums over batches.
-      score: the metric that runs are compared by; None for the first one, or for ``"loss"`` if
-        there is none.
-      aux_weight: weight of the objective at auxiliary heads.
+      objective: per-example loss to minimize.
+      loss: per-example loss to report; None means the objective.
+      decode: converts outputs to predictions; None means the outputs themselves.
+      activate: converts predictions to readable values; None means the predictions themselves.
+      metrics: functions by name, computed during both training and evaluation.
+      overall: computes metrics that are not sums over batches, from a whole split.
+      score: name of the metric for comparing runs; None means the first metric, or ``"loss"`` if
+        there are none.
+      aux_weight: weight of the auxiliary heads' objective.
       name: name of the task.
 
     Example:
@@ -135,9 +135,10 @@ def multi_class(
     class_weights: Sequence[float] | np.ndarray | None = None,
     aux_weight: float = 0.3,
 ) -> Task:
-    """One class out of K: softmax. Logits ``[B, K]``, labels ``[B]`` class indices.
+    """One class out of K, with a softmax: logits ``[B, K]``, labels ``[B]`` class indices.
 
-    Options are those of `jaxcnn.losses.cross_entropy`, and the weight of auxiliary heads.
+    The options are the same as for `jaxcnn.losses.cross_entropy`, plus the weight of auxiliary
+    heads.
 
     Example:
       >>> smooth = multi_class(label_smoothing=0.1)
@@ -179,9 +180,10 @@ def binary(
     class_weights: Sequence[Sequence[float]] | np.ndarray | None = None,
     aux_weight: float = 0.3,
 ) -> Task:
-    """Yes or no: one sigmoid. Logits ``[B, 1]``, labels ``[B]``, 1 for the second class name.
+    """Yes or no, with one sigmoid: logits ``[B, 1]``, labels ``[B]``, 1 for the second class.
 
-    Options are those of `jaxcnn.losses.binary_cross_entropy`, and the weight of auxiliary heads.
+    The options are the same as for `jaxcnn.losses.binary_cross_entropy`, plus the weight of
+    auxiliary heads.
 
     Example:
       >>> logits, labels, mask = jnp.array([[2.0]]), jnp.array([1]), jnp.array([True])
@@ -219,9 +221,10 @@ def multi_label(
     class_weights: Sequence[Sequence[float]] | np.ndarray | None = None,
     aux_weight: float = 0.3,
 ) -> Task:
-    """Any of L labels: a sigmoid for each. Logits ``[B, L]``, labels ``[B, L]`` of 0 and 1.
+    """Any of L labels, with a sigmoid for each: logits ``[B, L]``, labels ``[B, L]``, 0 or 1.
 
-    Options are those of `jaxcnn.losses.binary_cross_entropy`, and the weight of auxiliary heads.
+    The options are the same as for `jaxcnn.losses.binary_cross_entropy`, plus the weight of
+    auxiliary heads.
 
     Example:
       >>> multi_label().activate(jnp.zeros((1, 3))).tolist()
@@ -265,18 +268,18 @@ def regression(
     huber_delta: float | None = None,
     aux_weight: float = 0.3,
 ) -> Task:
-    """Numbers: D linear outputs. The network gives ``(targets - mean) / std``.
+    """Numeric targets, with D linear outputs. The network predicts ``(targets - mean) / std``.
 
     Args:
-      mean: ``[D]`` or one for all, the training targets' mean.
-      std: ``[D]`` or one for all, their standard deviation, > 0.
-      huber_delta: Huber loss, linear beyond this many standard deviations; None for the squared
-        error.
-      aux_weight: weight of auxiliary heads.
+      mean: mean of the training targets, ``[D]`` or one value for all.
+      std: standard deviation of the training targets, ``[D]`` or one value for all, > 0.
+      huber_delta: use the Huber loss, linear beyond this many standard deviations; None means the
+        squared error.
+      aux_weight: weight of the auxiliary heads' objective.
 
     Returns:
-      A task whose labels ``[B, D]`` and metrics are in the targets' own unit, and whose losses are
-      in units of ``std``.
+      A task whose labels ``[B, D]`` and metrics are in the targets' original units. Its losses are
+      computed from errors in units of ``std``.
 
     Raises:
       ValueError: if ``mean`` or ``std`` is not finite, or ``std`` is not positive.
@@ -289,7 +292,7 @@ def regression(
     center, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     if not (np.isfinite(center).all() and np.isfinite(scale).all() and (scale > 0).all()):
         raise ValueError(f"mean and std must be finite and std > 0, got {mean!r} and {std!r}")
-    # JAX's strict rank promotion wants [1, D] beside [B, D].
+    # JAX's strict rank promotion requires [1, D] to combine with [B, D].
     center, scale = center.reshape(1, -1), scale.reshape(1, -1)
 
     def loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
@@ -299,7 +302,7 @@ def regression(
         return losses.huber(outputs, (labels - center) / scale, delta=huber_delta or 1.0)
 
     def in_unit(metric: Metric) -> Metric:
-        # Both without the mean: differences stay, and the sums lose no digits to it.
+        # Omit the mean from both: differences do not change, and the sums are more precise.
         return lambda outputs, labels, mask: metric(outputs * scale, labels - center, mask)
 
     measured = {
@@ -322,15 +325,15 @@ def regression(
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return class weights under which classes have equal totals: ``N / (K * examples of it)``.
+    """Return weights that give all classes equal totals: ``N / (K * examples of the class)``.
 
     Args:
-      labels: ``[N]`` class indices, or ``[N, L]`` of 0 and 1.
+      labels: ``[N]`` class indices, or ``[N, L]``, each 0 or 1.
       num_classes: ``K``, ignored for ``[N, L]``.
 
     Returns:
-      ``[K]`` for `multi_class`, ``[2, L]`` for `multi_label` (and `binary`, given ``[N, 1]``).
-      A class without examples has weight 0.
+      The weights: ``[K]`` for `multi_class`, ``[2, L]`` for `multi_label` (and for `binary`, given
+      ``[N, 1]``). A class without examples has weight 0.
 
     Example:
       >>> balanced_weights(np.array([0, 0, 0, 1]), 2).tolist()
@@ -351,7 +354,7 @@ def _identity(outputs: Any) -> Any:
 
 
 def _areas(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Areas under the curves, averaged over the labels for which they are defined."""
+    """Return areas under the curves, averaged over the labels for which they are defined."""
     columns = list(zip(outputs.T, labels.T, strict=True))
     areas = {
         "roc_auc": [metrics.roc_auc(scores, column) for scores, column in columns],
@@ -367,10 +370,10 @@ def _areas(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def _errors(
     outputs: np.ndarray, labels: np.ndarray, *, center: np.ndarray, scale: np.ndarray
 ) -> dict[str, float]:
-    """Errors in double precision, about the split's own mean: R squared is a small difference."""
+    """Compute metrics in double precision, with centered targets to keep R squared precise."""
     errors = outputs.astype(np.float64) * scale + center - labels
     targets = labels - labels.mean(0, dtype=np.float64)
-    targets[np.abs(targets) < 1e-12 * np.abs(labels)] = 0.0  # of a constant column
+    targets[np.abs(targets) < 1e-12 * np.abs(labels)] = 0.0  # for constant columns
     squared, examples = (errors**2).sum(0), len(labels)
     return {
         "mae": metrics.Ratio(np.abs(errors).sum(0), examples).value(),
@@ -380,12 +383,12 @@ def _errors(
 
 
 def _without_mask(loss: Callable[[Any, Any], jax.Array]) -> Loss:
-    """Return a loss of outputs and labels as one that accepts the mask, too."""
+    """Wrap a loss of outputs and labels so that it also accepts the mask."""
     return lambda outputs, label, mask=None: loss(outputs, label)
 
 
 def _with_column(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of ``[B, 1]`` labels as one of ``[B]`` labels."""
+    """Wrap a function of ``[B, 1]`` labels so that it accepts ``[B]`` labels."""
     return lambda outputs, labels, *more: function(outputs, labels[:, None], *more)
 
 

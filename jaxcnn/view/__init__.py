@@ -1,4 +1,4 @@
-"""Viewing: plots, inspection, attribution, figures of runs, costs and benchmarks."""
+"""Viewing: plots, inspection, attribution, run figures, costs and benchmarks."""
 
 from jaxcnn.view import attribution as attribution
 from jaxcnn.view import benchmark as benchmark

@@ -1,8 +1,8 @@
 """Attribution of a network's outputs to image regions: Grad-CAM and saliency maps.
 
-Both differentiate one output of a network in evaluation mode: Grad-CAM with respect to the last
-feature maps, saliency with respect to the pixels. Images are preprocessed, ``[B, H, W, C]``
-floating point. Outputs are logits, before a softmax or sigmoid.
+Both methods differentiate one output of a network in evaluation mode: Grad-CAM with respect to the
+last feature maps, saliency with respect to the pixels. Images are preprocessed, ``[B, H, W, C]``
+floating point. Outputs are logits, before the softmax or sigmoid.
 """
 
 import functools
@@ -20,7 +20,7 @@ from jaxcnn.models import offers_features
 Variables = dict[str, Any]
 Indices = Sequence[int] | np.ndarray | jax.Array
 Run = Callable[[Variables, Any, Any], tuple[jax.Array, jax.Array]]
-_CACHED = 16  # models whose compiled functions are cached
+_CACHED = 16  # number of models whose compiled functions are cached
 
 
 class NoFeatureMapsError(ValueError):
@@ -41,25 +41,26 @@ def grad_cam(
     images: jax.Array | np.ndarray,
     classes: Indices | None = None,
 ) -> jax.Array:
-    """Return Grad-CAM: a coarse map of the image regions that raise the logit of a class.
+    """Return Grad-CAM: a coarse map of the image regions that increase a class's logit.
 
-    The feature maps ``A`` are combined to ``relu(sum_c w[c] A[:, :, c])``, where ``w[c]`` is the
+    The feature maps ``A`` are combined as ``relu(sum_c w[c] A[:, :, c])``, where ``w[c]`` is the
     mean over all positions of the gradient of the class's logit with respect to ``A[:, :, c]``.
-    Each map is divided by its maximum and resized; it is 0 everywhere if no region contributes.
+    Each map is divided by its maximum and resized to the image size; it is 0 everywhere if no
+    region contributes.
 
     Args:
       model: a Linen module with the methods `jaxcnn.models.Network.features` and
         `jaxcnn.models.Network.head`.
-      variables: its parameters and statistics.
-      images: preprocessed, ``[B, H, W, C]`` floating point.
-      classes: ``[B]`` indices of outputs, from 0; None for each image's largest output.
+      variables: the model's parameters and statistics.
+      images: preprocessed images, ``[B, H, W, C]`` floating point.
+      classes: ``[B]`` output indices, starting at 0; None selects each image's largest output.
 
     Returns:
       ``[B, H, W]`` float32 in [0, 1].
 
     Raises:
       NoFeatureMapsError: a ValueError, if the model lacks these methods, or ``features`` does not
-        return maps ``[B, h, w, C]``.
+        return ``[B, h, w, C]`` feature maps.
       ValueError: if ``images`` or the model's outputs have the wrong shape or dtype, or a class is
         out of range.
 
@@ -76,7 +77,7 @@ def grad_cam(
     """
     if not offers_features(model):
         raise NoFeatureMapsError(
-            "model must be a Linen module with methods features(images, *, train) and "
+            "model must be a Linen module with the methods features(images, *, train) and "
             f"head(features, *, train) for Grad-CAM, got {type(model).__name__}"
         )
     return _explain(_make_grad_cam, model, variables, images, classes)
@@ -91,14 +92,14 @@ def saliency(
     """Return each pixel's effect on a class's logit, ``max_c |d logit / d image[..., c]|``.
 
     Args:
-      model: a Linen module called as ``model(images, train=...)``, or
+      model: a Linen module called as ``model(images, train=...)``, or the result of
         `jaxcnn.train.from_functions`.
-      variables: its parameters and statistics.
-      images: preprocessed, ``[B, H, W, C]`` floating point.
-      classes: ``[B]`` indices of outputs, from 0; None for each image's largest output.
+      variables: the model's parameters and statistics.
+      images: preprocessed images, ``[B, H, W, C]`` floating point.
+      classes: ``[B]`` output indices, starting at 0; None selects each image's largest output.
 
     Returns:
-      ``[B, H, W]`` float32, >= 0, in units of the logit per unit of the preprocessed pixel.
+      ``[B, H, W]`` float32, >= 0, in logits per unit of the preprocessed pixel values.
 
     Raises:
       ValueError: if ``images`` or the model's outputs have the wrong shape or dtype, or a class is
@@ -137,7 +138,7 @@ def _explain(
     try:
         run: Run = make(model)
     except TypeError:
-        # A module with an attribute that is not hashable, such as an array, cannot be cached.
+        # A module with an unhashable attribute, such as an array, cannot be cached.
         run = make.__wrapped__(model)
     if classes is not None and not isinstance(classes, jax.core.Tracer):
         # The call below reuses this trace.
@@ -157,8 +158,8 @@ def _make_grad_cam(model: nn.Module) -> Run:
         maps: Any = model.apply(variables, images, train=False, method="features")
         if getattr(maps, "ndim", 0) != 4:
             raise NoFeatureMapsError(
-                "model.features must return maps [B, h, w, C] for Grad-CAM, "
-                f"got {getattr(maps, 'shape', type(maps).__name__)} of {type(model).__name__}"
+                "model.features must return [B, h, w, C] feature maps for Grad-CAM, "
+                f"got {getattr(maps, 'shape', type(maps).__name__)} from {type(model).__name__}"
             )
 
         def score(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -198,7 +199,8 @@ def _chosen(outputs: Any, classes: jax.Array | None) -> tuple[jax.Array, jax.Arr
         )
     if classes is None:
         classes = outputs.argmax(-1)
-    # In evaluation images are independent, so the gradient of the sum is each image's own.
+    # Images are independent in evaluation mode, so the gradient of the sum contains each image's
+    # own gradient.
     return jnp.take_along_axis(outputs, classes[:, None], 1).sum(), outputs
 
 
@@ -206,7 +208,7 @@ def _as_indices(classes: Indices, count: int) -> np.ndarray | jax.Array:
     indices = classes if isinstance(classes, jax.Array) else np.asarray(classes)
     if indices.shape != (count,) or not jnp.issubdtype(indices.dtype, jnp.integer):
         raise ValueError(
-            f"classes must be an integer per image, shape ({count},), "
-            f"got {classes!r} of shape {indices.shape}"
+            f"classes must be one integer per image, with shape ({count},), "
+            f"got {classes!r} with shape {indices.shape}"
         )
     return indices

@@ -1,4 +1,4 @@
-"""Speed of a network on this machine, beside plain XLA and the floor of its operations."""
+"""Speed of a network on this machine, compared with plain XLA and a lower bound."""
 
 import contextlib
 import functools
@@ -23,10 +23,10 @@ class Timing(NamedTuple):
     Attributes:
       name: ``"train step"`` or ``"forward pass"``.
       seconds: median over the rounds.
-      xla_seconds: median of the same network in plain `jax.lax`, interleaved with it.
-      compile_seconds: time from the first call to its result.
+      xla_seconds: median for the same network in plain `jax.lax`, timed in alternating rounds.
+      compile_seconds: duration of the first call, which includes compilation.
       flops: number of additions and multiplications.
-      floor_seconds: least time that they take on this machine (see `jaxcnn.view.costs`).
+      floor_seconds: minimum time for the operations on this machine (see `jaxcnn.view.costs`).
     """
 
     name: str
@@ -38,7 +38,7 @@ class Timing(NamedTuple):
 
 
 class _Contender:
-    """A compiled pass, made and called with one implementation of the operations."""
+    """A compiled pass, created and called with one implementation of the operations."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ def benchmark(
     rounds: int = 5,
     seconds: float = 1.0,
 ) -> list[Timing]:
-    """Time a classifier's training step (Adam) and its forward pass on random images.
+    """Time a classifier's training step (with Adam) and forward pass on random images.
 
     Args:
       model: a Linen module called as ``model(images, train=...)``.
       size: (height, width, channels) of an image.
       batch_size: rows per step, >= 1.
-      rounds: number of times the two implementations alternate, >= 1.
-      seconds: approximate duration of a turn, > 0.
+      rounds: number of times to alternate between jaxcnn and plain XLA, >= 1.
+      seconds: approximate duration of each timing, in seconds, > 0.
 
     Returns:
       One timing for the training step and one for the forward pass.
@@ -148,7 +148,7 @@ def count_operations(
       batch_size: rows per step.
 
     Returns:
-      The operations of ``"train step"`` and ``"forward pass"``.
+      The operations, keyed by ``"train step"`` and ``"forward pass"``.
 
     Example:
       >>> from jaxcnn import models
@@ -189,7 +189,7 @@ def _logits(model: Any, state: train.TrainState, images: Any, labels: Any) -> ja
 
 
 def _take_turns(contenders: list[_Contender], rounds: int, seconds: float) -> None:
-    """Alternate, because the speed of a machine drifts."""
+    """Alternate between the contenders, because a machine's speed drifts."""
     calls = [math.ceil(seconds / contender.time(2)) for contender in contenders]
     for _ in range(rounds):
         for contender, count in zip(contenders, calls, strict=True):

@@ -1,8 +1,8 @@
-"""Cost of a computation: its operations and bytes, and the least time that a machine needs.
+"""Cost of a computation: its operations and bytes, and the minimum time that a machine needs.
 
-Matrix products, convolutions, reductions and pools count, each with its operands read and its
-result written once. Elementwise work is free, since a compiler can fuse it into its neighbors; so
-the time is a floor, not a forecast.
+Matrix multiplications, convolutions, reductions and pooling are counted; each reads its operands
+and writes its result once. Elementwise operations are treated as free, since a compiler can
+fuse them into their neighbors, so the time is a lower bound, not a prediction.
 """
 
 import functools
@@ -18,12 +18,12 @@ from jax.extend import core
 
 
 class Operation(NamedTuple):
-    """One product, convolution, reduction or pool.
+    """One matrix multiplication, convolution, reduction or pooling operation.
 
     Attributes:
       name: name of the JAX primitive.
       flops: number of additions and multiplications.
-      bytes: size of operands and results.
+      bytes: total size of the operands and results.
       dtype: dtype of the first operand.
     """
 
@@ -37,7 +37,7 @@ class Ceilings(NamedTuple):
     """Peak rates of a machine.
 
     Attributes:
-      flops: operations per second of a matrix product, by dtype.
+      flops: operations per second in a matrix multiplication, by dtype.
       bytes: bytes read and written per second in a pass over memory.
     """
 
@@ -48,12 +48,12 @@ class Ceilings(NamedTuple):
 def operations(
     function: Callable[..., Any], *arguments: Any, count_padding: bool = False
 ) -> list[Operation]:
-    """List the operations of a function, in the formulation that is not specific to a platform.
+    """List the operations of a function, in its platform-independent form.
 
     Args:
       function: any traceable function.
       *arguments: arrays or ``jax.ShapeDtypeStruct``.
-      count_padding: also count a convolution's products with padding, as published numbers do.
+      count_padding: also count a convolution's operations on padding, as published numbers do.
 
     Example:
       >>> x = jax.ShapeDtypeStruct((8, 16), jnp.float32)
@@ -64,7 +64,7 @@ def operations(
 
 
 def floor_seconds(found: list[Operation], ceilings: Ceilings) -> float:
-    """Return the least time for consecutive operations, each at the rate that limits it.
+    """Return the minimum time for consecutive operations, each at the rate that limits it.
 
     Args:
       found: the operations.
@@ -82,10 +82,10 @@ def floor_seconds(found: list[Operation], ceilings: Ceilings) -> float:
 
 
 def measure_ceilings(*, seconds: float = 0.5) -> Ceilings:
-    """Time matrix products and a pass over memory on the default device.
+    """Time matrix multiplications and a pass over memory on the default device.
 
     Args:
-      seconds: time spent on each, > 0; the fastest repetition counts.
+      seconds: time spent on each measurement, > 0; the fastest repetition is used.
 
     Example:
       >>> sorted(measure_ceilings(seconds=0.01).flops)
@@ -102,7 +102,7 @@ def measure_ceilings(*, seconds: float = 0.5) -> Ceilings:
         step = functools.partial(jax.jit(product), matrix)
         flops[dtype] = 2 * size**3 / _best_seconds(step, seconds)
     values = jnp.zeros(1 << 26, jnp.float32)
-    # In place, so that no memory is allocated in between.
+    # This runs in place, so that no memory is allocated between calls.
     add_one = jax.jit(lambda x: x + 1, donate_argnums=0)
 
     def pass_over() -> jax.Array:
@@ -129,7 +129,7 @@ def _walk(jaxpr: core.Jaxpr, count_padding: bool, repeats: int = 1) -> Iterator[
         name, parameters = eqn.primitive.name, eqn.params
         if name == "cond":
             branches = parameters["branches"]
-            # The platform's default comes last; of other branches the most expensive one counts.
+            # The platform-independent branch comes last. Otherwise count the most expensive branch.
             if eqn.invars[0] in platforms:
                 branches = branches[-1:]
             choices = [list(_walk(branch.jaxpr, count_padding, repeats)) for branch in branches]
@@ -153,7 +153,7 @@ def _inner(parameters: dict[str, Any]) -> Iterator[core.Jaxpr]:
 
 
 def _flops(eqn: core.JaxprEqn, count_padding: bool) -> int:
-    """Return the operations of an equation, 0 for one that is free."""
+    """Return the number of operations in an equation, 0 if it is free."""
     name, parameters = eqn.primitive.name, eqn.params
     results: list[Any] = [value.aval for value in eqn.outvars]
     operands: list[Any] = [value.aval for value in eqn.invars]
@@ -174,9 +174,9 @@ def _convolution_flops(
     *,
     count_padding: bool,
 ) -> int:
-    """Count products with pixels; with zeros, too, if padding counts.
+    """Count operations on pixels and, with ``count_padding``, also on zeros.
 
-    Zeros are padding, and lie between the pixels of a transposed convolution.
+    Zeros come from padding, or lie between the pixels in a transposed convolution.
     """
     layout = parameters["dimension_numbers"]
     batch, features, *spatial = layout.out_spec

@@ -21,22 +21,23 @@ def data_report(
     """Describe the splits of a dataset as JSON values.
 
     Args:
-      splits: the splits, with ``train`` among them, loaded with ``on_bad="skip"``.
-      skipped_files: counts by extension of the files that are not examples, from
-        `jaxcnn.data.folders.skipped_files`; None for data that is not in files.
+      splits: the splits, including ``train``, loaded with ``on_bad="skip"``.
+      skipped_files: number of files that are not examples, by extension, from
+        `jaxcnn.data.folders.skipped_files`; None for data that does not come from files.
 
     Returns:
       A dictionary with the keys
 
-      - ``splits``: for each split ``examples`` (number of readable examples), ``classes`` (the
-        same for each class), ``heights`` and ``widths`` (smallest, median, largest, as stored)
-        and ``bad`` (file, label and reason of unreadable examples);
-      - ``duplicates``: groups of examples with equal content, each with split, name and label;
+      - ``splits``: for each split, ``examples`` (number of readable examples), ``classes`` (the
+        same number for each class), ``heights`` and ``widths`` (smallest, median and largest, as
+        stored) and ``bad`` (file, label and reason for each unreadable example);
+      - ``duplicates``: groups of examples with identical content, listing each example's split,
+        name and label;
       - ``mean`` and ``std`` of each channel of the resized training images, in [0, 1];
       - ``skipped_files``.
 
     Raises:
-      ValueError: if the images are not ``[N, H, W, C]``, or none is readable.
+      ValueError: if the images are not ``[N, H, W, C]``, or none of them are readable.
 
     Example:
       >>> report = data_report({"train": data.load("fashion_mnist_slice", split="test")})
@@ -45,7 +46,7 @@ def data_report(
     """
     shape = splits["train"].images.shape
     if len(shape) != 4:
-        raise ValueError(f"data must hold images [N, H, W, C] for a report, got shape {shape}")
+        raise ValueError(f"data must contain [N, H, W, C] images for a report, got shape {shape}")
     found = {split: data.examine(source) for split, source in splits.items()}
     described = {}
     for split, source in splits.items():
@@ -83,7 +84,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines += [f"  {name.ljust(width)}  {count:,}" for name, count in counts.items()]
         if counts and max(counts.values()) > 0:
             ratio = max(counts.values()) / max(min(counts.values()), 1)
-            lines.append(f"  the largest class is {ratio:.1f} times the smallest")
+            lines.append(f"  the largest class is {ratio:.1f} times the size of the smallest")
         for axis in ("heights", "widths"):
             numbers = " / ".join(map(str, values[axis]))
             lines.append(f"  {axis}: {numbers} (smallest, median, largest)")
@@ -93,7 +94,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
             for bad in values["bad"][:_LISTED]
         ]
     if skipped := report["skipped_files"]:
-        named = [f"{number:,} {end or 'without extension'}" for end, number in skipped.items()]
+        named = [f"{number:,} {end or 'without an extension'}" for end, number in skipped.items()]
         lines.append(f"skipped files: {', '.join(named)}")
     lines.append(f"groups of duplicates: {len(report['duplicates'])}")
     for group in report["duplicates"][:_LISTED]:
@@ -108,7 +109,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
 
 
 def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
-    """Draw some readable examples of each class, resized as for a network.
+    """Draw some readable examples of each class, resized as they would be for a network.
 
     Args:
       path: image file to write.
@@ -124,7 +125,7 @@ def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
     source = source.without_bad()
     order = data.permutation(len(source), 0)
     if source.labels.ndim == 1:
-        # One example of each class in turn.
+        # Take one example of each class in turn.
         turn = np.zeros(len(source), np.int64)
         for label in np.unique(source.labels):
             members = order[source.labels[order] == label]
@@ -142,7 +143,7 @@ def write_contact_sheet(path: Path, source: data.ArraySource) -> None:
 def _duplicates(
     splits: dict[str, data.ArraySource], found: dict[str, data.Findings]
 ) -> list[list[list[str]]]:
-    """Return groups of duplicates with the split, name and label of each example."""
+    """Return groups of duplicates, with the split, name and label of each example."""
     labels = {split: data.label_names(s.labels, s.classes) for split, s in splits.items()}
     numbered = {
         split: each._replace(names=tuple(map(str, range(len(each.names)))))

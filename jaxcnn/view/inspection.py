@@ -1,4 +1,4 @@
-"""Inspection of a network: parameters, receptive fields, feature maps and confident mistakes."""
+"""Network inspection: parameters, receptive fields, feature maps and confident mistakes."""
 
 from typing import Any, NamedTuple
 
@@ -16,11 +16,11 @@ Variables = dict[str, Any]
 
 
 class Parameter(NamedTuple):
-    """Array of a model.
+    """One array of a model.
 
     Attributes:
       name: collection and path, such as ``params/conv/kernel``.
-      shape: its shape.
+      shape: shape of the array.
       size: number of values.
 
     Example:
@@ -38,8 +38,8 @@ class Layer(NamedTuple):
 
     Attributes:
       name: path of the layer.
-      shape: (height, width, channels) of its maps.
-      receptive_field: (rows, columns) of the image that the central value depends on.
+      shape: (height, width, channels) of the maps.
+      receptive_field: (rows, columns) of the image region that the central value depends on.
 
     Example:
       >>> Layer("conv1", (28, 28, 6), receptive_field=(5, 5)).shape
@@ -52,7 +52,7 @@ class Layer(NamedTuple):
 
 
 def parameter_table(variables: Variables) -> list[Parameter]:
-    """List every array of a model by name, statistics included.
+    """List every array of a model by name, including statistics.
 
     Args:
       variables: parameters and statistics, by collection.
@@ -68,15 +68,15 @@ def parameter_table(variables: Variables) -> list[Parameter]:
 
 
 def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-    """Return the feature maps of each layer of a Linen module, in the order of computation.
+    """Return the feature maps of each layer of a Linen module, in order of computation.
 
     Args:
       model: a Linen module; for any other model the result is empty.
-      variables: its parameters and statistics.
-      images: preprocessed, ``[B, H, W, C]``.
+      variables: the model's parameters and statistics.
+      images: preprocessed images, ``[B, H, W, C]``.
 
     Returns:
-      ``[B, h, w, c]`` by the path of each submodule that returns maps.
+      The maps ``[B, h, w, c]``, keyed by the path of the submodule that returns them.
 
     Example:
       >>> from jaxcnn import models
@@ -100,20 +100,20 @@ def feature_maps(model: Any, variables: Variables, images: jax.Array) -> dict[st
 
 
 def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int]) -> list[Layer]:
-    """Measure the receptive field of the central value of each layer's maps.
+    """Measure the receptive field of the central value in each layer's maps.
 
-    Works for any architecture: with positive weights and zero biases a black image gives zeros, and
-    a value that becomes positive when one row (or column) of the image is lit depends on it. Fields
-    end at the border of the image. Group normalization is skipped, since through its statistics
-    every value depends on the whole image.
+    This works for any architecture: with positive weights and zero biases, a black image produces
+    zeros, and a value that becomes positive when one row (or column) of the image is lit depends on
+    that row (or column). Receptive fields are clipped at the image border. Group normalization is
+    skipped, since its statistics make every value depend on the whole image.
 
     Args:
       model: a Linen module.
-      variables: its parameters and statistics; only their shapes and names are used.
+      variables: the model's parameters and statistics; only their shapes and names are used.
       size: (height, width, channels) of an image.
 
     Returns:
-      The layers that return maps, in the order of computation.
+      The layers that return maps, in order of computation.
 
     Example:
       >>> from jaxcnn import models
@@ -124,13 +124,13 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
       [('conv1', (5, 5)), ('conv2', (14, 14))]
     """
     positive = jax.tree_util.tree_map_with_path(_positive, variables)
-    shapes: dict[str, tuple[int, ...]] = {}  # in the order of computation
+    shapes: dict[str, tuple[int, ...]] = {}  # in order of computation
 
-    # Kernels are arguments, because XLA for CPU (jaxlib 0.10) reads uninitialized memory in a chain
-    # of convolution, pooling and convolution with constant kernels.
+    # Kernels are passed as arguments, because XLA on CPU (jaxlib 0.10) reads uninitialized memory
+    # in a chain of convolution, pooling and convolution with constant kernels.
     @jax.jit
     def sees(positive: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        # Plain XLA, because Winograd's method leaves rounding errors outside a kernel's extent.
+        # Use plain XLA, because Winograd convolution leaves rounding errors outside the kernel.
         with nn.intercept_methods(_skip_group_norm), plain_xla():
             maps = feature_maps(model, positive, images)
         shapes.update({name: m.shape[1:] for name, m in maps.items()})
@@ -140,12 +140,12 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
 
     extents: dict[str, list[int]] = {}
     for axis in (0, 1):
-        # One image per row (or column); the same batch size for both needs one compilation.
+        # One image per row (or column); both use the same batch size, to compile only once.
         lines = np.zeros((max(size[:2]), *size), np.float32)
         for line in range(size[axis]):
             lines[(line, slice(None), line) if axis else (line, line)] = 1
         for name, seen in sees(positive, lines).items():
-            # From the first to the last, because a dilated kernel skips pixels in between.
+            # Measure from first to last, because a dilated kernel skips pixels in between.
             extents.setdefault(name, []).append(int(np.ptp(np.flatnonzero(seen))) + 1)
     return [
         Layer(name, shape, (extents[name][0], extents[name][1])) for name, shape in shapes.items()
@@ -153,13 +153,13 @@ def receptive_fields(model: Any, variables: Variables, size: tuple[int, int, int
 
 
 def first_kernel(model: Any, params: Any, channels: int) -> np.ndarray | None:
-    """Return the kernel ``[h, w, channels, out]`` of the layer that sees the image, or None.
+    """Return the kernel ``[h, w, channels, out]`` of the layer applied to the image, or None.
 
     Args:
-      model: a model; its ``input_layer`` names the layer. Without one, it is the first by name
-        whose kernel has matching input channels.
-      params: its parameters.
-      channels: number of channels of the image.
+      model: a model, whose ``input_layer`` names the layer. If it has none, the first layer by name
+        whose kernel has ``channels`` input channels is used.
+      params: the model's parameters.
+      channels: number of channels in the image.
 
     Example:
       >>> params = {"conv": {"kernel": np.zeros((5, 5, 1, 32))}, "dense": {"kernel": np.eye(3)}}
@@ -177,7 +177,7 @@ def first_kernel(model: Any, params: Any, channels: int) -> np.ndarray | None:
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the indices of the wrong predictions, the most confident first.
+    """Return the indices of wrong predictions, most confident first.
 
     Args:
       probabilities: ``[N, K]``.
@@ -195,7 +195,7 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int
 
 
 def _watched(model: nn.Module, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-    """Apply the model and collect the outputs ``[B, h, w, C]`` of its submodules."""
+    """Apply the model and collect the ``[B, h, w, C]`` outputs of its submodules."""
     maps: dict[str, jax.Array] = {}
 
     def watch(call: Any, arguments: Any, options: Any, context: Any) -> Any:
@@ -214,7 +214,7 @@ def _watched(model: nn.Module, variables: Variables, images: jax.Array) -> dict[
 
 
 def _skip_group_norm(call: Any, arguments: Any, options: Any, context: Any) -> Any:
-    """Replace the output of group normalization by its input."""
+    """Replace the output of group normalization with its input."""
     if isinstance(context.module, GroupNorm) and context.method_name == "__call__":
         call(*arguments, **options)
         return arguments[0] + 0  # a new array, so that the layer keeps its entry
@@ -222,7 +222,7 @@ def _skip_group_norm(call: Any, arguments: Any, options: Any, context: Any) -> A
 
 
 def _positive(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:
-    """Return averaging weights, ones for scales and variances, zeros for biases and means."""
+    """Return averaging kernels, ones for scales and variances, zeros for biases and means."""
     if leaf.ndim > 1:
         return np.full(leaf.shape, leaf.shape[-1] / leaf.size, leaf.dtype)
     name = jax.tree_util.keystr(path[-1:], simple=True)

@@ -15,12 +15,12 @@ class Description(NamedTuple):
     """Size and cost of a network.
 
     Attributes:
-      name: the name that `jaxcnn.models.create` takes.
-      size: (height, width, channels) of the images that it is designed for.
+      name: the name that `jaxcnn.models.create` accepts.
+      size: (height, width, channels) of the images that the network is designed for.
       classes: number of outputs.
-      parameters: number of trained values.
-      multiply_adds: multiply-adds of convolutions and dense layers for one image, including, as
-        usual, those with padding.
+      parameters: number of trainable values.
+      multiply_adds: multiply-adds in convolutions and dense layers for one image, including those
+        on padding, as is customary.
       kept_bytes: activation memory in bytes that a float32 training step needs per image, before
         compiler optimizations.
 
@@ -62,7 +62,7 @@ def describe(name: str) -> Description:
         for operation in costs.operations(apply, variables, images, count_padding=True)
         if operation.name in ("conv_general_dilated", "dot_general")
     )
-    # The difference between batches of 2 and 1 excludes the kernels, which are kept only once.
+    # The difference between batch sizes 2 and 1 excludes the kernels, which are kept only once.
     kept = [_kept_bytes(model, variables, (batch, *entry.size)) for batch in (1, 2)]
     return Description(
         name=name,
@@ -75,7 +75,7 @@ def describe(name: str) -> Description:
 
 
 def _kept_bytes(model: nn.Module, variables: dict[str, Any], shape: tuple[int, ...]) -> int:
-    """Return the bytes that the backward pass needs from the forward pass of images ``shape``."""
+    """Return how many bytes the backward pass needs from a forward pass on images of ``shape``."""
 
     def residuals(variables: dict[str, Any], images: jax.Array, key: jax.Array) -> list[jax.Array]:
         def logits(params: Any) -> Any:

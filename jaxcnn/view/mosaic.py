@@ -1,4 +1,4 @@
-"""Images as tiles of one figure, and text that matplotlib draws literally."""
+"""Images as tiles in one figure, and text that matplotlib draws literally."""
 
 import math
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ def draw_mosaic(
     inches: float = 1.25,
     limit: float | None = None,
 ) -> None:
-    """Draw tiles ``[h, w, C]`` in rows, gray or RGB, or with a limit in red (+) and blue (-).
+    """Draw tiles in rows: in grayscale or RGB, or, given ``limit``, in red (+) and blue (-).
 
-    All tiles share one axes, in which a tile is one unit wide: separate axes would take ten times
-    as long to draw.
+    All tiles share one axes, in which each tile is one unit wide: separate axes would take ten
+    times as long to draw.
 
     Args:
-      figure: an empty figure, whose size is set.
-      tiles: arrays ``[h, w, C]``.
-      titles: titles of the first tiles.
+      figure: an empty figure, which will be resized.
+      tiles: ``[h, w, C]`` arrays.
+      titles: titles for the first tiles.
       columns: tiles per row.
       inches: width of a tile.
-      limit: weight of full color for one-channel tiles; None draws gray.
+      limit: magnitude drawn in full color, for one-channel tiles; None draws grayscale.
 
     Example:
       >>> figure = Figure()
@@ -62,7 +62,7 @@ def draw_mosaic(
 
 
 def as_rgb(images: np.ndarray) -> np.ndarray:
-    """Return ``[..., 3]`` images unchanged, others as gray RGB, so that all have one scale.
+    """Return ``[..., 3]`` images unchanged and others as gray RGB, so that all share one scale.
 
     Example:
       >>> as_rgb(np.zeros((4, 4, 1))).shape

@@ -1,6 +1,6 @@
-"""Figures of a run in matplotlib; `save_figure` writes a PNG.
+"""Matplotlib figures for a run; `save_figure` writes a PNG file.
 
-Figures are created without pyplot: no window system, no global state, safe in threads.
+Figures are created without pyplot, so they need no display or global state and are thread-safe.
 """
 
 import math
@@ -21,7 +21,7 @@ _FRAME = "gold"  # color of boxes, visible on light and dark images
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, creating the folder if needed.
+    """Write a figure as a PNG file, creating the folder if needed.
 
     Example:
       >>> import tempfile
@@ -39,8 +39,8 @@ def learning_curves(history: Sequence[dict[str, float]], *, score: str = "accura
     """Plot loss, score and overfitting gap by epoch, for training and validation.
 
     Args:
-      history: rows with ``epoch``, ``train_loss``, ``train_<score>``, and optionally the same with
-        ``validation_``.
+      history: rows with ``epoch``, ``train_loss``, ``train_<score>``, and optionally their
+        ``validation_`` counterparts.
       score: name of a metric for which higher is better.
 
     Example:
@@ -68,7 +68,7 @@ def learning_curves(history: Sequence[dict[str, float]], *, score: str = "accura
     for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-    note = "training values are measured during training, with dropout and augmentation"
+    note = "training values are computed during training, with dropout and augmentation"
     figure.supxlabel(note, fontsize=8, color="gray")
     return figure
 
@@ -82,11 +82,11 @@ def norms(history: Sequence[dict[str, float]]) -> Figure:
     Example:
       >>> figure = norms([{"epoch": 1, "train_gradient_norm": 2.0, "parameter_norm": 9.0}])
       >>> [axes.get_title() for axes in figure.axes]
-      ['Gradient (mean of the epoch)', 'Parameters']
+      ['Gradient (epoch mean)', 'Parameters']
     """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     epochs = [row["epoch"] for row in history]
-    titles = {"train_gradient_norm": "Gradient (mean of the epoch)", "parameter_norm": "Parameters"}
+    titles = {"train_gradient_norm": "Gradient (epoch mean)", "parameter_norm": "Parameters"}
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         axes.plot(epochs, [row[name] for row in history], marker="o", markersize=3)
         axes.set(xlabel="epoch", ylabel="Euclidean norm", title=title, ylim=(0, None))
@@ -96,11 +96,11 @@ def norms(history: Sequence[dict[str, float]]) -> Figure:
 
 
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Plot a confusion matrix, colored by the fraction of each row.
+    """Plot a confusion matrix, colored by the fraction within each row.
 
     Args:
-      matrix: ``[K, K]`` counts: true classes by row, predicted ones by column.
-      classes: ``K`` names; with more than 30, names and counts are not written.
+      matrix: ``[K, K]`` counts, with true classes as rows and predicted classes as columns.
+      classes: ``K`` names; with more than 30 classes, names and counts are not shown.
 
     Example:
       >>> figure = confusion_matrix(np.array([[3, 1], [0, 4]]), ("cat", "dog"))
@@ -131,7 +131,7 @@ def pictures(images: np.ndarray, titles: Sequence[str], heading: str) -> Figure:
 
     Args:
       images: ``[N, H, W, C]``, uint8 or floating point in [0, 1].
-      titles: ``N`` titles, possibly of several lines.
+      titles: ``N`` titles, which may have several lines.
       heading: title of the figure.
 
     Example:
@@ -153,7 +153,7 @@ def boxes(image: np.ndarray, found: np.ndarray, title: str) -> Figure:
     """Show an image with numbered boxes.
 
     Args:
-      image: ``[H, W, C]``, gray or RGB, uint8 or floating point in [0, 1].
+      image: ``[H, W, C]``, grayscale or RGB, uint8 or floating point in [0, 1].
       found: ``[N, 4]`` (top, left, bottom, right) in pixels, the last two exclusive, as in
         `jaxcnn.image.Regions`.
       title: title of the figure.
@@ -181,7 +181,7 @@ def augmentations(images: np.ndarray) -> Figure:
     """Show images and their augmentations, one image per row.
 
     Args:
-      images: ``[N, 1 + epochs, H, W, C]`` in [0, 1]: the image, then its augmentation per epoch.
+      images: ``[N, 1 + epochs, H, W, C]`` in [0, 1]: each image, then one augmentation per epoch.
 
     Example:
       >>> figure = augmentations(np.zeros((2, 3, 8, 8, 1)))
@@ -204,7 +204,7 @@ def curves(
     """Plot named curves in the unit square, such as ROC or precision-recall curves.
 
     Args:
-      lines: (x, y) arrays in [0, 1] by name.
+      lines: (x, y) arrays in [0, 1], by name.
       xlabel: label of the x axis.
       ylabel: label of the y axis.
       title: title of the figure.
@@ -230,10 +230,10 @@ def curves(
 def calibration(
     confidence: np.ndarray, accuracy: np.ndarray, examples: np.ndarray, error: float
 ) -> Figure:
-    """Plot a reliability diagram: accuracy against confidence, and predictions per bin.
+    """Plot a reliability diagram: accuracy against confidence, and the predictions per bin.
 
     Args:
-      confidence: ``[bins]``, mean predicted probability; NaN where a bin is empty.
+      confidence: ``[bins]``, mean predicted probability; NaN for empty bins.
       accuracy: ``[bins]``, fraction of correct predictions.
       examples: ``[bins]``, number of predictions.
       error: expected calibration error.
@@ -277,14 +277,14 @@ def regression_scatter(outputs: np.ndarray, targets: np.ndarray, names: Sequence
         name = literal(names[column])
         axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
         axes.grid(alpha=0.3)
-    figure.suptitle("Test split: predicted against true")
+    figure.suptitle("Test split: predicted vs. true")
     return figure
 
 
 def learning_rates(
     rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float
 ) -> Figure:
-    """Plot a learning-rate range test and its suggestion.
+    """Plot a learning-rate range test and the suggested learning rate.
 
     Args:
       rates: ``[steps]``, increasing learning rates.
@@ -304,7 +304,7 @@ def learning_rates(
     axes.plot(rates, smoothed, color="tab:blue", label="moving average")
     axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion {suggestion:.1e}")
     low = smoothed.min()
-    # Cut the divergence at the end off, which would hide the descent before it.
+    # Cut off the divergence at the end, which would hide the descent before it.
     high = low + 1.8 * (smoothed[0] - low) if smoothed[0] > low else smoothed.max() + 1e-6
     axes.set(xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
     axes.set(xscale="log", ylim=(low - 0.1 * (high - low), high))
@@ -316,14 +316,14 @@ def learning_rates(
 def kernels(
     kernel: np.ndarray, *, limit: float | None = None, title: str = "Kernels of the first layer"
 ) -> Figure:
-    """Show convolution kernels: positive weights in red, negative ones in blue.
+    """Show convolution kernels: positive weights in red, negative weights in blue.
 
-    Three input channels are shown as RGB, where gray is 0; other numbers of channels by their mean.
+    Three input channels are shown as RGB, where gray is 0; otherwise the channel mean is shown.
 
     Args:
       kernel: ``[h, w, in, out]`` weights.
-      limit: magnitude of full color, by default the largest one. A common limit makes figures of
-        several kernels comparable.
+      limit: magnitude shown in full color; defaults to the largest one. A common limit makes the
+        figures of different kernels comparable.
       title: title of the figure.
 
     Example:
@@ -349,7 +349,7 @@ def kernels(
 def feature_maps(image: np.ndarray, maps: np.ndarray, title: str) -> Figure:
     """Show an image and the first 32 feature maps of a layer.
 
-    Each map has its own gray scale, from its smallest value (black) to its largest (white).
+    Each map is scaled separately, from its smallest value (black) to its largest (white).
 
     Args:
       image: ``[H, W, C]``, the input.
@@ -372,12 +372,12 @@ def feature_maps(image: np.ndarray, maps: np.ndarray, title: str) -> Figure:
 def attribution(
     images: np.ndarray, heat: np.ndarray, saliency: np.ndarray, titles: Sequence[str]
 ) -> Figure:
-    """Show a row per image: the image, its Grad-CAM heat map, and its saliency map.
+    """Show one row per image: the image, its Grad-CAM heat map, and its saliency map.
 
     Args:
       images: ``[N, H, W, C]`` in [0, 1].
-      heat: ``[N, H, W]`` in [0, 1], drawn over the gray image from dark (0) to yellow (1).
-      saliency: ``[N, H, W]`` >= 0, from black (0) to white (the 99th percentile of each map).
+      heat: ``[N, H, W]`` in [0, 1], drawn over the grayscale image from dark (0) to yellow (1).
+      saliency: ``[N, H, W]``, >= 0, from black (0) to white (the 99th percentile of each map).
       titles: ``N`` titles, such as a class and its probability.
 
     Example:
@@ -388,13 +388,13 @@ def attribution(
     """
     images = as_rgb(images)
     hot = 0.4 * images.mean(-1, keepdims=True) + 0.6 * colormaps["inferno"](0.9 * heat)[..., :3]
-    # A percentile, since the largest value is an outlier that would make the rest black.
+    # Use a percentile, since the maximum is often an outlier that would make the rest black.
     white = np.maximum(np.quantile(saliency, 0.99, (1, 2), keepdims=True), 1e-30)
     shown = (saliency / white)[..., None].repeat(3, -1)
     tiles = [tile.clip(0, 1) for row in zip(images, hot, shown, strict=True) for tile in row]
     names = [name for title in titles for name in (title, "Grad-CAM", "saliency")]
     figure = Figure(layout="constrained")
     draw_mosaic(figure, tiles, titles=names, columns=3, inches=2.2)
-    figure.suptitle("Attribution of each class")
+    figure.suptitle("Attribution for each class")
     figure.supxlabel("each map has its own scale", fontsize=8, color="gray")
     return figure

@@ -1,4 +1,4 @@
-"""Predictions as names and values, for people to read."""
+"""Predictions as human-readable names and values."""
 
 from collections.abc import Sequence
 
@@ -12,17 +12,18 @@ Description = list[tuple[str, float]]
 def describe(
     task: Task, values: np.ndarray, names: Sequence[str], *, top: int | None = None
 ) -> Description:
-    """Name the values of one example.
+    """Return one example's values with their names.
 
     Args:
-      task: the task; for ``multi_class`` and ``binary`` the most probable classes are returned,
-        for ``multi_label`` the probable labels, else every target.
+      task: the task. The result has the most probable classes for ``multi_class`` and ``binary``,
+        the probable labels for ``multi_label``, and every target otherwise.
       values: ``[K]``, one row of ``task.activate(predictions)``.
       names: names of the classes, labels or targets.
-      top: number of classes or labels; None for 3 classes, or the labels above one half.
+      top: number of classes or labels; None means 3 classes (2 for ``binary``), or every label with
+        a probability above 0.5.
 
     Returns:
-      ``(name, value)`` pairs, the most probable first, or the targets in order.
+      The ``(name, value)`` pairs, with the most probable first, or the targets in order.
 
     Example:
       >>> from jaxcnn import train

@@ -1,4 +1,4 @@
-"""Progress of training: a live bar on a terminal, plain lines elsewhere."""
+"""Training progress: a live bar in a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType
@@ -16,9 +16,9 @@ class Progress:
 
     Args:
       epochs: total number of epochs.
-      steps_per_epoch: number of steps in each.
+      steps_per_epoch: number of steps in each epoch.
       console: the console.
-      score: the metric shown beside the loss.
+      score: the metric shown next to the loss.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Progress:
         self._bar.stop()
 
     def say(self, line: str) -> None:
-        """Print one line, above the bar if there is one."""
+        """Print one line, above the progress bar if it is shown."""
         self.console.print(line, soft_wrap=True, markup=False)
 
     def on_step(self, step: int, counts: Counts) -> None:
@@ -73,7 +73,7 @@ class Progress:
         now = time.monotonic()
         if now - self._read > 0.5:
             self._read = now
-            # Nothing is known yet if no image could be read.
+            # No metrics are available yet if no image could be read.
             status = self._values(summarize(counts)) if int(counts["examples"]) else ""
             epoch = min((step - 1) // self.steps_per_epoch + 1, self.epochs)
             self._bar.update(

@@ -1,4 +1,4 @@
-"""Figures of a run: its history, its predictions on the test split, and its network."""
+"""Figures for a run: its history, its predictions on the test split, and its network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ LEAST_PROBABLE = 0.01
 
 
 def history_figures(history: list[dict[str, float]], score: str) -> Figures:
-    """Draw learning curves with the overfitting gap, and norms.
+    """Draw learning curves with the overfitting gap, and gradient and parameter norms.
 
     Example:
       >>> row = {"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8}
@@ -39,14 +39,14 @@ def history_figures(history: list[dict[str, float]], score: str) -> Figures:
 def result_figures(task: Task, predictions: np.ndarray, source: ArraySource) -> Figures:
     """Draw a task's predictions ``[N, K]`` on a split.
 
-    multi_class: confusion matrix, the most confident mistakes, calibration. binary: the same, and
-    ROC and precision-recall curves. multi_label: those curves and calibration. regression:
-    predicted against true, and the largest errors. Any other task: nothing.
+    multi_class: confusion matrix, most confident mistakes and calibration. binary: the same, plus
+    ROC and precision-recall curves. multi_label: ROC and precision-recall curves, and calibration.
+    regression: predicted against true values, and the largest errors. Other tasks: no figures.
 
     Args:
       task: the task.
-      predictions: ``[N, K]``, as `jaxcnn.train.predict` returns them.
-      source: the examples of the split, all of them readable.
+      predictions: ``[N, K]``, as returned by `jaxcnn.train.predict`.
+      source: the examples of the split, all readable.
 
     Example:
       >>> from jaxcnn import data, train
@@ -75,12 +75,12 @@ def result_figures(task: Task, predictions: np.ndarray, source: ArraySource) -> 
 def network_figures(
     model: Any, variables: dict[str, Any], preprocess: image.Preprocess, picture: np.ndarray
 ) -> Figures:
-    """Draw the first layer's kernels, and the first and last feature maps of one raw image.
+    """Draw the first layer's kernels, and the first and last layers' feature maps for one image.
 
     Args:
       model: the network.
-      variables: its variables.
-      preprocess: from pixels to the network's input.
+      variables: the network's variables.
+      preprocess: converts pixels to the network's input.
       picture: ``[H, W, C]``, a raw image.
 
     Example:
@@ -111,17 +111,17 @@ def attribution_figures(
     picture: np.ndarray,
     classes: Sequence[str],
 ) -> Figures:
-    """Draw the attribution of the most probable classes, at most three, to one raw image.
+    """Draw attribution maps on one raw image for up to three of the most probable classes.
 
-    Classes below a probability of 1 % are left out. Nothing is drawn for a task other than the
-    classifications, or a network without feature maps. The one output of a binary task is
-    attributed to its second class.
+    Classes with a probability below 1% are omitted, except the most probable one. Nothing is drawn
+    for non-classification tasks or for networks without feature maps. The single output of a binary
+    task represents its second class.
 
     Args:
       task: the task.
       model: the network.
-      variables: its variables.
-      preprocess: from pixels to the network's input.
+      variables: the network's variables.
+      preprocess: converts pixels to the network's input.
       picture: ``[H, W, C]``, a raw image.
       classes: names of the classes.
 
@@ -161,16 +161,16 @@ def attribution_figures(
 def augmentation_figures(
     key: jax.Array, augment: Augment | None, source: ArraySource, preprocess: image.Preprocess
 ) -> Figures:
-    """Draw eight training images as augmented in each of eight epochs.
+    """Draw eight training images as augmented in each of the first eight epochs.
 
-    They are exactly those of training, except under mixup and cutmix, which find partners in a
-    batch.
+    The augmentations are exactly those used in training, except with mixup and cutmix, which choose
+    partners from the batch.
 
     Args:
       key: root key of the run, ``state.key``.
       augment: the training step's augmentation; None draws nothing.
       source: the training examples.
-      preprocess: from their pixels to [0, 1].
+      preprocess: converts pixels to floats in [0, 1].
 
     Example:
       >>> from jaxcnn import data
@@ -182,7 +182,7 @@ def augmentation_figures(
     """
     if augment is None:
         return {}
-    # Spread over the source: a folder lists its classes one after the other.
+    # Spread the rows over the source, since a folder lists one class after another.
     rows = np.linspace(0, len(source) - 1, min(EPOCHS, len(source))).astype(np.int32)
     pixels, readable = source.read(rows)
     rows, images = rows[readable], preprocess.to_float(pixels[readable])
@@ -209,7 +209,7 @@ def _class_figures(probabilities: np.ndarray, source: ArraySource) -> Figures:
     return {
         "confusion_matrix": plots.confusion_matrix(matrix, classes),
         "mistakes": plots.pictures(
-            source.images[wrong], titles, "The most confident mistakes on the test split"
+            source.images[wrong], titles, "Most confident mistakes on the test split"
         ),
     }
 
@@ -232,7 +232,7 @@ def _curve_figures(
             roc, xlabel="false positive rate", ylabel="true positive rate", title="ROC, test split"
         ),
         "precision_recall": plots.curves(
-            recall, xlabel="recall", ylabel="precision", title="Precision and recall, test split"
+            recall, xlabel="recall", ylabel="precision", title="Precision-recall, test split"
         ),
     }
 
@@ -250,7 +250,7 @@ def _calibration_figure(task: Task, predictions: np.ndarray, source: ArraySource
 
 
 def _regression_figures(outputs: np.ndarray, source: ArraySource) -> Figures:
-    # Targets may have different units, so each error is relative to its target's spread.
+    # Targets may have different units, so each error is relative to the spread of its target.
     errors = np.abs(outputs - source.labels) / np.maximum(source.labels.std(0), 1e-12)
     worst = np.argsort(-errors.mean(1), kind="stable")[:SHOWN]
     titles = [
@@ -263,6 +263,6 @@ def _regression_figures(outputs: np.ndarray, source: ArraySource) -> Figures:
     return {
         "predicted_against_true": plots.regression_scatter(outputs, source.labels, source.classes),
         "mistakes": plots.pictures(
-            source.images[worst], titles, "The largest errors on the test split"
+            source.images[worst], titles, "Largest errors on the test split"
         ),
     }

@@ -1,4 +1,4 @@
-"""TensorBoard event files of a run's history, an optional extra."""
+"""TensorBoard event files for a run's history; requires the tensorboard extra."""
 
 import shutil
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ class EventFiles:
             import tensorboardX
         except ImportError:
             raise ValueError(
-                'tensorboard needs tensorboardX: pip install "jaxcnn[tensorboard]"'
+                'tensorboard requires tensorboardX: pip install "jaxcnn[tensorboard]"'
             ) from None
         self._make_writer = tensorboardX.SummaryWriter
         self._writer: Any = None
 
     def open(self, folder: Path, history: Sequence[dict[str, float]]) -> None:
-        """Replace the files of a folder by those of the history so far, then append to them."""
+        """Replace a folder with event files for the history so far, to which `write` appends."""
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = self._make_writer(str(folder), flush_secs=5)
         for row in history:
             self.write(row)
 
     def write(self, row: dict[str, float]) -> None:
-        """Write one row: every metric by its name, at the row's step."""
+        """Write one row: every metric under its name, at the row's step."""
         for name, value in row.items():
             if name in ("epoch", "step"):
                 continue
@@ -42,5 +42,5 @@ class EventFiles:
             self._writer.add_scalar(tag, value, int(row["step"]))
 
     def close(self) -> None:
-        """Wait until the writer's thread has written everything, which ``flush`` does not."""
+        """Wait until the writer's thread has written everything, which ``flush`` does not do."""
         self._writer.close()

@@ -338,13 +338,16 @@ def test_grain_and_tfds_style_sources_are_accepted():
     ("options", "message"),
     [
         ({"drop_last": True, "batch_size": 6}, "batch_size must be at most 5"),
-        ({"process_count": 0}, "process_index must be in .*, got 0 of 0"),
-        ({"process_index": 2, "process_count": 2}, "process_index must be in .*, got 2 of 2"),
+        ({"process_count": 0}, "process_index must be in .*, got 0 with process_count 0"),
+        (
+            {"process_index": 2, "process_count": 2},
+            "process_index must be in .*, got 2 with process_count 2",
+        ),
         (
             {"process_count": 2, "batch_size": 3},
-            "batch_size must be a multiple of process_count, 2, got 3",
+            r"batch_size must be a multiple of process_count \(2\), got 3",
         ),
-        ({"balanced": True}, "balanced needs a seed, and one class per image"),
+        ({"balanced": True}, "balanced requires a seed and one class per image"),
     ],
 )
 def test_wrong_options_of_batches_are_rejected(options, message):

@@ -69,14 +69,14 @@ class Evil:
 
 REJECTED = {
     "a call": (pickle.dumps(Evil(), 2), "asks for (posix|nt).system; nothing was executed"),
-    "an object": (b"\x80\x02cnumpy\nndarray\n)\x81.", r"makes objects \(NEWOBJ\)"),
+    "an object": (b"\x80\x02cnumpy\nndarray\n)\x81.", r"creates objects \(NEWOBJ\)"),
     "a set": (b"\x80\x04\x8f.", "uses EMPTY_SET, which is not allowed"),
     "a call of a value": (
         b"\x80\x02cnumpy\nndarray\n)R.",
         "calls something that is not a function",
     ),
     "a state of a list": (b"\x80\x02]Nb.", "state of something that is not an array"),
-    "a persistent identifier": (b"\x80\x02NQ.", "refers to something outside"),
+    "a persistent identifier": (b"\x80\x02NQ.", "refers to data outside the pickle"),
     "a tuple as a key": (b"\x80\x02})Ns.", "keys other than strings and integers"),
     "objects in an array": (
         b"\x80\x02cnumpy\ndtype\n" + short(b"O8") + b"\x85R.",

@@ -165,13 +165,13 @@ FLOATS = GOOD / 255
         (GOOD, [None, 0, 1], "labels must be .* got object of shape (3,)"),
         (GOOD, [[0], [1], [2]], "labels of shape [N, L] must be 0 or 1"),
         (GOOD, [[0], [1], [-1]], "labels of shape [N, L] must be 0 or 1"),
-        (GOOD, [0.0, np.nan, 2.0], "labels in floating point must be finite"),
-        (GOOD, [[0.0], [1.0], [-np.inf]], "labels in floating point must be finite"),
-        (GOOD, [0.0, 1.0, 1e39], "labels in floating point must be finite"),
+        (GOOD, [0.0, np.nan, 2.0], "floating-point labels must be finite"),
+        (GOOD, [[0.0], [1.0], [-np.inf]], "floating-point labels must be finite"),
+        (GOOD, [0.0, 1.0, 1e39], "floating-point labels must be finite"),
         (GOOD, [0, 1, -2], "labels must be in 0..1 (2 classes), got -2 at index 2"),
         (GOOD.astype(np.int32), [0, 1, 2], "images must be uint8 or floating point, got int32"),
         (GOOD > 3, [0, 1, 2], "images must be uint8 or floating point, got bool"),
-        (GOOD * 1.0, [0, 1, 2], "in [0, 1], got values from 0.0 to 47.0; divide 0..255 by 255"),
+        (GOOD * 1.0, [0, 1, 2], "got values from 0.0 to 47.0; divide 0..255 values by 255"),
         (FLOATS - 0.5, [0, 1, 2], "in [0, 1], got values from -0.5 to "),
         (np.where(GOOD == 5, np.nan, FLOATS), [0, 1, 2], "in [0, 1], got values from nan to nan"),
         (np.where(GOOD == 5, np.inf, FLOATS), [0, 1, 2], "in [0, 1], got values from 0.0 to inf"),
@@ -191,14 +191,14 @@ def test_a_label_without_a_class_is_named():
 
 @pytest.mark.parametrize("labels", [[[0, 1, 1]] * 3, [[0.5, 1.5, 2.5]] * 3])
 def test_every_column_needs_a_name(labels):
-    message = re.escape("classes must name 3 columns of labels, got 2 names")
+    message = re.escape("classes must have one name for each of 3 label columns, got 2 names")
     with pytest.raises(ValueError, match=message):
         data.from_arrays(GOOD, labels, classes=["a", "b"])
 
 
 @pytest.mark.parametrize("largest", [100_000, 2**40, 2**63])
 def test_huge_labels_are_rejected_quickly(largest):
-    message = f"labels must be below 100000 unless classes names them, got {largest} at"
+    message = f"labels must be below 100000 unless classes is given, got {largest} at"
     with pytest.raises(ValueError, match=message):
         data.from_arrays(GOOD, np.array([0, largest, 1], np.uint64))
     assert len(data.from_arrays(GOOD, np.array([0, 99_999, 1])).classes) == 100_000
@@ -251,7 +251,7 @@ def test_an_unreadable_example_among_several_is_found():
     good = [i for b in data.batches(source, 16, seed=0).epoch(0) for i in b.index[b.mask]]
     assert sorted(good) == sorted(set(range(40)) - {7, 20})
     assert sorted(source.bad) == [7, 20]
-    assert "got label as number 20" in source.bad[20].reason
+    assert "got label at index 20" in source.bad[20].reason
     with pytest.raises(ValueError, match="image number 7 "):
         data.from_source(Several(rows), size=(3, 3), channels=1).images[5:9]
 
@@ -259,8 +259,8 @@ def test_an_unreadable_example_among_several_is_found():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"image": GOOD[0]}, "must give mappings with image and label, got image as number 2"),
-        ((GOOD[0], 1), "must give mappings with image and label, got tuple as number 2"),
+        ({"image": GOOD[0]}, "must return mappings with image and label, got image at index 2"),
+        ((GOOD[0], 1), "must return mappings with image and label, got tuple at index 2"),
         ({"image": GOOD[0], "label": [1, 0]}, r"got \(\) in the first and \(2,\) at index 2"),
     ],
 )
@@ -391,8 +391,8 @@ def without(*names):
 
 
 ARCHIVES = {
-    "no images": (without("test_images"), "it holds no test_images, only train_images"),
-    "no labels": (without("test_labels"), "it holds no test_labels, only train_images"),
+    "no images": (without("test_images"), "it does not contain test_images, only train_images"),
+    "no labels": (without("test_labels"), "it does not contain test_labels, only train_images"),
     "pickled labels": (
         SPLITS | {"test_labels": np.array([1, None], object)},
         "Object arrays cannot be loaded when allow_pickle=False",

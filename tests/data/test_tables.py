@@ -56,7 +56,8 @@ def test_missing_values_in_json_lines():
 )
 def test_strings_among_numbers_with_a_point_are_rejected(values, row, got):
     message = (
-        f"row {row}: label must be a number with a decimal point, like other targets, got '{got}'"
+        f"row {row}: label must be a number with a decimal point, "
+        f"like the other targets, got '{got}'"
     )
     with pytest.raises(ValueError, match=message):
         read(csv(values))
@@ -81,7 +82,7 @@ def test_a_column_named_label_is_the_only_label(name):
 
 
 def test_row_ids_are_rejected_as_targets():
-    message = "the column id holds a different integer in each row, like an id"
+    message = "column id contains a different integer in each row, like an ID"
     for last in ("kind", "age"):
         with pytest.raises(ValueError, match=message):
             read(f"id,file,{last}\n7,a.png,1\n9,b.png,0\n8,c.png,1\n")
@@ -113,18 +114,21 @@ REJECTED = {
     "a class to test alone": ({"test_labels": LABELS * 2}, "test_labels has the class '2', which"),
     "a named one": (
         {"test_labels": LABELS * 2, "classes": np.array(["a", "b", "c"])},
-        "test_labels has the class 'c', which train_labels lacks",
+        "test_labels has the class 'c', which is missing from train_labels",
     ),
     "one class": (
         {"train_labels": LABELS * 0, "test_labels": LABELS * 0},
-        "it must hold two classes or more, got only '0'",
+        "it must have at least two classes, got only '0'",
     ),
-    "names twice": ({"classes": np.array(["a", "a"])}, "classes must hold distinct names"),
+    "names twice": ({"classes": np.array(["a", "a"])}, "classes must have distinct names"),
     "two ranges": (
         {"test_images": np.float32(IMAGES / 255)},
-        "must have the same dtype, because their ranges differ, got uint8 and float32",
+        "must have the same dtype, got uint8 and float32, which imply different",
     ),
-    "two kinds of labels": ({"test_labels": LABELS * 0.5}, "must be alike, got int32 of"),
+    "two kinds of labels": (
+        {"test_labels": LABELS * 0.5},
+        "same dtype and shape per example, got int32 of",
+    ),
     "strings": ({"train_labels": np.array(list("abba"))}, "labels must be integers .* got <U1"),
     "a large label": (
         {"train_labels": LABELS * 10**9},
@@ -132,7 +136,7 @@ REJECTED = {
     ),
     "a larger one": (
         {"train_labels": LABELS.astype(np.uint64) + np.uint64(2**63)},
-        "labels must be below 100000 unless classes names them, got 9223372036854775809",
+        "labels must be below 100000 unless classes is given, got 9223372036854775809",
     ),
     "a large one to test": (
         {"test_labels": LABELS * 10**9},
@@ -195,7 +199,7 @@ def test_paths_may_be_paths(tmp_path):
         ("", "data must name a dataset, .* got ''"),
         (
             "~nobody-is-called-so/x",
-            "'~nobody-is-called-so/x' names the home folder of an unknown user",
+            "'~nobody-is-called-so/x' refers to the home folder of an unknown user",
         ),
         ("MNIST", "got 'MNIST'. Did you mean 'mnist'"),
         (

@@ -76,7 +76,7 @@ def test_augment_is_none_without_augmentation():
 
 @pytest.mark.parametrize("task", ["binary", "multi_label", "regression"])
 def test_mixing_needs_the_multi_class_task(task):
-    with pytest.raises(ValueError, match="augment must be without mixup and cutmix unless"):
+    with pytest.raises(ValueError, match="augment must be free of mixup and cutmix unless"):
         Experiment(task=task, augment=("flip", "mixup"))
 
 

@@ -243,7 +243,7 @@ def test_features_are_the_input_of_the_last_layer(weights, few_images, tmp_path,
     output = tmp_path / "features.npz"
     flags = ["--data", few_images, "--output", str(output), "--batch-size", "64"]
     assert command_line.main(["features", str(weights), *flags]) == 0
-    assert "train: 300 examples of 8 features" in capsys.readouterr().out
+    assert "train: 300 examples with 8 features" in capsys.readouterr().out
     with np.load(output) as arrays:
         assert set(arrays) == {
             *("train_features", "train_labels", "test_features", "test_labels", "classes")
@@ -312,31 +312,37 @@ def test_exported_run_gives_the_same_predictions(frozen_run, tmp_path, capsys):
 
 
 BAD = [
-    ("train --frozen-epochs 2", "frozen_epochs must be smaller than epochs, and 0 without pretr"),
+    ("train --frozen-epochs 2", "frozen_epochs must be smaller than epochs, and 0 unless pretra"),
     ("train --pretrained {weights} --model resnet18 --frozen-epochs 10", "frozen_epochs must be"),
-    ("train --pretrained-source timm", "pretrained_source must be left out without pretrained"),
+    (
+        "train --pretrained-source timm",
+        "pretrained_source must be omitted unless pretrained is set",
+    ),
     ("train --layer-decay 0", "layer_decay must be in (0, 1], got 0.0"),
-    ("train --pretrained {tmp}/none.pth", "pretrained file {tmp}/none.pth"),
+    ("train --pretrained {tmp}/none.pth", "weights file {tmp}/none.pth"),
     ("train --pretrained {weights}", "resnet18"),
     (
         "train --pretrained {weights} --model {tmp}/my.py:net",
-        "must be left out for a custom network",
+        "must be omitted for a custom network",
     ),
-    ("train --normalization 0.5 0.5 0.5", "finite means, then deviations > 0, got (0.5,"),
+    (
+        "train --normalization 0.5 0.5 0.5",
+        "finite means, then standard deviations > 0, for 1 or 3 channels, got (0.5,",
+    ),
     (
         "train --normalization 0 0 0 1 1 1",
-        "normalization must be 1 means and 1 deviations for these",
+        "normalization must be 1 means and 1 standard deviations for these",
     ),
     ("predict {weights} {tmp}/none.png", "image {tmp}/none.png"),
     ("predict {weights}", "needs at least one image"),
-    ("predict {tmp}/none.safetensors x.png", "is not the folder of a run"),
+    ("predict {tmp}/none.safetensors x.png", "is not a run folder"),
     ("predict {weights} x.png --source keras --model vgg16", "resnet18"),
-    ("predict {run} x.png --source keras", "--source must be left out for a run, got keras"),
-    ("inspect {weights}", "--image must be given for a file of weights"),
+    ("predict {run} x.png --source keras", "--source must be omitted for a run, got keras"),
+    ("inspect {weights}", "--image must be given for a weights file"),
     ("features {weights} --data fashion_mnist_slice --output x.txt", "--output must end in .npz"),
     ("features {weights} --data {tmp}/none --output {tmp}/x.npz", "none"),
     ("export {run} {tmp}/x.pth", "the file must end in .safetensors"),
-    ("export {tmp} {tmp}/x.safetensors", "is not the folder of a run"),
+    ("export {tmp} {tmp}/x.safetensors", "is not a run folder"),
 ]
 
 
@@ -365,5 +371,5 @@ def test_export_and_features_reject_other_networks(frozen_run, few_images):
         to_pretrained(trained._replace(network=other))
     pair = train.from_functions(lambda key, images: {}, lambda *_, **__: None)
     source = data.load_splits(few_images)["test"]
-    with pytest.raises(ValueError, match="model must have an attribute num_classes"):
+    with pytest.raises(ValueError, match="model must have a num_classes attribute"):
         features(trained._replace(network=trained.network._replace(model=pair)), source)

@@ -132,7 +132,7 @@ def test_changed_files_are_rejected(tmp_path, capsys):
     (root / "dark" / "new.png").unlink()
     (root / "dark").rename(root / "night")
     assert command_line.main(["evaluate", str(tmp_path / "run")]) == 2
-    assert "its classes, or their order, are different (dark, night)" in capsys.readouterr().err
+    assert "its classes or their order have changed (dark, night)" in capsys.readouterr().err
 
 
 def test_run_with_a_bad_test_image_is_finished_by_a_resume_that_skips(tmp_path):
@@ -200,8 +200,11 @@ def test_split_without_a_readable_image_is_named(split, tmp_path, capsys):
         folder = tmp_path / command
         assert command_line.main([command, *arguments, "--workdir", str(folder)]) == 2
         captured = capsys.readouterr()
-        assert f"the {named} split of {root} must have an image that can be read" in captured.err
-        assert f"got 6 that cannot, the first of them {root}/{split}/dark/00.png: " in captured.err
+        assert f"the {named} split of {root} must have at least one readable image" in captured.err
+        assert (
+            f"got 6 unreadable images, the first of them {root}/{split}/dark/00.png: "
+            in captured.err
+        )
         assert captured.out == ""
         assert not folder.exists()
 
@@ -212,7 +215,9 @@ def test_number_of_skipped_images_is_printed(tmp_path, capsys):
     arguments = ["--data", str(root), "--on-bad-example", "skip", "--model", "lenet5"]
     arguments += ["--epochs", "1", "--workdir", str(tmp_path / "run"), *SMALL]
     assert command_line.main(["train", *arguments]) == 0
-    expected = f"21 of 40 images could not be read, among them all of light: {tmp_path}/run/bad_ex"
+    expected = (
+        f"21 of 40 images could not be read, including all images of light: {tmp_path}/run/bad_ex"
+    )
     assert expected in capsys.readouterr().out
 
 
@@ -282,8 +287,8 @@ def test_multi_label_and_regression_from_a_table(tmp_path):
         ({"channels": 2}, "channels must be 1 or 3, got 2"),
         ({"test_fraction": 1.0}, "test_fraction must be in"),
         ({"on_bad_example": "ignore"}, "on_bad_example must be one of raise, skip"),
-        ({"stratified": True, "folds": 3}, "stratified must be left out with folds"),
-        ({"balanced": True, "task": "regression"}, "balanced must be left out unless"),
+        ({"stratified": True, "folds": 3}, "stratified must be omitted if folds is set"),
+        ({"balanced": True, "task": "regression"}, "balanced must be omitted unless"),
     ],
 )
 def test_bad_settings_are_rejected(change, message):
@@ -294,8 +299,8 @@ def test_bad_settings_are_rejected(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test_fraction": 0.0}, "test_fraction must be > 0 without a test split"),
-        ({"test_fraction": 0.001}, "fraction must leave examples on both sides"),
+        ({"test_fraction": 0.0}, "test_fraction must be > 0 if there is no test split"),
+        ({"test_fraction": 0.001}, "fraction must split .* into two nonempty parts"),
     ],
 )
 def test_bad_settings_for_a_folder_are_rejected(tmp_path, change, message):
@@ -334,7 +339,7 @@ def test_float_arrays_are_not_resized(tmp_path):
         test_images=images,
         test_labels=labels,
     )
-    with pytest.raises(ValueError, match="image_size and channels must be left out unless"):
+    with pytest.raises(ValueError, match="image_size and channels must be omitted unless"):
         load_splits(experiment(tmp_path / "x.npz"))
 
 

@@ -128,7 +128,9 @@ def test_sweep_of_another_version_is_rejected(swept, tmp_path):
 
 
 def test_resumed_sweep_rejects_other_seeds(swept, tiny):
-    with pytest.raises(ValueError, match=r"a resumed sweep keeps its seeds, \[3, 5\], got \[4\]"):
+    with pytest.raises(
+        ValueError, match=r"a resumed sweep must keep its seeds, \[3, 5\], got \[4\]"
+    ):
         run_sweep(tiny, swept[1], seeds=[4], resume=True)
 
 
@@ -136,7 +138,7 @@ def test_resumed_sweep_rejects_another_configuration(swept, capsys):
     _, folder = swept
     arguments = ["train", "--workdir", str(folder), "--resume", "--epochs", "2"]
     assert command_line.main(arguments) == 2
-    assert "a resumed sweep keeps its configuration" in capsys.readouterr().err
+    assert "a resumed sweep must keep its configuration" in capsys.readouterr().err
 
 
 def test_damaged_sweep_file_is_bad_input(tmp_path, capsys):

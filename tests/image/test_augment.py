@@ -70,7 +70,7 @@ def test_random_erasing_as_cutout_and_of_entire_images(key):
 
 IMAGES = np.zeros((2, 4, 4, 3), np.float32)
 BAD = {
-    "transforms must be at least one function, got none": lambda k: image.one_of(),
+    "transforms must contain at least one function, got none": lambda k: image.one_of(),
     "probability must be in [0, 1], got 2": (
         lambda k: image.sometimes(image.random_flip_left_right, 2)(k, IMAGES)
     ),
@@ -95,7 +95,7 @@ BAD = {
     "key must be made by jax.random.key, got uint32 of shape (2,)": (
         lambda k: image.random_flip_left_right(jax.random.key_data(k), IMAGES)
     ),
-    "max_shear must be finite, >= 0 and <= 89, got 90": (
+    "max_shear must be in [0, 89], got 90": (
         lambda k: image.random_affine(k, IMAGES, max_shear=90)
     ),
     "key must be one key or 2 keys, got shape (3,)": (

@@ -48,7 +48,7 @@ BAD = {
     "images must have 3 channels, got shape (2, 5, 7, 1)": (
         lambda: image.to_grayscale(RGB[..., :1])
     ),
-    "weights must be known, got 'rec600'. Did you mean 'rec601'?": (
+    "weights must be a valid name, got 'rec600'. Did you mean 'rec601'?": (
         lambda: image.to_grayscale(RGB, weights="rec600")
     ),
     "channels must be 1 or 3, got 2": lambda: image.to_grayscale(RGB, channels=2),

@@ -190,7 +190,7 @@ BAD = {
     "mask must be [B, H, W] with no empty image, got shape (1, 0, 3)": (
         lambda: image.connected_components(MASK[:, :0])
     ),
-    "mask must be bool or integers, got float32": (
+    "mask must be boolean or integer, got float32": (
         lambda: image.connected_components(MASK.astype(np.float32))
     ),
     "tolerance must be finite and >= 0, got -1": (

@@ -196,8 +196,10 @@ BAD = {
     "kernel must be [height, width], got shape (0, 3)": (
         lambda: image.filter2d(GRAY, np.zeros((0, 3)))
     ),
-    "border must be known, got 'mirror'. Accepted": lambda: image.sobel(GRAY, border="mirror"),
-    "border must be known, got 'reflect110'. Did you mean 'reflect101'?": (
+    "border must be a valid mode, got 'mirror'. Accepted": lambda: image.sobel(
+        GRAY, border="mirror"
+    ),
+    "border must be a valid mode, got 'reflect110'. Did you mean 'reflect101'?": (
         lambda: image.pad(GRAY, ((1, 1), (1, 1)), border="reflect110")
     ),
     "window must be a positive integer or 2 of them, got 0": lambda: image.box_blur(GRAY, 0),
@@ -205,7 +207,7 @@ BAD = {
     "window must be 3, 5 or 7, got 9": lambda: image.sobel(GRAY, window=9),
     "sigma must be finite and >= 0, got -1": lambda: image.gaussian_blur(GRAY, -1),
     "sigma must be finite and >= 0, got nan": lambda: image.unsharp_mask(GRAY, float("nan")),
-    "window must be given for a sigma that is a JAX array": (
+    "window must be given when sigma is a JAX array": (
         lambda: image.gaussian_blur(GRAY, jnp.float32(1))
     ),
     "neighbors must be 4 or 8, got 6": lambda: image.laplacian(GRAY, neighbors=6),

@@ -261,10 +261,10 @@ BAD = {
     "matrices must be [3, 3] or [2, 3, 3], got shape (3, 3, 3)": (
         lambda: image.rotate(GRAY, np.arange(3.0))
     ),
-    "interpolation must be known, got 'linear'. Did you mean 'bilinear'?": (
+    "interpolation must be a valid name, got 'linear'. Did you mean 'bilinear'?": (
         lambda: image.rotate(GRAY, 3, interpolation="linear")
     ),
-    "border must be known, got 'edge'": lambda: image.rotate(GRAY, 3, border="edge"),
+    "border must be a valid mode, got 'edge'": lambda: image.rotate(GRAY, 3, border="edge"),
     "size must be a positive integer or 2 of them, got 0": (
         lambda: image.warp(GRAY, np.eye(3), size=0)
     ),
@@ -273,7 +273,7 @@ BAD = {
         lambda: image.translate(GRAY, np.zeros((2, 3)))
     ),
     "scales must not be 0, got 0": lambda: image.scale(GRAY, 0),
-    "angles, shears, scales and shifts must be of one batch, got ((2,), (), (3,), ())": (
+    "angles, shears, scales and shifts must have matching batch sizes, got ((2,), (), (3,), ())": (
         lambda: image.affine(GRAY, angles=np.ones(2), scales=np.ones(3))
     ),
 }

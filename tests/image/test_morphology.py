@@ -155,7 +155,7 @@ BAD = {
     "images must be floating point or uint8, got int32": (
         lambda: image.closing(GRAY.astype(np.int32), 3)
     ),
-    "border must be known, got 'edge'": lambda: image.median_blur(GRAY, 3, border="edge"),
+    "border must be a valid mode, got 'edge'": lambda: image.median_blur(GRAY, 3, border="edge"),
 }
 
 

@@ -120,7 +120,7 @@ def test_gray_images(key):
         ({"operations": 0}, "operations must be"),
         ({"magnitude": 1.5}, r"magnitude must be in \[0, 1\], got 1.5"),
         ({"magnitude": float("nan")}, r"magnitude must be in \[0, 1\], got nan"),
-        ({"border": "mirror"}, "border must be known, got 'mirror'"),
+        ({"border": "mirror"}, "border must be a valid mode, got 'mirror'"),
     ],
 )
 def test_bad_input(arguments, message, key):

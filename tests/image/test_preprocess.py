@@ -210,6 +210,6 @@ def test_resize_repeats_gray_and_rejects_other_channels():
     gray = jnp.arange(16, dtype=jnp.uint8).reshape(1, 4, 4, 1)
     np.testing.assert_array_equal(preprocess.resize(gray), jnp.broadcast_to(gray, (1, 4, 4, 3)))
     with pytest.raises(
-        ValueError, match=r"images must have 1 or 3 channels for 3, got \(1, 4, 4, 2"
+        ValueError, match=r"images must have 3 channels \(only .*\), got \(1, 4, 4, 2"
     ):
         preprocess.resize(gray.repeat(2, -1))

@@ -66,10 +66,10 @@ def test_blur_and_sharpness_of_fixed_amounts(key):
 
 IMAGES = GRAY[:2]
 BAD = {
-    "max_delta must be finite, >= 0, got -1": (
+    "max_delta must be finite and >= 0, got -1": (
         lambda k: image.random_brightness(k, IMAGES, max_delta=-1)
     ),
-    "max_delta must be finite, >= 0 and <= 0.5, got 0.6": (
+    "max_delta must be in [0, 0.5], got 0.6": (
         lambda k: image.random_hue(k, IMAGES, max_delta=0.6)
     ),
     "factors must be (low, high) >= 0, got (-1, 1)": (

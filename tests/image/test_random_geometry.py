@@ -96,17 +96,17 @@ BAD = {
     "probability must be in [0, 1], got 2": (
         lambda k: image.random_flip_up_down(k, IMAGES, probability=2)
     ),
-    "max_angle must be finite, >= 0, got -5": (
+    "max_angle must be finite and >= 0, got -5": (
         lambda k: image.random_rotation(k, IMAGES, max_angle=-5)
     ),
-    "max_shear must be finite, >= 0 and <= 89, got inf": (
+    "max_shear must be in [0, 89], got inf": (
         lambda k: image.random_affine(k, IMAGES, max_shear=float("inf"))
     ),
     "scale must be (low, high) > 0, got (0, 1)": (
         lambda k: image.random_affine(k, IMAGES, scale=(0, 1))
     ),
     "scale must be (low, high) > 0, got 2": lambda k: image.random_affine(k, IMAGES, scale=2),
-    "max_shift must be finite, >= 0, got -0.1": (
+    "max_shift must be finite and >= 0, got -0.1": (
         lambda k: image.random_affine(k, IMAGES, max_shift=(0, -0.1))
     ),
     "size must be at most (6, 6), got 7": (lambda k: image.random_crop(k, IMAGES, 7, padding=1)),

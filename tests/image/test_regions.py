@@ -128,10 +128,10 @@ BAD = {
     "images must be [1, 3, 3, C], got (1, 3, 4, 1)": (
         lambda: image.region_properties(COMPONENTS, np.zeros((1, 3, 4, 1), np.float32), max_count=1)
     ),
-    "mask must be bool or integers, got float32": (
+    "mask must be boolean or integer, got float32": (
         lambda: image.largest_component(np.zeros((1, 3, 3), np.float32))
     ),
-    "regions must be of 2 images, got boxes of shape (1, 1, 4)": (
+    "regions must describe 2 images, got boxes of shape (1, 1, 4)": (
         lambda: image.crop_components(
             np.zeros((2, 3, 3, 1), np.float32),
             image.region_properties(COMPONENTS, max_count=1),

@@ -129,14 +129,14 @@ def test_under_jit_vmap_half_precision_and_gradients(method):
 
 GRAY = np.zeros((2, 4, 4, 1), np.float32)
 BAD = {
-    "either size or fx and fy must be given, got None": lambda: image.resize(GRAY),
-    "either size or fx and fy must be given, got 3": lambda: image.resize(GRAY, 3, fx=2),
+    "either size or fx and/or fy must be given, got None": lambda: image.resize(GRAY),
+    "either size or fx and/or fy must be given, got 3": lambda: image.resize(GRAY, 3, fx=2),
     "fx must be > 0, got -1": lambda: image.resize(GRAY, fx=-1, fy=1),
     "fy must be > 0, got 0": lambda: image.resize(GRAY, fy=0),
     "size must be a positive integer or 2 of them, got (0, 3)": (
         lambda: image.resize(GRAY, (0, 3))
     ),
-    "method must be known, got 'linear'. Did you mean 'bilinear'?": (
+    "method must be a valid name, got 'linear'. Did you mean 'bilinear'?": (
         lambda: image.resize(GRAY, 3, method="linear")
     ),
     "images must be [B, H, W, C] with no empty image, got (2, 0, 4, 1)": (

@@ -47,7 +47,7 @@ BAD = {
     "epsilon must be > 0, got 0": lambda: image.fit_whitening(
         make_images(2, np.float32), epsilon=0
     ),
-    "images must be [N, H, W, C], not empty, got shape (0, 4, 3, 2)": (
+    "images must be [N, H, W, C] and not empty, got shape (0, 4, 3, 2)": (
         lambda: image.channel_statistics(make_images(2, np.float32)[:0])
     ),
     "images must be uint8 or floating point, got int64": (

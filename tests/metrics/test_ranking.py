@@ -60,7 +60,7 @@ def test_one_class_has_no_area():
     assert np.isnan(metrics.average_precision(np.array([0.1, 0.2]), np.array([0, 0])))
     with pytest.raises(ValueError, match="labels must contain both 0 and 1"):
         metrics.roc_curve(np.array([0.1]), np.array([1]))
-    with pytest.raises(ValueError, match="labels must contain a 1"):
+    with pytest.raises(ValueError, match="labels must contain at least one 1"):
         metrics.precision_recall_curve(np.array([0.1]), np.array([0]))
 
 

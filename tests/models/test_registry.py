@@ -389,7 +389,7 @@ def test_what_other_models_offer():
     for model in (Named(), nn.Dense(10), lambda images: images):
         assert not isinstance(model, models.Network) and not models.offers_features(model)
         assert models.input_layer(model) is None
-        with pytest.raises(ValueError, match="model must have an attribute num_classes"):
+        with pytest.raises(ValueError, match="model must have a num_classes attribute"):
             models.without_output_layer(model)
     assert models.output_layers(Named()) == ("last",) and models.output_layers(nn.Dense(1)) == ()
 

@@ -588,7 +588,7 @@ REJECTED = {
     "flat images": ("conv", (4, 4), KERNEL, {}, r"images must be \[B, .*\(4, 4\)"),
     "empty images": ("conv", (1, 0, 4, 4), KERNEL, {}, r"images .*no empty"),
     "flat kernel": ("conv", IMAGE, (3, 4, 6), {}, r"kernel must .*2 spatial.*\(3, 4, 6\)"),
-    "empty kernel": ("conv", IMAGE, (3, 0, 4, 6), {}, r"kernel must .*none empty.*\(3, 0, 4, 6\)"),
+    "empty kernel": ("conv", IMAGE, (3, 0, 4, 6), {}, r"kernel must .*no empty.*\(3, 0, 4, 6\)"),
     "no filters": ("conv", IMAGE, (3, 3, 4, 0), {}, r"kernel must .*\(3, 3, 4, 0\)"),
     "channels": ("conv", IMAGE, (3, 3, 3, 6), {}, r"kernel must have 4 / 1 = 4 .*\(3, 3, 3, 6\)"),
     "no group": ("conv", IMAGE, KERNEL, {"groups": 0}, r"groups .*0"),
@@ -617,7 +617,7 @@ REJECTED = {
         IMAGE,
         KERNEL,
         {"padding": ((3, 3), (0, 0))},
-        r"padding crops the whole output .*\(4, 4\) .*\(3, 3\)",
+        r"padding must not crop the entire output .*\(4, 4\) .*\(3, 3\)",
     ),
 }
 
@@ -635,8 +635,8 @@ def test_bad_input_is_rejected_while_tracing(name):
     ("position", "replacement", "message"),
     [
         (0, ((1, 4, 4, 1), jnp.uint8), r"images must be floating point, got uint8"),
-        (1, ((3, 3, 1, 2), jnp.bfloat16), r"kernel must have the dtype of images \(float32\)"),
-        (2, ((2,), jnp.bfloat16), r"bias must have the dtype of .*float32.*bfloat16"),
+        (1, ((3, 3, 1, 2), jnp.bfloat16), r"kernel must have the same dtype as images \(float32\)"),
+        (2, ((2,), jnp.bfloat16), r"bias must have the same dtype as .*float32.*bfloat16"),
         (2, ((1,), jnp.float32), r"bias must have shape \(2,\), got \(1,\)"),
         (2, ((), jnp.float32), r"bias must have shape \(2,\), got \(\)"),
     ],

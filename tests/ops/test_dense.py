@@ -120,7 +120,7 @@ FLOAT, HALF = jnp.float32, jnp.bfloat16
     ("arrays", "message"),
     [
         ([((2, 3), jnp.int32), ((3, 4), FLOAT)], r"x must be floating point, got int32"),
-        ([((2, 3), FLOAT), ((3, 4), HALF)], r"kernel must have the dtype of x \(float32\)"),
+        ([((2, 3), FLOAT), ((3, 4), HALF)], r"kernel must have the same dtype as x \(float32\)"),
         ([((), FLOAT), ((1, 4), FLOAT)], r"kernel must .*last dimension of x \(\)"),
         ([((2, 3), FLOAT), ((2, 4), FLOAT)], r"kernel must .*x \(2, 3\), got shape \(2, 4\)"),
         ([((2, 3), FLOAT), ((3,), FLOAT)], r"kernel must be \[in, out\].*\(3,\)"),
@@ -129,7 +129,7 @@ FLOAT, HALF = jnp.float32, jnp.bfloat16
         ([((2, 3), FLOAT), ((3, 4), FLOAT), ((1, 4), FLOAT)], r"bias must .*got \(1, 4\)"),
         (
             [((2, 3), FLOAT), ((3, 4), FLOAT), ((4,), HALF)],
-            r"bias must have the dtype of .*float32",
+            r"bias must have the same dtype as .*float32",
         ),
     ],
 )

@@ -465,7 +465,7 @@ GROUPS_REJECTED = {
     "negative groups": ({"groups": -1}, r"groups must be a positive integer.* got -1"),
     "half a group": ({"groups": 0.5}, r"groups must be a positive integer.* got 0\.5"),
     "true groups": ({"groups": True}, r"groups must be a positive integer.* got True"),
-    "no divisor": ({"groups": 3}, r"groups must divide the channels of x \(2\), got 3"),
+    "no divisor": ({"groups": 3}, r"groups must divide the number of channels of x \(2\), got 3"),
     "no epsilon": ({"epsilon": 0}, r"epsilon must be > 0, got 0"),
     "epsilon of NaN": ({"epsilon": float("nan")}, r"epsilon .*got nan"),
 }

@@ -145,7 +145,7 @@ def test_nothing_intact_is_an_error(tmp_path, make):
 def test_another_models_checkpoint_is_rejected(tmp_path):
     saved(tmp_path, (7,))
     params = {"kernel": jax.ShapeDtypeStruct((9, 9), jnp.float32)}
-    with pytest.raises(ValueError, match=r"no intact checkpoint .* that fits the model"):
+    with pytest.raises(ValueError, match=r"no intact checkpoint .* that matches the model"):
         train.restore(tmp_path, LIKE.replace(params=params))
 
 

@@ -41,9 +41,9 @@ def test_the_suggestion_is_where_the_loss_falls():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"low": 1.0, "high": 0.1}, "low and high must be 0 < low < high"),
-        ({"low": 0.0}, "low and high must be 0 < low < high"),
-        ({"high": float("inf")}, "low and high must be 0 < low < high"),
+        ({"low": 1.0, "high": 0.1}, "low and high must satisfy 0 < low < high"),
+        ({"low": 0.0}, "low and high must satisfy 0 < low < high"),
+        ({"high": float("inf")}, "low and high must satisfy 0 < low < high"),
         ({"steps": 9}, "steps must be an integer >= 10"),
         ({"steps": True}, "steps must be an integer >= 10"),
     ],
@@ -75,5 +75,5 @@ def test_batches_without_a_row_that_counts_are_skipped(blank):
         found = train.find_learning_rate(prepare, WithBlanks(), high=1e-3, steps=12)
         assert len(found.losses) == 12
     else:
-        with pytest.raises(ValueError, match="must have a readable example, got none"):
+        with pytest.raises(ValueError, match="at least one readable example, got none"):
             train.find_learning_rate(prepare, WithBlanks(), steps=12)

@@ -198,7 +198,7 @@ def test_a_plateau_takes_smaller_steps():
 
 
 def test_early_stopping_needs_what_it_monitors():
-    with pytest.raises(ValueError, match="does the run hold out examples"):
+    with pytest.raises(ValueError, match="does the run have a validation split"):
         train.fit(initial(), STEP, BATCHES, epochs=2, monitors=[train.EarlyStopping(1)])
 
 
@@ -300,7 +300,7 @@ def test_stop_and_resume_between_calls_is_bit_for_bit(tmp_path, stop_after):
 def test_calls_cannot_begin_in_the_middle_of_others():
     snapshot = train.Snapshot(dataclasses.replace(initial(), step=jnp.int32(3)))
     with pytest.raises(
-        ValueError, match=r"steps \(steps_per_call\) must divide the step 3 .* got 2"
+        ValueError, match=r"steps \(steps_per_call\) must divide 3, the step .* got 2"
     ):
         in_calls_of_two(snapshot)
 
@@ -327,7 +327,7 @@ def test_bad_epochs(epochs):
 
 
 def test_evaluation_of_nothing_is_rejected():
-    with pytest.raises(ValueError, match="batches must have at least one batch"):
+    with pytest.raises(ValueError, match="batches must contain at least one batch"):
         train.evaluate(EVAL_STEP, initial(), [])
 
 
@@ -391,5 +391,5 @@ def test_a_batch_without_a_row_that_counts_moves_nothing_but_the_position():
 def test_batches_without_any_row_that_counts_are_rejected():
     blanks = WithBlanks()
     blanks.blank = range(5)
-    with pytest.raises(ValueError, match="must have a readable example, got none"):
+    with pytest.raises(ValueError, match="at least one readable example, got none"):
         train.fit(initial(), STEP, blanks, epochs=1)

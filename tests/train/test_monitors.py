@@ -81,7 +81,7 @@ def test_a_plateau_is_that_of_optax(patience):
         (lambda: train.ReduceOnPlateau(1, factor=1.0), r"factor must be in \(0, 1\)"),
         (
             lambda: train.EarlyStopping(1).best_epoch([{"epoch": 1, "train_loss": 1.0}]),
-            r"got 'validation_loss' \(does the run hold out examples\?\)",
+            r"got 'validation_loss' \(does the run have a validation split\?\)",
         ),
     ],
 )

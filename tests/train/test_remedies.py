@@ -55,7 +55,7 @@ def test_accumulation_moves_statistics_once_a_part():
 
 
 def test_accumulation_must_divide_the_batch():
-    with pytest.raises(ValueError, match="accumulate must divide the batch of 128 rows, got 3"):
+    with pytest.raises(ValueError, match=r"accumulate must divide the batch size \(128\), got 3"):
         one_step(models.create("lenet5", 10), optax.sgd(0.1), accumulate=3)
 
 

@@ -77,10 +77,10 @@ class WithCache(nn.Module):
     ("model", "key", "message"),
     [
         (WithoutTrain(), KEY, "model must be called as model\\(images, train=...\\)"),
-        (WithCache(), KEY, "params and batch_stats, got cache too"),
-        (models.create("lenet5", 2), 0, "key must be one key"),
-        (models.create("lenet5", 2), jax.random.PRNGKey(0), "key must be one key"),
-        (models.create("lenet5", 2), jax.random.split(KEY), "key must be one key"),
+        (WithCache(), KEY, "params and batch_stats, got other collections: cache"),
+        (models.create("lenet5", 2), 0, "key must be a single key"),
+        (models.create("lenet5", 2), jax.random.PRNGKey(0), "key must be a single key"),
+        (models.create("lenet5", 2), jax.random.split(KEY), "key must be a single key"),
     ],
 )
 def test_bad_input(model, key, message):

@@ -145,7 +145,7 @@ def test_raw_images_need_a_preprocess():
     model, optimizer, state = make()
     step = train.make_train_step(model, optimizer)
     with pytest.raises(
-        ValueError, match=r"batch\.image must be floating point without a preprocess"
+        ValueError, match=r"batch\.image must be floating point if preprocess is None"
     ):
         step(state, next(iter(data.batches(SOURCE, 8))))
 

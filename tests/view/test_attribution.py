@@ -361,7 +361,7 @@ class Other(Flat):
         (Whole(), r"model must be .*features\(images, \*, train\) and head.*, got Whole"),
         (Other(), r"model must be .*features\(images, \*, train\) and head.*, got Other"),
         (linear(np.ones((48, 3)))[0], "model must be a Linen module .*, got Functions"),
-        (Flat(), r"model.features must return maps \[B, h, w, C\] .*, got \(2, 3\) of Flat"),
+        (Flat(), r"model.features must return \[B, h, w, C\] .*, got \(2, 3\) from Flat"),
     ],
 )
 def test_grad_cam_needs_features_and_a_head(model, message):
@@ -380,12 +380,16 @@ def test_grad_cam_needs_features_and_a_head(model, message):
         ([0, 2], r"classes must be indices from 0 to 1, got \[0, 2\]"),
         ([-1, 0], r"classes must be indices from 0 to 1, got \[-1, 0\]"),
         (np.array([0, 2**40]), "classes must be indices from 0 to 1"),
-        ([0], r"classes must be an integer per image, shape \(2,\), got \[0\] of shape \(1,\)"),
-        ([[0], [1]], "classes must be an integer per image"),
-        (1, r"classes must be an integer per image, shape \(2,\), got 1 of shape \(\)"),
-        ([0.0, 1.0], "classes must be an integer per image"),
-        ([True, False], "classes must be an integer per image"),
-        (["cat", "dog"], "classes must be an integer per image"),
+        (
+            [0],
+            r"classes must be one integer per image, with shape \(2,\), "
+            r"got \[0\] with shape \(1,\)",
+        ),
+        ([[0], [1]], "classes must be one integer per image"),
+        (1, r"classes must be one integer per image, with shape \(2,\), got 1 with shape \(\)"),
+        ([0.0, 1.0], "classes must be one integer per image"),
+        ([True, False], "classes must be one integer per image"),
+        (["cat", "dog"], "classes must be one integer per image"),
     ],
 )
 @pytest.mark.parametrize("function", [attribution.grad_cam, attribution.saliency])

@@ -50,7 +50,7 @@ def test_a_folder_with_duplicates_and_unreadable_files(folder, tmp_path, capsys)
     assert sorted(label for _, _, label in group) == ["dark", "dark", "light"]
     assert out.count(" <- with several labels") == 1
     assert report["skipped_files"] == {".heic": 2, "": 1}
-    assert "skipped files: 2 .heic, 1 without extension" in out
+    assert "skipped files: 2 .heic, 1 without an extension" in out
     assert all(10 <= split["heights"][0] <= split["heights"][2] < 30 for split in splits.values())
     assert "groups of duplicates: 1" in out
     assert "light/07.png (light): " in out

@@ -119,7 +119,7 @@ def test_norms(name, tmp_path):
     history = HISTORIES[name]
     figure = plots.norms(history)
     metrics = {
-        "train_gradient_norm": "Gradient (mean of the epoch)",
+        "train_gradient_norm": "Gradient (epoch mean)",
         "parameter_norm": "Parameters",
     }
     for axes, (metric, title) in zip(figure.axes, metrics.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Endless batches of arrays or files, the result of `ImageDataGenerator.flow` and its relatives."""
+"""Endless batches of arrays or files, as returned by the `ImageDataGenerator.flow` methods."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +29,13 @@ class Flow:
     """Endless batches of transformed and normalized images.
 
     Attributes:
-      filenames: names of the images, relative to their folder; empty for arrays.
-      class_indices: index of each class by name; empty for arrays.
+      filenames: names of the image files, relative to their folder; empty for arrays.
+      class_indices: mapping from class names to indices; empty for arrays.
       samples: number of images.
     """
 
     filenames: tuple[str, ...] = ()
-    class_indices: dict[str, int] = {}  # noqa: RUF012 - replaced, never changed
+    class_indices: dict[str, int] = {}  # noqa: RUF012 - replaced, never mutated
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Flow:
         return batch
 
     def epoch(self, number: int) -> Iterator[Any]:
-        """Iterate over the batches of one epoch, a function of its number and the flow's seed."""
+        """Iterate over the batches of one epoch, determined by its number and the flow's seed."""
         for batch in self._batches.epoch(number):
             pixels = batch.image.astype(np.float32, copy=False)
             transformed = self._transform(self._root, number, pixels, batch.index)
@@ -95,10 +95,10 @@ class Listed(NamedTuple):
     """Files with their labels.
 
     Attributes:
-      root: the folder that names are relative to.
+      root: the folder that the names are relative to.
       names: names of the files.
-      labels: ``[N]`` class indices, ``[N, K]`` of 0 and 1, or the raw values of a table.
-      classes: names of the classes; empty for raw values.
+      labels: ``[N]`` class indices, ``[N, K]`` zeros and ones, or the raw values of a table.
+      classes: class names; empty for raw values.
     """
 
     root: Path
@@ -113,7 +113,7 @@ def listed_by_directory(
     """List the images in the class folders of a directory, as Keras does.
 
     Raises:
-      ValueError: if a folder is missing, or there are no images.
+      ValueError: if a folder is missing, class names are repeated, or there are no images.
     """
     root = Path(directory)
     if not root.is_dir():
@@ -122,9 +122,7 @@ def listed_by_directory(
     found = sorted(name for name in inner if not is_hidden(name))
     _check_distinct(classes)
     if classes is not None and (missing := [name for name in classes if name not in found]):
-        raise ValueError(
-            f"directory {printable(directory)} has no folder for the class {missing[0]!r}"
-        )
+        raise ValueError(f"directory {printable(directory)} has no folder for class {missing[0]!r}")
     classes = tuple(found if classes is None else classes)
     names: list[str] = []
     labels: list[int] = []
@@ -135,7 +133,7 @@ def listed_by_directory(
         labels += [label] * len(inside)
     if not names:
         raise ValueError(
-            f"directory {printable(directory)} must hold images in class folders, found none"
+            f"directory {printable(directory)} must contain images in class folders, found none"
         )
     return Listed(root, names, np.array(labels, np.int32), classes)
 
@@ -151,7 +149,7 @@ def listed_by_dataframe(
     *,
     are_classes: bool,
 ) -> Listed:
-    """List the images named by a table, a pandas ``DataFrame`` or a dictionary of columns.
+    """List the images named in a table (a pandas ``DataFrame`` or a dictionary of columns).
 
     Raises:
       ValueError: if a column, a value or a file is missing.
@@ -172,7 +170,7 @@ def listed_by_dataframe(
         else:
             values = stacked(given, y_col)
     if not names[part]:
-        raise ValueError(f"dataframe must hold images for subset {subset!r}, got none")
+        raise ValueError(f"dataframe must contain images for subset {subset!r}, got none")
     return Listed(root, names[part], values[part], found)
 
 
@@ -180,19 +178,20 @@ def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]
     """Return the values of a column.
 
     Raises:
-      ValueError: if the column does not exist, holds a missing value, or has another length.
+      ValueError: if the column does not exist, has a missing value, or has the wrong length.
     """
     if name not in dataframe:
         raise ValueError(f"dataframe must have the column {name!r}")
     values = list(dataframe[name])
     if length not in (None, len(values)):
         raise ValueError(
-            f"the columns of dataframe must have one length, {length}, got {len(values)} in {name}"
+            f"the columns of dataframe must have the same length, {length}, got {len(values)} in "
+            f"{name}"
         )
     for row, value in enumerate(values):
         if any(map(is_missing, value if isinstance(value, list | tuple) else [value])):
             raise ValueError(
-                f"the column {name} of dataframe must hold no missing values, got {value!r} at "
+                f"column {name} of dataframe must not contain missing values, got {value!r} at "
                 f"index {row}"
             )
     return values
@@ -201,13 +200,13 @@ def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]
 def _classes_of(
     values: list[Any], name: str, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return class indices ``[N]``, or ``[N, K]`` of 0 and 1 if rows are lists of classes."""
+    """Return labels, ``[N]`` indices or ``[N, K]`` zeros and ones for lists, and class names."""
     are_lists = [isinstance(value, list | tuple) for value in values]
     if any(are_lists) and not all(are_lists):
         row = are_lists.index(False)
         raise ValueError(
-            f"{name} must hold one class in each row or a list of classes in each row, got "
-            f"{values[row]!r} at index {row} beside lists"
+            f"{name} must contain either one class in every row or a list of classes in every row, "
+            f"got lists and {values[row]!r} at index {row}"
         )
     rows = [[str(item) for item in value] for value in values] if any(are_lists) else []
     names = [item for row in rows for item in row] if rows else [str(value) for value in values]
@@ -215,12 +214,16 @@ def _classes_of(
     if classes is not None:
         _check_distinct(classes)
         if unknown := sorted(set(names) - set(classes)):
-            raise ValueError(f"classes must hold all values of {name}, but lacks {unknown[0]!r}")
+            raise ValueError(
+                f"classes must contain all values of {name}, but {unknown[0]!r} is missing"
+            )
         found = tuple(classes)
         indices = np.array([found.index(item) for item in names], np.int32)
     if rows:
         if not found:
-            raise ValueError(f"{name} must hold a class in at least one row, got empty lists")
+            raise ValueError(
+                f"{name} must contain a class in at least one row, got only empty lists"
+            )
         indices = np.array([[known in row for known in found] for row in rows], np.int32)
     return indices, found
 
@@ -238,7 +241,7 @@ def decoded_files(
     *,
     keep_aspect_ratio: bool,
 ) -> DecodedImages:
-    """Return the images of files, stretched to one size or cropped to its aspect ratio first."""
+    """Return the decoded images, resized by stretching or after cropping to the aspect ratio."""
     channels = {"rgb": 3, "grayscale": 1}
     if color_mode not in channels:
         raise ValueError(f"color_mode must be rgb or grayscale, got {color_mode!r}")
@@ -261,10 +264,10 @@ def decoded_files(
 
 
 def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
-    """Return the arrays that batches hold beside the images.
+    """Return the arrays that batches contain in addition to the images.
 
     Raises:
-      ValueError: if the mode is unknown or does not fit the labels.
+      ValueError: if the mode is unknown or does not match the labels.
     """
     modes = get_args(ClassMode)
     if class_mode is not None and class_mode not in modes:
@@ -281,14 +284,14 @@ def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
     if class_mode == "categorical":
         return [np.eye(len(listed.classes), dtype=np.float32)[listed.labels]]
     if class_mode == "binary" and len(listed.classes) != 2:
-        raise ValueError(f"class_mode binary needs two classes, got {len(listed.classes)}")
+        raise ValueError(f"class_mode binary requires two classes, got {len(listed.classes)}")
     if class_mode in ("binary", "sparse"):
         return [listed.labels.astype(np.float32)]
     return [listed.labels] if class_mode == "raw" else []
 
 
 def part_of(count: int, subset: Subset | None, split: float) -> slice:
-    """Return the slice of a subset of ``count`` elements; the first ones are for validation."""
+    """Return the slice that selects a subset of ``count`` elements; validation comes first."""
     if subset not in (*get_args(Subset), None):
         raise ValueError(f"subset must be training, validation or None, got {subset!r}")
     first = int(split * count)
@@ -298,13 +301,13 @@ def part_of(count: int, subset: Subset | None, split: float) -> slice:
 def weights_of(
     dataframe: Any, name: str, x_col: str, subset: Subset | None, split: float
 ) -> np.ndarray:
-    """Return the weights ``[N]`` of a subset.
+    """Return the sample weights ``[N]`` for a subset.
 
     Raises:
-      ValueError: if the column does not exist, has another length, or does not hold numbers.
+      ValueError: if the column does not exist, has the wrong length, or is not numeric.
     """
     values = column_of(dataframe, name, len(dataframe[x_col]))
     for row, value in enumerate(values):
         if not isinstance(value, int | float | np.number):
-            raise ValueError(f"{name} must hold numbers, got {value!r} at index {row}")
+            raise ValueError(f"{name} must contain numbers, got {value!r} at index {row}")
     return np.asarray(values, np.float32)[part_of(len(values), subset, split)]

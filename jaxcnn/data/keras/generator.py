@@ -1,4 +1,4 @@
-"""Keras's `ImageDataGenerator`: batches of arrays, folders and tables, computed on the device."""
+"""Keras's `ImageDataGenerator`: batches from arrays, folders and tables, computed on the device."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +28,11 @@ from jaxcnn.data.sources import stacked
 class ImageDataGenerator(ImageTransforms):
     """Random transforms and normalization of images ``[N, H, W, C]``, as in Keras.
 
-    It differs from Keras on purpose: ``height_shift_range`` moves rows and ``width_shift_range``
-    columns (Keras 3 swaps them), images that are not square rotate about their center, and
-    statistics that were not fitted are an error instead of a warning.
+    It intentionally differs from Keras: ``height_shift_range`` shifts rows and
+    ``width_shift_range`` shifts columns (Keras 3 swaps them), non-square images rotate about their
+    center, and missing statistics raise an error instead of a warning.
 
-    The options, keyword-only (see `ImageTransforms` for each): ``featurewise_center``,
+    The options are keyword-only and described in `ImageTransforms`: ``featurewise_center``,
     ``samplewise_center``, ``featurewise_std_normalization``, ``samplewise_std_normalization``,
     ``zca_whitening``, ``zca_epsilon``, ``rotation_range``, ``width_shift_range``,
     ``height_shift_range``, ``brightness_range``, ``shear_range``, ``zoom_range``,
@@ -64,23 +64,24 @@ class ImageDataGenerator(ImageTransforms):
         seed: int | None = None,
         subset: Subset | None = None,
     ) -> Flow:
-        """Make endless batches of transformed and normalized images.
+        """Return endless batches of transformed and normalized images.
 
         Args:
-          x: ``[N, H, W, C]``, any numbers.
-          y: ``[N, ...]``, labels or other arrays of the images.
-          batch_size: images in a batch; the last batch of an epoch may have fewer.
+          x: ``[N, H, W, C]``, of any numeric dtype.
+          y: ``[N, ...]``, labels or other values for each image.
+          batch_size: images per batch; the last batch of an epoch may be smaller.
           shuffle: draw a new order in each epoch.
-          sample_weight: ``[N]``, returned in the batches.
-          seed: seed of order and transforms; None means 0, so that results are reproducible.
-          subset: the validation split, or the rest of the data; None for all.
+          sample_weight: ``[N]``, included in the batches.
+          seed: seed for the order and the transforms; None means 0, so results are reproducible.
+          subset: ``"validation"`` for the validation split, ``"training"`` for the remaining
+            images, or None for all images.
 
         Returns:
-          An iterator over ``images``, ``(images, y)`` or ``(images, y, sample_weight)``, with
-          ``len`` (batches per epoch) and ``epoch(number)``.
+          An iterator over ``images``, ``(images, y)`` or ``(images, y, sample_weight)`` that
+          supports ``len`` (batches per epoch) and ``epoch(number)``.
 
         Raises:
-          ValueError: if lengths differ, an option is out of range, or statistics are needed and
+          ValueError: if lengths differ, an option is out of range, or required statistics were
             not fitted.
 
         Example:
@@ -95,13 +96,13 @@ class ImageDataGenerator(ImageTransforms):
                 continue
             arrays.append(stacked(given, name))
             if arrays[-1].shape[:1] != images.shape[:1]:
-                raise ValueError(f"{name} must be as long as x, {len(images)}, got {len(given)}")
+                raise ValueError(f"{name} must be as long as x ({len(images)}), got {len(given)}")
         if sample_weight is not None and y is None:
-            raise ValueError("sample_weight needs y, got None")
+            raise ValueError("sample_weight requires y, got None")
         part = part_of(len(images), subset, self.validation_split)
         images, *arrays = (array[part] for array in (images, *arrays))
         if not len(images):
-            raise ValueError(f"x must hold images for subset {subset!r}, got none")
+            raise ValueError(f"x must contain images for subset {subset!r}, got none")
         return self._flow(images, arrays, batch_size, shuffle, seed)
 
     def flow_from_directory(
@@ -119,30 +120,33 @@ class ImageDataGenerator(ImageTransforms):
         interpolation: Interpolation = "nearest",
         keep_aspect_ratio: bool = False,
     ) -> Flow:
-        """Make endless batches of the images in a folder of class folders.
+        """Return endless batches of the images in a directory with one folder per class.
 
-        Files are decoded in threads by `jaxcnn.data.decode_image`.
+        Files are decoded in multiple threads by `jaxcnn.data.decode_image`.
 
         Args:
-          directory: folder with a folder for each class.
-          target_size: (height, width) of the images.
+          directory: folder with one subfolder per class.
+          target_size: (height, width) to resize the images to.
           color_mode: ``"rgb"`` or ``"grayscale"``.
-          classes: names of the folders, in the order of their indices; None for all, sorted.
-          class_mode: labels as ``"categorical"`` (``[B, K]`` of 0 and 1), ``"sparse"`` or
-            ``"binary"`` (``[B]``), ``"input"`` (the images again) or None.
-          batch_size: images in a batch; the last batch of an epoch may have fewer.
+          classes: folder names, in the order of their class indices; None means all, sorted.
+          class_mode: form of the labels: ``"categorical"`` (``[B, K]`` zeros and ones),
+            ``"sparse"`` or ``"binary"`` (``[B]``), ``"input"`` (the images again), or None for no
+            labels.
+          batch_size: images per batch; the last batch of an epoch may be smaller.
           shuffle: draw a new order in each epoch.
-          seed: seed of order and transforms; None means 0.
-          subset: the first ``validation_split`` of each class, or the rest; None for all.
-          interpolation: Pillow's filter for resizing.
+          seed: seed for the order and the transforms; None means 0.
+          subset: ``"validation"`` for the first ``validation_split`` of each class, ``"training"``
+            for the remaining images, or None for all images.
+          interpolation: Pillow filter for resizing.
           keep_aspect_ratio: crop the center instead of stretching the image.
 
         Returns:
-          An iterator like that of `flow`, with ``class_indices``, ``filenames`` and ``samples``.
+          An iterator like the one returned by `flow`, with ``class_indices``, ``filenames`` and
+          ``samples``.
 
         Raises:
-          ValueError: if a folder is missing or an option is unknown; iterating raises it if a file
-            cannot be read.
+          ValueError: if a folder is missing or an option is unknown; also raised during iteration
+            if a file cannot be read.
 
         Example:
           >>> import tempfile, PIL.Image
@@ -178,29 +182,31 @@ class ImageDataGenerator(ImageTransforms):
         interpolation: Interpolation = "nearest",
         keep_aspect_ratio: bool = False,
     ) -> Flow:
-        """Make endless batches of the images named by a table.
+        """Return endless batches of the images named in a table.
 
         Args:
           dataframe: a pandas ``DataFrame``, or a dictionary of columns.
-          directory: folder that the names are relative to; None for the current one.
+          directory: folder that the names are relative to; None means the current folder.
           x_col: column of file names.
-          y_col: column of labels; rows may hold lists of classes with ``"categorical"``.
-          weight_col: column of weights, which are returned in the batches.
-          target_size: (height, width) of the images.
+          y_col: column of labels; with ``"categorical"``, each row may be a list of classes.
+          weight_col: column of sample weights, included in the batches.
+          target_size: (height, width) to resize the images to.
           color_mode: ``"rgb"`` or ``"grayscale"``.
-          classes: names of the classes, in the order of their indices; None for those in the table.
-          class_mode: labels as ``"categorical"`` (``[B, K]`` of 0 and 1), ``"sparse"`` or
-            ``"binary"`` (``[B]``), ``"raw"`` (the column's values), ``"input"`` (the images again)
-            or None.
-          batch_size: images in a batch; the last batch of an epoch may have fewer.
+          classes: class names, in the order of their indices; None means all names in the table.
+          class_mode: form of the labels: ``"categorical"`` (``[B, K]`` zeros and ones),
+            ``"sparse"`` or ``"binary"`` (``[B]``), ``"raw"`` (the column's values), ``"input"``
+            (the images again), or None for no labels.
+          batch_size: images per batch; the last batch of an epoch may be smaller.
           shuffle: draw a new order in each epoch.
-          seed: seed of order and transforms; None means 0.
-          subset: the first ``validation_split`` of the table, or the rest; None for all.
-          interpolation: Pillow's filter for resizing.
+          seed: seed for the order and the transforms; None means 0.
+          subset: ``"validation"`` for the first ``validation_split`` of the table, ``"training"``
+            for the remaining rows, or None for all rows.
+          interpolation: Pillow filter for resizing.
           keep_aspect_ratio: crop the center instead of stretching the image.
 
         Returns:
-          An iterator like that of `flow`, with ``class_indices``, ``filenames`` and ``samples``.
+          An iterator like the one returned by `flow`, with ``class_indices``, ``filenames`` and
+          ``samples``.
 
         Raises:
           ValueError: if a column, value or file is missing, or an option is unknown.

@@ -1,7 +1,7 @@
-"""Options of Keras's `ImageDataGenerator` and the transforms they select, on the device.
+"""Options for Keras's `ImageDataGenerator`, and the transforms they select, on the device.
 
-Pixel values are Keras's, usually 0 to 255. Each image has its own key in each epoch, so a seed
-gives the same images for any batch size.
+Pixel values have the same range as in Keras, usually 0 to 255. Each image has its own key in each
+epoch, so a seed produces the same images for any batch size.
 """
 
 import dataclasses
@@ -18,42 +18,42 @@ from jaxcnn.data.keras.transforms import UNCHANGED, FillMode, Ranges, Shift, cha
 from jaxcnn.image.randomness import extent, interval
 from jaxcnn.messages import did_you_mean
 
-_CHUNK = 256  # images that are transformed at once to fit statistics
+_CHUNK = 256  # images to transform at once when fitting statistics
 
 Shifts = float | Sequence[float]
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ImageTransforms:
-    """Options, transforms and normalization of `ImageDataGenerator`.
+    """Options, transforms and normalization for `ImageDataGenerator`.
 
     Attributes:
-      featurewise_center: subtract the mean of each channel over the data; needs `fit`.
+      featurewise_center: subtract the mean of each channel over the data; requires `fit`.
       samplewise_center: subtract the mean of each image.
       featurewise_std_normalization: divide by the standard deviation of each channel over the
-        data; needs `fit`.
+        data; requires `fit`.
       samplewise_std_normalization: divide by the standard deviation of each image.
-      zca_whitening: decorrelate the pixels by ZCA; needs `fit`.
-      zca_epsilon: added to the singular values of the whitening.
-      rotation_range: largest angle in degrees, in both directions.
-      width_shift_range: a fraction of the width if below 1, else pixels, in both directions: a
-        float draws any number up to it, an integer draws an integer below it, and a sequence is
-        the set of numbers to draw from.
-      height_shift_range: the same for the height.
-      brightness_range: (low, high) factors.
-      shear_range: largest shear angle in degrees, in both directions.
+      zca_whitening: decorrelate the pixels with ZCA; requires `fit`.
+      zca_epsilon: constant added to the singular values for the whitening.
+      rotation_range: largest rotation angle in degrees, in either direction.
+      width_shift_range: horizontal shift in either direction, as a fraction of the width if below
+        1, otherwise in pixels. A float allows any shift up to that value, an integer allows the
+        integers below it, and a sequence allows only the numbers in it.
+      height_shift_range: vertical shift, specified in the same way.
+      brightness_range: (low, high) range of the brightness factor.
+      shear_range: largest shear angle in degrees, in either direction.
       zoom_range: (low, high), or ``z`` for (1 - z, 1 + z); drawn for each axis separately.
-      channel_shift_range: largest number that is added to all channels or subtracted from them.
-      fill_mode: values outside the image: ``"nearest"``, ``"reflect"``, ``"wrap"`` or
-        ``"constant"``.
-      cval: value outside the image for ``"constant"``.
-      horizontal_flip: flip half of the images left to right.
-      vertical_flip: flip half of the images upside down.
-      rescale: factor on all values, after the transforms.
-      preprocessing_function: function of one image ``[H, W, C]``, a NumPy array, applied on the
+      channel_shift_range: largest value added to all channels or subtracted from them.
+      fill_mode: how values outside the image are filled: ``"nearest"``, ``"reflect"``,
+        ``"wrap"`` or ``"constant"``.
+      cval: value outside the image with ``"constant"``.
+      horizontal_flip: flip each image left to right with probability 0.5.
+      vertical_flip: flip each image upside down with probability 0.5.
+      rescale: factor by which all values are multiplied, after the transforms.
+      preprocessing_function: function applied to each image, a NumPy array ``[H, W, C]``, on the
         host before ``rescale``.
-      validation_split: share of the data, from its start, for ``subset="validation"``.
-      interpolation_order: 0 for nearest, 1 for linear.
+      validation_split: fraction of the data, taken from its start, for ``subset="validation"``.
+      interpolation_order: 0 for nearest-neighbor, 1 for linear.
       mean: ``[1, 1, C]``, set by `fit`.
       std: ``[1, 1, C]``, set by `fit`.
       zca_whitening_matrix: ``[H * W * C, H * W * C]``, set by `fit`.
@@ -99,8 +99,8 @@ class ImageTransforms:
         modes = get_args(FillMode)
         if self.fill_mode not in modes:
             hint = did_you_mean(str(self.fill_mode), modes)
-            raise ValueError(f"fill_mode must be known, got {self.fill_mode!r}. {hint}")
-        # As in Keras: whitening and standard deviations need centered values.
+            raise ValueError(f"fill_mode must be a known mode, got {self.fill_mode!r}. {hint}")
+        # As in Keras, whitening and division by the standard deviation require centered values.
         self.featurewise_std_normalization &= not self.zca_whitening
         self.featurewise_center |= self.zca_whitening or self.featurewise_std_normalization
         self.samplewise_center |= self.samplewise_std_normalization
@@ -123,16 +123,18 @@ class ImageTransforms:
     def get_random_transform(
         self, img_shape: Sequence[int], seed: int | None = None
     ) -> dict[str, Any]:
-        """Draw the parameters of one transform.
+        """Draw the parameters for one transform.
 
         Args:
           img_shape: (height, width, channels).
-          seed: seed of the parameters; None takes the next ones of the generator's sequence.
+          seed: seed for drawing the parameters; None draws the next ones in the generator's
+            sequence.
 
         Returns:
           ``theta`` and ``shear`` (degrees), ``tx`` and ``ty`` (shift of columns and rows in
           pixels), ``zx`` and ``zy``, ``flip_horizontal`` and ``flip_vertical``, and
-          ``channel_shift_intensity`` and ``brightness``, which are None without a range.
+          ``channel_shift_intensity`` and ``brightness``, each None if the corresponding range is
+          not set.
 
         Example:
           >>> generator = ImageTransforms(rotation_range=20)
@@ -148,17 +150,17 @@ class ImageTransforms:
     def apply_transform(
         self, x: np.ndarray | jax.Array, transform_parameters: Mapping[str, Any]
     ) -> jax.Array:
-        """Transform one image by given parameters.
+        """Transform one image with the given parameters.
 
         Args:
           x: ``[H, W, C]``.
           transform_parameters: any of the parameters that `get_random_transform` returns.
 
         Returns:
-          ``[H, W, C]`` float32.
+          The transformed image, ``[H, W, C]`` float32.
 
         Raises:
-          ValueError: if a parameter is unknown, or ``x`` is not one image.
+          ValueError: if a parameter is unknown, or ``x`` is not a single image.
 
         Example:
           >>> image = np.arange(3.0).reshape(1, 3, 1)
@@ -168,7 +170,7 @@ class ImageTransforms:
         for name in transform_parameters:
             if name not in UNCHANGED:
                 raise ValueError(
-                    f"transform_parameters must be known, got {name!r}. "
+                    f"transform_parameters must have known names, got {name!r}. "
                     f"{did_you_mean(name, UNCHANGED)}"
                 )
         given = {
@@ -180,14 +182,14 @@ class ImageTransforms:
         return change(image, given, self.fill_mode, self.interpolation_order, self.cval)[0]
 
     def random_transform(self, x: np.ndarray | jax.Array, seed: int | None = None) -> jax.Array:
-        """Transform one image ``[H, W, C]`` at random; the result is float32."""
+        """Transform one image ``[H, W, C]`` randomly; the result is float32."""
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     def standardize(self, x: np.ndarray | jax.Array) -> jax.Array:
-        """Normalize images ``[H, W, C]`` or ``[B, H, W, C]`` by the options; the result is float32.
+        """Normalize images ``[H, W, C]`` or ``[B, H, W, C]`` as the options specify, to float32.
 
         Raises:
-          ValueError: if statistics are needed and not fitted, or were fitted to other shapes.
+          ValueError: if required statistics were not fitted, or were fitted to different shapes.
         """
         self._check_fitted()
         if x.ndim == 3:
@@ -204,16 +206,17 @@ class ImageTransforms:
     def fit(
         self, x: np.ndarray, *, augment: bool = False, rounds: int = 1, seed: int | None = None
     ) -> None:
-        """Compute the statistics that the featurewise options need.
+        """Compute the statistics required by the featurewise options and by ZCA whitening.
 
         Args:
           x: ``[N, H, W, C]``; ``rescale`` is applied first.
           augment: use randomly transformed images.
-          rounds: number of transforms of each image.
-          seed: seed of the transforms; None means 0.
+          rounds: number of random transforms of each image, if ``augment`` is True.
+          seed: seed for the transforms; None means 0.
 
         Raises:
-          ValueError: if ``x`` does not hold finite images, or ``rounds`` is below 1.
+          ValueError: if ``x`` is not an array of finite images, or ``augment`` is True and
+            ``rounds`` is below 1.
         """
         images = checked_images(x, "x") * np.float32(1 if self.rescale is None else self.rescale)
         if augment:
@@ -241,9 +244,9 @@ class ImageTransforms:
     def _transformed(
         self, key: jax.Array, epoch: int, images: np.ndarray, rows: np.ndarray
     ) -> jax.Array:
-        """Transform the images at these rows of the data, by key, epoch and row."""
+        """Transform images randomly, as determined by the key, the epoch and each image's row."""
         parameters = draw(key, epoch, rows, self._ranges, images.shape[1:3])
-        # In a separate program: in a single one, XLA's CPU backend would draw for each pixel.
+        # Compiled separately from `draw`: in one program, XLA on CPU would draw for each pixel.
         return change(images, parameters, self.fill_mode, self.interpolation_order, self.cval)
 
     def _check_fitted(self) -> None:
@@ -253,7 +256,7 @@ class ImageTransforms:
             ("zca_whitening", self.zca_whitening_matrix),
         ):
             if getattr(self, option) and found is None:
-                raise ValueError(f"{option} needs the data's statistics: call fit(x) first")
+                raise ValueError(f"{option} requires the data's statistics: call fit(x) first")
 
     def _standardized(self, images: jax.Array) -> jax.Array:
         if self.preprocessing_function is not None:
@@ -276,8 +279,8 @@ def checked_images(images: np.ndarray, name: str) -> np.ndarray:
     is_number = values.dtype == bool or np.issubdtype(values.dtype, np.number)
     if values.ndim != 4 or 0 in values.shape or not is_number:
         raise ValueError(
-            f"{name} must be non-empty images [N, H, W, C] of numbers, got {values.dtype} of "
-            f"shape {values.shape}"
+            f"{name} must be non-empty numeric images [N, H, W, C], got {values.dtype} of shape "
+            f"{values.shape}"
         )
     if not np.isfinite(values).all():
         count = np.sum(~np.isfinite(values))

@@ -1,8 +1,8 @@
-"""Keras's image transforms for given parameters, and how parameters are drawn; on the device.
+"""Keras's image transforms, and random draws of their parameters, on the device.
 
 Parameters are ``{name: [B]}`` with Keras's names: ``theta`` and ``shear`` in degrees, ``tx``
 (columns) and ``ty`` (rows) in pixels, ``zx`` and ``zy``, ``flip_horizontal`` and ``flip_vertical``,
-``channel_shift_intensity`` and ``brightness``. Missing parameters change nothing.
+``channel_shift_intensity`` and ``brightness``. Omitted parameters have no effect.
 """
 
 import functools
@@ -32,20 +32,20 @@ UNCHANGED = {
     "channel_shift_intensity": None,
     "brightness": None,
 }
-"""Parameters that change nothing."""
+"""Parameters that leave an image unchanged."""
 
 _MOVES = ("theta", "tx", "ty", "shear", "zx", "zy")
-_EPSILON = 1e-6  # in Keras's divisions
+_EPSILON = 1e-6  # added to divisors, as in Keras
 _ROUNDING = 1e-4  # tolerance in pixels for positions at the border
 
 
 class Shift(NamedTuple):
-    """Range of the shift of an image along an axis.
+    """Range of an image's shift along one axis.
 
     Attributes:
-      choices: distances to draw from, in both directions; empty for any distance up to ``most``.
+      choices: distances to draw from, in both directions; if empty, any distance up to ``most``.
       most: largest distance.
-      is_share: True for shares of the image's size, False for pixels.
+      is_share: True if distances are fractions of the image size, False if they are in pixels.
     """
 
     choices: tuple[float, ...]
@@ -54,10 +54,10 @@ class Shift(NamedTuple):
 
     @classmethod
     def of(cls, value: float | Sequence[float], name: str) -> "Shift | None":
-        """Convert one of Keras's shift ranges; None for no shift.
+        """Convert one of Keras's shift ranges; return None if it allows no shift.
 
         Raises:
-          ValueError: if it is neither a number >= 0 nor a sequence of numbers.
+          ValueError: if ``value`` is neither a number >= 0 nor a sequence of numbers.
         """
         choices: tuple[float, ...] = ()
         if isinstance(value, Sequence | np.ndarray):
@@ -72,7 +72,7 @@ class Shift(NamedTuple):
 
 
 class Ranges(NamedTuple):
-    """Ranges from which parameters are drawn; parameters that change nothing are not drawn."""
+    """Ranges from which parameters are drawn; parameters without effect are not drawn."""
 
     theta: float
     tx: Shift | None
@@ -89,11 +89,11 @@ class Ranges(NamedTuple):
 def draw(
     key: jax.Array, epoch: int, rows: jax.typing.ArrayLike, ranges: Ranges, size: tuple[int, int]
 ) -> Parameters:
-    """Draw the parameters of the images at ``rows [B]`` of the data, in an epoch.
+    """Draw the parameters for the images at the given rows of the data, in one epoch.
 
     Args:
       key: root key.
-      epoch: number of the epoch.
+      epoch: epoch number.
       rows: ``[B]`` indices of the images.
       ranges: ranges of the parameters.
       size: (height, width) of the images.
@@ -101,7 +101,7 @@ def draw(
     key = jax.random.fold_in(key, epoch)
 
     def of_one(row: jax.Array) -> Parameters:
-        # Each parameter has its own numbers in [0, 1), so that no option changes another one.
+        # Each parameter has its own numbers in [0, 1), so that options do not affect each other.
         numbers = jax.random.uniform(jax.random.fold_in(key, row), (len(UNCHANGED), 2))
         uniform = dict(zip(UNCHANGED, numbers, strict=True))
 
@@ -131,7 +131,7 @@ def draw(
 def change(
     images: jax.Array, parameters: Parameters, fill_mode: FillMode, order: int, cval: float
 ) -> jax.Array:
-    """Move, shift in value, flip and brighten images ``[B, H, W, C]`` float32, in this order.
+    """Move, channel-shift, flip and brighten images ``[B, H, W, C]`` float32, in this order.
 
     Reference:
       Keras's ``apply_transform``, with ``scipy.ndimage.affine_transform``.
@@ -162,7 +162,7 @@ def normalize(
     std: np.ndarray | None,
     matrix: np.ndarray | None,
 ) -> jax.Array:
-    """Normalize images ``[B, H, W, C]`` by the options of Keras's ``standardize``, in its order."""
+    """Normalize images ``[B, H, W, C]`` as Keras's ``standardize`` does, in the same order."""
     axes = (1, 2, 3)
     if rescale is not None:
         images = images * rescale
@@ -181,7 +181,7 @@ def normalize(
 
 
 def _distance(uniform: jax.Array, shift: Shift) -> jax.Array:
-    """Return a shift from two numbers in [0, 1)."""
+    """Return a shift computed from two numbers in [0, 1)."""
     which, way = uniform
     if not shift.choices:
         return (2 * which - 1) * shift.most
@@ -232,14 +232,14 @@ def _moved(
 
 
 def _brightened(images: jax.Array, factors: jax.Array) -> jax.Array:
-    """Brighten as Pillow does, in integers from 0 to 255; scale other ranges to that and back."""
+    """Brighten as Pillow does, in integers from 0 to 255; other ranges are scaled and restored."""
     axes = (1, 2, 3)
     least, most = (f(images, axes, keepdims=True) for f in (jnp.min, jnp.max))
     exceeds = (least < 0) | (most > 255)
     span = jnp.where(most > least, most - least, 1)
     levels = jnp.floor(jnp.where(exceeds, (images - least) / span * 255, images))
     lit = jnp.floor(jnp.clip(levels * factors, 0, 255))
-    if images.shape[-1] == 4:  # the alpha channel is kept
+    if images.shape[-1] == 4:  # leave the alpha channel unchanged
         lit = lit.at[..., 3].set(levels[..., 3])
     return jnp.where(exceeds, lit / 255 * (most - least) + least, lit)
 

@@ -1,4 +1,4 @@
-"""Preparation of official datasets in TFDS's format, without TensorFlow."""
+"""Preparation of official datasets in TFDS format, without TensorFlow."""
 
 import importlib.util
 import shutil
@@ -17,13 +17,13 @@ Builder = Callable[[], Any]
 
 
 class Recipe(NamedTuple):
-    """Recipe to prepare a dataset.
+    """Recipe for preparing a dataset.
 
     Attributes:
-      files: sets of official files, each of them sufficient.
+      files: alternative sets of official files, any one of which is sufficient.
       read: reads the examples from the files.
-      builder: returns TFDS's class that describes the dataset, or a similar one.
-      config: name of TFDS's configuration, if there are several.
+      builder: returns the TFDS builder class that describes the dataset, or a similar class.
+      config: name of the TFDS config, if the dataset has several.
     """
 
     files: tuple[tuple[OfficialFile, ...], ...]
@@ -35,16 +35,18 @@ class Recipe(NamedTuple):
 def prepare(
     name: str, *, folder: str | Path | None = None, data_dir: str | Path | None = None
 ) -> Path:
-    """Write a dataset as TFDS ArrayRecord files, which both `load` and plain TFDS read.
+    """Write a dataset as TFDS ArrayRecord files, which both `load` and TFDS itself can read.
 
-    The official files are verified by their published checksums. The folder appears when it is
-    complete; an existing one is not changed, and if another process is preparing it, this one
-    waits. Names that are not listed below need TFDS's own code and TensorFlow (the extra ``tf``).
+    The official files are verified against their published checksums. The folder appears only once
+    it is complete, and an existing folder is not changed. If another process is preparing the
+    dataset, this one waits. Names not listed below require TFDS's own code and TensorFlow (the
+    ``tf`` extra).
 
     Args:
       name: ``mnist``, ``fashion_mnist``, ``kmnist``, ``emnist/balanced`` (``byclass``,
         ``bymerge``, ``letters``, ``digits``, ``mnist``), ``cifar10``, ``cifar100``,
-        ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or any name of TFDS.
+        ``caltech101``, ``caltech256``, ``corel1000``, ``imagenet2012``; or the name of any TFDS
+        dataset.
       folder: folder with the official files, or None to download them.
       data_dir: folder of prepared datasets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
@@ -53,7 +55,8 @@ def prepare(
       The folder of the prepared dataset.
 
     Raises:
-      ValueError: if the name is unknown, or a file is missing, unreachable or not the official one.
+      ValueError: if the name is unknown, or a file is missing, cannot be downloaded or is not the
+        official file.
 
     Example:
       >>> import tempfile
@@ -89,9 +92,9 @@ def prepare(
 def _builder(
     recipe: Recipe, examples: dict[str, Any], names: dict[str, list[str]], data_dir: Any
 ) -> Any:
-    """Return TFDS's builder with our examples, whose images are encoded files.
+    """Return TFDS's builder with the given examples, whose images are encoded files.
 
-    TFDS's own examples are arrays or read with TensorFlow, and both need TensorFlow.
+    TFDS's own examples are arrays or are read with TensorFlow, and both require TensorFlow.
     """
     import tensorflow_datasets as tfds
 
@@ -123,7 +126,7 @@ def _write(builder: Any) -> Path:
     import tensorflow_datasets as tfds
 
     folder = Path(builder.data_dir)
-    # Left by a killed process; no other one holds the lock.
+    # Left behind by a killed process: no other process holds the lock.
     for left in folder.parent.glob(f"incomplete.*_{folder.name}"):
         shutil.rmtree(left)
     if not sys.stderr.isatty():
@@ -141,12 +144,12 @@ def _by_tfds(name: str, data_dir: str | Path | None) -> Path:
     known = ", ".join(each for each in PREPARABLE if each.split("/")[0] == base.lower())
     if base not in tfds.list_builders(with_community_datasets=False):
         raise ValueError(
-            f"name must be a dataset that jaxcnn or TFDS prepares, got {name!r}. "
+            f"name must be a dataset that jaxcnn or TFDS can prepare, got {name!r}. "
             f"{f'Choose {known}' if known else did_you_mean(name, PREPARABLE)}"
         )
     if importlib.util.find_spec("tensorflow") is None:
         raise ValueError(
-            f"{name} is prepared by TFDS's own code and needs TensorFlow: "
+            f"{name} is prepared by TFDS's own code and requires TensorFlow: "
             f"pip install 'jaxcnn[tf]'{f', or choose {known}' if known else ''}"
         )
     root = data_root(data_dir)
@@ -186,14 +189,14 @@ def _imagenet2012() -> Any:
 
 
 def _photographs(builder_name: str, homepage: str, classes: int) -> Builder:
-    """Return a builder for a dataset that TFDS lacks: images with a class and a file name."""
+    """Return a builder for a dataset not in TFDS: images with a class and a file name."""
 
     def builder() -> Any:
         import tensorflow_datasets as tfds
 
-        # The keyword is that of TFDS's `__init_subclass__`, which ships no types.
+        # The keyword belongs to TFDS's `__init_subclass__`, which has no type annotations.
         class Photographs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-            """Description only: `_builder` adds the examples, as to TFDS's own builders."""
+            """Description only: `_builder` adds the examples, as for TFDS's own builders."""
 
             name = builder_name
             VERSION = tfds.core.Version("1.0.0")
@@ -243,4 +246,4 @@ PREPARABLE: dict[str, Recipe] = {
     ),
     "imagenet2012": Recipe(photographs.IMAGENET_FILES, photographs.imagenet2012, _imagenet2012),
 }
-"""Recipes by name, for datasets that are prepared without TensorFlow."""
+"""Recipes by name, for datasets that can be prepared without TensorFlow."""

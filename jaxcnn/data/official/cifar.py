@@ -20,7 +20,7 @@ URL = "https://www.cs.toronto.edu/~kriz/"
 
 
 def _archives(name: str, binary: str, pickled: str) -> tuple[tuple[OfficialFile, ...], ...]:
-    """Return the binary archive with TFDS's checksum, or the pickles with that of their page."""
+    """Return the alternatives: binary archive (TFDS's checksum) or pickles (the web page's)."""
     file = f"{name}-binary.tar.gz"
     return (
         (OfficialFile(file, URL + file, f"sha256:{binary}"),),
@@ -39,7 +39,7 @@ CIFAR100_FILES = _archives(
     "eb9058c3a382ffc7106e4002c42a8d85",
 )
 _PIXELS = 3 * 32 * 32
-# For each label: the file of its names in the binary archive, its key in the pickles.
+# For each label: the file with its class names in the binary archive, and its key in the pickles.
 _LABELS: dict[str, dict[str, tuple[str, str]]] = {
     "cifar10": {"label": ("batches.meta.txt", "labels")},
     "cifar100": {
@@ -59,7 +59,7 @@ _Batch = Callable[[str], tuple[dict[str, np.ndarray], np.ndarray]]
 
 
 def examples(name: str) -> Read:
-    """Return a function that reads one of the two: examples by split, and names of each label."""
+    """Return a function that reads one dataset: examples by split, and class names by label."""
 
     def read(paths: Mapping[str, Path]) -> Any:
         (path,) = paths.values()
@@ -109,7 +109,9 @@ def _binary(content: bytes, name: str, batch: str) -> tuple[dict[str, np.ndarray
     keys = list(_LABELS[name])
     width = len(keys) + _PIXELS
     if not content or len(content) % width:
-        raise ValueError(f"{batch}.bin must be records of {width} bytes, got {len(content)} bytes")
+        raise ValueError(
+            f"{batch}.bin must consist of records of {width} bytes, got {len(content)} bytes"
+        )
     rows = np.frombuffer(content, np.uint8).reshape(-1, width)
     labels = {key: rows[:, place] for place, key in enumerate(keys)}
     return labels, _images(rows[:, len(keys) :])
@@ -121,7 +123,8 @@ def _pickle(content: bytes, name: str, batch: str) -> tuple[dict[str, np.ndarray
     data = np.asarray(values[b"data"])
     if data.dtype != np.uint8 or data.shape != (len(next(iter(labels.values()))), _PIXELS):
         raise ValueError(
-            f"{batch} must hold data [N, {_PIXELS}] uint8, got {data.dtype} {data.shape}"
+            f"{batch} must contain [N, {_PIXELS}] uint8 data, got {data.dtype} of shape "
+            f"{data.shape}"
         )
     return labels, _images(data)
 
@@ -136,7 +139,7 @@ def _text(files: Files, name: str) -> list[str]:
 
 
 class _Array:
-    """Array or dtype of NumPy that a pickle makes first and sets afterwards."""
+    """NumPy array or dtype that a pickle first creates and then fills in."""
 
     def __init__(self, dtype: np.dtype | None = None):
         self.dtype = dtype
@@ -186,10 +189,10 @@ def _unpickled(content: bytes) -> dict[bytes, Any]:
         values = pickles.read_pickle(content, _NAMES, set_state=_set_state, python2_bytes=True)
     except pickles.PickleError:
         raise
-    except Exception as error:  # a damaged pickle raises any type
+    except Exception as error:  # a damaged pickle may raise any type
         raise ValueError(f"its pickle is damaged: {printable(error)}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"its pickle must hold a dictionary, got {type(values).__name__}")
+        raise ValueError(f"its pickle must contain a dictionary, got {type(values).__name__}")
     return {
         key: value.value if isinstance(value, _Array) else value for key, value in values.items()
     }

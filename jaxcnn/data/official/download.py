@@ -1,4 +1,4 @@
-"""Official files of datasets: found in a folder or downloaded, and verified."""
+"""Official dataset files: found in a folder or downloaded, then verified."""
 
 import contextlib
 import hashlib
@@ -27,10 +27,10 @@ class OfficialFile(NamedTuple):
 
     Attributes:
       name: file name.
-      url: address; None if the file must be downloaded by hand, after registration.
+      url: address; None if the file must be downloaded manually, for example after registration.
       checksum: ``sha256:...`` or ``md5:...``; None if no checksum is published.
-      stamp: time in the header of a gzip file. Some distributions (Debian) remove name and time
-        from it; with both restored, the same checksum verifies their files.
+      stamp: timestamp in the header of a gzip file. Some distributions (such as Debian) remove the
+        name and timestamp from the header; with both restored, their files match the checksum.
     """
 
     name: str
@@ -48,13 +48,13 @@ def obtain(
     """Find or download files, verify them, and return their paths by name.
 
     Args:
-      alternatives: sets of files, each of them sufficient; the first set is downloaded.
-      source: the folder that holds the files, or None to download them.
-      downloads: folder for downloads; complete files are used and partial ones resumed.
-      command: the command of the user, for messages.
+      alternatives: sets of files, any one of which is sufficient; downloads use the first set.
+      source: folder that contains the files, or None to download them.
+      downloads: folder for downloads; complete files are reused and partial downloads resumed.
+      command: the user's command, for messages.
 
     Raises:
-      ValueError: if a file is missing, cannot be downloaded, or is not the official one.
+      ValueError: if a file is missing, cannot be downloaded, or is not the official file.
     """
     files = alternatives[0]
     if source is None:
@@ -62,7 +62,7 @@ def obtain(
         if missing:
             raise ValueError(
                 f"{', '.join(missing)} cannot be downloaded without "
-                f"registration; download by hand and run: {command} --from FOLDER"
+                f"registration; download manually and run: {command} --from FOLDER"
             )
         names = ", ".join(file.name for file in files)
         by_hand = f"or download {names} by other means and run: {command} --from FOLDER"
@@ -85,7 +85,7 @@ def obtain(
 def locked(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on the folder, creating it if needed.
 
-    The lock is released when the process ends for any reason. Windows has no such locks, so there
+    The lock is released even if the process ends abnormally. On Windows, which has no such locks,
     nothing is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def _downloaded(file: OfficialFile, folder: Path, by_hand: str) -> Path:
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Download to a file, resuming at its end."""
+    """Download to a file, resuming at the end of any earlier download."""
     done = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:

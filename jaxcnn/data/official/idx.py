@@ -1,7 +1,7 @@
-"""MNIST and related datasets, which are arrays in the IDX format.
+"""MNIST and related datasets, which are stored as arrays in the IDX format.
 
 Reference:
-  http://yann.lecun.com/exdb/mnist/ (the format); the catalog of TFDS (names and versions).
+  http://yann.lecun.com/exdb/mnist/ (the format); the TFDS catalog (names and versions).
 """
 
 import gzip
@@ -18,14 +18,14 @@ import PIL.Image
 from jaxcnn.data.official.download import OfficialFile
 
 Read = Callable[[Mapping[str, Path]], tuple[dict[str, Iterator[Any]], dict[str, list[str]]]]
-"""Reads official files: returns the examples of each split, and names of unnamed labels."""
+"""Function that reads official files: the examples of each split, and names for unnamed labels."""
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 _EMNIST_CLASSES = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
-# Datasets whose classes have no names in TFDS.
+# Class names for datasets whose classes have no names in TFDS.
 CLASS_NAMES: Mapping[str, tuple[str, ...]] = {
     "fashion_mnist": FASHION_CLASSES,
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
@@ -40,7 +40,7 @@ _KINDS = ("images-idx3", "labels-idx1")
 def _four_files(
     url: str, checksums: Sequence[str], stamps: Sequence[int | None] = (None, None)
 ) -> tuple[tuple[OfficialFile, ...]]:
-    """Return the training images and labels, then the test images and labels."""
+    """Return the files of the training images and labels, then of the test images and labels."""
     names = [f"{prefix}-{kind}-ubyte.gz" for prefix in _PREFIXES.values() for kind in _KINDS]
     return (
         tuple(
@@ -50,7 +50,7 @@ def _four_files(
     )
 
 
-# The checksums registered in TFDS.
+# The checksums are the ones registered in TFDS.
 MNIST_FILES = _four_files(
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     (
@@ -91,7 +91,7 @@ EMNIST_FILES = (
 
 
 def examples(paths: Mapping[str, Path]) -> Any:
-    """Read the examples of the four files."""
+    """Read the examples from the four files."""
 
     def content(split: str, kind: str) -> bytes:
         path = paths[f"{_PREFIXES[split]}-{kind}-ubyte.gz"]
@@ -101,7 +101,7 @@ def examples(paths: Mapping[str, Path]) -> Any:
 
 
 def emnist_examples(config: str) -> Read:
-    """Return a function that reads one part of EMNIST from the zip of all parts."""
+    """Return a function that reads one part of EMNIST from the zip that contains all parts."""
 
     def read(paths: Mapping[str, Path]) -> Any:
         with zipfile.ZipFile(paths["gzip.zip"]) as archive:
@@ -116,7 +116,7 @@ def emnist_examples(config: str) -> Read:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Encode pixels ``[H, W]`` or ``[H, W, 3]`` as a PNG file, without loss."""
+    """Encode ``[H, W]`` or ``[H, W, 3]`` pixels losslessly as a PNG file."""
     file = io.BytesIO()
     PIL.Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
@@ -147,10 +147,10 @@ def _unzipped(content: bytes, name: str) -> bytes:
 
 
 def _array(content: bytes, name: str) -> np.ndarray:
-    """Parse an IDX file of bytes: type and rank, sizes, values in row-major order."""
+    """Parse an IDX file of unsigned bytes (uint8): type, rank, sizes, then row-major values."""
     zero, kind, rank = struct.unpack(">HBB", content[:4].ljust(4))
     sizes = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank].ljust(4 * rank))
     values = np.frombuffer(content, np.uint8, offset=min(4 + 4 * rank, len(content)))
     if zero or kind != 8 or values.size != np.prod(sizes, dtype=np.float64):
-        raise ValueError(f"{name} is not an IDX file of bytes")
+        raise ValueError(f"{name} is not an IDX file of unsigned bytes")
     return values.reshape(sizes)

@@ -67,16 +67,16 @@ COREL_CLASSES = (
     "elephants", "flowers", "horses", "mountains", "food",
 )  # fmt: skip
 _COREL_EACH = 100
-_CALTECH256_IMAGES, _CALTECH256_CLASSES = 30_607, 257  # counted, as no checksum is published
-_CALTECH_TRAIN = 30  # images of each class, as usual for Caltech-101
+_CALTECH256_IMAGES, _CALTECH256_CLASSES = 30_607, 257  # verified by count: no checksum is published
+_CALTECH_TRAIN = 30  # images per class, as is usual for Caltech-101
 _CALTECH_SEED = 1234
 
 
 def caltech101(paths: Mapping[str, Path]) -> Any:
     """Read 30 training images of each class; the others are test images.
 
-    TFDS draws the 30 from the order in which the file system lists them; here names are sorted,
-    with the same generator and seed.
+    TFDS draws the 30 from the files in the order in which the file system lists them; here the
+    files are sorted by name first, and the generator and seed are the same.
     """
     (path,) = paths.values()
     files = _inner_archive(path) if path.suffix == ".zip" else open_files(path)
@@ -88,7 +88,9 @@ def caltech101(paths: Mapping[str, Path]) -> Any:
     splits: dict[str, list[str]] = {"train": [], "test": []}
     for label, names in classes.items():
         if len(names) < _CALTECH_TRAIN:
-            raise ValueError(f"{path}: {label} must have {_CALTECH_TRAIN} images, got {len(names)}")
+            raise ValueError(
+                f"{path}: {label} must have at least {_CALTECH_TRAIN} images, got {len(names)}"
+            )
         chosen = set(draw.choice(len(names), _CALTECH_TRAIN, replace=False).tolist())
         for number, name in enumerate(names):
             splits["train" if number in chosen else "test"].append(name)
@@ -109,7 +111,7 @@ def caltech256(paths: Mapping[str, Path]) -> Any:
     (path,) = paths.values()
     files = open_files(path)
     folders = {name: PurePosixPath(name).parent.name for name in files.sizes}
-    # Files in a subfolder of a class do not belong to it.
+    # Files in a subfolder of a class folder do not belong to the class.
     names = [
         name
         for name, folder in folders.items()
@@ -118,8 +120,8 @@ def caltech256(paths: Mapping[str, Path]) -> Any:
     labels = sorted({folders[name] for name in names})
     if len(names) != _CALTECH256_IMAGES or len(labels) != _CALTECH256_CLASSES:
         raise ValueError(
-            f"{path} must hold {_CALTECH256_IMAGES} images of {_CALTECH256_CLASSES} classes, got "
-            f"{len(names)} of {len(labels)}; it is incomplete"
+            f"{path} must contain {_CALTECH256_IMAGES} images in {_CALTECH256_CLASSES} classes, "
+            f"got {len(names)} images in {len(labels)} classes; it is incomplete"
         )
 
     def examples() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -131,7 +133,7 @@ def caltech256(paths: Mapping[str, Path]) -> Any:
 
 
 def corel1000(paths: Mapping[str, Path]) -> Any:
-    """Read 1,000 images named by their number, 100 of each class, as one split."""
+    """Read 1,000 images named by number, 100 of each class, as one split."""
     (path,) = paths.values()
     files = open_files(path)
     images = [PurePosixPath(name) for name in files.sizes if name.endswith(".jpg")]
@@ -139,8 +141,9 @@ def corel1000(paths: Mapping[str, Path]) -> Any:
     count = _COREL_EACH * len(COREL_CLASSES)
     if [number for number, _ in names] != list(range(count)):
         raise ValueError(
-            f"{path} must hold the images 0.jpg to {count - 1}.jpg, each once, got "
-            f"{len({number for number, _ in names} & set(range(count)))} of them in {len(images)}"
+            f"{path} must contain each of the images 0.jpg to {count - 1}.jpg exactly once, got "
+            f"{len({number for number, _ in names} & set(range(count)))} of these images among "
+            f"{len(images)}"
         )
 
     def examples() -> Iterator[tuple[int, dict[str, Any]]]:
@@ -153,7 +156,7 @@ def corel1000(paths: Mapping[str, Path]) -> Any:
 
 
 def imagenet2012(paths: Mapping[str, Path]) -> Any:
-    """Read training images from a tar of tars by synset, and validation images with TFDS's list."""
+    """Read training images from a tar of tars, one per synset; TFDS lists the validation labels."""
     return {
         "train": _imagenet_train(paths["ILSVRC2012_img_train.tar"]),
         "validation": _imagenet_validation(paths["ILSVRC2012_img_val.tar"]),
@@ -165,7 +168,7 @@ def _imagenet_train(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for member in outer:
             part = outer.extractfile(member)
             if part is None or not member.name.endswith(".tar"):
-                raise ValueError(f"{path} must hold a tar for each synset, got {member.name}")
+                raise ValueError(f"{path} must contain a tar for each synset, got {member.name}")
             with tarfile.open(fileobj=io.BytesIO(part.read()), mode="r:") as inner:
                 for image in inner:
                     content = inner.extractfile(image)
@@ -183,7 +186,7 @@ def _imagenet_validation(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     listed = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt")
     labels = listed.read_text().split()
     files = open_files(path)
-    # The labels are in the order of the names.
+    # The labels are in the order of the sorted file names.
     for name, label in zip(files.sizes, labels, strict=False):
         file = PurePosixPath(name).name
         yield file, {"image": _read(files, name), "label": label, "file_name": file}

@@ -1,4 +1,4 @@
-"""Pretrained networks: read from other libraries' files, read from and written to jaxcnn's."""
+"""Pretrained networks: reading other libraries' files, and reading and writing jaxcnn's own."""
 
 from jaxcnn.models.weights.array_names import WeightSource as WeightSource
 from jaxcnn.models.weights.conventions import imagenet_classes as imagenet_classes

@@ -1,7 +1,7 @@
 """Names and axes of a network's arrays in other libraries.
 
-Each library's rule is a function from a module's path here, such as ``layer1_0/conv1``, to the name
-of its layer there; the names of a layer's arrays depend on the library alone.
+Each library's rule is a function that maps a module's path in jaxcnn, such as ``layer1_0/conv1``,
+to the layer's name in the library. The names of the arrays in a layer depend only on the library.
 """
 
 import re
@@ -16,8 +16,8 @@ from jaxcnn.models.resnet import ResNet
 from jaxcnn.models.vgg import VGG
 
 WeightSource = Literal["torchvision", "timm", "timm_tf", "efficientnet_pytorch", "keras"]
-"""Library that wrote a weight file. ``timm_tf`` stands for timm's networks with the prefix ``tf_``,
-which have TensorFlow's padding and epsilon; ``efficientnet_pytorch`` for the package of that name.
+"""Library that wrote a weights file. ``timm_tf`` means timm's networks with the prefix ``tf_``,
+which use TensorFlow's padding and epsilon; ``efficientnet_pytorch`` is the package of that name.
 """
 
 _TORCH_LEAVES = {
@@ -27,12 +27,12 @@ _TORCH_LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Arrays of a Keras layer, in order.
+# Arrays in a Keras layer, in order.
 _KERAS_LEAVES = (("kernel", "bias"), ("scale", "bias", "mean", "var"))
 
 
 class Place(NamedTuple):
-    """Place of an array in a file: its name there, and the conversion to the axes used here."""
+    """Location of an array in a file: the array's name, and the conversion to jaxcnn's axes."""
 
     name: str
     convert: Callable[[np.ndarray], np.ndarray]
@@ -41,15 +41,16 @@ class Place(NamedTuple):
 def places(
     model: Any, arrays: dict[str, tuple[int, ...]], source: WeightSource
 ) -> dict[str, Place]:
-    """Return the place of each array of a network in a file of ``source``.
+    """Return the place of each of a network's arrays in a file written by ``source``.
 
     Args:
       model: the network.
-      arrays: the shapes of its parameters and statistics by path, such as ``conv1/kernel``.
-      source: library that wrote the file. Keras's arrays are named ``layer/0``, ``layer/1``, ...
+      arrays: shapes of the network's parameters and statistics, keyed by path, such as
+        ``conv1/kernel``.
+      source: library that wrote the file. Keras arrays are named ``layer/0``, ``layer/1``, ...
 
     Raises:
-      ValueError: if the source does not have the network.
+      ValueError: if ``source`` does not provide the network.
 
     Example:
       >>> from jaxcnn import models
@@ -61,7 +62,7 @@ def places(
         known = [name for kind, name in _RULES if isinstance(model, kind)]
         if not known:
             raise ValueError(
-                f"{type(model).__name__} exists only in jaxcnn and can only load jaxcnn's files"
+                f"{type(model).__name__} exists only in jaxcnn and can only load files from jaxcnn"
             )
         raise ValueError(
             f"source must be one of {', '.join(known)} for {type(model).__name__}, got {source!r}"
@@ -82,19 +83,19 @@ def places(
 
 
 def _keras_index(arrays: dict[str, tuple[int, ...]], module: str, leaf: str) -> int:
-    """Return the position of an array within its Keras layer."""
+    """Return an array's position in its Keras layer."""
     for leaves in _KERAS_LEAVES:
         kept = [name for name in leaves if f"{module}/{name}" in arrays]
         if leaf in kept and ("mean" in leaves) == (f"{module}/mean" in arrays):
             return kept.index(leaf)
-    raise ValueError(f"{module}/{leaf} is not an array of a Keras layer")
+    raise ValueError(f"{module}/{leaf} does not match an array in a Keras layer")
 
 
 def _from_torch(shape: tuple[int, ...], *, maps: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """Convert ``[out, in, h, w]`` to ``[h, w, in, out]``; ``maps`` marks a dense layer on maps."""
+    """Return a conversion from OIHW to HWIO; ``maps`` marks a dense layer on feature maps."""
 
     def convert(array: np.ndarray) -> np.ndarray:
-        if maps and array.ndim == 2:  # its inputs were flattened channels-first
+        if maps and array.ndim == 2:  # the inputs were flattened channels-first
             array = array.reshape(len(array), -1, 7, 7)
         if array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
@@ -107,12 +108,12 @@ def _from_torch(shape: tuple[int, ...], *, maps: bool) -> Callable[[np.ndarray],
 def _from_keras(
     shape: tuple[int, ...], *, is_depthwise: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Keep Keras's axes, except for depthwise kernels and dense layers written as convolutions."""
+    """Return a conversion for depthwise kernels, and from 1x1 convolutions to dense layers."""
 
     def convert(array: np.ndarray) -> np.ndarray:
         if is_depthwise and array.ndim == 4:
             return array.transpose(0, 1, 3, 2)
-        # Squeeze-and-excitation uses dense layers here and 1x1 convolutions there.
+        # Squeeze-and-excitation uses dense layers in jaxcnn and 1x1 convolutions in Keras.
         return array.reshape(array.shape[2:]) if array.ndim == 4 and len(shape) == 2 else array
 
     return convert
@@ -129,7 +130,7 @@ def _vgg_timm(model: VGG, module: str) -> str:
 
 
 def _vgg_index(model: VGG, module: str) -> int:
-    """Return the index in torchvision's sequence, which counts activations and poolings too."""
+    """Return the index in torchvision's sequence, which also contains activations and pooling."""
     kind, stage, number = re.fullmatch(r"(conv|bn)(\d+)_(\d+)", module).groups()  # type: ignore[union-attr]
     per_conv = 3 if model.norm == "batch" else 2
     before = sum(per_conv * depth + 1 for depth in model.depths[: int(stage) - 1])
@@ -166,7 +167,7 @@ def _inception_torch(model: InceptionV3, module: str) -> str:
 
 
 def _inception_keras(model: InceptionV3, module: str) -> str:
-    """Return Keras's name of a layer, numbered in the order of creation."""
+    """Return Keras's name for a layer, numbered in order of creation."""
     del model
     if module == "fc":
         return "predictions"
@@ -193,7 +194,7 @@ _UNITS = _inception_units()
 
 
 def _efficientnet(model: EfficientNet, module: str) -> tuple[int, int, bool, str]:
-    """Return a block's row and index, whether it expands, and the path within; row -1 outside."""
+    """Return a block's row and index, whether it expands, and the inner path; row -1 means none."""
     block, _, inner = module.partition("/")
     if not block.startswith("stage"):
         return -1, 0, True, module

@@ -1,4 +1,4 @@
-"""Conventions of other libraries' weights: options of the network, preprocessing, class names."""
+"""Conventions for other libraries' weights: network options, preprocessing and class names."""
 
 import importlib.resources
 from typing import Any
@@ -14,12 +14,12 @@ from jaxcnn.models.weights.array_names import WeightSource
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# Caffe's networks, the origin of Keras's VGG and ResNet, take pixels in [0, 255] minus these means.
+# Keras's VGG and ResNet weights come from Caffe and expect [0, 255] pixels minus these means.
 _CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 
 
 def guess_source(entry: Entry, tensors: dict[str, np.ndarray], *, is_keras: bool) -> WeightSource:
-    """Detect the library that wrote a file, by the names of its tensors.
+    """Infer which library wrote a file from its tensor names.
 
     Raises:
       ValueError: if the names are ambiguous.
@@ -38,13 +38,13 @@ def guess_source(entry: Entry, tensors: dict[str, np.ndarray], *, is_keras: bool
             return "timm_tf"
         raise ValueError(
             "source must be timm_tf if timm calls the network tf_..., and timm otherwise; "
-            "the file does not contain it"
+            "this cannot be inferred from the file"
         )
     return "timm" if "pre_logits.fc1.weight" in tensors else "torchvision"
 
 
 def options(entry: Entry, source: WeightSource, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return the options with which a network computes the same as in the weights' library.
+    """Return the options that make a network compute the same outputs as in the source library.
 
     Example:
       >>> from jaxcnn.models import info
@@ -76,7 +76,7 @@ def options(entry: Entry, source: WeightSource, tensors: dict[str, np.ndarray]) 
 def preprocess(
     entry: Entry, source: WeightSource, channels: int, tensors: dict[str, np.ndarray]
 ) -> Preprocess:
-    """Return the preprocessing that a network with the source's weights expects.
+    """Return the preprocessing expected by a network with weights from ``source``.
 
     Example:
       >>> from jaxcnn.models import info
@@ -97,7 +97,7 @@ def preprocess(
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of ImageNet's 1,000 classes, in the order shared by all these libraries.
+    """Return the names of the 1,000 ImageNet classes, in the order that all these libraries use.
 
     Example:
       >>> imagenet_classes()[0], len(imagenet_classes())
@@ -110,11 +110,11 @@ def imagenet_classes() -> tuple[str, ...]:
 def _keras_statistics(
     tensors: dict[str, np.ndarray],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and deviation of the normalization layer in Keras's EfficientNets."""
+    """Return the mean and standard deviation of the normalization layer in Keras EfficientNets."""
     if "normalization/0" not in tensors:
         return IMAGENET_MEAN, IMAGENET_STD
     mean, variance = (tensors[f"normalization/{number}"].ravel() for number in (0, 1))
-    # Keras's ImageNet weights hold deviations instead of variances, and a later layer divides by
-    # their root again.
+    # Keras's ImageNet weights contain standard deviations instead of variances, and a later layer
+    # divides by their square root a second time.
     std = variance if np.allclose(variance, IMAGENET_STD, atol=1e-4) else np.sqrt(variance)
     return tuple(map(float, mean)), tuple(map(float, std))

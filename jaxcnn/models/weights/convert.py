@@ -22,7 +22,7 @@ Arrays = dict[Path, Any]
 
 
 def input_kernel(entry: Entry) -> Path:
-    """Return the path of the kernel that sees the image.
+    """Return the path of the kernel that is applied to the images.
 
     Example:
       >>> input_kernel(info("resnet18"))
@@ -39,23 +39,23 @@ def from_source(
     *,
     without_head: bool,
 ) -> Arrays:
-    """Convert another library's arrays to this library's paths and axes.
+    """Convert another library's arrays to jaxcnn's paths and axes.
 
     Args:
       entry: the network.
-      options: its options.
-      tensors: the file's arrays, by the library's names.
-      source: the library.
+      options: the network's options.
+      tensors: the file's arrays, keyed by the library's names.
+      source: the library that wrote the file.
       without_head: whether the output layer may be missing.
 
     Returns:
-      The arrays by path, the output layer and input channels as in the file.
+      The arrays by path, with the file's output layer and input channels.
 
     Raises:
-      ValueError: if an array is missing, extra or misshaped.
+      ValueError: if an array is missing, unexpected, or has the wrong shape.
     """
     network, name = entry.network, entry.name
-    # Any number of outputs and input channels will do: the file determines both.
+    # The numbers of outputs and input channels here are arbitrary: the file determines both.
     shapes = _shapes_with(name, 1, options, 3, entry.size[:2])
     by_module = {"/".join(path[1:]): path for path in shapes}
     by_module_shape = {key: shapes[path] for key, path in by_module.items()}
@@ -80,9 +80,11 @@ def from_source(
     )
     if extra:
         more = f", and {len(extra) - 3} more" if len(extra) > 3 else ""
-        raise ValueError(f"tensor {', '.join(extra[:3])}{more} has no place in {name}")
+        raise ValueError(
+            f"it contains tensors that {name} does not have: {', '.join(extra[:3])}{more}"
+        )
     if source == "keras" and network in (VGG, ResNet):
-        # These weights, from Caffe, expect blue first; networks here expect red first.
+        # These weights come from Caffe and expect BGR images; jaxcnn's networks expect RGB.
         kernel = input_kernel(entry)
         arrays[kernel] = arrays[kernel][:, :, ::-1]
     return arrays
@@ -91,16 +93,16 @@ def from_source(
 def adapt(
     network: Pretrained, size: tuple[int, int], num_classes: int | None, channels: int | None
 ) -> Pretrained:
-    """Check a file's network, and give it the requested output layer and input channels.
+    """Check a network from a file, and adapt its output layer and input channels as requested.
 
     Args:
-      network: the network as in the file; its model is created again.
-      size: (height, width) of the images that its shapes are computed with.
-      num_classes: number of classes, None for the file's.
-      channels: number of input channels, None for the file's.
+      network: the network as read from the file; its model is recreated.
+      size: (height, width) of the images used to compute the expected shapes.
+      num_classes: number of classes; None means the file's number.
+      channels: number of input channels; None means the file's number.
 
     Raises:
-      ValueError: if an array is missing, extra, misshaped or not floating point.
+      ValueError: if an array is missing, unexpected, not floating point, or has the wrong shape.
     """
     _, variables, preprocess, classes, name, options = network
     entry = info(name)
@@ -133,11 +135,13 @@ def adapt(
 
 def _check_array(label: str, array: np.ndarray, shape: tuple[int, ...] | None) -> None:
     if array.shape != shape:
-        raise ValueError(f"array {label} of shape {array.shape} does not fit the network's {shape}")
+        raise ValueError(
+            f"array {label} of shape {array.shape} does not match the network's shape {shape}"
+        )
     if not jax.dtypes.issubdtype(array.dtype, np.floating):
         raise ValueError(f"array {label} must be floating point, got {array.dtype}")
     if label.endswith("/var") and array.min() < 0:
-        raise ValueError(f"array {label} must hold variances >= 0, got {array.min()}")
+        raise ValueError(f"array {label} must contain variances >= 0, got {array.min()}")
 
 
 @functools.cache
@@ -154,14 +158,14 @@ def _shapes_with(
     """Return the shapes of a network's arrays.
 
     Raises:
-      ValueError: if the options do not make a network.
+      ValueError: if the network cannot be created with the options.
     """
     try:
         return _shapes(create(name, outputs, **options), channels, size)
     except ValueError:
         raise
-    except Exception as error:  # layers raise many exception types on bad options
-        raise ValueError(f"{name} cannot be made with options {options}: {error}") from error
+    except Exception as error:  # layers raise many exception types for bad options
+        raise ValueError(f"{name} cannot be created with options {options}: {error}") from error
 
 
 def _converted(
@@ -179,7 +183,8 @@ def _converted(
     )
     if not fits:
         raise ValueError(
-            f"tensor {place.name} of shape {tensor.shape} does not fit the network's {shape}"
+            f"tensor {place.name} of shape {tensor.shape} does not match "
+            f"the network's shape {shape}"
         )
     return array
 
@@ -191,7 +196,7 @@ def _widened(array: np.ndarray) -> np.ndarray:
 
 
 def _spread(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Return the kernel for other input channels, with the same outputs for gray images."""
+    """Return a kernel for ``channels`` inputs that has the same outputs for grayscale images."""
     total = kernel.sum(2, keepdims=True)
     return np.repeat(total / channels, channels, axis=2).astype(kernel.dtype)
 
@@ -199,7 +204,7 @@ def _spread(kernel: np.ndarray, channels: int) -> np.ndarray:
 def _new_heads(
     model: nn.Module, size: tuple[int, int], channels: int, heads: tuple[Path, ...]
 ) -> Arrays:
-    """Draw the output layers from key 0."""
+    """Initialize the output layers with key 0."""
 
     @jax.jit
     def draw(key: jax.Array) -> Arrays:

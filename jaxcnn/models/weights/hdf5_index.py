@@ -1,11 +1,11 @@
-"""Index of the arrays in Keras's HDF5 files; a script run by `jaxcnn.models.weights.keras_files`.
+"""Script run by `jaxcnn.models.weights.keras_files` to index the arrays in Keras's HDF5 files.
 
-The HDF5 library loops forever on some damaged files and takes unlimited memory on others. So it
-runs in a separate process with limits, and prints the position of each layer's arrays, which are
-then read as plain bytes.
+The HDF5 library loops forever on some damaged files and uses unlimited memory on others. This
+script therefore runs in a separate process with limits. It prints the positions of each layer's
+arrays, which are then read as plain bytes.
 
-Only arrays are read, no configuration and no code. Links, and arrays that are not stored
-contiguously in this file, are rejected.
+Only arrays are read, never configuration or code. Links are rejected, and so are arrays that are
+not stored contiguously in the file itself.
 """
 
 import io
@@ -19,9 +19,9 @@ from typing import Any
 import h5py
 
 MEMBER = "model.weights.h5"
-SECONDS = 20  # of CPU time; a network of 1,000 layers takes 0.1
-_MEMORY = 1 << 30  # bytes beyond those of the interpreter and the file
-_DEEPEST = 16  # levels of groups
+SECONDS = 20  # of CPU time; a network with 1,000 layers takes 0.1 s
+_MEMORY = 1 << 30  # bytes, in addition to the interpreter and the file
+_DEEPEST = 16  # levels of nested groups
 _LONGEST_NAME = 1000
 
 Place = tuple[int, tuple[int, ...], str]
@@ -29,11 +29,11 @@ Place = tuple[int, tuple[int, ...], str]
 
 
 def index(path: Path, member: str) -> dict[str, list[Place]]:
-    """Return the places of the arrays of each layer that has weights, by the layer's name.
+    """Return the places of each layer's arrays by layer name; layers without weights are omitted.
 
     Args:
-      path: an HDF5 file, or a zip file with one.
-      member: its name in the zip file; empty for a plain HDF5 file.
+      path: an HDF5 file, or a zip file that contains one.
+      member: name of the HDF5 file in the zip file; empty for a plain HDF5 file.
     """
     file: Any = path.open("rb")
     if member:
@@ -61,7 +61,7 @@ def _layers(content: h5py.File) -> dict[str, list[Place]]:
 def _variables(
     group: h5py.Group, seen: set[int], *, depth: int
 ) -> Iterator[tuple[str, h5py.Group]]:
-    """Yield the name and the ``vars`` group of each layer."""
+    """Yield each layer's name and ``vars`` group."""
     if depth > _DEEPEST:
         raise ValueError("its groups are nested too deeply")
     address = h5py.h5o.get_info(group.id).addr
@@ -74,7 +74,7 @@ def _variables(
             if len(child):
                 if "name" not in child.attrs:
                     raise ValueError(
-                        "its layers have no names, which Keras writes since 3.6; save it again"
+                        "its layers have no names; save it again with Keras 3.6 or later"
                     )
                 yield _name(child.attrs["name"]), child
         else:
@@ -114,7 +114,7 @@ def _child(group: h5py.Group, path: str, kind: type) -> Any:
 
 def _place(dataset: h5py.Dataset) -> Place:
     if dataset.dtype.kind not in "fiub" or dataset.dtype.itemsize > 8:
-        raise ValueError(f"{dataset.name} holds {dataset.dtype}, not numbers")
+        raise ValueError(f"{dataset.name} has dtype {dataset.dtype}, which is not supported")
     if dataset.dtype.byteorder == ">":
         raise ValueError(f"{dataset.name} was written on a big-endian machine")
     if dataset.shape is None:
@@ -132,7 +132,7 @@ def _limit(size: int) -> None:
     """Limit the CPU time and memory of this process."""
     try:
         import resource
-    except ImportError:  # not on Windows
+    except ImportError:  # not available on Windows
         return
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     used = Path("/proc/self/statm")
@@ -142,7 +142,7 @@ def _limit(size: int) -> None:
 
 
 def main() -> None:
-    """Print the index of the file on the command line as JSON, or the error."""
+    """Print, as JSON, the index of the file given on the command line, or the error."""
     path, member = Path(sys.argv[1]), sys.argv[2]
     _limit(3 * path.stat().st_size if member else 0)
     try:

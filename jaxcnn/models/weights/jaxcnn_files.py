@@ -1,4 +1,4 @@
-"""jaxcnn's weight files: safetensors with the network's configuration and a checksum inside."""
+"""jaxcnn's weights files: safetensors with the network's configuration and a checksum."""
 
 import json
 from pathlib import Path
@@ -15,12 +15,12 @@ from jaxcnn.models.registry import create
 from jaxcnn.models.weights.pretrained import Pretrained
 from jaxcnn.parameters import fingerprint
 
-_LARGEST_SIDE = 1 << 14  # height or width of images
-_LARGEST_OPTION = 1 << 20  # absolute value of a number among the options
-_DEEPEST = 16  # parts of an array's name
-# One key only: safetensors writes several in an order that changes from process to process.
+_LARGEST_SIDE = 1 << 14  # maximum height or width of images
+_LARGEST_OPTION = 1 << 20  # maximum of the numbers in the options
+_DEEPEST = 16  # maximum number of parts in an array's name
+# A single key: safetensors writes multiple keys in an order that varies between processes.
 _KEY = "jaxcnn"
-# Names and values of options in files of earlier versions.
+# Option names and values in files from earlier versions.
 _RENAMED_OPTIONS = {"count_padding": "count_include_pad"}
 _RENAMED_VALUES = {("padding", "centred"): "centered"}
 
@@ -28,12 +28,12 @@ _RENAMED_VALUES = {("padding", "centred"): "centered"}
 def save_pretrained(path: str | Path, network: Pretrained) -> None:
     """Write a network to a safetensors file, atomically.
 
-    The metadata hold name, options, preprocessing and classes as JSON, and the SHA-256 of the
-    arrays, the ``params_sha256`` of a run. The same network gives the same bytes.
+    The metadata contains the name, options, preprocessing and classes as JSON, and the SHA-256 of
+    the arrays (a run's ``params_sha256``). The same network always produces the same bytes.
 
     Args:
-      path: the file.
-      network: the network, as `load_pretrained` returns it.
+      path: the file to write.
+      network: the network, as returned by `load_pretrained`.
 
     Raises:
       ValueError: if an option is not a JSON value, or the classes are not distinct printable
@@ -82,7 +82,7 @@ def is_own(metadata: dict[str, str]) -> bool:
 
 
 def unpack(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Pretrained:
-    """Return the network of a file of `save_pretrained`; its arrays are not matched to it yet.
+    """Return the network in a file from `save_pretrained`; array shapes are not checked.
 
     Raises:
       ValueError: if the configuration cannot be read, or the checksum does not match.
@@ -100,7 +100,9 @@ def unpack(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Pretrain
         if max(size) > _LARGEST_SIDE or channels > max(
             array.shape[-2] for array in _kernels(arrays)
         ):
-            raise ValueError(f"images of {channels} channels and size {size} fit no kernel of it")
+            raise ValueError(
+                f"images of {channels} channels and size {size} do not match its kernels"
+            )
         preprocess = Preprocess(size, channels, tuple(stored["mean"]), tuple(stored["std"]))
         _check_classes(config["classes"])
         name, classes = str(config["name"]), tuple(config["classes"])
@@ -116,12 +118,12 @@ def unpack(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Pretrain
 def _kernels(arrays: dict[tuple[str, ...], np.ndarray]) -> list[np.ndarray]:
     found = [array for path, array in arrays.items() if path[-1] == "kernel" and array.ndim > 1]
     if not found:
-        raise ValueError("it has no kernels")
+        raise ValueError("it contains no kernels")
     return found
 
 
 def _check_options(options: dict[str, Any], arrays: int) -> None:
-    """Reject numbers that would make a network of more layers than the file has arrays.
+    """Reject numbers that would create a network with more layers than the file has arrays.
 
     Raises:
       ValueError: if a number is out of range.
@@ -131,7 +133,7 @@ def _check_options(options: dict[str, Any], arrays: int) -> None:
         numbers = [number for number in numbers if isinstance(number, int | float)]
         is_fine = all(0 <= number <= _LARGEST_OPTION for number in numbers)
         if not is_fine or (name.startswith("depth") and sum(numbers) > arrays):
-            raise ValueError(f"options {name!r} are out of range")
+            raise ValueError(f"option {name!r} is out of range")
 
 
 def _check_classes(classes: Any) -> None:
@@ -139,15 +141,15 @@ def _check_classes(classes: Any) -> None:
         isinstance(name, str) and name.isprintable() for name in classes
     )
     if not is_fine or len(set(classes)) != len(classes):
-        raise ValueError("classes must be distinct strings without line breaks")
+        raise ValueError("classes must be distinct printable strings")
 
 
 def _current_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options by their current names, with tuples for JSON's lists."""
+    """Return the options under their current names, with JSON's lists converted to tuples."""
     renamed = {_RENAMED_OPTIONS.get(name, name): _hashable(v) for name, v in options.items()}
     return {name: _RENAMED_VALUES.get((name, v), v) for name, v in renamed.items()}
 
 
 def _hashable(value: Any) -> Any:
-    """Convert lists, which JSON has, to tuples, which attributes of a module must be."""
+    """Convert lists, as read from JSON, to tuples, because module attributes must be hashable."""
     return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Reader of Keras's weight files: ``.weights.h5`` and ``.keras`` of Keras 3, and older ``.h5``."""
+"""Reader for Keras weights files: Keras 3's ``.weights.h5`` and ``.keras``, and older ``.h5``."""
 
 import json
 import math
@@ -12,17 +12,17 @@ import numpy as np
 
 from jaxcnn.models.weights import hdf5_index
 
-_TIMEOUT = 600  # seconds, where the limit on CPU time does not work
+_TIMEOUT = 600  # seconds, for platforms where the limit on CPU time does not work
 _LONGEST_INDEX = 1 << 26  # bytes
-# Layers that Keras names by a counter.
+# Layers that Keras names with a counter.
 _COUNTED = ("conv2d", "batch_normalization", "normalization")
 
 
 def read_keras(path: Path) -> dict[str, list[np.ndarray]]:
-    """Read the arrays of each layer that has weights, by the layer's name.
+    """Read each layer's arrays by layer name; layers without weights are omitted.
 
     Raises:
-      ValueError: if the file is damaged, does not name its layers, links to other files, or claims
+      ValueError: if the file is damaged, does not name its layers, links to other files, or has
         arrays larger than the file.
 
     Reference:
@@ -34,26 +34,26 @@ def read_keras(path: Path) -> dict[str, list[np.ndarray]]:
         arrays = [place for places in layers.values() for place in places]
         needed = sum(math.prod(shape) * np.dtype(dtype).itemsize for _, shape, dtype in arrays)
         if needed > len(content):
-            raise ValueError(f"its arrays would take {needed:,} bytes, more than the file")
+            raise ValueError(f"its arrays would take {needed:,} bytes, more than the file has")
         if not arrays:
-            raise ValueError("it has no layers with weights")
+            raise ValueError("it contains no layers with weights")
         return {
             name: [_array(content, *place) for place in places] for name, places in layers.items()
         }
     except ValueError as error:
-        raise ValueError(f"pretrained file {path}: {error}") from error
-    # zipfile raises these for damaged archives and unknown kinds of compression.
+        raise ValueError(f"weights file {path}: {error}") from error
+    # zipfile raises these for damaged archives and unknown compression methods.
     except (OSError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise ValueError(f"pretrained file {path} is damaged: {error}") from error
+        raise ValueError(f"weights file {path} is damaged: {error}") from error
 
 
 def _content(path: Path) -> tuple[np.ndarray, str]:
-    """Return the bytes of the HDF5 file, and its name if it is in a zip file, as in ``.keras``."""
+    """Return the bytes of the HDF5 file, and its name if it is in a zip file (``.keras``)."""
     if not zipfile.is_zipfile(path):
         return np.memmap(path, np.uint8, mode="r"), ""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(hdf5_index.MEMBER)
-        # A compressed member may be larger than the size that it claims.
+        # A compressed member may be larger than its declared size.
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             raise ValueError(f"its {hdf5_index.MEMBER} is compressed, which Keras never does")
         if member.file_size > path.stat().st_size:
@@ -88,12 +88,12 @@ def _index(path: Path, member: str) -> dict[str, list[Any]]:
 def _array(content: np.ndarray, offset: int, shape: list[int], dtype: str) -> np.ndarray:
     count = math.prod(shape) * np.dtype(dtype).itemsize
     if offset + count > len(content):
-        raise ValueError("an array reaches beyond the end of the file")
+        raise ValueError("an array extends beyond the end of the file")
     return np.array(content[offset : offset + count]).view(dtype).reshape(shape)
 
 
 def number_from_zero(layers: dict[str, Any]) -> dict[str, Any]:
-    """Rename layers that Keras numbers per process, such as ``conv2d_7``, to start at 0.
+    """Renumber layers that Keras counts per process, such as ``conv2d_7``, to start at 0.
 
     Example:
       >>> number_from_zero({"conv2d_7": "first", "conv2d_9": "second", "fc": "third"})

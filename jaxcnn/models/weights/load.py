@@ -1,4 +1,4 @@
-"""Loading of pretrained networks from files of other libraries and of jaxcnn."""
+"""Load pretrained networks from files written by other libraries or jaxcnn."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jaxcnn.models.weights.safetensors_files import read_safetensors
 from jaxcnn.models.weights.torch_files import read_torch
 from jaxcnn.shapes import check_integer
 
-_LONGEST_REASON = 500  # characters of a message, part of which may come from the file
+_LONGEST_REASON = 500  # characters in a message, which may quote the file
 
 
 def load_pretrained(
@@ -31,32 +31,33 @@ def load_pretrained(
     channels: int | None = None,
     **options: Any,
 ) -> Pretrained:
-    """Load a network with the weights in a file of torchvision, timm, Keras or jaxcnn.
+    """Load a network with weights from a torchvision, timm, Keras or jaxcnn file.
 
-    Every array is accounted for: a missing, extra or misshaped one is an error. Nothing in the file
-    is executed.
+    All arrays must match the network: a missing or unexpected array, or one with the wrong shape,
+    is an error. Nothing in the file is executed.
 
     Args:
-      name: the network, one of `jaxcnn.models.names`; None for files of `save_pretrained` and the
-        hub, which contain it.
-      path: ``.pth`` or ``.safetensors`` of torchvision or timm; ``.weights.h5``, ``.keras`` or
-        ``.h5`` of Keras; ``.safetensors`` of `save_pretrained`; or ``hf-hub:timm/...`` to download
-        (extra ``hub``).
+      name: the network, one of `jaxcnn.models.names`; may be None for files from `save_pretrained`
+        or the Hub, which specify it.
+      path: ``.pth`` or ``.safetensors`` from torchvision or timm; ``.weights.h5``, ``.keras`` or
+        ``.h5`` from Keras; ``.safetensors`` from `save_pretrained`; or ``hf-hub:timm/...`` to
+        download (requires the ``hub`` extra).
       source: library that wrote the file: ``"torchvision"``, ``"timm"``, ``"timm_tf"`` (networks
-        that timm calls ``tf_...``), ``"efficientnet_pytorch"`` or ``"keras"``; None to detect it.
-        It determines padding, epsilon and preprocessing.
-      num_classes: number of classes. None keeps the file's output layer; another number replaces it
-        by a new one, drawn from key 0; 0 removes it.
-      channels: number of input channels. None keeps the file's; for another number the first kernel
-        is averaged, so that gray images give the same outputs as repeated in three channels.
-      **options: further options of the network, for example ``drop_path=0.1``.
+        that timm calls ``tf_...``), ``"efficientnet_pytorch"`` or ``"keras"``; None detects it.
+        The source determines padding, epsilon and preprocessing.
+      num_classes: number of classes. None keeps the file's output layer; a different number
+        replaces it with a new layer, initialized with key 0; 0 removes it.
+      channels: number of input channels. None keeps the file's number; for a different number, the
+        first kernel is averaged over its input channels, so grayscale images produce the same
+        outputs as when repeated in the file's number of channels.
+      **options: additional options for the network, for example ``drop_path=0.1``.
 
     Returns:
-      The network. Its images are RGB in [0, 1] before ``preprocess.normalize``, for every source.
+      The network. For every source, ``preprocess.normalize`` expects RGB images in [0, 1].
 
     Raises:
-      ValueError: if the file is damaged, malicious, of another network, or holds values that are
-        not finite.
+      ValueError: if the file is damaged or malicious, or contains a different network or non-finite
+        values.
 
     Example:
       >>> import tempfile
@@ -74,7 +75,7 @@ def load_pretrained(
       ('cat', 'dog')
 
     Reference:
-      torchvision, timm, Keras: the names, conventions and preprocessing of their releases.
+      The names, conventions and preprocessing of the torchvision, timm and Keras releases.
     """
     if name is not None:
         info(name)
@@ -91,7 +92,7 @@ def load_pretrained(
         if jaxcnn_files.is_own(metadata):
             network = jaxcnn_files.unpack(metadata, tensors)
             if name not in (None, network.name):
-                raise ValueError(f"it holds {network.name}, not {name}")
+                raise ValueError(f"it contains {network.name}, not {name}")
             network = network._replace(options=network.options | options)
             size = network.preprocess.size
         elif name is None:
@@ -108,25 +109,25 @@ def load_pretrained(
         return convert.adapt(network, size, num_classes, channels)
     except ValueError as error:
         reason = _in_one_line(error)
-        start = f"pretrained file {path}"  # the readers' errors start with it already
+        start = f"weights file {path}"  # the readers' errors already start with this
         raise ValueError(reason if reason.startswith(start) else f"{start}: {reason}") from error
-    # Readers raise many exception types on damaged files.
+    # Readers raise many exception types for damaged files.
     except Exception as error:
         raise ValueError(
-            f"pretrained file {path} cannot be used ({type(error).__name__}): {_in_one_line(error)}"
+            f"weights file {path} cannot be loaded ({type(error).__name__}): {_in_one_line(error)}"
         ) from error
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return an error's message on one line of limited length, whatever the file put into it."""
+    """Return an error's message as one printable line of limited length."""
     return printable(" ".join(str(error).split()))[:_LONGEST_REASON]
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], bool]:
-    """Read a file's arrays by name and its metadata; also return whether it is Keras's.
+    """Return a file's arrays by name, its metadata, and whether it is a Keras file.
 
     Raises:
-      ValueError: if it cannot be read, or holds values that are not finite.
+      ValueError: if the file cannot be read, or contains non-finite values.
     """
     form = weight_format(path)
     metadata: dict[str, str] = {}
@@ -153,7 +154,7 @@ def _from_source(
     *,
     has_new_head: bool,
 ) -> Pretrained:
-    """Build the network of another library's file, with the file's outputs and channels."""
+    """Build the network from another library's file, with its number of outputs and channels."""
     arrays = convert.from_source(entry, options, tensors, source, without_head=has_new_head)
     if preprocess is None:
         channels = arrays[convert.input_kernel(entry)].shape[2]

@@ -8,7 +8,7 @@ from jaxcnn.image import Preprocess
 
 
 class Pretrained(NamedTuple):
-    """Network with weights, the preprocessing of its images, and the names of its outputs.
+    """Network with weights, image preprocessing, and the names of the outputs.
 
     Attributes:
       model: a Linen module.
@@ -16,7 +16,7 @@ class Pretrained(NamedTuple):
       preprocess: conversion of pixels to the model's input.
       classes: names of the outputs.
       name: the network, one of `jaxcnn.models.names`.
-      options: the options that `jaxcnn.models.create` made it with.
+      options: the options passed to `jaxcnn.models.create`.
 
     Example:
       >>> from jaxcnn import models

@@ -1,4 +1,4 @@
-"""Reader of safetensors files."""
+"""Reader for safetensors files."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import safetensors
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the tensors and the metadata of a safetensors file.
+    """Read the tensors and metadata in a safetensors file.
 
     Raises:
-      ValueError: if it is damaged.
+      ValueError: if the file is damaged, or has a dtype that NumPy lacks.
 
     Example:
       >>> import tempfile
@@ -29,9 +29,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
             metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118 - not a dictionary
                 tensors[name] = file.get_tensor(name)
-    # The format has types that NumPy lacks.
+    # The format has dtypes that NumPy lacks.
     except AttributeError as error:
-        raise ValueError(f"pretrained file {path} has an unknown dtype: {error}") from error
+        raise ValueError(f"weights file {path} has an unknown dtype: {error}") from error
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"pretrained file {path} is damaged: {error}") from error
+        raise ValueError(f"weights file {path} is damaged: {error}") from error
     return tensors, metadata

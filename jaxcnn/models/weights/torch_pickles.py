@@ -1,4 +1,4 @@
-"""Pickles in PyTorch's files, read as tensors' places and nothing else."""
+"""Reader for the pickles in PyTorch files, which describe where the tensors are stored."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from jaxcnn.data import pickles
 from jaxcnn.data.pickles import Function, PickleError
 
 LONGEST = 1 << 22
-"""Maximum bytes of a pickle; the state_dict of a network of 1,000 layers has a twentieth of it."""
+"""Maximum size of a pickle in bytes; a ``state_dict`` with 1,000 layers takes about 1/20 of it."""
 
 _DTYPES = {
     "DoubleStorage": np.dtype("<f8"),
@@ -34,7 +34,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """View of a storage; the caller checks that it lies within it."""
+    """View of a storage; the caller checks that the view lies within the storage."""
 
     storage: Storage
     offset: Any
@@ -47,11 +47,11 @@ class _StorageType(NamedTuple):
 
 
 def read_pickle(data: bytes) -> tuple[Any, dict[str, Storage]]:
-    """Return the content of a pickle, and every storage that it names, by key.
+    """Return the content of a pickle, and all storages that it references, by key.
 
     Raises:
-      ValueError: if it asks for anything that a ``state_dict`` does not need.
-      Exception: of any type, if it is damaged.
+      ValueError: if the pickle uses anything that a ``state_dict`` does not need.
+      Exception: of any type, if the pickle is damaged.
     """
     if len(data) > LONGEST:
         raise ValueError("its pickle is too long for a state_dict")
@@ -78,7 +78,7 @@ def _ignore_state(value: Any, state: Any) -> None:
 
 
 def _dictionary(pairs: Any = ()) -> dict[Any, Any]:
-    """Build an OrderedDict from its argument: nothing, or a list of pairs."""
+    """Build a dictionary from an OrderedDict's argument: nothing, or a list of pairs."""
     if type(pairs) not in (tuple, list):
         raise PickleError("its pickle is damaged")
     made: dict[Any, Any] = {}

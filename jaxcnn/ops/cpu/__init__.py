@@ -1,5 +1,5 @@
-"""Formulations that XLA compiles into fast CPU code, where those of `jax.lax` are slow.
+"""Formulations that XLA compiles to fast CPU code, for operations where `jax.lax` is slow.
 
-They are plain JAX with the values and gradients of `jax.lax`. Operands arrive checked and in
-canonical form from `jaxcnn.ops`.
+They are plain JAX, with the same values and gradients as `jax.lax`. Operands come from
+`jaxcnn.ops`, already checked and in canonical form.
 """

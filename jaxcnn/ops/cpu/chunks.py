@@ -1,4 +1,4 @@
-"""Loops over chunks of a batch, so that intermediate results stay in the cache.
+"""Loops over chunks of a batch, so that intermediate results stay in cache.
 
 Chunks are strided, so that each device of a sharded batch holds part of every chunk.
 """
@@ -11,11 +11,14 @@ from jax import lax
 
 from jaxcnn.shapes import at_least_float32
 
-_MIN_SIZE = 4  # examples in a chunk, so that as many devices hold part of it
+_MIN_SIZE = 4  # examples per chunk, so that up to 4 devices can each hold part of it
 
 
 def chunk_size(batch: int, minimum: int) -> int:
-    """Return the smallest divisor of ``batch`` that is at least ``minimum``, or ``batch``."""
+    """Return the smallest divisor of ``batch`` that is at least ``minimum`` and ``_MIN_SIZE``.
+
+    If there is none, return ``batch``.
+    """
     sizes = (size for size in range(max(minimum, _MIN_SIZE), batch) if batch % size == 0)
     return next(sizes, batch)
 
@@ -23,7 +26,7 @@ def chunk_size(batch: int, minimum: int) -> int:
 def map_chunks(
     function: Callable[[jax.Array], jax.Array], images: jax.Array, size: int
 ) -> jax.Array:
-    """Apply a function of examples to ``size`` of them at a time."""
+    """Apply a function to ``size`` examples at a time."""
     if size == len(images):
         return function(images)
     chunks = _split(images, size)
@@ -40,9 +43,9 @@ def map_chunks(
 def map_slices(
     function: Callable[[jax.Array], jax.Array], kernel: jax.Array, size: int
 ) -> jax.Array:
-    """Apply a function from ``[h, w, out, in]`` to ``[..., out]`` to ``size`` outputs at a time.
+    """Apply a function that maps ``[h, w, out, in]`` to ``[..., out]``, ``size`` outputs at a time.
 
-    If ``size`` does not divide the number of outputs, apply it to all at once.
+    If ``size`` does not divide the number of outputs, the function is applied to all at once.
     """
     channels = kernel.shape[2]
     if channels <= size or channels % size:
@@ -63,7 +66,7 @@ def sum_chunks(
     gradient: jax.Array,
     size: int,
 ) -> jax.Array:
-    """Sum a function's results for ``size`` examples at a time, in float32 at least."""
+    """Sum a function's results over chunks of ``size`` examples, in at least float32."""
     if size == len(images):
         return at_least_float32(function(images, gradient))
     images, gradient = _split(images, size), _split(gradient, size)

@@ -1,8 +1,8 @@
-"""Convolution and its two gradients, each in the formulation that suits its shape.
+"""Convolution and its two gradients, each in the formulation best suited to its shape.
 
-Depthwise and 1x1 convolutions have separate formulations. Those that mix channels use patches,
-Winograd's method, or XLA's code with operands in the order that its CPU kernels need (LOOP LAYOUTS
-in `jaxcnn.ops.cpu.versions`).
+Depthwise and 1x1 convolutions have separate formulations. Other convolutions use patches,
+Winograd's method, or XLA's code with operands in the order that its CPU kernels require
+(LOOP LAYOUTS in `jaxcnn.ops.cpu.versions`).
 """
 
 import functools
@@ -19,8 +19,8 @@ from jaxcnn.ops.cpu.chunks import sum_chunks
 from jaxcnn.ops.cpu.taps import put_back, take
 from jaxcnn.ops.windows import Ints, Windows
 
-_MAX_GROUPS = 64  # that become one convolution each
-_CHUNK = 8  # examples
+_MAX_GROUPS = 64  # largest number of groups computed as separate convolutions
+_CHUNK = 8  # examples per chunk
 _MAX_CHUNKED_CHANNELS = 128 * 128  # inputs times outputs
 
 
@@ -32,7 +32,7 @@ def conv(
     *,
     for_gradient: bool = False,
 ) -> jax.Array:
-    """Return the convolution; ``for_gradient`` if its output is kept for one."""
+    """Return the convolution; set ``for_gradient`` if its output is kept for a gradient."""
     if _is_depthwise(images.shape, windows, groups):
         return depthwise.conv(images, kernel, windows)
     if _is_pointwise(windows, groups):
@@ -50,7 +50,7 @@ def conv(
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, groups: int, shape: Ints
 ) -> jax.Array:
-    """Return the gradient for images of the given shape."""
+    """Return the gradient with respect to images of the given shape."""
     if _is_depthwise(shape, windows, groups):
         return depthwise.input_gradient(gradient, kernel, windows, shape)
     if _is_pointwise(windows, groups):
@@ -68,7 +68,7 @@ def input_gradient(
 def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, groups: int, shape: Ints
 ) -> jax.Array:
-    """Return the gradient for a kernel of the given shape."""
+    """Return the gradient with respect to a kernel of the given shape."""
     if _is_depthwise(images.shape, windows, groups):
         return depthwise.kernel_gradient(images, gradient, windows, shape)
     if _is_pointwise(windows, groups):
@@ -97,7 +97,7 @@ def _full_conv(
 def _full_input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Return the gradient for images of the given shape: a convolution with the flipped kernel."""
+    """Return the gradient with respect to images: a convolution with the flipped kernel."""
     if patches.suits_input_gradient(windows):
         return patches.input_gradient(gradient, kernel, windows, shape)
     if max(windows.strides) > 1:
@@ -124,7 +124,7 @@ def _full_input_gradient(
 def _full_kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Return the gradient for a kernel of the given shape."""
+    """Return the gradient with respect to a kernel of the given shape."""
     if winograd.suits_kernel_gradient(images, windows, shape[-1]):
         return winograd.kernel_gradient(images, gradient, windows)
     if patches.suits(images, windows) or patches.suits_kernel_gradient(images, windows):
@@ -133,12 +133,12 @@ def _full_kernel_gradient(
     if shape[-2] * shape[-1] > _MAX_CHUNKED_CHANNELS or size < 4:
         size = len(images)
     convolve = functools.partial(_swapped_kernel_gradient, windows=windows)
-    # In chunks, the transposed operands stay in the cache.
+    # Working in chunks keeps the transposed operands in cache.
     return sum_chunks(convolve, images, gradient, size).astype(gradient.dtype)
 
 
 def _swapped_kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
-    """Convolve the images with the gradient, with batch and channel dimensions exchanged."""
+    """Convolve the images with the gradient, with the batch and channel dimensions swapped."""
     sizes, pairs, kept = gradient.shape[1:-1], [], []
     for axis, n in enumerate(images.shape[1:-1]):
         low, _ = windows.pairs[axis]
@@ -153,7 +153,7 @@ def _swapped_kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Wi
 
 
 def _split(groups: int, one: jax.Array, other: jax.Array) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """Split the channels into groups: XLA takes up to three times as long for one convolution."""
+    """Split the channels into groups: XLA takes up to three times as long without the split."""
     return zip(jnp.split(one, groups, -1), jnp.split(other, groups, -1), strict=True)
 
 
@@ -172,9 +172,9 @@ def _product(values: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def _summed_product(values: jax.Array, gradient: jax.Array) -> jax.Array:
-    """Multiply ``[N, ..., in]`` and ``[N, ..., out]`` to ``[in, out]``.
+    """Contract ``[N, ..., in]`` and ``[N, ..., out]`` to ``[in, out]``.
 
-    Flatten them first: XLA transposes operands that are summed over several dimensions.
+    The operands are flattened first: XLA transposes operands summed over several dimensions.
     """
     values = values.reshape(-1, values.shape[-1])
     gradient = gradient.reshape(-1, gradient.shape[-1])

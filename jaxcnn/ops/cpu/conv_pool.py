@@ -1,8 +1,8 @@
-"""A convolution of one channel that XLA fuses with the max pooling after it.
+"""A convolution of one-channel images that XLA fuses with the max pooling that follows.
 
-XLA does not fuse pooling into a convolution, but it does fuse it into a sum of shifted images times
-the kernel's values, so the full-size output, four times as large as the pooled one, is never
-stored.
+XLA does not fuse pooling with a convolution, but it does fuse pooling with a sum of shifted images
+times kernel values. The full-size output, four times as large as the pooled one for 2x2 pooling, is
+therefore never stored.
 """
 
 import functools
@@ -14,12 +14,12 @@ from jaxcnn.ops.cpu.taps import take
 from jaxcnn.ops.cpu.versions import BARRIERS_HOLD
 from jaxcnn.ops.windows import Ints, Windows
 
-_MIN_OUTPUTS = 16  # channels, computed side by side
-_MAX_PRODUCTS = 128  # per pooled value; they are unrolled
+_MIN_OUTPUTS = 16  # output channels, computed side by side
+_MAX_PRODUCTS = 128  # unrolled products per pooled value
 
 
 def suits(images: jax.Array, windows: Windows, outputs: Ints, tiles: Windows) -> bool:
-    """Return whether the fused pass is faster for a convolution output of this shape."""
+    """Return whether the fused pass is faster for a convolution output with this shape."""
     sizes = outputs[1:-1]
     return (
         BARRIERS_HOLD
@@ -33,7 +33,7 @@ def suits(images: jax.Array, windows: Windows, outputs: Ints, tiles: Windows) ->
 
 
 def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    """Convolve images ``[B, *spatial, 1]`` in a form that XLA fuses with what uses it."""
+    """Convolve images ``[B, *spatial, 1]`` in a form that XLA fuses with its consumers."""
     weights = kernel.reshape(-1, *(1,) * (images.ndim - 1), kernel.shape[-1])
     values = take(images, windows, filler=0)
     return functools.reduce(

@@ -1,4 +1,4 @@
-"""XLA's convolution, in a shape that it computes fast (SLOW CONVOLUTIONS in `versions`)."""
+"""XLA's convolution, with shapes that XLA computes quickly (SLOW CONVOLUTIONS in `versions`)."""
 
 import jax
 import jax.numpy as jnp
@@ -9,27 +9,28 @@ from jaxcnn.ops import xla
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 from jaxcnn.ops.windows import Windows
 
-# Smallest numbers of channels and rows for which computing one more row is worth its cost.
+# Minimum numbers of channels and rows for which an extra row is worth its cost.
 _MIN_SIZES_FOR_GRADIENT = 8, 1
 _MIN_SIZES = 64, 32
-_YNNPACK_CHANNELS = 128  # YNNPACK gets convolutions of fewer channels
-_MAX_OUTPUTS = 32  # for which an odd number of channels takes three times as long
+_YNNPACK_CHANNELS = 128  # convolutions with fewer channels go to YNNPACK
+_MAX_OUTPUTS = 32  # up to this many, an odd number of channels takes three times as long
 
 
 def conv(
     images: jax.Array, kernel: jax.Array, windows: Windows, *, for_gradient: bool
 ) -> jax.Array:
-    """Convolve; on jaxlib 0.10 avoid YNNPACK, and odd numbers of channels.
+    """Convolve; on jaxlib 0.10, avoid YNNPACK and odd numbers of channels.
 
-    YNNPACK rejects an output with more rows than the images have, so compute one row more where
-    possible, and drop it. Otherwise, pad an odd number of channels (color images) with zeros.
+    YNNPACK rejects an output with more rows than the images have, so one extra row is computed
+    where possible, then dropped. Otherwise, an odd number of channels (as in color images) is
+    padded with zeros.
 
     Args:
       images: ``[B, *spatial, in]``.
       kernel: ``[*window, in, out]``.
       windows: the geometry.
-      for_gradient: the output is kept for a gradient, or is one. Otherwise YNNPACK may fuse the
-        pooling after it, which makes small images fast.
+      for_gradient: True if the output is kept for a gradient or is itself a gradient. Otherwise,
+        YNNPACK may fuse the pooling that follows, which is fast for small images.
     """
     channels, outputs = kernel.shape[-2:]
     if not CONVOLUTIONS_ARE_SLOW or images.dtype != jnp.float32 or images.ndim != 4:

@@ -1,9 +1,10 @@
-"""Convolutions in half precision, and strided ones, as products of patches with the kernel.
+"""Half-precision and strided convolutions, computed as products of patches and the kernel.
 
-A CPU may multiply bfloat16 matrices twice as fast as float32 ones, but only XLA's matrix product
-does so: its convolutions are slower in bfloat16 than in float32. XLA also computes gradients of
-strided convolutions as convolutions with mostly zeros. So copy the pixels under the window side by
-side, a few examples at a time so that the patches stay in the cache.
+A CPU may multiply bfloat16 matrices twice as fast as float32 ones, but only XLA's matrix
+multiplication benefits: its convolutions are slower in bfloat16 than in float32. XLA also computes
+gradients of strided convolutions as convolutions over mostly-zero (dilated) inputs. This module
+therefore lays out the pixels under each window side by side (im2col), a few examples at a time so
+that the patches stay in cache.
 """
 
 import math
@@ -17,24 +18,24 @@ from jaxcnn.ops.cpu.taps import put_back, take
 from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 from jaxcnn.ops.windows import Ints, Windows
 
-_CHUNK_BYTES = 2**22  # of patches
+_CHUNK_BYTES = 2**22  # size of the patches in a chunk
 _MIN_CHANNELS = 16  # so that pixels are copied in long runs
 
 
 def suits(images: jax.Array, windows: Windows) -> bool:
-    """Return whether products of patches are faster than a convolution in the images' dtype."""
+    """Return whether patches are faster than a direct convolution in the images' dtype."""
     if images.dtype == jnp.bfloat16:
         return windows.can_unroll
     return CONVOLUTIONS_ARE_SLOW and suits_kernel_gradient(images, windows)
 
 
 def suits_input_gradient(windows: Windows) -> bool:
-    """Return whether it is faster than a convolution with zeros in between, in any dtype."""
+    """Return whether `input_gradient` is faster than a dilated convolution, in any dtype."""
     return max(windows.strides) > 1 and windows.can_unroll
 
 
 def suits_kernel_gradient(images: jax.Array, windows: Windows) -> bool:
-    """Return whether it is faster than a convolution with zeros in between, in any dtype."""
+    """Return whether `kernel_gradient` is faster than a dilated convolution, in any dtype."""
     chunk = chunk_size(len(images), 1) * _patch_bytes(images, windows)
     copied_fast = images.shape[-1] >= _MIN_CHANNELS and chunk <= 2 * _CHUNK_BYTES
     return max(windows.strides) > 1 and windows.can_unroll and copied_fast
@@ -55,7 +56,7 @@ def conv(images: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Return the gradient for images of the given shape."""
+    """Return the gradient with respect to images of the given shape."""
     taps, matrix = windows.taps, kernel.reshape(-1, kernel.shape[-1])
 
     def transpose(gradient: jax.Array) -> jax.Array:
@@ -71,7 +72,7 @@ def input_gradient(
 def kernel_gradient(
     images: jax.Array, gradient: jax.Array, windows: Windows, shape: Ints
 ) -> jax.Array:
-    """Return the gradient for a kernel of the given shape."""
+    """Return the gradient with respect to a kernel of the given shape."""
     outputs = gradient.shape[-1]
 
     def multiply(images: jax.Array, transposed: jax.Array) -> jax.Array:
@@ -96,13 +97,13 @@ def _patch_bytes(images: jax.Array | jax.ShapeDtypeStruct, windows: Windows) -> 
 
 
 def _patches(images: jax.Array, windows: Windows) -> jax.Array:
-    """Return the pixels under each window side by side, ``[pixels, taps * in]``."""
+    """Return the pixels under each window side by side, ``[windows, taps * in]``."""
     taps = take(images, windows, filler=0)
     return jnp.concatenate(taps, -1).reshape(-1, len(taps) * images.shape[-1])
 
 
 def _product(one: jax.Array, other: jax.Array, axis: int, other_axis: int) -> jax.Array:
-    """Return the matrix product over one axis of each operand, summed in float32 at least."""
+    """Contract one axis of each matrix, accumulating in at least float32."""
     dimensions = (((axis,), (other_axis,)), ((), ()))
     precise = jnp.promote_types(one.dtype, jnp.float32)
     return lax.dot_general(one, other, dimensions, preferred_element_type=precise)

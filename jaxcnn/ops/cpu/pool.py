@@ -1,7 +1,7 @@
 """Pooling tap by tap, over all windows at once.
 
-XLA walks the windows one by one instead, and its gradient of a maximum (select-and-scatter) takes
-tens of milliseconds for a batch whose forward pass takes one.
+XLA instead loops over the windows one by one, and its max-pooling gradient (select-and-scatter)
+takes tens of milliseconds for a batch whose forward pass takes one millisecond.
 """
 
 import functools
@@ -35,14 +35,14 @@ def sum_pool_gradient(gradient: jax.Array, windows: Windows, sizes: Ints) -> jax
 def max_pool_with_positions(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
     """Return each window's largest value and its position (int8), computed in one pass."""
     best, first = _max_and_position(images, windows)
-    # Pack both results into one complex array: XLA would recompute the pass for a second output
+    # Pack both results into one complex array: XLA would repeat the pass for a second output
     # (RECOMPUTED OUTPUTS).
     both = lax.optimization_barrier(lax.complex(best, first.astype(best.dtype)))
     return both.real, both.imag.astype(jnp.int8)
 
 
 def _max_and_position(images: jax.Array, windows: Windows) -> tuple[jax.Array, jax.Array]:
-    """Return each window's largest value and its first position in raster order."""
+    """Return each window's largest value and the first position of that value in raster order."""
     best, *others = take(images, windows, filler=-np.inf)
     first = jnp.zeros(best.shape, jnp.int8)
     for number, values in enumerate(others, start=1):
@@ -54,9 +54,9 @@ def _max_and_position(images: jax.Array, windows: Windows) -> tuple[jax.Array, j
 def max_pool_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
     """Add each window's gradient to its first maximum.
 
-    The values are compared with each other, never with the pooled output: inside a larger program
-    XLA may compute the images twice with different rounding, and a test for equality would then
-    lose the gradient of a window.
+    The values are compared with each other, never with the pooled output: inside a larger program,
+    XLA may compute the images twice with different rounding, and an equality test would then lose a
+    window's gradient.
     """
     _, first = _max_and_position(images, windows)
     sizes = images.shape[1:-1]
@@ -70,13 +70,13 @@ def max_pool_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) 
 def put_back_tiles(
     gradient: jax.Array, windows: Windows, sizes: Ints, first: jax.Array | None
 ) -> jax.Array:
-    """Do `put_back` for windows that tile the image: each pixel compares its position.
+    """Specialize `put_back` to windows that tile the image, comparing positions with ``first``.
 
     Args:
       gradient: ``[B, *output, C]``.
       windows: the geometry, with strides equal to sizes.
       sizes: spatial sizes of the images.
-      first: position of the pixel that gets a window's gradient, int8; None for all its pixels.
+      first: int8 position of the pixel that receives each window's gradient; None for every pixel.
     """
     counts, tile = gradient.shape[1:-1], windows.sizes
     axes = [2 * axis + 2 for axis in range(len(tile))]  # [B, H / h, h, W / w, w, C]
@@ -94,7 +94,7 @@ def put_back_tiles(
         pixels = jnp.where(jnp.expand_dims(first, axes) == place, pixels, zero)
     covered = [count * size for count, size in zip(counts, tile, strict=True)]
     pixels = pixels.reshape(gradient.shape[0], *covered, gradient.shape[-1])
-    # Drop the padding, and append the rest that no window covers.
+    # Drop the padding, and append the remaining pixels, which no window covers.
     edges = [
         (-low, n + low - whole, 0)
         for n, whole, (low, _) in zip(sizes, covered, windows.pairs, strict=True)

@@ -1,7 +1,7 @@
 """The pixels under each tap of a sliding window, and the adjoint that adds them back.
 
-Each array covers all windows at one tap. It is a shifted view of the images, so XLA fuses it with
-what uses it.
+Each array contains the pixels of all windows at one tap. It is a shifted view of the images, so XLA
+fuses it with its consumers.
 """
 
 import functools
@@ -17,11 +17,11 @@ from jaxcnn.ops.windows import Ints, Windows
 
 
 def take(images: jax.Array, windows: Windows, *, filler: float) -> list[jax.Array]:
-    """Return the values at each tap, ``[B, *output, C]`` each; padding has the value ``filler``."""
+    """Return one array of values per tap, ``[B, *output, C]``; padding has the value ``filler``."""
     edges = [(0, 0, 0), *((*pair, 0) for pair in windows.pairs), (0, 0, 0)]
     padded = lax.pad(images, np.asarray(filler, images.dtype), edges)
     if padded.shape != images.shape:
-        # Otherwise XLA recomputes the images for taps without padding (RECOMPUTED PADDING).
+        # Otherwise, XLA recomputes the images for taps without padding (RECOMPUTED PADDING).
         padded = lax.optimization_barrier(padded)
     counts = windows.output(images.shape[1:-1])
     return [
@@ -43,10 +43,11 @@ def take(images: jax.Array, windows: Windows, *, filler: float) -> list[jax.Arra
 
 
 def put_back(values: Sequence[jax.Array], windows: Windows, sizes: Sequence[int]) -> jax.Array:
-    """Add the values of each tap to the pixels that `take` read them from: its adjoint.
+    """Add each tap's values to the pixels that `take` read them from (the adjoint of `take`).
 
-    Pixels whose coordinates agree modulo the strides lie under the same taps, each of which is one
-    shifted array. So compute them group by group, without the zeros of a strided scatter.
+    Pixels whose coordinates agree modulo the strides lie under the same taps, and each tap is one
+    shifted array. The pixels are therefore computed group by group, without the zeros of a strided
+    scatter.
 
     Args:
       values: one array ``[B, *output, C]`` per tap.
@@ -81,7 +82,7 @@ def put_back(values: Sequence[jax.Array], windows: Windows, sizes: Sequence[int]
 
 
 def interleave(planes: dict[Ints, jax.Array], strides: Ints) -> jax.Array:
-    """Merge planes of pixels into images; a plane's key is its coordinates modulo the strides."""
+    """Merge planes of pixels into images; each key is a plane's coordinates modulo the strides."""
     for axis in reversed(range(len(strides))):
         joined = {}
         for phase in dict.fromkeys(key[:axis] for key in planes):

@@ -1,8 +1,8 @@
-"""3x3 convolutions with a quarter of the multiplications, by Winograd's method.
+"""3x3 convolutions by Winograd's method, with a quarter of the multiplications.
 
 Tiles of 6x6 pixels and the kernel are transformed to a basis in which 4x4 outputs need 36 products
-for each pair of channels instead of 144: 36 matrix products over the channels. The rounding error
-is about ten times that of the direct sum: 1e-5 of the largest output in float32.
+per pair of channels instead of 144, computed as 36 matrix multiplications over the channels. The
+rounding error is about ten times that of the direct sum: 1e-5 of the largest output in float32.
 
 Reference:
   Lavin and Gray 2016, "Fast algorithms for convolutional neural networks", F(4x4, 3x3).
@@ -21,7 +21,7 @@ from jaxcnn.ops.cpu.versions import CONVOLUTIONS_ARE_SLOW
 from jaxcnn.ops.windows import Ints, Windows
 from jaxcnn.shapes import at_least_float32
 
-_OUT, _IN = 4, 6  # pixels of a tile along each side
+_OUT, _IN = 4, 6  # height and width of an output tile and of an input tile
 _OF_IMAGES = np.array(
     [
         [4, 0, -5, 0, 1, 0],
@@ -38,14 +38,14 @@ _OF_KERNEL = (
 _OF_OUTPUT = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
-_MIN_CHANNELS = 128  # with fewer, the time saved is not worth the rounding
-_MIN_TILES = 64  # in a batch; with fewer, transforming the kernel costs too much
-_CHUNK_TILES = 256  # enough for a fast product, few enough for the cache
-_CHUNK_CHANNELS = 64  # outputs, where the kernel is processed in chunks
+_MIN_CHANNELS = 128  # with fewer, the speedup is not worth the rounding error
+_MIN_TILES = 64  # per batch; with fewer, transforming the kernel costs too much
+_CHUNK_TILES = 256  # enough for a fast multiplication, few enough to fit in cache
+_CHUNK_CHANNELS = 64  # output channels, when the kernel is processed in chunks
 
 
 def suits(shape: Ints, windows: Windows, outputs: int, min_channels: int = _MIN_CHANNELS) -> bool:
-    """Return whether it is faster for a convolution of images of this shape."""
+    """Return whether Winograd's method is faster for a convolution of images with this shape."""
     return (
         windows.sizes == (3, 3)
         and windows.strides == windows.dilation == (1, 1)
@@ -56,11 +56,11 @@ def suits(shape: Ints, windows: Windows, outputs: int, min_channels: int = _MIN_
 
 
 def suits_kernel_gradient(images: jax.Array, windows: Windows, outputs: int) -> bool:
-    """Return whether it is faster for the gradient of a convolution's kernel."""
+    """Return whether Winograd's method is faster for the gradient with respect to the kernel."""
     if CONVOLUTIONS_ARE_SLOW:
         min_channels = 64
     elif images.dtype == jnp.bfloat16:
-        min_channels = 256  # direct products of bfloat16 are fast
+        min_channels = 256  # direct bfloat16 multiplication is fast
     else:
         min_channels = _MIN_CHANNELS
     return suits(images.shape, windows, outputs, min_channels)
@@ -75,8 +75,8 @@ def conv(
       images: ``[B, H, W, in]``.
       kernel: ``[3, 3, in, out]``.
       windows: the geometry.
-      flipped: flip a kernel ``[3, 3, out, in]``, as the gradient of another convolution's images
-        needs it.
+      flipped: True to flip a ``[3, 3, out, in]`` kernel, as required for the gradient of another
+        convolution with respect to its images.
     """
     images, kernel = lax.optimization_barrier((images, kernel))
     basis = _OF_KERNEL[:, ::-1] if flipped else _OF_KERNEL
@@ -96,9 +96,9 @@ def conv(
 
     size = _chunk_size(images, windows)
     if flipped and size == len(images):
-        # With few tiles and many channels the transformed kernel is the largest array, and XLA
-        # transforms those of all layers at the start (DROPPED BARRIERS). Slices take the same time
-        # in a gradient, but a tenth more in a forward pass.
+        # With few tiles and many channels, the transformed kernel is the largest array, and XLA
+        # transforms the kernels of all layers at the start (DROPPED BARRIERS). Slices take the same
+        # time in a gradient, but 10% longer in a forward pass.
         tiles, counts = _image_tiles(images, windows)
         return map_slices(
             lambda chunk: output(tiles, counts, transform(chunk)), kernel, _CHUNK_CHANNELS
@@ -108,7 +108,7 @@ def conv(
 
 
 def kernel_gradient(images: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
-    """Return the gradient for the kernel, ``[3, 3, in, out]``."""
+    """Return the gradient with respect to the kernel, ``[3, 3, in, out]``."""
 
     def multiply(images: jax.Array, gradient: jax.Array) -> jax.Array:
         tiles, _ = _image_tiles(images, windows)
@@ -147,7 +147,7 @@ def _image_tiles(images: jax.Array, windows: Windows) -> tuple[jax.Array, Ints]:
 
 
 def _gradient_tiles(gradient: jax.Array) -> jax.Array:
-    """Return the transformed tiles of an output's gradient, ``[36, tiles, out]``."""
+    """Return the transformed tiles of the output gradient, ``[36, tiles, out]``."""
     batch, height, width, channels = gradient.shape
     down, across = -(-height // _OUT), -(-width // _OUT)
     edges = ((0, 0), (0, down * _OUT - height), (0, across * _OUT - width), (0, 0))
@@ -157,9 +157,9 @@ def _gradient_tiles(gradient: jax.Array) -> jax.Array:
 
 
 def _apply(matrix: np.ndarray, x: jax.Array) -> jax.Array:
-    """Apply a matrix to both of the first two dimensions, flat, of ``x``: ``[n * n, rest]``.
+    """Apply a matrix to both leading dimensions of ``x``, flat or not; return ``[n * n, rest]``.
 
-    Use one product, because separate sums compile into a large program.
+    A single matrix multiplication is used, because separate sums compile to a large program.
     """
     both = np.kron(matrix, matrix)
     x = at_least_float32(x)

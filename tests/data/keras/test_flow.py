@@ -175,10 +175,10 @@ def test_dataframes(folder):
     ("options", "message"),
     [
         ({"directory": "no such folder"}, "directory must be a folder, got no such folder"),
-        ({"classes": ["ant", "fly"]}, "has no folder for the class 'fly'"),
+        ({"classes": ["ant", "fly"]}, "has no folder for class 'fly'"),
         ({"classes": ["ant", "ant"]}, r"classes must have distinct names, got \['ant', 'ant'\]"),
         ({"class_mode": "categoric"}, "class_mode must be .* got 'categoric'. Did you mean"),
-        ({"class_mode": "binary"}, "class_mode binary needs two classes, got 3"),
+        ({"class_mode": "binary"}, "class_mode binary requires two classes, got 3"),
         ({"color_mode": "rgba"}, "color_mode must be rgb or grayscale, got 'rgba'"),
         ({"interpolation": "cubic"}, "interpolation must be one of nearest, .* got 'cubic'"),
         ({"target_size": (0, 4)}, "target_size"),
@@ -201,14 +201,26 @@ RAW = {"y_col": "age", "class_mode": "raw"}
         ({}, {"x_col": "name"}, "dataframe must have the column 'name'"),
         ({}, {"y_col": "label"}, "dataframe must have the column 'label'"),
         ({"filename": ["ant/0.png", "x.png"], "class": ["a", "b"]}, {}, "1 files .* such as x.png"),
-        ({}, {"classes": ["ant", "bee"]}, "classes must hold all values of class, but lacks 'cow'"),
+        (
+            {},
+            {"classes": ["ant", "bee"]},
+            "classes must contain all values of class, but 'cow' is missing",
+        ),
         ({}, {"classes": [*CLASSES, "ant"]}, "classes must have distinct names"),
         ({}, {"weight_col": "size"}, "dataframe must have the column 'size'"),
-        ({"class": ["a"] * 3}, {}, "must have one length, 15, got 3 in class"),
-        ({"weight": [1.0]}, {"weight_col": "weight"}, "one length, 15, got 1 in weight"),
-        ({"weight": ["x"] * 15}, {"weight_col": "weight"}, "must hold numbers, got 'x' at index 0"),
-        ({"class": ["a", None] * 7 + ["b"]}, {}, "no missing values, got None at index 1"),
-        ({"class": [np.nan] * 15}, {}, "column class .* no missing values, got nan at index 0"),
+        ({"class": ["a"] * 3}, {}, "must have the same length, 15, got 3 in class"),
+        ({"weight": [1.0]}, {"weight_col": "weight"}, "same length, 15, got 1 in weight"),
+        (
+            {"weight": ["x"] * 15},
+            {"weight_col": "weight"},
+            "must contain numbers, got 'x' at index 0",
+        ),
+        ({"class": ["a", None] * 7 + ["b"]}, {}, "not contain missing values, got None at index 1"),
+        (
+            {"class": [np.nan] * 15},
+            {},
+            "column class .* not contain missing values, got nan at index 0",
+        ),
         ({"class": [["a"], [None]] + [["b"]] * 13}, {}, r"values, got \[None\] at index 1"),
         ({"age": [1.5, np.nan] * 7 + [2.0]}, RAW, "column age .* values, got nan at index 1"),
         (
@@ -216,10 +228,14 @@ RAW = {"y_col": "age", "class_mode": "raw"}
             RAW,
             r"shape in .*, got \(1,\) .* \(2,\) at index 1",
         ),
-        ({"class": [[]] * 15}, {}, "class must hold a class in at least one row, got empty lists"),
-        ({"class": [["a"]] * 14 + ["b"]}, {}, "got 'b' at index 14 beside lists"),
+        (
+            {"class": [[]] * 15},
+            {},
+            "class must contain a class in at least one row, got only empty lists",
+        ),
+        ({"class": [["a"]] * 14 + ["b"]}, {}, "got lists and 'b' at index 14"),
         ({"class": [["a"], ["b"]] * 7 + [[]]}, {"class_mode": "sparse"}, "must be categorical for"),
-        ({}, {"class_mode": "binary"}, "needs two classes, got 3"),
+        ({}, {"class_mode": "binary"}, "requires two classes, got 3"),
     ],
 )
 def test_bad_dataframes(folder, change, options, message):
@@ -256,7 +272,7 @@ def test_pipes_are_rejected(tmp_path):
 
 
 def test_statistics_must_be_fitted_first(folder):
-    with pytest.raises(ValueError, match="featurewise_center needs the data's statistics"):
+    with pytest.raises(ValueError, match="featurewise_center requires the data's statistics"):
         ImageDataGenerator(featurewise_center=True).flow_from_directory(folder)
 
 

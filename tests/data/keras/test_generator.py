@@ -206,19 +206,19 @@ def test_transforms_compile_once():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rotation_range": -1}, "rotation_range must be finite, >= 0, got -1"),
-        ({"rotation_range": float("nan")}, "rotation_range must be finite, >= 0, got nan"),
+        ({"rotation_range": -1}, "rotation_range must be finite and >= 0, got -1"),
+        ({"rotation_range": float("nan")}, "rotation_range must be finite and >= 0, got nan"),
         (
             {"width_shift_range": [1, float("nan")]},
-            "width_shift_range must be finite, >= 0, got nan",
+            "width_shift_range must be finite and >= 0, got nan",
         ),
-        ({"height_shift_range": -0.5}, "height_shift_range must be finite, >= 0, got -0.5"),
+        ({"height_shift_range": -0.5}, "height_shift_range must be finite and >= 0, got -0.5"),
         ({"shear_range": float("inf")}, "shear_range must be finite"),
         ({"zoom_range": (2.0, 1.0)}, r"zoom_range must be \(low, high\) > 0, got \(2.0, 1.0\)"),
         ({"zoom_range": 1.5}, r"zoom_range must be \(low, high\) > 0"),
-        ({"channel_shift_range": -3.0}, "channel_shift_range must be finite, >= 0"),
+        ({"channel_shift_range": -3.0}, "channel_shift_range must be finite and >= 0"),
         ({"brightness_range": (0.5,)}, r"brightness_range must be \(low, high\) >= 0"),
-        ({"fill_mode": "mirror"}, "fill_mode must be known, got 'mirror'"),
+        ({"fill_mode": "mirror"}, "fill_mode must be a known mode, got 'mirror'"),
         ({"interpolation_order": 3}, "interpolation_order must be 0 or 1, got 3"),
         ({"validation_split": 1.0}, r"validation_split must be in \[0, 1\), got 1.0"),
         ({"zca_epsilon": 0.0}, "zca_epsilon must be finite and > 0, got 0.0"),
@@ -232,27 +232,33 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda g: g.flow(IMAGES[0]), r"x must be non-empty images \[N, H, W, C\] of numbers"),
-        (lambda g: g.flow(np.zeros((0, 3, 3, 1))), r"x must be non-empty images"),
-        (lambda g: g.flow(np.full((2, 2, 2, 1), "a")), "x must be non-empty images .* of numbers"),
+        (lambda g: g.flow(IMAGES[0]), r"x must be non-empty numeric images \[N, H, W, C\]"),
+        (lambda g: g.flow(np.zeros((0, 3, 3, 1))), "x must be non-empty numeric images"),
+        (lambda g: g.flow(np.full((2, 2, 2, 1), "a")), "x must be non-empty numeric images"),
         (lambda g: g.flow(IMAGES * np.nan), "x must be finite, got"),
-        (lambda g: g.standardize(IMAGES[0, 0]), r"x must be non-empty images \[N, H, W, C\]"),
-        (lambda g: g.flow(IMAGES, LABELS[:-1]), "y must be as long as x, 23, got 22"),
+        (
+            lambda g: g.standardize(IMAGES[0, 0]),
+            r"x must be non-empty numeric images \[N, H, W, C\]",
+        ),
+        (lambda g: g.flow(IMAGES, LABELS[:-1]), r"y must be as long as x \(23\), got 22"),
         (
             lambda g: g.flow(IMAGES, [[1], [1, 2]] * 11 + [[1]]),
-            r"y must be of one shape .* index 1",
+            r"y must have the same shape in all rows.* index 1",
         ),
-        (lambda g: g.flow(IMAGES, sample_weight=LABELS), "sample_weight needs y"),
+        (lambda g: g.flow(IMAGES, sample_weight=LABELS), "sample_weight requires y"),
         (lambda g: g.flow(IMAGES, subset="test"), "subset must be training, validation or None"),
-        (lambda g: g.flow(IMAGES, subset="validation"), "x must hold images for subset"),
+        (lambda g: g.flow(IMAGES, subset="validation"), "x must contain images for subset"),
         (lambda g: g.flow(IMAGES, batch_size=0), "batch_size must be an integer >= 1, got 0"),
         (lambda g: g.flow(IMAGES, seed=-1), "seed must be"),
-        (lambda g: g.fit(IMAGES[0]), r"x must be non-empty images \[N, H, W, C\]"),
+        (lambda g: g.fit(IMAGES[0]), r"x must be non-empty numeric images \[N, H, W, C\]"),
         (lambda g: g.fit(IMAGES, augment=True, rounds=0), "rounds must be"),
-        (lambda g: g.apply_transform(IMAGES[0], {"angle": 3}), "must be known, got 'angle'"),
+        (
+            lambda g: g.apply_transform(IMAGES[0], {"angle": 3}),
+            "must have known names, got 'angle'",
+        ),
         (
             lambda g: g.apply_transform(IMAGES, {"theta": 3}),
-            r"x must be non-empty images \[N, H, W, C\]",
+            r"x must be non-empty numeric images \[N, H, W, C\]",
         ),
     ],
 )
@@ -267,7 +273,9 @@ def test_bad_calls(call, message):
 def test_statistics_that_were_not_fitted(option):
     generator = ImageDataGenerator(**{option: True})
     for call in (generator.standardize, generator.flow):
-        with pytest.raises(ValueError, match=r"needs the data's statistics: call fit\(x\) first"):
+        with pytest.raises(
+            ValueError, match=r"requires the data's statistics: call fit\(x\) first"
+        ):
             call(jnp.asarray(IMAGES))
 
 

@@ -505,7 +505,7 @@ def test_damage_is_found_and_the_command_is_named(prepared, damage):
     damage(path)
     with pytest.raises(ValueError, match="is damaged") as caught:
         data.load("fashion_mnist", data_dir=data_dir)
-    assert f"the prepared fashion_mnist in {path} is damaged" in str(caught.value)
+    assert f"the prepared dataset fashion_mnist in {path} is damaged" in str(caught.value)
     assert "delete that folder and run: jaxcnn prepare fashion_mnist" in str(caught.value)
 
 
@@ -513,7 +513,7 @@ def test_tfrecord_is_not_reported_as_damage(prepared):
     data_dir, path = prepared
     info = path / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(ValueError, match="must be written as array_record, got tfrecord"):
+    with pytest.raises(ValueError, match="must be in array_record format, got tfrecord"):
         data.load("fashion_mnist", data_dir=data_dir)
 
 
@@ -525,7 +525,7 @@ def test_foreign_modules_are_not_imported(prepared, tmp_path, monkeypatch):
     features = path / "features.json"
     own = "tensorflow_datasets.core.features.image_feature.Image"
     features.write_text(features.read_text().replace(own, "evil.Image"))
-    with pytest.raises(ValueError, match=r"names 'evil\.Image', which does not belong to TFDS"):
+    with pytest.raises(ValueError, match=r"names 'evil\.Image', which is not part of TFDS"):
         data.load("fashion_mnist", data_dir=data_dir)
     assert not (tmp_path / "was-here").exists()
 

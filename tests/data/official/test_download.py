@@ -342,16 +342,18 @@ COREL = [f"{number}.jpg" for number in range(1000)]
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        (["readme.txt"], "0 of them in 0"),
-        (COREL[:7], "7 of them in 7"),
-        (COREL[1:], "999 of them in 999"),
-        ([*COREL, "again/3.jpg"], "1000 of them in 1001"),
-        ([*COREL[:-1], "1000.jpg"], "999 of them in 1000"),
+        (["readme.txt"], "0 of these images among 0"),
+        (COREL[:7], "7 of these images among 7"),
+        (COREL[1:], "999 of these images among 999"),
+        ([*COREL, "again/3.jpg"], "1000 of these images among 1001"),
+        ([*COREL[:-1], "1000.jpg"], "999 of these images among 1000"),
     ],
 )
 def test_corel_must_be_complete(names, found, tmp_path):
     corel_with(tmp_path, names)
-    message = rf"test1\.zip must hold the images 0\.jpg to 999\.jpg, each once, got {found}"
+    message = (
+        rf"test1\.zip must contain each of the images 0\.jpg to 999\.jpg exactly once, got {found}"
+    )
     with pytest.raises(ValueError, match=message):
         data.prepare("corel1000", folder=tmp_path, data_dir=tmp_path / "data")
     assert not (tmp_path / "data" / "corel1000").exists()
@@ -359,7 +361,7 @@ def test_corel_must_be_complete(names, found, tmp_path):
 
 def test_caltech256_must_be_complete(tmp_path):
     caltech256(tmp_path)
-    message = r"tar must hold 30607 images of 257 classes, got 514 of 257; it is incomplete"
+    message = r"must contain 30607 images in 257 classes, got 514 images in 257 classes; it is"
     with pytest.raises(ValueError, match=message):
         data.prepare("caltech256", folder=tmp_path, data_dir=tmp_path / "data")
 
@@ -400,7 +402,7 @@ class Evil:
         (pickle.dumps(Evil(), 2), "asks for posix.system; nothing was executed"),
         (b"cbuiltins\neval\n(S'1'\ntR.", "asks for builtins.eval; nothing was executed"),
         (b"garos\n", "damaged|nothing was executed"),
-        (pickle.dumps([1, 2]), "must hold a dictionary, got list"),
+        (pickle.dumps([1, 2]), "must contain a dictionary, got list"),
         (b"", "damaged"),
     ],
 )
@@ -431,7 +433,7 @@ def test_a_tar_that_holds_a_zip_is_read_as_a_tar(tmp_path):
     corel(tmp_path)
     tar = packed(tmp_path / "test1.tar", {"z.zip": (tmp_path / "test1.zip").read_bytes()}, "w")
     (tmp_path / "test1.zip").unlink()
-    with pytest.raises(ValueError, match=f"{tar} must hold the images"):
+    with pytest.raises(ValueError, match=f"{tar} must contain each of the images"):
         data.prepare("corel1000", folder=tmp_path, data_dir=tmp_path / "data")
 
 
@@ -452,7 +454,7 @@ def test_files_that_need_registration_are_named(tmp_path):
 
 
 def test_other_names_of_tfds_need_tensorflow(tmp_path):
-    with pytest.raises(ValueError, match=r"needs TensorFlow: pip install 'jaxcnn\[tf\]'"):
+    with pytest.raises(ValueError, match=r"requires TensorFlow: pip install 'jaxcnn\[tf\]'"):
         data.prepare("beans", data_dir=tmp_path)
 
 
@@ -471,7 +473,7 @@ def test_similar_names_are_suggested(name, choice, tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar", "emnist", "no such set", "", "../cifar10"])
 def test_unknown_names_are_rejected(name, tmp_path):
-    with pytest.raises(ValueError, match=r"name must be a dataset|needs TensorFlow"):
+    with pytest.raises(ValueError, match=r"name must be a dataset|requires TensorFlow"):
         data.prepare(name, data_dir=tmp_path)
 
 

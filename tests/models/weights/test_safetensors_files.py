@@ -70,7 +70,7 @@ DAMAGED = {
 def test_wrong_headers(name, tmp_path):
     path = tmp_path / "network.safetensors"
     path.write_bytes(DAMAGED[name])
-    with pytest.raises(ValueError, match=f"pretrained file {path} is damaged"):
+    with pytest.raises(ValueError, match=f"weights file {path} is damaged"):
         read_safetensors(path)
 
 
@@ -78,7 +78,7 @@ def test_wrong_headers(name, tmp_path):
 def test_types_that_numpy_lacks(dtype, tmp_path):
     path = tmp_path / "network.safetensors"
     path.write_bytes(file_with(entry((16,), dtype=dtype)))
-    with pytest.raises(ValueError, match=f"pretrained file {path} has an unknown dtype"):
+    with pytest.raises(ValueError, match=f"weights file {path} has an unknown dtype"):
         read_safetensors(path)
 
 

@@ -230,19 +230,19 @@ MESSAGES = {
         *list(CALLS)[: list(CALLS).index("an instance")],
         *("an object", "a new object"),
     ],
-    r"makes objects \((INST|EXT1)\)": ["an instance", "an extension"],
+    r"creates objects \((INST|EXT1)\)": ["an instance", "an extension"],
     "sets attributes of something that is not a dictionary": ["an attribute of a function"],
     "storage of an unknown kind": ["a storage of another kind"],
-    "has no state_dict": [
+    "contains no state_dict": [
         *("a table of 2**31 places", "a tuple in a tuple 100,000 times"),
         *("no dictionary", "numbers for names"),
     ],
-    "has no tensors": ["no tensors"],
-    "reaches beyond its storage": [
+    "contains no tensors": ["no tensors"],
+    "extends beyond its storage": [
         *(name for name in CALLS if name.startswith(("beyond", "terabytes")))
     ],
     "negative or out of range": [name for name in CALLS if "negative" in name],
-    "shorter than it claims|ends within": ["a storage that lies about its length"],
+    "shorter than its declared length|is truncated": ["a storage that lies about its length"],
     "a storage is missing|storages without tensors": ["a storage of another name"],
 }
 
@@ -264,7 +264,7 @@ def test_nothing_is_executed(name, form, tmp_path):
         )
     path.write_bytes(form(opcodes, [np.ones(4, "f4")]))
     message = next(message for message, names in MESSAGES.items() if name in names)
-    with pytest.raises(ValueError, match=f"pretrained file {path}.*{message}"):
+    with pytest.raises(ValueError, match=f"weights file {path}.*{message}"):
         read_torch(path)
     assert not canary.exists()
 
@@ -293,18 +293,21 @@ FILES = {
     ),
     "a short storage": (
         zipped(state_dict(TENSORS), [array.ravel()[:1] for array in TENSORS.values()]),
-        "a storage is shorter than it claims",
+        "a storage is shorter than its declared length",
     ),
-    "another pickle": (pickle.dumps({"x": 1}, 2), "a pickle, but not one of torch"),
+    "another pickle": (pickle.dumps({"x": 1}, 2), "a pickle, but not one written by torch"),
     "another magic number": (
         legacy(b"}").replace(pickle.dumps(MAGIC, 2), pickle.dumps(MAGIC + 1, 2)),
-        "not one of torch",
+        "not one written by torch",
     ),
     "a storage without a tensor": (legacy(b"}", [np.ones(3, "f4")]), "no tensors"),
-    "a legacy file that ends": (whole(TENSORS, "legacy")[:-1], "ends within its tensors"),
+    "a legacy file that ends": (
+        whole(TENSORS, "legacy")[:-1],
+        "ends in the middle of its tensor data",
+    ),
     "legacy counts that lie": (
         legacy(state_dict(TENSORS, legacy=True), list(TENSORS.values()), counts=[2**60] * 5),
-        "pretrained file",
+        "weights file",
     ),
 }
 
@@ -374,7 +377,7 @@ def test_time_and_memory_are_bounded(name, form, tmp_path):
         opcodes = opcodes.replace(integer(4), integer(2**18))
     path.write_bytes(form(opcodes, [values]))
     tracemalloc.start()
-    with pytest.raises(ValueError, match=f"pretrained file {path}") as caught:
+    with pytest.raises(ValueError, match=f"weights file {path}") as caught:
         read_torch(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -428,7 +431,7 @@ def test_a_file_that_ends_early(form, tmp_path):
     path = tmp_path / "network.pth"
     for end in range(0, len(content), 7):
         path.write_bytes(content[:end])
-        with pytest.raises(ValueError, match=f"pretrained file {path}"):
+        with pytest.raises(ValueError, match=f"weights file {path}"):
             read_torch(path)
 
 
