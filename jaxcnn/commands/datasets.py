@@ -10,7 +10,6 @@ from jaxcnn import data
 from jaxcnn.data.folders import skipped_files
 from jaxcnn.experiment import run_folder
 from jaxcnn.messages import printable
-from jaxcnn.view.data_report import data_report, report_lines, write_contact_sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +50,9 @@ class InspectData:
 
     def __call__(self) -> None:
         """Print the report, and write it to a file along with a contact sheet."""
+        # matplotlib would delay other commands
+        from jaxcnn.view.data_report import data_report, report_lines, write_contact_sheet
+
         run_folder.check_free(self.workdir)
         splits = data.load_splits(
             self.data,

@@ -18,7 +18,7 @@ from jaxcnn.experiment.network import Source
 from jaxcnn.experiment.splits import load_split
 from jaxcnn.messages import printable
 from jaxcnn.models.weights.hub import HUB
-from jaxcnn.view import inspection, plots, run_figures
+from jaxcnn.view import inspection
 from jaxcnn.view.predictions import describe
 
 _Run = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -137,6 +137,8 @@ class Inspect(_Opened):
 
     def __call__(self) -> None:
         """Print the tables and draw the figures."""
+        from jaxcnn.view import plots, run_figures  # matplotlib would delay other commands
+
         if self.is_weights and self.image is None:
             raise ValueError("--image must be given for a weights file, which contains no images")
         opened = self.open()

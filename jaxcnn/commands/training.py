@@ -15,7 +15,6 @@ from jaxcnn.experiment.build import assemble
 from jaxcnn.experiment.finetune import resolve
 from jaxcnn.experiment.optimizer import make_model_optimizer
 from jaxcnn.messages import printable
-from jaxcnn.view import plots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +96,8 @@ class FindLearningRate(_Configured):
         """Run the range test and print the suggestion."""
         run_folder.check_free(self.workdir)
         # Suggest a rate for the whole network, not only for a new last layer.
+        from jaxcnn.view import plots  # matplotlib would delay other commands
+
         experiment = dataclasses.replace(self.experiment, frozen_epochs=0)
         experiment, weights = resolve(experiment)
         parts = assemble(experiment, weights)

@@ -49,7 +49,6 @@ from jaxcnn.experiment.splits import (
     write_bad_examples,
 )
 from jaxcnn.messages import printable
-from jaxcnn.view import plots, run_figures
 from jaxcnn.view.progress import Progress
 from jaxcnn.view.tensorboard import EventFiles
 
@@ -340,6 +339,8 @@ def _draw(
     job: _Run, state: train.TrainState, history: list[dict[str, float]], outputs: np.ndarray
 ) -> None:
     """Draw the run's figures; a failure issues a warning and does not end the run."""
+    from jaxcnn.view import plots, run_figures  # matplotlib would delay the first step
+
     network, splits, folder = job.parts.network, job.parts.splits, job.folder / "figures"
 
     def of_network() -> run_figures.Figures:

@@ -159,7 +159,10 @@ CASES = [
     ("train --data {tmp}/damaged.npz", "damaged.npz"),
     ("train --data {tmp}/incomplete.npz", "train_labels"),
     ("train --data {tmp}/no_test.npz", "test_images"),
-    ("train --data {tmp}/other_test.npz", "must have images of shape (8, 8, 1), as the training"),
+    (
+        "train --data {tmp}/other_test.npz",
+        "must have images of shape (8, 8, 1), as in the training",
+    ),
     ("find-learning-rate --low 0", "low and high must satisfy 0 < low < high, got 0.0"),
     ("find-learning-rate --steps 5", "steps must be an integer >= 10, got 5"),
     ("find-learning-rate --workdir {tmp}/config_only", "is not empty; choose another"),

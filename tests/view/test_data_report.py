@@ -86,7 +86,7 @@ def test_images_must_have_two_spatial_dimensions(tmp_path, capsys):
     named = {f"{s}_{name}": value for s in ("train", "test") for name, value in arrays.items()}
     np.savez(tmp_path / "x.npz", **named)
     assert inspect_data(tmp_path / "x.npz", tmp_path / "out") == 2
-    assert "images [N, H, W, C] for a report, got shape (4, 8, 1)" in capsys.readouterr().err
+    assert "[N, H, W, C] images for a report, got shape (4, 8, 1)" in capsys.readouterr().err
 
 
 def test_a_data_set_by_name(capsys, tmp_path):
