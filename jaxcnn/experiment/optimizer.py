@@ -50,8 +50,8 @@ class OptimizerConfig(Section):
     frozen_epochs: int = 0
     """Pretrained: number of initial epochs during which only the new last layer is trained."""
     frozen: tuple[str, ...] = ()
-    """Name patterns of parameters that are never trained; modules matched as a whole run in
-    evaluation mode."""
+    """Name patterns of parameters that are never trained; modules with all parameters frozen run
+    in evaluation mode."""
     weight_decay: float = 0.0
     """Decoupled weight decay, applied to kernels (not to biases or normalization scales)."""
     l1: float = 0.0

@@ -337,7 +337,10 @@ def test_grain_and_tfds_style_sources_are_accepted():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"drop_last": True, "batch_size": 6}, "batch_size must be at most 5"),
+        (
+            {"drop_last": True, "batch_size": 6},
+            r"at most the number of examples \(5\) with drop_last, got 6",
+        ),
         ({"process_count": 0}, "process_index must be in .*, got 0 with process_count 0"),
         (
             {"process_index": 2, "process_count": 2},

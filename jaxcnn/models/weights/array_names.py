@@ -108,7 +108,7 @@ def _from_torch(shape: tuple[int, ...], *, maps: bool) -> Callable[[np.ndarray],
 def _from_keras(
     shape: tuple[int, ...], *, is_depthwise: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a conversion for depthwise kernels, and from 1x1 convolutions to dense layers."""
+    """Return a converter of depthwise kernels, and of 1x1 convolution kernels to dense ones."""
 
     def convert(array: np.ndarray) -> np.ndarray:
         if is_depthwise and array.ndim == 4:
