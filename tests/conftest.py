@@ -1,4 +1,4 @@
-"""The suite is strict: warnings are errors, rank promotion raises, every seed is in the failure."""
+"""Strict settings: warnings are errors, rank promotion raises, failures print their seeds."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-# Many tests, and the processes they start, compile the same initialisation or the same step.
+# Many tests, and the processes they start, compile the same initialization or the same step.
 COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
@@ -16,7 +16,7 @@ jax.config.update("jax_compilation_cache_dir", str(COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Shapes that were never compiled take a while, so a deadline would measure XLA and the machine.
+# Compiling for new shapes takes a while, so a deadline would measure XLA and the machine.
 hypothesis.settings.register_profile(
     "jaxcnn", deadline=None, max_examples=30, derandomize=True, print_blob=True
 )
@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("jaxcnn")
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> jax.Array:
-    """A random key of the test's own; its seed is printed when the test fails."""
+    """A random key unique to each test; its seed is printed if the test fails."""
     seed = sum(request.node.nodeid.encode())
     print(f"key: jax.random.key({seed})")
     return jax.random.key(seed)
@@ -33,7 +33,7 @@ def key(request: pytest.FixtureRequest) -> jax.Array:
 
 @pytest.fixture(scope="session")
 def few_images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A data file of 400 small images of three classes, for runs that are about something else."""
+    """A data file with 400 small images in three classes, for tests where any data will do."""
     rng = np.random.default_rng(0)
     levels = rng.uniform(0, 1, 400)
     images = np.round(255 * levels[:, None, None, None] * np.ones((1, 8, 8, 1))).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Tests that the code follows its design: floors, sizes, conventions of the public API.
+"""Tests that the code follows its design: floors, sizes, public API conventions.
 
-The floors are read from ``experiments/guides/architecture.md``, which is the authority on them.
+The floors are read from ``experiments/guides/architecture.md``, which defines them.
 """
 
 import ast
@@ -23,10 +23,10 @@ PAGE = ROOT / "experiments" / "guides" / "architecture.md"
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 PACKAGES = ("ops", "image", "metrics", "models", "data", "train", "experiment")
-# Modules whose public functions are public although no `__init__` lists them.
+# Modules whose functions are part of the public API although no `__init__` reexports them.
 PUBLIC_MODULES = ("losses", "regularizers", "models.layers", "view")
 
-# Packages that must not know each other, whatever their order.
+# Packages, and the packages and modules that they must not import, whatever the order.
 FORBIDDEN = {
     "train/": ("models/", "image/", "data/"),
     "image/": ("data/",),
@@ -37,7 +37,7 @@ MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_ENTRIES = 400, 60, 10, 18
 
 
 def floors(page: str) -> list[list[str]]:
-    """Return the paths of each floor in the page's tree; packages end with a slash."""
+    """Return the paths on each floor of the page's tree; packages end with a slash."""
     result: list[list[str]] = []
     (tree,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     folders: list[str] = []
@@ -54,7 +54,7 @@ def floors(page: str) -> list[list[str]]:
 
 
 FLOORS = floors(PAGE.read_text())
-# Packages and single modules in the order in which they may import each other.
+# Packages and top-level modules; each may import those before it.
 ORDER = [path for floor in FLOORS for path in floor if re.fullmatch(r"[^/]+/?", path)]
 
 
@@ -62,7 +62,7 @@ def test_the_page_has_a_line_for_every_module():
     lines = {path for floor in FLOORS for path in floor}
     modules = {name.removesuffix("__init__.py") for name in NAMES} - {""}
     missing, stale = sorted(modules - lines), sorted(lines - modules)
-    assert not missing + stale, f"{PAGE.name}: add lines for {missing}, remove those for {stale}"
+    assert not missing + stale, f"{PAGE.name}: add lines for {missing}, remove lines for {stale}"
 
 
 def test_the_page_has_five_floors_on_200_lines():
@@ -71,7 +71,7 @@ def test_the_page_has_five_floors_on_200_lines():
 
 
 def test_paths_on_the_page_exist():
-    """A path in backticks is one of the repository, the package, or the tests."""
+    """Check that paths in backticks exist in the repository, the package, or the tests."""
     text = re.sub(r"```text\n.*?```", "", PAGE.read_text(), flags=re.DOTALL)
     for path in re.findall(r"`([\w./*]+(?:\.py|\.md|/run|\.toml))`", text):
         roots = (ROOT, ROOT / "experiments", PACKAGE, *(PACKAGE / package for package in ORDER))
@@ -85,19 +85,19 @@ def tree(path: Path) -> ast.Module:
 
 
 def nodes(name: str, kind: type) -> list[ast.AST]:
-    """Return the nodes of a kind in a module."""
+    """Return a module's AST nodes of the given type."""
     return [node for node in ast.walk(tree(PACKAGE / name)) if isinstance(node, kind)]
 
 
 def unit(name: str) -> str:
-    """Return the package (with a slash) or module at the top that a module belongs to."""
+    """Return the top-level package (with a slash) or module that contains a module."""
     first, slash, _ = name.partition("/")
     return first + slash
 
 
 @functools.cache
 def reexports(package: str) -> dict[str, str]:
-    """Return the modules from which a package's `__init__` takes its names."""
+    """Return the module from which a package's `__init__` imports each name."""
     return {
         alias.name: resolved(node.module, alias.name)
         for node in tree(PACKAGE / package / "__init__.py").body
@@ -107,7 +107,7 @@ def reexports(package: str) -> dict[str, str]:
 
 
 def resolved(module: str, name: str | None) -> str:
-    """Return the file, relative to the package, that ``from module import name`` needs."""
+    """Return the file, relative to the package, that ``from module import name`` loads."""
     folder = PACKAGE.joinpath(*module.split(".")[1:])
     package = folder.relative_to(PACKAGE).as_posix()
     if folder.is_dir() and package != "." and name in reexports(package):
@@ -116,12 +116,12 @@ def resolved(module: str, name: str | None) -> str:
     for file in (folder.with_suffix(".py"), *inside, folder / "__init__.py"):
         if file.is_file():
             return file.relative_to(PACKAGE).as_posix()
-    raise AssertionError(f"there is no module {module}")
+    raise AssertionError(f"module {module} does not exist")
 
 
 @functools.cache
 def imported(name: str) -> frozenset[str]:
-    """Return the modules of jaxcnn that a module imports, anywhere in it."""
+    """Return the jaxcnn modules imported anywhere in a module."""
     found = set()
     for node in ast.walk(tree(PACKAGE / name)):
         if isinstance(node, ast.ImportFrom):
@@ -144,7 +144,7 @@ def test_imports_go_down():
             elif ORDER.index(unit(other)) > ORDER.index(unit(name)):
                 found.append(f"{pair}, which is not above it in {PAGE.name}")
             elif unit(other) in FORBIDDEN.get(unit(name), ()):
-                found.append(f"{pair}, which it must not know")
+                found.append(f"{pair}, which is forbidden")
             elif unit(other) == "image/" and re.match("data/(?!keras/)", name):
                 found.append(f"{pair}, but only data/keras may")
     assert not found, "\n".join(found)
@@ -207,7 +207,7 @@ def test_train_is_keyword_only():
 
 
 def test_retired_constructs():
-    """The package has no `assert`, no `TYPE_CHECKING` and no module of utilities."""
+    """Check that the package has no `assert`, no `TYPE_CHECKING` and no utility modules."""
     retired = ("utils", "util", "helpers", "common", "misc")
     found = [name for name in NAMES if Path(name).stem in retired]
     for name in NAMES:
@@ -236,7 +236,7 @@ def is_public(name, value):
 
 
 def public_names():
-    """Return the public functions and classes by name, each once."""
+    """Return the name of each public function and class."""
     found = {}
     for package in PACKAGES:
         module = importlib.import_module(f"jaxcnn.{package}")
@@ -281,7 +281,7 @@ def test_conventions_of_public_functions(value):
     parameters = list(inspect.signature(value).parameters.values())
     names = [parameter.name for parameter in parameters]
     if "key" in names:
-        assert names[0] == "key", "a random function takes its key first"
+        assert names[0] == "key", "the first argument of a random function must be its key"
     for parameter in parameters:
         if parameter.default not in (inspect.Parameter.empty, None):
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, (
@@ -302,9 +302,9 @@ def test_dependencies_are_declared_and_used():
         - set(sys.stdlib_module_names)
         - {"jaxcnn"}
     }
-    # TFDS imports these two without declaring them.
+    # TFDS imports these two packages without declaring them.
     undeclared = {"array-record", "importlib-resources"}
-    # Optional: imported where they are used.
+    # Optional packages, imported where they are used.
     extras = {"tensorboardx", "huggingface-hub"}
     assert extras == {
         re.split(r"[><=]", name)[0].lower().replace("_", "-")

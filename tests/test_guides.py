@@ -1,7 +1,7 @@
 """Tests of the guides: their Python runs, their names exist, and equal results are equal.
 
-The blocks of the guide for Keras users build on each other; those of the others are self-contained.
-Their commands are tested with the README's.
+The blocks in the guide for Keras users build on each other; the blocks in the other guides are
+self-contained. test_readme.py tests the commands in the guides.
 """
 
 import functools
@@ -34,12 +34,12 @@ MODULES = (
     "layers",
 )
 NAMES = re.findall(rf"`((?:jaxcnn|{'|'.join(MODULES)})\.[A-Za-z_.\d]*\w)", GUIDE)
-LEVEL = 1.01  # of 255: halves are rounded in two ways
+LEVEL = 1.01  # of 255: the libraries round halves differently
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return a folder with the photograph that the guide reads."""
+    """Return a folder containing the photograph that the guide reads."""
     folder = tmp_path_factory.mktemp("guide")
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
         PIL.Image.open(file).save(folder / "photo.png")
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, headings):
-    """Run the blocks below some headings one after the other in a folder; return their names."""
+    """Run the blocks under the given headings, in order, in a folder; return their variables."""
     names = {"__name__": "guide"}
     before = Path.cwd()
     os.chdir(folder)
@@ -104,10 +104,10 @@ def test_names_exist(name):
 
 @pytest.fixture(scope="module")
 def theirs(folder):
-    """Run the other blocks; their libraries are imported when they run."""
+    """Run the other libraries' blocks, which import these libraries."""
     os.environ["KERAS_BACKEND"] = "torch"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras's own, of torch and NumPy
+        warnings.simplefilter("ignore")  # Keras itself warns about torch and NumPy
         return run(folder, PEERS)
 
 
@@ -144,7 +144,7 @@ def test_equal_components(ours, theirs):
     pairs = {
         *zip(np.ravel(ours["labels"]).tolist(), theirs["labels"].ravel().tolist(), strict=True)
     }
-    assert len(pairs) == 4  # one of their labels for each of ours, and the background
+    assert len(pairs) == 4  # each of our labels matches one of theirs, including the background
     assert (0, 0) in pairs
 
 

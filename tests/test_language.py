@@ -1,6 +1,6 @@
-"""Tests of the English: docstrings that start plainly, no retired phrases, American spelling.
+"""Tests of the English: plain openings of docstrings, no retired phrases, American spelling.
 
-The glossary in CONTRIBUTING.md says what to write instead.
+The table in CONTRIBUTING.md lists what to write instead.
 """
 
 import ast
@@ -44,7 +44,7 @@ RETIRED = r"""
     numbers of rows
     (?<!there )(is|are) no\b(?! (longer|more|less|fewer|larger|smaller)\b)
 """
-# Guides may say these of notebooks and people.
+# Guides may use these when writing about notebooks and people.
 RETIRED_IN_MODULES = r"""
     (?<!\.)texts
     answers
@@ -70,7 +70,7 @@ BRITISH = r"""
 
 
 def pattern(phrases: str) -> re.Pattern[str]:
-    """Return a pattern of one phrase per line, none of them inside a word."""
+    """Return a regex that matches any of the phrases, given one per line, but not inside a word."""
     lines = filter(None, map(str.strip, phrases.splitlines()))
     return re.compile(rf"(?<![A-Za-z])({'|'.join(lines)})(?![A-Za-z])", re.IGNORECASE)
 
@@ -80,9 +80,9 @@ def joined(text: str) -> str:
 
 
 def prose(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a page, or the strings and comments of a module, and where they start.
+    """Return the paragraphs of a page, or the strings and comments of a module, by line number.
 
-    Strings that Python concatenates are one, and so are comments on consecutive lines.
+    Implicitly concatenated strings are joined, and so are comments on consecutive lines.
     """
     source = path.read_text()
     if path.suffix == ".md":
@@ -113,7 +113,7 @@ def prose(path: Path) -> list[tuple[int, str]]:
 
 
 def docstrings(path: Path) -> list[tuple[int, str]]:
-    """Return the docstrings of a module: its own, of classes, functions, fields and constants."""
+    """Return the docstrings of a module and of its classes, functions, fields and constants."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         body = getattr(node, "body", None)
@@ -151,7 +151,7 @@ def test_retired_phrases(path):
 def test_american_spelling(path):
     look = pattern(BRITISH)
     lines = enumerate(path.read_text().splitlines(), 1)
-    # An option's value in exported files of earlier versions is read, in the line of that table.
+    # Skip the table of option values used by earlier versions, one of which has this spelling.
     lines = ((n, line) for n, line in lines if not line.startswith("_RENAMED_VALUES"))
     found = [(n, found[0]) for n, line in lines for found in look.finditer(line)]
     assert not found, report(path, found)

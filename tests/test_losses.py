@@ -1,4 +1,4 @@
-"""Losses against the formulas in NumPy, by hand, and their properties."""
+"""Losses: comparison with NumPy formulas, values computed by hand, and properties."""
 
 import jax
 import jax.numpy as jnp
@@ -37,10 +37,10 @@ def test_cross_entropy(smoothing, gamma, weights):
     np.testing.assert_allclose(value, expected, rtol=2e-6, atol=1e-7)
 
 
-# Not both: optax focuses on the smoothed target's probability, not on each of its terms.
+# Not both: optax applies the focal weight to the smoothed target's probability, not to each term.
 @pytest.mark.parametrize(("smoothing", "gamma"), [(0.0, 0.0), (0.2, 0.0), (0.0, 2.0)])
 def test_binary_matches_the_softmax_of_two(smoothing, gamma):
-    """A sigmoid is a softmax over (0, logit)."""
+    """Compare the sigmoid with the equivalent softmax over (0, logit)."""
     logits = np.array([[-2.0], [0.3], [5.0]], np.float32)
     labels = np.array([1, 0, 1])
     pairs = np.concatenate([np.zeros_like(logits), logits], 1)

@@ -1,6 +1,6 @@
-"""The course's notebooks: pairs of script and outputs, run from top to bottom, on public names.
+"""The course notebooks: outputs match the scripts, cells ran in order, all names are public.
 
-That they run is for ``experiments/notebooks/build.py --check``, which `.ci/run` calls.
+``experiments/notebooks/build.py --check``, called by `.ci/run`, checks that the notebooks run.
 """
 
 import ast
@@ -24,7 +24,7 @@ from jaxcnn.models import layers
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "notebooks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.with_suffix(".ipynb").exists())
-# The deck's exercises, by its names.
+# The exercises in the deck, by the deck's names.
 DECK = {
     "Convolutional_Neural_Networks_Basic_Design",
     "Convolutional_Neural_Networks",
@@ -43,19 +43,19 @@ def test_every_notebook_of_the_deck_is_there():
 
 
 def cells(script):
-    """The cells of what a reader sees."""
+    """Return the cells of the notebook built from a script."""
     path = script.with_suffix(".ipynb")
     assert path.stat().st_size < LARGEST
     return json.loads(path.read_text())["cells"]
 
 
 def source(cell):
-    """A cell's text, which may be a list of lines."""
+    """Return a cell's source text, which may be stored as a list of lines."""
     return "".join(cell["source"])
 
 
 @every_script
-def test_the_outputs_are_of_one_run_of_this_script(script):
+def test_outputs_come_from_one_run_of_this_script(script):
     code = [cell for cell in cells(script) if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell["outputs"]]
@@ -64,7 +64,7 @@ def test_the_outputs_are_of_one_run_of_this_script(script):
     assert [
         output for output in outputs if {"image/png", "image/jpeg"} & set(output.get("data", ()))
     ]
-    # Cell by cell; in the script Markdown and magic are comments.
+    # Compare cell by cell; in the script, Markdown and magics are comments.
     written = [
         re.sub(r"^# ?", "", part, flags=re.MULTILINE) if "[markdown]" in head else part
         for head, part in re.findall(
@@ -78,7 +78,7 @@ def test_the_outputs_are_of_one_run_of_this_script(script):
 
 @every_script
 def test_only_public_names_are_used(script):
-    """Whatever a notebook reaches through a module of jaxcnn is no private part of it."""
+    """Check that notebooks use no private names from jaxcnn modules."""
     tree = ast.parse(script.read_text())
     known: dict[str, object] = {}
     for node in ast.walk(tree):
@@ -99,7 +99,7 @@ def test_only_public_names_are_used(script):
 
 @functools.cache
 def imported(module, name):
-    """What ``from module import name`` gives."""
+    """Return the object that ``from module import name`` imports."""
     parent = importlib.import_module(module)
     return getattr(parent, name, None) or importlib.import_module(f"{module}.{name}")
 
@@ -129,15 +129,15 @@ def test_the_exercise_ships_unanswered_and_the_solution_is_right():
     assert not [line for line in solution if line.startswith("not ")]
 
 
-# What students write: right answers in their usual forms, wrong ones, and what the checks say.
+# Typical student answers, right and wrong, and what the checks print for them.
 
 with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(FOLDER)  # a notebook finds there what it imports
+    patch.syspath_prepend(FOLDER)  # as notebooks import from their own folder
     checks = importlib.import_module("checks")
 
 
 def said(capsys, check, *answers, **given):
-    """The one line that a check prints."""
+    """Return the single line that a check prints."""
     check(*answers, **given)
     (line,) = capsys.readouterr().out.splitlines()
     return line
@@ -150,7 +150,7 @@ DIAGONAL = [[1, 0], [0, 1]]
 SHAPES = {"size": (34, 34, 3), "filters": 16, "window": 5, "strides": 2}
 COUNTS = {"conv": 832, "hidden": 802_944, "output": 1_290}
 KINDS = {"binary": "sigmoid", "multi-class": "softmax", "multi-label": "sigmoid"}
-# The loss is best in epoch 2, the accuracy in epoch 3, and A does not overfit.
+# In B, the loss is best in epoch 2 and the accuracy in epoch 3. A does not overfit.
 HISTORIES = {
     "A": [{"epoch": 1, "train_loss": 1, "validation_loss": 1, "validation_accuracy": 0.5}],
     "B": [
@@ -159,7 +159,7 @@ HISTORIES = {
     ],
 }
 CLASSES, LABELS = ("coat", "shirt"), np.array([0, 0, 1, 1])
-LOGITS = np.eye(2)[[1, 1, 0, 1]]  # two coats are taken for shirts, a shirt for a coat
+LOGITS = np.eye(2)[[1, 1, 0, 1]]  # two coats are mistaken for shirts, and a shirt for a coat
 
 
 @pytest.mark.parametrize(
@@ -178,14 +178,14 @@ LOGITS = np.eye(2)[[1, 1, 0, 1]]  # two coats are taken for shirts, a shirt for 
         ("not answered yet", "parameters", (..., (28, 28, 1))),
         ("right", "parameters", (COUNTS, (28, 28, 1))),
         ("answered yet: conv (the", "parameters", (COUNTS | {"conv": ...}, (28, 28, 1))),
-        ("these are the weights", "parameters", (COUNTS | {"conv": 800}, (28, 28, 1))),
+        ("number of weights", "parameters", (COUNTS | {"conv": 800}, (28, 28, 1))),
         ("right", "output_layer", (KINDS,)),
         ("answered yet: binary (the", "output_layer", (KINDS | {"binary": ...},)),
         ("keep the dictionary", "output_layer", ({"binary": "sigmoid"},)),
         ("right", "overfitting", ("b", 2, HISTORIES)),
         ("accuracy is best", "overfitting", ("B", 3, HISTORIES)),
         ("not yet: `best_epoch`", "overfitting", (..., 4, HISTORIES)),
-        ("curves part", "overfitting", ("A", ..., HISTORIES)),
+        ("curves diverge", "overfitting", ("A", ..., HISTORIES)),
         ("right", "components", (jnp.array([2]), 1, DIAGONAL)),
         ("not yet: `eight`", "components", (..., 2, DIAGONAL)),
         ("right: 3 of 4", "mistakes", ([0, 1, 2], ("coat", "shirt"), LOGITS, LABELS, CLASSES)),
@@ -213,7 +213,7 @@ def test_checks_of_the_shape_of_a_convolution(capsys, says, valid, same):
 
 @functools.cache
 def flower():
-    """A photograph in which the colors matter, as bytes."""
+    """Return a uint8 photograph in which the colors matter."""
     return load_sample_image("flower.jpg")[None]
 
 
@@ -235,7 +235,7 @@ def test_checks_of_preprocessing(capsys):
 
 
 def uniform(key, images, low=0.0, high=1.0):
-    """A number between two for each image."""
+    """Draw a number between ``low`` and ``high`` for each image."""
     return jax.random.uniform(key, (len(images), 1, 1, 1), minval=low, maxval=high)
 
 
@@ -248,10 +248,10 @@ def uniform(key, images, low=0.0, high=1.0):
         ("right", image.random_erasing),
         ("nothing to do with", lambda key, images: jax.random.uniform(key, images.shape)),
         ("nothing to do with", lambda key, images: jnp.ones_like(images) * uniform(key, images)),
-        ("nobody sees", lambda key, images: images * 0.99 + uniform(key, images, 0, 0.004)),
-        ("as they went in", lambda key, images: images),
-        ("here they are alike", lambda key, images: 0.9 * images),
-        ("cannot be called", lambda images: images),
+        ("not visible", lambda key, images: images * 0.99 + uniform(key, images, 0, 0.004)),
+        ("unchanged", lambda key, images: images),
+        ("here all are the same", lambda key, images: 0.9 * images),
+        ("fails: Python raised TypeError", lambda images: images),
         ("not answered yet", lambda key, images: ...),
         ("not answered yet", ...),
     ],
@@ -262,7 +262,7 @@ def test_checks_of_augmentation(capsys, says, augment):
 
 
 def test_checks_of_noise_and_of_masks(capsys):
-    temple = load_sample_image("china.jpg")[None]  # full of what a wide median takes away
+    temple = load_sample_image("china.jpg")[None]  # full of detail that a wide median removes
     original = image.resize(image.to_grayscale(image.to_float(temple)), 64)
     noisy = image.add_salt_pepper(jax.random.key(0), original, 0.1)
     say = functools.partial(said, capsys, checks.noise, noisy=noisy, original=original)
@@ -270,7 +270,7 @@ def test_checks_of_noise_and_of_masks(capsys):
     assert say(np.asarray(image.median_blur(noisy, 3))[0, ..., 0]).startswith("right")
     assert "window is too large" in say(image.median_blur(noisy, 7))
     assert "an average spreads" in say(image.box_blur(noisy, 3))
-    assert "nobody gives you" in say(original)
+    assert "you do not have the original" in say(original)
 
     picture = np.zeros((1, 60, 60, 1))
     picture[:, 10:30, 10:30] = picture[:, 35:55, 35:55] = 1
@@ -280,7 +280,7 @@ def test_checks_of_noise_and_of_masks(capsys):
 
 
 class Network(nn.Module):
-    """A convolution and a dense layer, and in between and after them what a student adds."""
+    """A convolution and a dense layer, with a student's additions between and after them."""
 
     between: tuple = ()
     last: object = None
@@ -319,14 +319,14 @@ def avg_pool(x):
         ("right", Network((nn.relu, max_pool))),
         ("right", Network((layers.BatchNorm, nn.tanh, "dropout", ops.global_avg_pool))),
         ("right", Network((nn.gelu,), last=nn.log_softmax)),
-        ("leave nn.softmax out", Network((nn.relu,), last=nn.softmax)),
+        ("remove nn.softmax", Network((nn.relu,), last=nn.softmax)),
         ("ever negative", Network((nn.relu,), last=nn.relu)),
         ("ever negative", Network((nn.relu,), last=nn.sigmoid)),
-        ("no activation in it", Network((layers.BatchNorm, avg_pool))),
-        ("no activation in it", Network((max_pool,))),
-        ("no activation in it", Network((linen_max_pool,))),
+        ("no activation", Network((layers.BatchNorm, avg_pool))),
+        ("no activation", Network((max_pool,))),
+        ("no activation", Network((linen_max_pool,))),
         ("no convolution", Network((nn.relu,), conv=False)),
-        ("with the brackets", Network),
+        ("with the parentheses", Network),
         ("must have the shape", Network((nn.relu,), last=lambda x: x[:, :9])),
         ("not answered yet", Network((nn.relu,), last=lambda x: ...)),
         ("not answered yet", ...),
@@ -343,18 +343,18 @@ FULL = Network((layers.BatchNorm, nn.relu, max_pool, "dropout", "noise"))
 @pytest.mark.parametrize(
     ("says", "network", "remedies"),
     [
-        ("history shows dropout, batch n", FULL, ["Dropout", "batch norm", "pool"]),
-        ("say that you used data aug", FULL, ["dropout", "noise", "data augmentation"]),
-        ("'BN' is none of the seven: dropout, ba", FULL, ["Dropout", "BN", "pool"]),
+        ("history: dropout, batch n", FULL, ["Dropout", "batch norm", "pool"]),
+        ("on your word: data aug", FULL, ["dropout", "noise", "data augmentation"]),
+        ("'BN' must be one of dropout, ba", FULL, ["Dropout", "BN", "pool"]),
         ("names 2 of the seven", FULL, ["L1", "L2", "dropout"]),
-        ("must be a list of words", FULL, 3),
-        ("name pooling", BARE, ["pooling layers", "data augmentation", "early stopping"]),
-        ("name noise", BARE, ["noise injection", "data augmentation", "early stopping"]),
-        ("name L1 and L2", BARE, ["L1 and L2", "data augmentation", "early stopping"]),
-        ("name dropout", Network(("noise", nn.relu)), ["dropout", "noise", "augment"]),
-        ("name noise", Network(("dropout", nn.relu)), ["dropout", "noise", "augment"]),
-        ("name batch", BARE, ["batch normalization", "data augmentation", "early stopping"]),
-        ("softmax out", Network((nn.relu,), last=nn.softmax), ["early", "augment", "pool"]),
+        ("must be a list of strings", FULL, 3),
+        ("list pooling", BARE, ["pooling layers", "data augmentation", "early stopping"]),
+        ("list noise", BARE, ["noise injection", "data augmentation", "early stopping"]),
+        ("list L1 and L2", BARE, ["L1 and L2", "data augmentation", "early stopping"]),
+        ("list dropout", Network(("noise", nn.relu)), ["dropout", "noise", "augment"]),
+        ("list noise", Network(("dropout", nn.relu)), ["dropout", "noise", "augment"]),
+        ("list batch", BARE, ["batch normalization", "data augmentation", "early stopping"]),
+        ("remove nn.softmax", Network((nn.relu,), last=nn.softmax), ["early", "augment", "pool"]),
     ],
 )
 def test_checks_of_a_trained_network(capsys, says, network, remedies):
@@ -371,14 +371,14 @@ def test_checks_of_what_only_the_history_shows(capsys):
 
     penalty = {"train_objective": 1.1}
     worse = {"validation_loss": 9.0, "validation_accuracy": 0.0}
-    shown = "history shows pooling layers, early stopping, L1 and L2 regularization"
+    shown = "history: pooling layers, early stopping, L1 and L2 regularization"
     assert shown in say([penalty, penalty | worse])
-    assert "name L1 and L2" in say([{}, worse])
-    # The last epoch is the best one: whatever was used, it would be this network.
-    assert "you say that you used early stopping" in say([penalty | worse, penalty])
+    assert "list L1 and L2" in say([{}, worse])
+    # The last epoch is the best, so the network is the same with or without early stopping.
+    assert "on your word: early stopping" in say([penalty | worse, penalty])
     better = {"validation_loss": 0.1, "validation_accuracy": 1.0}
     assert "is the network after the last epoch" in say([penalty | better, penalty])
-    assert "the bar 100%" in say([penalty, penalty | worse], bar=1.0)
+    assert "the target is 100%" in say([penalty, penalty | worse], bar=1.0)
     plain = [{"train_loss": 1.0, "train_objective": 1.1}]
     line = said(capsys, checks.training, words, network, state, plain, *rest, 0.0)
     assert "has no validation" in line
@@ -388,7 +388,7 @@ def test_checks_of_what_only_the_history_shows(capsys):
 
 @functools.cache
 def trained(network):
-    """A network that has learned nothing, a history without a penalty, and data to validate it."""
+    """Return an untrained network, its state, a history without a penalty, and validation data."""
     preprocess = image.Preprocess(size=(28, 28), channels=1)
     validation = data.load("fashion_mnist_slice", split="test").take(np.arange(20))
     state = train.create_state(

@@ -1,4 +1,4 @@
-"""Selecting parameters by name, and penalties on them."""
+"""Selecting parameters by name, and penalties on parameters."""
 
 import jax
 import jax.numpy as jnp

@@ -16,7 +16,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def shell_lines(page: Path) -> list[str]:
-    """Return the commands of a page's shell blocks, without comments; continued lines are one."""
+    """Return the commands in a page's shell blocks, without comments; join continued lines."""
     blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
     lines = re.sub(r"\\\n\s*", "", "".join(blocks)).splitlines()
     return [line.split(" #")[0].strip() for line in lines]
@@ -40,7 +40,7 @@ def test_python_blocks_run(number, tmp_path, monkeypatch):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_parse(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = line.replace("--resume", "")  # would read the run's folder
+    line = line.replace("--resume", "")  # resuming would read the run folder
     try:
         parse(shlex.split(line)[1:])
     except SystemExit as end:
@@ -73,6 +73,6 @@ def test_links_lead_somewhere(page):
 
 
 def sections(page: Path) -> set[str]:
-    """Return the names by which a Markdown page's headings are linked to."""
+    """Return the anchors that link to the headings of a Markdown page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""Windows, strides and padding against `jax.lax` and by hand; errors name the argument."""
+"""Windows, strides and padding, checked against `jax.lax` and by hand; errors name the argument."""
 
 import re
 
@@ -13,7 +13,7 @@ from jax import lax
 from jaxcnn import shapes
 from jaxcnn.messages import did_you_mean
 
-# One dimension: image size, window and stride, each of which may be the largest.
+# Image size, window and stride for each dimension; any of the three may be the largest.
 AXES = st.lists(
     st.tuples(st.integers(1, 12), st.integers(1, 7), st.integers(1, 9)), min_size=1, max_size=3
 )
@@ -32,8 +32,8 @@ def test_same_padding_matches_lax(axes):
 
 
 def test_same_padding_by_hand():
-    # 5 pixels, window 4, stride 1: 3 extra, the odd one at the end. Stride 3: windows at 0 and 3
-    # need 7. A stride beyond the window needs no padding.
+    # 5 pixels, window 4, stride 1: 3 pixels of padding, the extra one at the end. Stride 3: windows
+    # at 0 and 3 span 7 pixels. A stride larger than the window may need no padding.
     sizes, window, strides = (5, 5, 5), (4, 4, 2), (1, 3, 4)
     assert shapes.pairs("SAME", sizes, window, strides) == ((1, 2), (1, 1), (0, 1))
     assert shapes.pairs("SAME", (6,), (2,), (4,)) == ((0, 0),)
@@ -112,11 +112,11 @@ def test_did_you_mean():
 
 
 FLOAT, HALF = jnp.zeros(2), jnp.zeros(2, jnp.bfloat16)
-UNIT = ((4, 4), (3, 3), (1, 1))  # sizes, window and strides that fit
+UNIT = ((4, 4), (3, 3), (1, 1))  # compatible sizes, window and strides
 REJECTED = {
     "rank 0": (shapes.spatial_rank, (jnp.zeros((2, 3)),), r"images must be .*\(2, 3\)"),
     "rank 4": (shapes.spatial_rank, (jnp.zeros((1,) * 6),), r"images must be .*1, 2 or 3"),
-    "empty side": (shapes.spatial_rank, (jnp.zeros((1, 0, 2, 1)),), r"images .*no empty.*0"),
+    "empty axis": (shapes.spatial_rank, (jnp.zeros((1, 0, 2, 1)),), r"images .*no empty.*0"),
     "no channel": (shapes.spatial_rank, (jnp.zeros((1, 2, 2, 0)), "x"), r"^x .*no empty.*0\)"),
     "integer images": (
         shapes.spatial_rank,
@@ -138,7 +138,7 @@ REJECTED = {
     "bias rank": (shapes.check_bias, (FLOAT[None], 2, "mean"), r"mean must .*got \(1, 2\)"),
     "rate of 1": (shapes.check_probability, (1, "rate"), r"rate must be in \[0, 1\), got 1"),
     "negative rate": (shapes.check_probability, (-0.1, "rate"), r"rate .*-0\.1"),
-    "rate of NaN": (shapes.check_probability, (float("nan"), "rate"), r"rate .*nan"),
+    "NaN rate": (shapes.check_probability, (float("nan"), "rate"), r"rate .*nan"),
     "zero stride": (shapes.ints, (0, 2, "strides"), r"strides must be .*2 of them, got 0"),
     "negative": (shapes.ints, ((1, -1), 2, "strides"), r"strides .*\(1, -1\)"),
     "too few": (shapes.ints, ((1,), 2, "strides"), r"strides .*\(1,\)"),
@@ -150,9 +150,9 @@ REJECTED = {
     "string": (shapes.ints, ("22", 2, "window"), r"window .*'22'"),
     "lower case": (shapes.pairs, ("same", *UNIT), r"padding must be 'SAME'.*got 'same'"),
     "negative padding": (shapes.pairs, (-1, *UNIT), r"padding .*got -1"),
-    "negative side": (shapes.pairs, (((0, 0), (0, -1)), *UNIT), r"padding .*-1"),
+    "negative in a pair": (shapes.pairs, (((0, 0), (0, -1)), *UNIT), r"padding .*-1"),
     "boolean padding": (shapes.pairs, (True, *UNIT), r"padding .*True"),
-    "fraction of padding": (shapes.pairs, (0.5, *UNIT), r"padding .*0\.5"),
+    "fractional padding": (shapes.pairs, (0.5, *UNIT), r"padding .*0\.5"),
     "flat padding": (shapes.pairs, ((1, 1), *UNIT), r"padding .*\(1, 1\)"),
     "triples": (shapes.pairs, (((1, 1, 1),) * 2, *UNIT), r"padding .*\(1, 1, 1\)"),
     "one pair": (shapes.pairs, (((1, 1),), *UNIT), r"padding .*2 \(low, high\) pairs"),

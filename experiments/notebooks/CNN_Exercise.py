@@ -1,17 +1,16 @@
 # %% [markdown]
 # # Putting it all together
 #
-# Fourteen short exercises in the order of these notebooks: layers, overfitting, preprocessing,
-# and at the end a custom network. They take an hour to an hour and a half; the machine
-# computes for about two minutes of it.
+# Fourteen short exercises in the order of these notebooks: layers, overfitting, preprocessing, and
+# finally a custom network. They take 60 to 90 minutes, of which about two minutes are computation.
 #
-# Each exercise is three cells: one asks, in the second you replace every `...`, the third checks
-# your answer and prints `not answered yet`, `right: ...` or `not yet: ...` with a hint. Answer
-# them in any order, and run a cell again as often as you like. Nothing breaks as long as a `...`
-# is still there.
+# Each exercise has three cells: the first asks a question, in the second you replace every `...`,
+# and the third checks your answer and prints `not answered yet`, `right: ...` or `not yet: ...`
+# with a hint. You can do the exercises in any order, and run a cell as often as you like. Nothing
+# breaks while a `...` is still there.
 #
-# `CNN_Exercise_Solution.ipynb` has the same cells answered. Try first. If you work in a copy of
-# this notebook, keep it in this folder: the checks are in `checks.py` beside it.
+# `CNN_Exercise_Solution.ipynb` has the same cells with answers. Try first. If you work in a copy of
+# this notebook, keep it in this folder: the checks are in `checks.py` next to it.
 
 # %%
 # %matplotlib inline
@@ -33,7 +32,7 @@ from jaxcnn.models import layers
 
 
 def show(images, titles, columns=4):
-    """Images in [0, 1] in rows, each with a title."""
+    """Plot images in [0, 1] in rows, each with a title."""
     rows = -(-len(images) // columns)
     size = (8, 8 / columns * rows + 0.2)
     _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
@@ -49,9 +48,9 @@ def show(images, titles, columns=4):
 #
 # ### 1. Convolve by hand
 #
-# The kernel slides over the image from the top left to the right, then down; at each place you
-# multiply element by element and sum the products up. Without padding, a 3x3 kernel fits into a
-# 4x4 image in 2x2 places. Write down the convolved matrix.
+# The kernel slides over the image from left to right, starting at the top left, then moves down a
+# row; at each position you multiply element by element and sum the products. Without padding, a 3x3
+# kernel fits into a 4x4 image at 2x2 positions. Write down the convolved matrix.
 
 # %%
 pixels = [
@@ -80,8 +79,8 @@ checks.convolution(convolved, pixels, kernel)
 #
 # An image of 34x34x3 goes through a convolution layer with 16 filters of 5x5x3 that moves 2 pixels
 # at a time (its stride). What is the shape of the output (height, width, channels) without padding
-# (`valid`), and with `SAME` padding, which adds just enough zeros round the image that every pixel
-# can be under the middle of the filter?
+# (`valid`), and with `SAME` padding, which adds just enough zeros around the image for the filter
+# to be centered on every pixel?
 
 # %%
 valid = (..., ..., ...)
@@ -93,9 +92,9 @@ checks.output_shapes(valid, same, size=(34, 34, 3), filters=16, window=5, stride
 # %% [markdown]
 # ### 3. A feature detector for vertical edges
 #
-# "Averaging neighboring pixels" blurs, "subtracting neighboring" pixels finds edges. Write a 3x3
+# "Averaging neighboring pixels" blurs; "subtracting neighboring pixels" finds edges. Write a 3x3
 # kernel that gives large values (positive or negative) where the brightness changes from left to
-# right, and 0 on plain areas and where it changes only from top to bottom.
+# right, and 0 in uniform areas and where it changes only from top to bottom.
 
 # %%
 vertical = ...
@@ -105,18 +104,18 @@ checks.vertical_edges(vertical)
 
 # %%
 wall = image.to_float(skimage.data.brick()[None, :256, :256, None])
-pair = [wall[0], wall[0]]  # until there is a kernel, the photograph twice
+pair = [wall[0], wall[0]]  # until there is a kernel, show the photograph twice
 if vertical is not ...:
     pair[1] = jnp.abs(image.filter2d(wall, vertical))[0]
-show(pair, ["photograph", "what your kernel makes of it"], columns=2)
+show(pair, ["photograph", "result of your kernel"], columns=2)
 
 # %% [markdown]
 # ## Pooling layer
 #
 # ### 4. Pool by hand
 #
-# Pool this feature map with a window of 2x2 that moves 2 places at a time: its maximum, its sum,
-# its average. Each answer has 2 rows of 2 values.
+# Pool this feature map with a 2x2 window that moves 2 pixels at a time: once with the maximum, once
+# with the sum, and once with the average. Each answer has 2 rows of 2 values.
 
 # %%
 feature_map = [
@@ -140,9 +139,10 @@ checks.pooling(maximum, total, average, feature_map)
 # ### 5. Count its parameters
 #
 # The classical network of these notebooks takes images of 28x28x1: a convolution layer with 32
-# filters of 5x5 (`SAME` padding), max pooling 2x2, dropout, flatten, a fully connected layer with
-# 128 neurons, and an output layer with 10. How many parameters (weights and biases) does each of
-# the three layers have that have any? Arithmetic such as `3 * 4 + 5` is a fine answer.
+# filters of 5x5 (`SAME` padding), 2x2 max pooling, dropout, flatten, a fully connected layer with
+# 128 neurons, and an output layer with 10 neurons. Only three of these layers have parameters
+# (weights and biases). How many does each of them have? You may answer with arithmetic such as
+# `3 * 4 + 5`.
 
 # %%
 parameters = {
@@ -157,9 +157,9 @@ checks.parameters(parameters, size=(28, 28, 1))
 # %% [markdown]
 # ### 6. The output layer
 #
-# The output layer is followed by an activation. Which one, `"sigmoid"` or `"softmax"`, for
+# The output layer is followed by an activation. Which one, `"sigmoid"` or `"softmax"`, is right for
 # each kind of target? Binary: is there a tumor or not (one output)? Multi-class: which one of ten
-# garments is it? Multi-label: which of these things are in the photograph (none, one or several)?
+# garments is it? Multi-label: which of these objects are in the photograph (none, one or several)?
 
 # %%
 functions = {
@@ -176,13 +176,14 @@ checks.output_layer(functions)
 #
 # ### 7. Which of these curves overfits?
 #
-# Overfitting is "learning by heart": the performance on the training data is much *better* than
-# on the validation data. The next cell trains the same network, LeNet-5, three times, each time
-# with other images or another learning rate. The curves are losses: less is better.
+# Overfitting means that a network memorizes its training data: the performance on the training data
+# is much *better* than on the validation data. The next cell trains the same network, LeNet-5,
+# three times, each time with a different number of images, learning rate and number of epochs. The
+# curves show the loss: lower is better.
 #
-# Which of A, B and C overfits? And in that one, the network of which epoch would you keep (the
-# one with the smallest validation loss; `histories["A"][0]` is the first epoch's row of numbers of
-# A)?
+# Which of A, B and C overfits? For that run, which epoch's network would you keep, that is, which
+# epoch has the smallest validation loss? (`histories["A"][0]` contains the metrics of run A after
+# its first epoch.)
 
 # %%
 source = data.load("fashion_mnist_slice")  # 10,000 real images, in the package
@@ -191,7 +192,7 @@ preprocess = image.Preprocess(size=(28, 28), channels=1)
 
 
 def teach(images, learning_rate, epochs):
-    """LeNet-5 after some epochs on the first images, and its history."""
+    """Train LeNet-5 on the first images; return its state and history."""
     model, optimizer = models.LeNet5(num_classes=10), optax.adam(learning_rate)
     state = train.create_state(jax.random.key(0), model, optimizer, preprocess(training.images[:1]))
     step = train.make_train_step(model, optimizer, preprocess=preprocess)
@@ -205,7 +206,7 @@ def teach(images, learning_rate, epochs):
 
 
 def curves(histories):
-    """Training and validation loss by epoch, one picture for each history."""
+    """Plot training and validation loss by epoch, one panel for each history."""
     size = (max(4, 2.7 * len(histories)), 2.6)
     _, row = plt.subplots(
         1, len(histories), figsize=size, sharey=True, squeeze=False, layout="constrained"
@@ -234,17 +235,17 @@ checks.overfitting(overfits, best_epoch, histories)
 # %% [markdown]
 # ## Image preprocessing
 #
-# ### 8. Normalize, crop, gray, resize
+# ### 8. Normalize, crop, convert to grayscale, resize
 #
-# `pixels` is a photograph as it comes from a file: bytes from 0 to 255, `[B, H, W, C]`. Make of it
+# `pixels` is a photograph as read from a file: bytes from 0 to 255, `[B, H, W, C]`. Compute from it
 #
-#  - `unit`: values from 0 to 1 (the division by 255),
+#  - `unit`: values from 0 to 1 (divide by 255),
 #  - `symmetric`: values from -1 to 1 (the byte 0 becomes -1, the byte 255 becomes 1),
 #  - `standardized`: each of the three channels with mean 0 and standard deviation 1,
-#  - `small`: the largest square in its middle, in the grays that the eye sees (green counts most,
-#    blue least), resized to 64x64, values from 0 to 1.
+#  - `small`: the largest centered square, in grayscale with the weights of human perception (green
+#    counts most, blue least), resized to 64x64, with values from 0 to 1.
 #
-# NumPy is enough for the first three; `jaxcnn.image` has a function for everything.
+# NumPy is enough for the first three; `jaxcnn.image` has functions for all four.
 
 # %%
 pixels = load_sample_image("flower.jpg")[None]
@@ -263,20 +264,20 @@ checks.preprocessing(unit, symmetric, standardized, small, pixels, size=64)
 pair = [pixels[0] / 255, pixels[0] / 255]
 if small is not ...:
     pair[1] = np.reshape(small, (64, 64))
-show(pair, ["photograph", "small, once it is made"], columns=2)
+show(pair, ["photograph", "small, once it is computed"], columns=2)
 
 # %% [markdown]
 # ### 9. Data augmentation
 #
-# Write a function that makes slightly modified copies of images in [0, 1]: a random change for
-# each image, decided by the key alone. `image.random_flip_left_right`, `image.random_affine`
-# (rotation, shearing, scaling, translation), `image.random_brightness`, `image.random_erasing` and
-# others take a key first and then the images; `image.compose` puts several together.
+# Write a function that makes slightly modified copies of images in [0, 1]: a random change for each
+# image, determined only by the key. `image.random_flip_left_right`, `image.random_affine`
+# (rotation, shear, scale, translation), `image.random_brightness`, `image.random_erasing` and
+# others take a key first and then the images; `image.compose` combines several of them.
 
 
 # %%
 def augment(key, images):
-    """The images, each with a random change."""
+    """Return the images, each with a random change."""
     return ...
 
 
@@ -285,16 +286,16 @@ photographs = image.resize(image.crop_to_square(image.to_float(skimage.data.chel
 checks.augmentation(augment, photographs)
 
 # %%
-copies = jnp.repeat(photographs, 8, 0)  # eight times the same image
+copies = jnp.repeat(photographs, 8, 0)  # the same image eight times
 changed = augment(jax.random.key(0), copies)
 show(copies if changed is ... else changed, [f"copy {number}" for number in range(1, 9)])
 
 # %% [markdown]
 # ### 10. Image filtering
 #
-# This photograph has salt and pepper: one pixel in ten was made white or black. These notebooks
-# show an average and another filter. Clean it so that it is clearly nearer to the original than any
-# average makes it.
+# This photograph has salt-and-pepper noise: one pixel in ten was made white or black. These
+# notebooks show the average and another filter. Remove the noise, so that the result is clearly
+# closer to the original than any average is.
 
 # %%
 original = image.resize(image.to_float(skimage.data.camera()[None, ..., None]), 256)
@@ -318,9 +319,9 @@ show(row, titles, columns=3)
 #
 # ### 11. Count them
 #
-# Two pixels that are on belong together if they touch: with 4-connectivity their edges, with
-# 8-connectivity their edges or their corners. How many components does the matrix have, with 4 and
-# with 8?
+# Two pixels that are on belong to the same component if they touch: with 4-connectivity they must
+# share an edge, with 8-connectivity an edge or a corner. How many components does the matrix have
+# with 4-connectivity, and how many with 8-connectivity?
 
 # %%
 matrix = [
@@ -342,12 +343,12 @@ eight = ...
 checks.components(four, eight, matrix)
 
 # %% [markdown]
-# Now a photograph: 24 coins on a table, with more light in the corner at the top. Make a `mask`
-# (True where a coin is) that has exactly 24 connected components. A way to it: blur a little;
-# subtract the mean of a wide neighborhood (100 pixels or so), which takes the uneven light away;
-# `image.otsu` finds a threshold, and `image.threshold` tells which pixels are above it. Masks are
-# `[B, H, W]`, so take the one channel with `[..., 0]`; then `image.remove_small_components` takes
-# specks away.
+# Now a photograph: 24 coins on a table, with brighter light in the upper left corner. Make a `mask`
+# (True where there is a coin) that has exactly 24 connected components. One way to do this: blur a
+# little; subtract the mean of a wide neighborhood (about 100 pixels), which removes the uneven
+# lighting; find a threshold with `image.otsu`, and apply it with `image.threshold`. Masks have the
+# shape `[B, H, W]`, so select the only channel with `[..., 0]`. Finally, remove specks with
+# `image.remove_small_components`.
 
 # %%
 coins = image.to_float(skimage.data.coins()[None, ..., None])
@@ -364,23 +365,23 @@ if mask is not ...:
     labels = image.connected_components(jnp.asarray(mask).reshape(coins.shape[:3]) != 0).labels
     colors = plt.colormaps["tab20"](np.asarray(labels[0]) % 20)[..., :3]
     picture = np.where(np.asarray(labels[0] > 0)[..., None], colors, coins[0])
-show([coins[0], picture], ["photograph", "your components, each in a color"], columns=2)
+show([coins[0], picture], ["photograph", "your components, in colors"], columns=2)
 
 # %% [markdown]
 # ## A custom network
 #
 # ### 12. Build it
 #
-# Write a custom Linen module from images `[B, 28, 28, 1]` to 10 logits, of convolutions
+# Write a custom Linen module that maps images `[B, 28, 28, 1]` to 10 logits, with convolutions
 # (`layers.Conv(filters, window)`), an activation after each (`nn.relu`), pooling (`ops.max_pool`),
-# flatten (`ops.flatten`) and fully connected layers (`layers.Dense(neurons)`). Remedies against
-# overfitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
+# flattening (`ops.flatten`) and fully connected layers (`layers.Dense(neurons)`). These remedies
+# against overfitting can be part of the network: `layers.BatchNorm()(x, train=train)`,
 # `layers.Dropout(rate)(x, train=train)`, `layers.GaussianNoise(stddev)(x, train=train)`.
 
 
 # %%
 class MyNetwork(nn.Module):
-    """Images ``[B, 28, 28, 1]`` to logits ``[B, 10]``."""
+    """Map images ``[B, 28, 28, 1]`` to logits ``[B, 10]``."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -395,20 +396,21 @@ checks.network(model, size=(28, 28, 1), classes=10)
 # %% [markdown]
 # ### 13. Train it
 #
-# Train your network on images of `training` until it is right on at least 80% of `validation`,
+# Train your network on images from `training` until its accuracy on `validation` is at least 80%,
 # with three or more of the seven remedies: dropout, batch normalization, pooling layers, early
-# stopping, noise injection, L1 and L2 regularization, data augmentation. Some thousand images and
-# a few epochs (less than a minute) are enough. The cell of exercise 7 shows how; the further
+# stopping, noise injection, L1 and L2 regularization, data augmentation. A few thousand images and
+# a few epochs (less than a minute) are enough. The code for exercise 7 shows how; the other
 # remedies are arguments:
 #
-#  - `train.make_train_step(..., augment=...)`: a function `(keys, batch) -> batch` on images in
-#    [0, 1], such as `lambda keys, batch: batch._replace(image=augment(keys, batch.image))` with
-#    the `augment` of exercise 9;
+#  - `train.make_train_step(..., augment=...)`: a function `(keys, batch) -> batch` on images in [0,
+#    1], such as `lambda keys, batch: batch._replace(image=augment(keys, batch.image))` with the
+#    `augment` from exercise 9;
 #  - `train.make_train_step(..., penalty=functools.partial(regularizers.penalty, l1=..., l2=...))`;
 #  - `train.fit(..., monitors=[train.EarlyStopping(patience=...)])`.
 #
-# Give the names of your remedies as a list of words, and what `train.fit` gives. The check looks
-# for what they leave in the network and in its history, and takes your word for the others.
+# Answer with the names of your remedies as a list of strings, and with the values that `train.fit`
+# returns. The check looks for traces of the remedies in the network and its history, and takes your
+# word for those that leave no trace.
 
 # %%
 remedies = ...
@@ -424,11 +426,11 @@ if history is not ...:
 # %% [markdown]
 # ### 14. Look at what it gets wrong
 #
-# `outputs` are the logits `[N, 10]` of a network for the validation images: those of network C
-# above, until you put your own in by the lines that are commented out. Which images are classified
-# wrongly (their places, `np.flatnonzero` gives such), and which garment is most often taken for
-# which other one (two names of `classes`: the true one, then what it is taken for)?
-# `metrics.confusion_matrix` counts.
+# `outputs` contains a network's logits `[N, 10]` for the validation images. At first these come
+# from network C above; uncomment the line below to use your own network. Which images are
+# misclassified (give their indices, for example with `np.flatnonzero`), and which garment is most
+# often mistaken for which other one (give two names from `classes`: the true class, then the
+# predicted class)? `metrics.confusion_matrix` counts the cases.
 
 # %%
 classes, labels = validation.classes, validation.labels
@@ -450,5 +452,5 @@ checks.mistakes(wrong, confused, outputs, labels, classes)
 # %%
 if wrong is not ...:
     places = np.ravel(wrong)[:8]
-    titles = [f"{classes[labels[i]]}\ntaken for {classes[outputs[i].argmax()]}" for i in places]
+    titles = [f"{classes[labels[i]]}\nmistaken for {classes[outputs[i].argmax()]}" for i in places]
     show(validation.images[places] / 255, titles)

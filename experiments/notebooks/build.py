@@ -1,12 +1,13 @@
-"""Run the notebooks' scripts, and write the notebooks with their outputs.
+"""Run the notebook scripts, and write the notebooks with their outputs.
 
-Each notebook is a pair: ``NAME.py``, which is edited and diffs well (cells are marked ``# %%``, as
-jupytext and editors know them), and ``NAME.ipynb``, which this script makes from it, with outputs.
+Each notebook is a pair of files: ``NAME.py``, which is the one to edit and produces readable diffs
+(``# %%`` starts a cell, as in jupytext and editors), and ``NAME.ipynb``, which this script creates
+from it, with outputs.
 
 Command: ``pip install -e ".[notebooks]" && python experiments/notebooks/build.py``
-With ``--check`` nothing is written: each notebook runs, offline and in a new process, from top to
-bottom, and its file must have the same cells. Output on standard error, warnings included, is a
-failure.
+With ``--check``, nothing is written: each notebook is run from top to bottom, offline and in a new
+process, and the ``.ipynb`` file must contain the same cells. Any output on standard error,
+including warnings, is a failure.
 """
 
 import argparse
@@ -31,7 +32,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def read_script(name: str) -> nbformat.NotebookNode:
-    """The notebook of a script, without outputs; the same script gives the same notebook."""
+    """Return a script's notebook, without outputs; the same script gives the same notebook."""
     notebook = jupytext.read(HERE / f"{name}.py", fmt="py:percent")
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     for number, cell in enumerate(notebook.cells):
@@ -41,18 +42,18 @@ def read_script(name: str) -> nbformat.NotebookNode:
 
 
 def execute(notebook: nbformat.NotebookNode) -> float:
-    """Run all cells in a new process, and return the seconds that it took.
+    """Run all cells in a new process, and return the time taken in seconds.
 
     Raises:
-      SystemExit: if a cell fails, or writes to standard error.
+      SystemExit: if a cell fails or writes to standard error.
     """
     began = time.perf_counter()
     client = nbclient.NotebookClient(
         notebook,
-        timeout=900,  # seconds for a cell, on however busy a machine
+        timeout=900,  # seconds per cell, enough for a busy machine
         kernel_name="python3",
-        coalesce_streams=True,  # as the same run gives the same file
-        extra_arguments=["--log-level=ERROR"],  # not that it talks over TCP, to this machine alone
+        coalesce_streams=True,  # so that identical runs produce identical files
+        extra_arguments=["--log-level=ERROR"],  # hides the notice about TCP on localhost
         resources={"metadata": {"path": str(HERE)}},
     )
     try:
@@ -60,7 +61,7 @@ def execute(notebook: nbformat.NotebookNode) -> float:
     except nbclient.exceptions.CellExecutionError as error:
         raise SystemExit(str(error)) from None
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({})  # when it ran
+        cell.metadata = nbformat.from_dict({})  # remove timestamps
         for output in cell.get("outputs", ()):
             if output.output_type == "stream" and output.name == "stderr":
                 raise SystemExit(f"a cell wrote to standard error:\n{cell.source}\n{output.text}")
@@ -68,10 +69,10 @@ def execute(notebook: nbformat.NotebookNode) -> float:
 
 
 def main() -> None:
-    """Run the notebooks asked for, and write or check what they give."""
+    """Run the requested notebooks, and write or check the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="by default all")
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("names", nargs="*", help="names of notebooks; by default, all")
+    parser.add_argument("--check", action="store_true", help="run and compare, but write nothing")
     arguments = parser.parse_args()
     for name in arguments.names or NAMES:
         notebook, path = read_script(name), HERE / f"{name}.ipynb"
@@ -79,7 +80,7 @@ def main() -> None:
         if arguments.check:
             written = nbformat.read(path, as_version=4)
             if [cell.source for cell in written.cells] != sources:
-                raise SystemExit(f"{path.name} is not of the present script: run build.py {name}")
+                raise SystemExit(f"{path.name} does not match its script: run build.py {name}")
         seconds = execute(notebook)
         if not arguments.check:
             nbformat.write(notebook, path)

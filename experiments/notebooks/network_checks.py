@@ -1,8 +1,8 @@
-"""Checks of networks: of their layers, their training, and their mistakes.
+"""Checks for networks: their layers, their training, and their mistakes.
 
-They are the later exercises of ``checks``, through which a notebook calls them. Below them is what
-looks for evidence: whether the outputs are logits, whether there is an activation, and whether a
-remedy against overfitting that a student names has left a trace.
+Notebooks call these checks, which are for the later exercises, through ``checks``. The functions
+below them look for evidence: whether the outputs are logits, whether the network has an
+activation, and whether the remedies against overfitting that a student lists have left a trace.
 """
 
 import functools
@@ -20,7 +20,7 @@ from answers import HintError, MissingError, check, first_line, numbers, parts, 
 from jaxcnn import data, metrics, ops, train
 from jaxcnn.models import layers
 
-# The seven, and what a word must hold to mean one of them.
+# The seven remedies, and the strings that identify each in a student's answer.
 _REMEDIES = {
     "dropout": ("dropout",),
     "batch normalization": ("batch",),
@@ -30,21 +30,22 @@ _REMEDIES = {
     "L1 and L2 regularization": ("l1", "l2", "penalty"),
     "data augmentation": ("augment",),
 }
-# What to say to whom names one that has left no trace; augmentation never leaves any.
+# Hints for listed remedies that have left no trace; augmentation never leaves one.
 _NO_TRACE = {
-    "dropout": "`model` gives the same twice while training: layers.Dropout(rate)(x, train=train)",
-    "batch normalization": "no layer of `model` keeps statistics: layers.BatchNorm",
-    "pooling layers": "`model` has none: ops.max_pool or ops.avg_pool",
-    "noise injection": "`model` gives the same twice while training when dropout is left aside: "
-    "layers.GaussianNoise (noise in `augment` counts as data augmentation)",
-    "L1 and L2 regularization": "what was made small (`train_objective` in `history`) is the loss "
-    "alone: give train.make_train_step a penalty",
+    "dropout": "the output of `model` during training does not vary: use "
+    "layers.Dropout(rate)(x, train=train)",
+    "batch normalization": "no layer of `model` has running statistics: use layers.BatchNorm",
+    "pooling layers": "`model` has none: use ops.max_pool or ops.avg_pool",
+    "noise injection": "apart from dropout, the output of `model` during training does not vary: "
+    "use layers.GaussianNoise (noise in `augment` counts as data augmentation)",
+    "L1 and L2 regularization": "the training objective (`train_objective` in `history`) is only "
+    "the loss: pass a penalty to train.make_train_step",
 }
 
 
 @check
 def overfitting(letter: Any, best_epoch: Any, histories: Any) -> str:
-    """Check the curves that overfit, and the epoch whose network early stopping would keep."""
+    """Check which run overfits, and which epoch's network early stopping would keep."""
 
     def gap(history: Sequence[Mapping[str, float]]) -> float:
         return history[-1]["validation_loss"] - history[-1]["train_loss"]
@@ -56,22 +57,22 @@ def overfitting(letter: Any, best_epoch: Any, histories: Any) -> str:
         if name == "best_epoch":
             _judge_epoch(float(numbers(answer, (), "`best_epoch`")), history)
         elif not isinstance(answer, str) or answer.strip().upper() not in histories:
-            raise HintError(f"`overfits` is one of the letters {', '.join(histories)}")
+            raise HintError(f"`overfits` must be one of the letters {', '.join(histories)}")
         elif answer.strip().upper() != truth:
-            raise HintError("where do the two curves part: training good, validation much worse?")
+            raise HintError("where do the curves diverge: training good, validation much worse?")
     return (
-        f"in {truth} training gets better and better while the validation loss does not; early "
-        f"stopping keeps the network of epoch {best}, where that loss was smallest"
+        f"in {truth} the training loss keeps improving while the validation loss does not; early "
+        f"stopping keeps the network from epoch {best}, which has the smallest validation loss"
     )
 
 
 @check
 def network(model: Any, size: Any, classes: Any) -> str:
-    """Check a custom Linen module from images to one logit for each class."""
+    """Check a custom Linen module that maps images to one logit per class."""
     require(model)
     images = jnp.zeros((2, *size), jnp.float32)
     if isinstance(model, type) or not hasattr(model, "init") or not hasattr(model, "apply"):
-        raise HintError("`model` must be a Linen module: MyNetwork(), with the brackets")
+        raise HintError("`model` must be a Linen module: MyNetwork(), with the parentheses")
     outputs: list[Any] = []
 
     def run(key: jax.Array) -> Any:
@@ -82,41 +83,41 @@ def network(model: Any, size: Any, classes: Any) -> str:
     try:
         variables = jax.eval_shape(run, jax.random.key(0))
     except Exception as error:
-        raise HintError(f"`model(images, train=False)` fails, {first_line(error)}") from error
+        raise HintError(f"`model(images, train=False)` fails: {first_line(error)}") from error
     logits = outputs[0]
     if logits is None or logits is ...:
         raise MissingError
     if getattr(logits, "shape", None) != (2, classes):
         raise HintError(
-            f"the output must have the shape (images, {classes}), this gives "
+            f"the output must have the shape (images, {classes}), got "
             f"{getattr(logits, 'shape', type(logits).__name__)}"
         )
     leaves = jax.tree.leaves(variables)
     if not any(len(leaf.shape) == 4 for leaf in leaves):
-        raise HintError("there is no convolution in it: use layers.Conv")
+        raise HintError("the network has no convolution: use layers.Conv")
     _judge_logits(_untrained_outputs(model, size))
     if _is_linear(model, size):
         raise HintError(
-            "there is no activation in it: without nn.relu or another one after the convolutions, "
-            "all the weights together do no more than a single layer's"
+            "the network has no activation: without nn.relu or another activation after the "
+            "convolutions, all layers together compute no more than a single layer could"
         )
     count = sum(leaf.size for leaf in leaves)
-    return f"images become {classes} logits; it has {count:,} values to learn or to keep"
+    return f"images become {classes} logits; the network has {count:,} parameters and statistics"
 
 
 @check
 def training(
     remedies: Any, model: Any, state: Any, history: Any, validation: Any, preprocess: Any, bar: Any
 ) -> str:
-    """A trained network with at least three remedies and a validation accuracy above a bar."""
+    """Check a trained network: at least three remedies, and a minimum validation accuracy."""
     require(remedies, state, history)
     named = _named_remedies(remedies)
     if not isinstance(state, train.TrainState):
-        raise HintError("`state` must be what train.fit gives first: state, history = ...")
+        raise HintError("`state` must be the first result of train.fit: state, history = ...")
     if not isinstance(history, list) or not history or "train_loss" not in history[-1]:
-        raise HintError("`history` must be what train.fit gives second: state, history = ...")
+        raise HintError("`history` must be the second result of train.fit: state, history = ...")
     if not hasattr(model, "apply") or isinstance(model, type):
-        raise HintError("`model` must be the network that you have trained: MyNetwork()")
+        raise HintError("`model` must be the network that you trained: MyNetwork()")
     step = train.make_eval_step(model, preprocess=preprocess)
     found, outputs = train.predict(step, state, data.batches(validation, 250))
     _judge_logits(outputs)
@@ -127,19 +128,19 @@ def training(
     accuracy = found["accuracy"]
     if accuracy < bar:
         raise HintError(
-            f"validation accuracy is {accuracy:.1%}, the bar {bar:.0%}: compare the training "
-            "accuracy in `history`. If that is low too, train longer or with larger steps, or "
-            "make the network larger; if it is high, use more remedies or more images"
+            f"validation accuracy is {accuracy:.1%}, and the target is {bar:.0%}: look at the "
+            "training accuracy in `history`. If it is low too, train longer, use a higher learning "
+            "rate or a larger network; if it is high, use more remedies or more images"
         )
     reasons = [f"validation accuracy {accuracy:.1%}"]
-    reasons += [f"the network or its history shows {_listed(seen)}"] if seen else []
-    reasons += [f"you say that you used {_listed(named - seen)}"] if named - seen else []
+    reasons += [f"found in the network or its history: {_listed(seen)}"] if seen else []
+    reasons += [f"accepted on your word: {_listed(named - seen)}"] if named - seen else []
     return "; ".join(reasons)
 
 
 @check
 def mistakes(wrong: Any, confused: Any, outputs: Any, labels: Any, classes: Any) -> str:
-    """Check the misclassified images, and the two classes that are confused most often."""
+    """Check which images are misclassified, and which two classes are confused most often."""
     truth = np.asarray(labels)
     predicted = np.asarray(outputs).argmax(-1)
     matrix = np.array(metrics.confusion_matrix(truth, predicted, len(classes)))
@@ -150,9 +151,9 @@ def mistakes(wrong: Any, confused: Any, outputs: Any, labels: Any, classes: Any)
         else:
             _judge_pair(answer, matrix, list(classes))
     return (
-        f"{np.sum(predicted != truth)} of {len(truth)} are wrong; {matrix.max()} times a "
-        f"{confused[0]} is taken for a {confused[1]}, which even you may not tell apart at this "
-        "size"
+        f"{np.sum(predicted != truth)} of {len(truth)} images are misclassified; the most frequent "
+        f"mistake ({matrix.max()} times) is {confused[0]} predicted as {confused[1]}, which even "
+        "people may find hard to tell apart at this size"
     )
 
 
@@ -162,15 +163,15 @@ def _judge_epoch(found: float, history: Sequence[Mapping[str, float]]) -> None:
     most_accurate = max(history, key=lambda row: row["validation_accuracy"])["epoch"]
     if found not in (best, most_accurate):
         raise HintError(
-            "`best_epoch`: the number of the epoch in which the validation loss of the one that "
-            "overfits is smallest (the training loss does not count)"
+            "`best_epoch`: give the number of the epoch with the smallest validation loss in the "
+            "run that overfits (ignore the training loss)"
         )
     if found != best:
-        raise HintError("`best_epoch`: there the accuracy is best; where is the loss smallest?")
+        raise HintError("`best_epoch`: there the accuracy is best; when is the loss smallest?")
 
 
 def _untrained_outputs(model: Any, size: Sequence[int]) -> np.ndarray:
-    """Return an untrained network's outputs, from two seeds, for images a, b, a + b, 0."""
+    """Return an untrained network's outputs, with two seeds, for images a, b, a + b, 0."""
     a, b = jax.random.normal(jax.random.key(0), (2, 4, *size))
     images = jnp.concatenate([a, b, a + b, jnp.zeros_like(a)])
     outputs = [
@@ -183,19 +184,19 @@ def _judge_logits(outputs: np.ndarray) -> None:
     """Raise a hint if the outputs are not logits, but the result of an activation."""
     if np.allclose(outputs.sum(-1), 1, atol=1e-3):
         raise HintError(
-            "the outputs add up to 1: leave nn.softmax out, the loss applies it to the logits "
-            "itself, and twice is once too often"
+            "the outputs add up to 1: remove nn.softmax, because the loss applies it to the logits "
+            "and it must not be applied twice"
         )
     if outputs.min() >= 0 and outputs.max() > 0:
         raise HintError(
-            "no output is ever negative: no activation after the last layer, logits may be any "
-            "numbers (the loss applies softmax itself)"
+            "no output is ever negative: remove the activation after the last layer, because "
+            "logits may be any numbers (the loss applies softmax)"
         )
 
 
 def _is_linear(model: Any, size: Sequence[int]) -> bool:
     """Return whether a network is linear in its images, up to a constant and max pooling."""
-    # The maximum is not linear either; with averages in its place only activations are left.
+    # The maximum is not linear either, so replace it with an average; only activations remain.
     with (
         mock.patch.object(ops, "max_pool", ops.avg_pool),
         mock.patch.object(ops, "global_max_pool", ops.global_avg_pool),
@@ -210,9 +211,9 @@ def _judge_places(answer: Any, truth: np.ndarray) -> None:
     """Raise a hint unless these are the indices of the wrong images."""
     found = np.atleast_1d(np.squeeze(answer))
     if found.dtype.kind not in "biu" or found.ndim != 1:
-        raise HintError("`wrong` must be a row of integers, the indices of the images")
+        raise HintError("`wrong` must be a list of integers, the indices of the images")
     if found.dtype == bool:
-        raise HintError("`wrong` holds booleans; np.flatnonzero gives their places")
+        raise HintError("`wrong` contains booleans; np.flatnonzero converts them to indices")
     if set(found.tolist()) != set(truth.tolist()):
         raise HintError("`wrong`: where does the class with the largest logit differ from labels?")
 
@@ -221,33 +222,33 @@ def _judge_pair(answer: Any, matrix: np.ndarray, classes: list[str]) -> None:
     """Raise a hint unless these are the two classes that are confused most often."""
     pair = [str(name) for name in answer] if isinstance(answer, Sequence) else []
     if len(pair) != 2 or isinstance(answer, str) or not set(pair) <= set(classes):
-        raise HintError("`confused` must be two names of `classes`: (true, predicted)")
+        raise HintError("`confused` must be two names from `classes`: (true, predicted)")
     row, column = map(classes.index, pair)
     if matrix[row, column] != matrix.max() == matrix[column, row]:
         raise HintError("`confused`: the true class comes first")
     if matrix[row, column] != matrix.max():
         raise HintError(
-            "`confused`: count how often each true class is taken for each other one; which number "
-            "off the diagonal is largest?"
+            "`confused`: count how often each true class is mistaken for each other class; which "
+            "number off the diagonal is largest?"
         )
 
 
 def _named_remedies(remedies: Any) -> set[str]:
-    """Return the remedies of the seven that a list of words names."""
+    """Return the remedies, out of the seven, that a list of strings names."""
     words = [remedies] if isinstance(remedies, str) else remedies
     if not isinstance(words, list | tuple | set) or not all(isinstance(w, str) for w in words):
-        raise HintError("`remedies` must be a list of words, such as the exercise has them")
+        raise HintError("`remedies` must be a list of strings, with the names from the exercise")
     named = set()
     for word in words:
         meant = {
             remedy for remedy, signs in _REMEDIES.items() if any(s in word.lower() for s in signs)
         }
         if not meant:
-            raise HintError(f"`remedies`: {word!r} is none of the seven: {', '.join(_REMEDIES)}")
+            raise HintError(f"`remedies`: {word!r} must be one of {', '.join(_REMEDIES)}")
         named |= meant
     if len(named) < 3:
         raise HintError(
-            f"`remedies` names {len(named)} of the seven, and three are asked for: "
+            f"`remedies` names {len(named)} of the seven, and three are required: "
             f"{', '.join(_REMEDIES)}"
         )
     return named
@@ -256,7 +257,7 @@ def _named_remedies(remedies: Any) -> set[str]:
 def _traces(
     named: set[str], model: Any, state: train.TrainState, images: jax.Array, history: Any
 ) -> set[str]:
-    """The remedies that the network or its history shows; a hint if one named is not there."""
+    """Return the remedies that have left a trace, or raise a hint if a listed one has not."""
     noise, dropout = (layers.GaussianNoise,), (layers.Dropout, nn.Dropout)
     tests: dict[str, Callable[[], bool]] = {
         "dropout": lambda: _is_random(model, state, images, without=noise),
@@ -269,7 +270,7 @@ def _traces(
     }
     seen = {remedy for remedy in named if remedy in tests and tests[remedy]()}
     for remedy in sorted(named & set(tests) - seen):
-        raise HintError(f"you name {remedy}, but {_NO_TRACE[remedy]}")
+        raise HintError(f"you list {remedy}, but {_NO_TRACE[remedy]}")
     return seen
 
 
@@ -284,7 +285,7 @@ def _has_pooling(model: Any, state: train.TrainState, images: jax.Array) -> bool
 def _is_random(
     model: Any, state: train.TrainState, images: jax.Array, without: tuple[type, ...]
 ) -> bool:
-    """Return whether a network in training draws random numbers, ignoring layers of some kinds."""
+    """Return whether a network is random during training, ignoring layers of the given types."""
 
     def leave_aside(layer: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         return args[0] if isinstance(context.module, without) else layer(*args, **kwargs)
@@ -301,14 +302,15 @@ def _is_random(
 
 
 def _is_of_earlier_epoch(history: Any, loss: float) -> bool:
-    """Return whether a network with this validation loss is not the one after the last epoch.
+    """Return whether a network with this validation loss is from before the last epoch.
 
-    Where the last epoch is the best one, nothing can be seen. Where it is not, early stopping
-    would have handed back another network, so a hint if this is the last one.
+    If the last epoch is the best one, this cannot be determined. Otherwise early stopping would
+    have returned an earlier network, so raise a hint if this is the network from the last epoch.
     """
     if "validation_loss" not in history[-1]:
         raise HintError(
-            "you name early stopping, but `history` has no validation: train.fit(..., validate=...)"
+            "you list early stopping, but `history` has no validation metrics: use "
+            "train.fit(..., validate=...)"
         )
     last = history[-1]
     is_best = last["validation_loss"] <= min(row["validation_loss"] for row in history)
@@ -316,13 +318,13 @@ def _is_of_earlier_epoch(history: Any, loss: float) -> bool:
         return False
     if np.isclose(last["validation_loss"], loss, rtol=1e-4):
         raise HintError(
-            "you name early stopping, but `state` is the network after the last epoch, and "
-            "`history` has a better one, which "
-            "train.fit(..., monitors=[train.EarlyStopping(...)]) returns"
+            "you list early stopping, but `state` is the network after the last epoch, although "
+            "`history` has a better epoch: "
+            "train.fit(..., monitors=[train.EarlyStopping(...)]) returns its network"
         )
     return True
 
 
 def _listed(remedies: set[str]) -> str:
-    """Remedies in the order of the exercise."""
+    """Return the remedies in the order of the exercise, as one string."""
     return ", ".join(remedy for remedy in _REMEDIES if remedy in remedies)

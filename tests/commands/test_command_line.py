@@ -42,7 +42,7 @@ def make_model(num_classes):
     return Net()
 """
 
-# Arguments that the parser rejects, in its own form, and a part of its message.
+# Arguments that the parser itself rejects, and part of the parser's message.
 PARSED = [
     ("", "Missing subcommand"),
     ("train --epoch 3", "Unrecognized options: --epoch, 3"),
@@ -60,7 +60,7 @@ PARSED = [
     ("evaluate {tmp}/config_only --split tset", "invalid choice 'tset'"),
     ("prepare", "Missing from jaxcnn prepare"),
 ]
-# Other arguments, and a part of the one line that reports them.
+# Other invalid arguments, and part of the one-line error message.
 CASES = [
     ("trian", "unknown command 'trian'. Did you mean 'train'?"),
     ("train --epochs 0", "epochs must be >= 1, got 0"),

@@ -1,4 +1,4 @@
-"""Batches: each example once per epoch, order by (seed, epoch), resuming, prefetch."""
+"""Batches: each example once per epoch, order determined by (seed, epoch), resuming, prefetch."""
 
 import dataclasses
 import itertools
@@ -41,7 +41,7 @@ def test_every_example_once_per_epoch(size, batch_size, seed, epoch):
         chex.assert_shape(batch.epoch, ())
         chex.assert_type(jax.tree.leaves(batch), [np.uint8, np.int32, bool, np.int32, np.int32])
         assert batch.epoch == epoch
-        # Image and label belong to the index, in padding rows too.
+        # Image and label match the index, even in padding rows.
         np.testing.assert_array_equal(batch.image, source.images[batch.index])
         np.testing.assert_array_equal(batch.label, source.labels[batch.index])
     seen = np.concatenate([batch.index[batch.mask] for batch in batches])
@@ -106,7 +106,7 @@ def test_iteration_is_epoch_0_again_and_again():
     ],
 )
 def test_golden_orders(address, order):
-    """If this fails, every experiment sees its examples in another order than before."""
+    """Check fixed orders; if this fails, every experiment will see its examples in a new order."""
     assert permutation(*address).tolist() == order
     chex.assert_type(permutation(*address), np.int32)
 
@@ -118,7 +118,7 @@ def test_the_golden_order_of_the_embedded_slice():
 
 @pytest.fixture(params=["cpu", "gpu"])
 def backend(request):
-    """The default backend that `prefetch` sees; batches stay on the CPU in both cases."""
+    """The default backend as seen by `prefetch`; batches stay on the CPU either way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "default_backend", lambda: request.param)
         yield request.param
@@ -161,7 +161,7 @@ def test_a_wrong_batch_size_is_rejected(batch_size):
         data.batches(numbered(4), batch_size)
 
 
-# From 2**32 on, NumPy splits a seed in two words: (2**32 + 5, 0) would be the order of (5, 1).
+# NumPy splits seeds >= 2**32 into two words: (2**32 + 5, 0) would get the same order as (5, 1).
 @pytest.mark.parametrize("seed", [-1, 1.5, True, 2**32])
 def test_a_wrong_seed_is_rejected(seed):
     with pytest.raises(ValueError, match="seed must be"):
@@ -210,7 +210,7 @@ def test_every_example_once_over_processes_and_devices(size, parts, seed, epoch,
     resumed = [list(batches.epoch(epoch, start=start)) for batches in each]
     expected = list(whole.epoch(epoch))
     assert {len(batches) for batches in each} == {len(expected)}
-    # The concatenated rows of the processes are the rows of a single process.
+    # Concatenated, the processes' rows equal the rows of a single process.
     for number, batch in enumerate(expected[start:]):
         shards = [batches[number] for batches in resumed]
         assert all(len(shard.mask) == devices * rows for shard in shards)
@@ -239,7 +239,7 @@ def test_balanced_batches_show_every_class_equally_often(counts, seed, epoch):
     present = np.flatnonzero(counts)
     shown = np.bincount(labels[seen], minlength=len(counts))
     assert shown[present].max() - shown[present].min() <= 1
-    # No example of a class repeats before the class is exhausted.
+    # No example is repeated before all examples of its class have been used.
     for label in present:
         times = np.bincount(seen[labels[seen] == label], minlength=len(labels))
         members = times[labels == label]
@@ -310,7 +310,7 @@ def test_grain_and_tfds_style_sources_are_accepted():
     images = np.random.default_rng(0).integers(0, 256, (10, 6, 5, 3), np.uint8)
 
     class Plain:
-        """Only ``len`` and items."""
+        """A source with only ``__len__`` and ``__getitem__``."""
 
         def __len__(self):
             return 10
@@ -319,7 +319,7 @@ def test_grain_and_tfds_style_sources_are_accepted():
             return {"image": images[index], "label": index % 3, "id": str(index)}
 
     class Several(Plain):
-        """With ``__getitems__``."""
+        """A source that also has ``__getitems__``."""
 
         def __getitems__(self, indices):
             return [self[int(index)] for index in indices]

@@ -1,4 +1,4 @@
-"""`decode_image`: orientation, transparency, 16 bits, gray, tiny, wrong and damaged files."""
+"""`decode_image`: orientation, transparency, 16 bits, grayscale, and tiny or damaged files."""
 
 import io
 import re
@@ -18,8 +18,8 @@ from jaxcnn.data import decode
 # Two rows and three columns of gray values, which lossless formats keep exactly.
 UPRIGHT = np.array([[10, 60, 110], [160, 210, 250]], np.uint8)
 
-# The pixels that a camera stores for each EXIF orientation of the upright image; 6, for example,
-# means "the 0th row is the right side, the 0th column the top".
+# The pixels that a camera stores for the upright image, by EXIF orientation. For example, 6 means
+# that the 0th row is the right-hand side and the 0th column is the top.
 STORED = {
     1: UPRIGHT,
     2: UPRIGHT[:, ::-1],
@@ -33,7 +33,7 @@ STORED = {
 
 
 def saved(path, picture, **options):
-    """Write an array or a Pillow image to the path, and return the path."""
+    """Write an array or a Pillow image to a path, and return the path."""
     if isinstance(picture, np.ndarray):
         picture = PIL.Image.fromarray(picture)
     picture.save(path, **options)
@@ -41,17 +41,17 @@ def saved(path, picture, **options):
 
 
 def gray(path, size):
-    """Decode the file to rows of gray values."""
+    """Decode a file to rows of gray values."""
     return data.decode_image(path, size=size, channels=1)[..., 0]
 
 
 def color(path, size=(1, 1)):
-    """Decode the color of the top left pixel of the file."""
+    """Return the color of the decoded file's top-left pixel."""
     return tuple(data.decode_image(path, size=size, channels=3)[0, 0].tolist())
 
 
 def orientation(number):
-    """Make EXIF data that hold only the orientation."""
+    """Make EXIF data that contains only the orientation."""
     exif = PIL.Image.Exif()
     exif[0x0112] = number
     return exif
@@ -65,7 +65,8 @@ def test_exif_orientations_are_applied(tmp_path, number):
 
 
 def test_the_crop_follows_the_exif_orientation(tmp_path):
-    # Dark above, light below; stored on its side, as phones do. The crop comes after the rotation.
+    # Dark at the top, light at the bottom; stored sideways, as phones do. The image is rotated
+    # before it is cropped.
     upright = np.repeat(np.uint8([40, 220]), 16)[:, None] * np.ones((1, 16), np.uint8)
     lying = PIL.Image.fromarray(np.ascontiguousarray(upright.T[::-1]))
     path = saved(tmp_path / "photo.jpg", lying, exif=orientation(6), quality=95)
@@ -90,14 +91,14 @@ def test_grayscale_becomes_three_equal_channels(tmp_path):
 
 def test_color_becomes_itu_601_luma(tmp_path):
     colors = np.uint8([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]])
-    # 0.299, 0.587 and 0.114 of 255
+    # 255 times 0.299, 0.587 and 0.114
     assert gray(saved(tmp_path / "a.png", colors), (1, 4)).tolist() == [[76, 150, 29, 255]]
 
 
 @pytest.mark.parametrize(
     ("mode", "pixel", "expected"),
     [
-        # White weighted by 255 - alpha and the color weighted by alpha, in 255ths.
+        # (alpha * color + (255 - alpha) * white) / 255
         ("RGBA", (0, 0, 0, 128), (127, 127, 127)),
         ("RGBA", (255, 0, 0, 51), (255, 204, 204)),
         ("RGBA", (200, 100, 50, 0), (255, 255, 255)),
@@ -126,7 +127,7 @@ def test_palettes_are_converted(tmp_path, transparent):
 def test_16_bits_are_scaled_to_8_bits(tmp_path):
     deep = np.array([[0, 257, 128 * 257, 65535], [128, 129, 256, 65406]], np.uint16)
     path = saved(tmp_path / "a.png", deep)
-    # Divided by 257 and rounded: 128 / 257 is just below a half, 65406 / 257 just below 254.5.
+    # Divided by 257 and rounded: 128 / 257 is just below 0.5, and 65406 / 257 just below 254.5.
     assert gray(path, (2, 4)).tolist() == [[0, 1, 128, 255], [0, 1, 1, 254]]
 
 
@@ -172,8 +173,8 @@ def test_the_crop_has_the_aspect_ratio_of_the_target(tmp_path):
 
 def test_shrinking_is_antialiased(tmp_path):
     path = saved(tmp_path / "a.png", np.uint8([[0, 0, 255, 255]] * 4))
-    # A triangle two pixels to either side of 1.0 weighs the pixel centres 0.5, 1.5 and 2.5 by
-    # 3/4, 3/4 and 1/4: 255 * 1/7 = 36.4.
+    # A triangle filter extending two pixels on either side of 1.0 gives the pixels centered at 0.5,
+    # 1.5 and 2.5 the weights 3/4, 3/4 and 1/4, so the result is 255 * 1/7 = 36.4.
     assert gray(path, (2, 2)).tolist() == [[36, 219]] * 2
 
 
@@ -184,7 +185,7 @@ def test_the_format_is_recognized_by_content(tmp_path):
 
 
 def encoded(extension):
-    """Encode an image with some detail."""
+    """Encode an image of noise."""
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     file = io.BytesIO()
     PIL.Image.fromarray(noise).save(file, extension)
@@ -199,7 +200,7 @@ DAMAGED = {
     "checksum.png": lambda: encoded("PNG").replace(b"IHDR", b"IHDX"),
     "empty.png": lambda: b"",
     "text.png": lambda: b"This is not an image.\n",
-    # Pillow raises errors other than OSError for these.
+    # For these, Pillow raises errors other than OSError.
     "width.ppm": lambda: b"P6 2x 2 255\n" + bytes(12),
     "colors.avif": lambda: encoded("AVIF").replace(b"av1C", b"av1X"),
 }

@@ -22,14 +22,14 @@ from jaxcnn.data.folders import list_examples, skipped_files
 
 
 def png(value):
-    """Encode a gray PNG file of one value, 6x5."""
+    """Encode a 6x5 grayscale PNG file whose pixels all have one value."""
     file = io.BytesIO()
     PIL.Image.new("L", (6, 5), value).save(file, "PNG")
     return file.getvalue()
 
 
 def folder(root, files):
-    """Write files into a folder: strings, bytes, or images of one value."""
+    """Write files to a folder: strings, bytes, or images whose pixels all have one value."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def tarred(mode):
 
 
 def values(source):
-    """Return the gray value of each image with its label."""
+    """Return the gray value and label of each image."""
     labels = [tuple(np.atleast_1d(label).tolist()) for label in source.labels]
     return sorted(zip(source.images[:][:, 0, 0, 0].tolist(), labels, strict=True))
 
@@ -83,7 +83,7 @@ PACKED = {
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_a_share_of_each_class_becomes_the_test_split(kind, tmp_path):
+def test_a_fraction_of_each_class_becomes_the_test_split(kind, tmp_path):
     root = folder(tmp_path / "photos", CLASSES | {".hidden/x.png": 1, "a/.x.png": 1, "a/notes": ""})
     path = PACKED[kind](tmp_path / f"archive.{kind}", root)
     splits = data.from_folder(path, size=(5, 6), channels=1, test_fraction=0.3)
@@ -183,17 +183,17 @@ BAD_FOLDERS = {
     "no images": ({"cat/a.txt": "", "dog/b.txt": ""}, "got 0 images elsewhere"),
     "one class": ({"cat/a.png": 1, "cat/b.png": 2}, r"at least two classes, got \('cat',\)"),
     "an empty class": ({"cat/a.png": 1, "dog/b.png": 2, "fox/n.txt": ""}, "fox contains no images"),
-    "an empty class of a split": (
+    "an empty class in a split": (
         SPLITS | {"test/fox/note.txt": ""},
         "test/fox contains no images",
     ),
-    "a class that train lacks": (SPLITS | {"test/fox/1.png": 1}, "'fox', which is missing from"),
-    "a folder beside splits": (
+    "a class missing from train": (SPLITS | {"test/fox/1.png": 1}, "'fox', which is missing from"),
+    "a folder alongside splits": (
         SPLITS | {"samples/cat/1.png": 1},
         "must contain either splits or classes, got samples alongside test, train, val",
     ),
-    "no train": ({"test/a/1.png": 1, "val/b/1.png": 1}, "must have a train split, got"),
-    "one image of a class": (
+    "no train split": ({"test/a/1.png": 1, "val/b/1.png": 1}, "must have a train split, got"),
+    "a class with one image": (
         {"a/1.png": 1, "a/2.png": 2, "b/1.png": 1},
         "photos has only one image of class 'b', .* add images, remove the class, or provide",
     ),
@@ -207,13 +207,13 @@ BAD_FOLDERS = {
     "too few columns": (table("file,label\na.png\n"), "line 2 must have 2 columns"),
     "too many columns": (table("file,label\na.png,x,y\n"), "line 2 must have 2 columns"),
     "an empty cell": (table("file,label\na.png,x\nb.png,\n"), "row 2 has no label"),
-    "a file twice": (table("file,label\na.png,x\na.png,y\n"), "it lists a.png twice"),
-    "a file that is not there": (table("file,label\na.png,x\nc.png,y\n"), "c.png, which does not"),
-    "an absolute name": (
+    "a duplicate file": (table("file,label\na.png,x\na.png,y\n"), "it lists a.png twice"),
+    "a missing file": (table("file,label\na.png,x\nc.png,y\n"), "c.png, which does not"),
+    "an absolute path": (
         table("file,label\n/etc/passwd,x\na.png,y\n"),
         "relative and inside the table's folder",
     ),
-    "a name above": (
+    "a path outside the folder": (
         table("file,label\n../a.png,x\na.png,y\n"),
         "relative and inside the table's folder",
     ),
@@ -227,13 +227,13 @@ BAD_FOLDERS = {
     ),
     "not a number": (table("file,x,y\na.png,nan,0\n"), "row 1: .* got 'nan' for x"),
     "not text": (table(b"file,label\na.png,\xff\xfe\n"), "must be UTF-8 text"),
-    "an open quote": (table('file,label\n"a.png,x\n'), "cannot be used"),
-    "no JSON": ({"labels.jsonl": "{\n", "a.png": 1}, "line 1 is not valid JSON"),
-    "no object": ({"labels.jsonl": "[1]\n", "a.png": 1}, r"must be a JSON object, got \[1\]"),
+    "an unclosed quote": (table('file,label\n"a.png,x\n'), "cannot be used"),
+    "invalid JSON": ({"labels.jsonl": "{\n", "a.png": 1}, "line 1 is not valid JSON"),
+    "no JSON object": ({"labels.jsonl": "[1]\n", "a.png": 1}, r"must be a JSON object, got \[1\]"),
     "columns without names": (table(",file,label\n0,a.png,x\n"), "must have distinct names"),
-    "columns of one name": (table("file,x,x\na.png,1,0\n"), "must have distinct names"),
-    "too large a number": (table("file,x,y\na.png,1e300,0\n"), "row 1: .* got '1e300' for x"),
-    "a split in some rows": (
+    "columns with the same name": (table("file,x,x\na.png,1,0\n"), "must have distinct names"),
+    "a number out of range": (table("file,x,y\na.png,1e300,0\n"), "row 1: .* got '1e300' for x"),
+    "a split in only some rows": (
         {
             "a.png": 1,
             "labels.jsonl": '{"file": "a.png", "y": "p"}\n'
@@ -241,7 +241,7 @@ BAD_FOLDERS = {
         },
         "row 2 has split, which is missing from the first row",
     ),
-    "lists of two lengths": (
+    "lists of different lengths": (
         {"labels.jsonl": '{"file": "a.png", "y": [1, 2]}\n{"file": "b.png", "y": [1]}\n'},
         r"targets must all have the same length, got lengths \[1, 2\]",
     ),
@@ -326,7 +326,7 @@ def test_links_and_devices_in_archives_are_not_followed(kind, tmp_path):
     make(path, tmp_path / "secret.png")
     splits = data.from_folder(path, size=(5, 6), channels=1, test_fraction=0.5, on_bad="skip")
     seen = [value for source in splits.values() for value, _ in values(source)]
-    assert sorted(seen) == [0, 1, 1, 1]  # the unreadable image is black
+    assert sorted(seen) == [0, 1, 1, 1]  # the unreadable image is replaced by zeros
     (bad,) = [bad for source in splits.values() for bad in source.bad.values()]
     assert bad.file.endswith("b/1.png")
     assert why in bad.reason
@@ -354,7 +354,7 @@ def test_truncated_archives_are_rejected(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.bz2", "tar.xz"])
 def test_checksums_of_compressed_tars_are_verified(kind, tmp_path):
     content = tarred("w")(tmp_path / "plain.tar", folder(tmp_path / "photos", CLASSES)).read_bytes()
-    # Change only the checksum, not the tar.
+    # Change only the checksum of the compressed data, not the tar itself.
     packed = bytearray(
         {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[kind[4:]](content)
     )
@@ -403,7 +403,7 @@ def test_damaged_tar_headers_are_found(kind, tmp_path):
     plain = tarred("w")(tmp_path / "plain.tar", folder(tmp_path / "photos", CLASSES))
     content = bytearray(plain.read_bytes())
     with tarfile.open(plain) as archive:
-        content[archive.getmembers()[12].offset + 150] ^= 0xFF  # in the header's checksum
+        content[archive.getmembers()[12].offset + 150] ^= 0xFF  # a byte of the header's checksum
     path = tmp_path / f"x.{kind}"
     pack = {"tar": bytes, "tar.gz": gzip.compress, "tar.xz": lzma.compress}[kind]
     path.write_bytes(pack(bytes(content)))
@@ -446,7 +446,7 @@ def test_linked_folders_are_followed(tmp_path):
     assert sum(map(len, data.from_folder(root).values())) == len(CLASSES)
 
 
-def test_a_folder_shown_twice_by_a_link_is_rejected(tmp_path):
+def test_a_folder_reached_twice_through_a_link_is_rejected(tmp_path):
     root = folder(tmp_path / "photos", CLASSES)
     (root / "c").symlink_to(root / "b")
     with pytest.raises(ValueError, match=r"photos/b and .*photos/c are the same folder because"):
@@ -542,7 +542,7 @@ def test_hold_out_keeps_one_image_of_each_class_for_training(sizes, tmp_path):
         assert np.bincount(training.labels, minlength=3).min() >= 1
         first = np.bincount(whole.labels[order[count:]], minlength=3).min() >= 1
         swapped += not first
-        if first:  # no class was lost, so nothing is exchanged
+        if first:  # no class is missing, so no examples are swapped
             held = whole.take(np.sort(order[:count]))
             assert names(validation) == names(held)
     assert swapped

@@ -1,6 +1,6 @@
 """Kinds of image files: decoded correctly in training and prediction, or reported as unreadable.
 
-Readable files hold one color, so that the expected pixels are obvious; orientation, cropping and
+Readable files contain a single color, so the expected pixels are obvious; orientation, cropping and
 gray values are tested in `test_decode.py`.
 """
 
@@ -36,7 +36,7 @@ def plain(mode="RGB", color=COLOR, size=(40, 30)):
 
 
 def png(*, width=4, height=4, body=None, checksum=0):
-    """Make a gray PNG file with any declared size and body."""
+    """Make a grayscale PNG file with any declared size and body."""
 
     def chunk(kind, content):
         return (
@@ -74,7 +74,7 @@ def animated(kind, **options):
 
 
 def odd_exif():
-    """Make a photograph on its side, whose EXIF version has a wrong type."""
+    """Make a sideways photograph whose EXIF version tag has the wrong type."""
     tags = struct.pack("<HHHIHHHHIf", 2, 0x0112, 3, 1, 6, 0, 0x9000, 11, 1, 2.5)
     block = b"Exif\0\0II*\0" + struct.pack("<I", 8) + tags + bytes(4)
     return encoded(plain(size=(30, 40)), "JPEG", quality=95, exif=block)
@@ -87,14 +87,14 @@ def broken_exif():
 
 
 def codec(name, make):
-    """Return the kind, if this build of Pillow supports it."""
+    """Return a list with the kind, or an empty list if this build of Pillow does not support it."""
     return [make] if PIL.features.check(name) else []
 
 
 JPEG = encoded(plain(), "JPEG", quality=95)
 WHITE_MIX = tuple(round((c * 128 + 255 * 127) / 255) for c in COLOR)
 
-# File name, content, color, and tolerance for lossy encodings.
+# File name, contents, color, and tolerance for lossy encodings.
 FINE = [
     ("rgb.png", encoded(plain(), "PNG"), COLOR, 0),
     ("gray.png", encoded(plain("L", GRAY), "PNG"), (GRAY,) * 3, 0),
@@ -191,7 +191,7 @@ def test_unreadable_for_the_file_system(tmp_path):
             data.decode_image(tmp_path / name, size=SIZE, channels=3)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="must be able to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become an unprivileged user")
 def test_unreadable_for_an_unprivileged_user(tmp_path):
     path = tmp_path / "secret.jpg"
     path.write_bytes(JPEG)
@@ -240,7 +240,7 @@ BAD_FILES = [bad for bad in BAD if data.is_image(bad[0])]
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Make 300 images in 5 classes, 40 of them unreadable, and return the names of those."""
+    """Make 300 images in 5 classes, 40 of them unreadable; return the folder and the bad files."""
     root = tmp_path_factory.mktemp("planted")
     places = np.random.default_rng(1).choice(300, 40, replace=False)
     bad = {}
@@ -280,7 +280,7 @@ def test_skip_reports_unreadable_images_and_yields_the_others_once(
                 assert batch.image[row].max() == batch.image[row].min() == number % 256
                 assert batch.label[row] == number % 5
                 seen.append(number)
-            if batch.mask.any():  # padding is readable too
+            if batch.mask.any():  # padding rows are readable too
                 filler = batch.index[~batch.mask]
                 assert not set(filler.tolist()) & set(source.bad)
         assert sorted(seen) == sorted(set(range(300)) - set(bad))
@@ -302,7 +302,7 @@ def test_reads_return_the_readable_rows(planted, cached, monkeypatch):
     source = data.from_folder(root, size=(9, 9), channels=1, on_bad="skip")["train"]
     expected = [source.images.name(row) not in bad.values() for row in range(300)]
     source.read(np.arange(100))
-    whole = source.without_bad()  # reads the other images
+    whole = source.without_bad()  # reads the remaining images
     assert len(source.bad) == 40
     assert len(whole) == 260
     for _ in range(2):
@@ -347,7 +347,7 @@ def test_raise_names_the_first(planted):
     label = Path(first).parent.name
     assert f"image {first} (label {label}) cannot be read: " in str(caught.value)
     assert str(caught.value).endswith("images with on_bad='skip' (--on-bad-example skip)")
-    # The batches before it were yielded, and none after it.
+    # All batches before the unreadable image were yielded, and none after it.
     assert taken == [names[row] for row in order].index(first) // 16 * 16
 
 

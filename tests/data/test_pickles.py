@@ -1,4 +1,4 @@
-"""Pickles from untrusted files: values, rejected names and instructions, bounded work."""
+"""Pickles from untrusted files: values, rejected names and opcodes, bounded work."""
 
 import pickle
 import struct
@@ -45,12 +45,12 @@ def test_arrays_of_cifar_come_back(order, dtype, protocol):
 
 
 def short(value):
-    """Return the instruction for a string of Python 2."""
+    """Return the opcode for a Python 2 string."""
     return b"U" + bytes([len(value)]) + value
 
 
 def test_the_instructions_of_python_2():
-    """The official files, whose arrays and strings were written by Python 2."""
+    """Read a pickle like the official files, whose arrays and strings were written by Python 2."""
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + short(b"b")
     dtype = b"cnumpy\ndtype\n" + short(b"u1") + b"K\x00K\x01\x87R"
     dtype += b"(K\x03" + short(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
@@ -71,11 +71,11 @@ REJECTED = {
     "a call": (pickle.dumps(Evil(), 2), "asks for (posix|nt).system; nothing was executed"),
     "an object": (b"\x80\x02cnumpy\nndarray\n)\x81.", r"creates objects \(NEWOBJ\)"),
     "a set": (b"\x80\x04\x8f.", "uses EMPTY_SET, which is not allowed"),
-    "a call of a value": (
+    "a call to something that is not a function": (
         b"\x80\x02cnumpy\nndarray\n)R.",
         "calls something that is not a function",
     ),
-    "a state of a list": (b"\x80\x02]Nb.", "state of something that is not an array"),
+    "setting the state of a list": (b"\x80\x02]Nb.", "state of something that is not an array"),
     "a persistent identifier": (b"\x80\x02NQ.", "refers to data outside the pickle"),
     "a tuple as a key": (b"\x80\x02})Ns.", "keys other than strings and integers"),
     "objects in an array": (
@@ -99,15 +99,15 @@ PAIRS = b"K\x01q\x00h\x00h\x00\x86q\x01" + b"h\x01h\x01\x86q\x01" * 40  # 2**40 
 TEXT = b"X" + struct.pack("<I", 1 << 16) + b"a" * (1 << 16)
 GREEDY = {
     "a key with 2**40 leaves": b"}" + PAIRS + b"Ns.",
-    "a key of a tuple in a tuple 10,000 times": b"})" + b"\x85" * 10**4 + b"Ns.",
-    "a list of encoded copies of a text": b"c_codecs\nencode\nq\x00"
+    "a tuple nested 10,000 deep as a key": b"})" + b"\x85" * 10**4 + b"Ns.",
+    "a list of encoded copies of a string": b"c_codecs\nencode\nq\x00"
     + TEXT
     + b"q\x01](h\x00h\x01"
     + short(b"latin1")
     + b"\x86R"
     + b"h\x00h\x01U\x06latin1\x86R" * 10**4
     + b"e.",
-    "an array with a shape of 2**40 leaves": (
+    "an array whose shape has 2**40 leaves": (
         b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01"
         + PAIRS
         + b"cnumpy\ndtype\n"

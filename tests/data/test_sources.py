@@ -1,4 +1,4 @@
-"""Sources: the embedded slice, checks of `from_arrays`, splits, `load`, archives."""
+"""Sources: the embedded slice, checks in `from_arrays`, splits, `load`, archives."""
 
 import hashlib
 import importlib.resources
@@ -17,7 +17,7 @@ from jaxcnn.data import lazy
 
 NOTICE = Path(__file__).parents[2] / "NOTICE"
 
-# (size, examples of each class, SHA-256 of the pixels, SHA-256 of the labels as int32)
+# (size, number of examples per class, SHA-256 of the pixels, SHA-256 of the labels as int32)
 SLICE = {
     "train": (
         10_000,
@@ -109,7 +109,7 @@ def test_channels_first_is_a_transposition(shape):
 
 TARGETS = [[0.5, -2.0], [1.5, 3.0], [0.0, 1e30]]
 
-# Labels, and the expected dtype, labels and classes.
+# Input labels, and the expected dtype, labels and classes.
 KINDS = {
     "classes": (np.array([2, 0, 1]), np.int32, [2, 0, 1], ("0", "1", "2")),
     "small integers": (np.array([2, 0, 1], np.uint8), np.int32, [2, 0, 1], ("0", "1", "2")),
@@ -121,7 +121,7 @@ KINDS = {
         ("0", "1"),
     ),
     "one label": (np.array([[1], [0], [1]], np.uint8), np.int32, [[1], [0], [1]], ("0",)),
-    "never a label": (np.zeros((3, 4), bool), np.int32, [[0] * 4] * 3, ("0", "1", "2", "3")),
+    "no positive label": (np.zeros((3, 4), bool), np.int32, [[0] * 4] * 3, ("0", "1", "2", "3")),
     "one target": ([0.5, -2.0, 7.0], np.float32, [[0.5], [-2.0], [7.0]], ("0",)),
     "a column of targets": ([[0.5], [-2.0], [7.0]], np.float32, [[0.5], [-2.0], [7.0]], ("0",)),
     "half precision": (np.float16([1, 2, 3]), np.float32, [[1.0], [2.0], [3.0]], ("0",)),
@@ -138,7 +138,7 @@ def test_labels_of_every_kind(kind):
     assert source.classes == classes
     names = [f"class {n}" for n in range(len(classes))]
     assert data.from_arrays(GOOD, labels, classes=names).classes == tuple(names)
-    # Parts keep the shape of the labels.
+    # Subsets keep the shape of the labels.
     assert source.take(np.array([2, 0])).labels.tolist() == [expected[2], expected[0]]
     assert source[1]["label"].tolist() == expected[1]
 
@@ -205,7 +205,7 @@ def test_huge_labels_are_rejected_quickly(largest):
 
 
 class Several:
-    """A source that returns several examples at once, and counts the calls."""
+    """A source that can return several examples at once, and counts calls of both kinds."""
 
     def __init__(self, rows):
         self.rows, self.single, self.several = rows, 0, 0
@@ -239,7 +239,7 @@ def test_several_examples_are_read_at_once(cached, monkeypatch):
             np.testing.assert_array_equal(batch.image[:, 0, 0, 0], batch.index % 256)
     np.testing.assert_array_equal(source.images[:][:, 0, 0, 0], np.arange(640) % 256)
     assert several.single == 0
-    # Twenty batches of 32 rows, in each of two threads; then all rows, no more than 256 at once.
+    # 20 batches of 32 rows per epoch, each read by two threads; then all rows, at most 256 at once.
     assert several.several == (40 if cached else 40 * 2 + 4)
 
 
@@ -277,7 +277,7 @@ def test_hold_out_is_a_partition(size, count):
     assert len(validation) == wanted
     assert sorted([*train.labels, *validation.labels]) == list(range(size))
     for part in (train, validation):
-        # In the source's order, and each image still with its label.
+        # The examples are in the source's order, and each image is still with its label.
         assert part.labels.tolist() == sorted(part.labels)
         np.testing.assert_array_equal(part.images, source.images[part.labels])
         assert part.classes == source.classes
@@ -311,7 +311,7 @@ def test_every_example_is_in_exactly_one_fold(size, draw):
         assert sorted([*train.labels, *validation.labels]) == list(range(size))
         assert len(validation) in (size // folds, -(-size // folds))
         for part in (train, validation):
-            # In the source's order, and each image still with its label.
+            # The examples are in the source's order, and each image is still with its label.
             assert part.labels.tolist() == sorted(part.labels)
             np.testing.assert_array_equal(part.images, source.images[part.labels])
             assert part.classes == source.classes
@@ -325,7 +325,7 @@ def test_folds_depend_on_the_size_alone_and_are_shuffled():
         held = data.take_fold(numbered(20), 4, fold)[1].labels
         assert sorted(19 - data.take_fold(other, 4, fold)[1].labels) == held.tolist()
         assert held.max() - held.min() > 5
-    # The first fold of four is the quarter that `hold_out` takes.
+    # The first of four folds is the quarter that `hold_out` takes.
     assert data.take_fold(numbered(20), 4, 0)[1].labels.tolist() == [0, 3, 8, 9, 19]
 
 
@@ -355,7 +355,7 @@ SPLITS = {
 
 
 def saved(path, **arrays):
-    """Write an archive of these arrays, and return its path as a string."""
+    """Write the arrays to an archive, and return its path as a string."""
     np.savez(path, **arrays)
     return str(path)
 
@@ -410,8 +410,8 @@ ARCHIVES = {
         "images must be uint8 or floating point, got int64",
     ),
     "wrong labels": (SPLITS | {"test_labels": np.array([0, 2])}, "got 2 at index 1"),
-    "too few": (SPLITS | {"test_labels": np.array([0])}, "labels must be .* of shape (1,)"),
-    "number of classes": (SPLITS | {"classes": np.array(2)}, "classes"),
+    "too few labels": (SPLITS | {"test_labels": np.array([0])}, "labels must be .* of shape (1,)"),
+    "number instead of class names": (SPLITS | {"classes": np.array(2)}, "classes"),
 }
 
 
@@ -425,7 +425,7 @@ def test_an_archive_that_cannot_be_used_is_named(name, tmp_path):
 
 
 def archive(save, **arrays):
-    """Return the bytes of an archive."""
+    """Return the bytes of an archive of the arrays."""
     file = io.BytesIO()
     save(file, **arrays)
     return file.getvalue()
@@ -478,7 +478,7 @@ def test_flipped_bits_of_an_archive_are_found(tmp_path):
         except ValueError as error:
             assert f"data file {path} cannot be used: " in str(error)
         else:
-            # Only bytes that hold no data, such as dates, may change.
+            # Undetected changes must be in bytes that hold no data, such as dates.
             np.testing.assert_array_equal(source.images, expected.images)
             np.testing.assert_array_equal(source.labels, expected.labels)
 

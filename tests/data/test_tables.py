@@ -14,7 +14,7 @@ from jaxcnn.data.tables import class_indices, read_table
 
 
 def csv(values, header="file,label"):
-    """Make a table of one file per row."""
+    """Make a table with one file per row."""
     return "\n".join([header, *(f"{row}.png,{value}" for row, value in enumerate(values))])
 
 
@@ -23,7 +23,7 @@ def read(text, name="labels.csv"):
 
 
 def test_equal_numbers_are_in_alphabetical_order():
-    names = ["0" * zeros + "7" for zeros in range(20)]  # a set has no order
+    names = ["0" * zeros + "7" for zeros in range(20)]  # sets have no order
     labels, classes = class_indices(["10", *names, "2"])
     assert classes == ("2", *sorted(names), "10")
     assert labels.tolist() == [21, *(classes.index(name) for name in names), 0]
@@ -64,7 +64,7 @@ def test_strings_among_numbers_with_a_point_are_rejected(values, row, got):
 
 
 @pytest.mark.parametrize("values", [["v1.5", "v2"], ["a,b", "c"], ["12e4", "ab3f"], ["5", "many"]])
-def test_names_of_classes_may_hold_points_commas_and_digits(values):
+def test_class_names_may_contain_periods_commas_and_digits(values):
     assert read(csv([f'"{value}"' for value in values])).classes == tuple(sorted(values))
 
 
@@ -86,7 +86,7 @@ def test_row_ids_are_rejected_as_targets():
     for last in ("kind", "age"):
         with pytest.raises(ValueError, match=message):
             read(f"id,file,{last}\n7,a.png,1\n9,b.png,0\n8,c.png,1\n")
-    # Other tables of integers are accepted.
+    # Other integer columns are accepted.
     assert read("file,x,y\na.png,5,0\nb.png,5,1\n").labels.tolist() == [[5, 0], [5, 1]]
     assert read("file,x,y\na.png,1,0\nb.png,0,1\n").labels.dtype == np.int32
 
@@ -111,8 +111,8 @@ ARRAYS = {
     for part, array in (("images", IMAGES), ("labels", LABELS))
 }
 REJECTED = {
-    "a class to test alone": ({"test_labels": LABELS * 2}, "test_labels has the class '2', which"),
-    "a named one": (
+    "a class in test only": ({"test_labels": LABELS * 2}, "test_labels has the class '2', which"),
+    "a named class in test only": (
         {"test_labels": LABELS * 2, "classes": np.array(["a", "b", "c"])},
         "test_labels has the class 'c', which is missing from train_labels",
     ),
@@ -120,8 +120,8 @@ REJECTED = {
         {"train_labels": LABELS * 0, "test_labels": LABELS * 0},
         "it must have at least two classes, got only '0'",
     ),
-    "names twice": ({"classes": np.array(["a", "a"])}, "classes must have distinct names"),
-    "two ranges": (
+    "duplicate names": ({"classes": np.array(["a", "a"])}, "classes must have distinct names"),
+    "different value ranges": (
         {"test_images": np.float32(IMAGES / 255)},
         "must have the same dtype, got uint8 and float32, which imply different",
     ),
@@ -134,11 +134,11 @@ REJECTED = {
         {"train_labels": LABELS * 10**9},
         "labels must be below 100000 unless classes",
     ),
-    "a larger one": (
+    "a label beyond int64": (
         {"train_labels": LABELS.astype(np.uint64) + np.uint64(2**63)},
         "labels must be below 100000 unless classes is given, got 9223372036854775809",
     ),
-    "a large one to test": (
+    "a large test label": (
         {"test_labels": LABELS * 10**9},
         "labels must be below 100000 unless classes",
     ),
@@ -179,8 +179,8 @@ def test_damaged_headers_are_reported_in_one_line(header, message, tmp_path):
     assert str(caught.value).isprintable()
 
 
-def test_paths_may_be_paths(tmp_path):
-    (tmp_path / "A.NPZ").write_bytes(b"")  # the suffix in any case
+def test_paths_may_be_path_objects(tmp_path):
+    (tmp_path / "A.NPZ").write_bytes(b"")  # the suffix is case-insensitive
     with pytest.raises(ValueError, match=re.escape("A.NPZ cannot be used: ")):
         data.load(tmp_path / "A.NPZ")
     for name in ("cat", "dog"):

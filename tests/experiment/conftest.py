@@ -1,4 +1,4 @@
-"""Fixtures for runs that are about something else than their figures."""
+"""Fixtures for tests of runs that do not check the figures."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from jaxcnn.experiment import runner
 
 @pytest.fixture(scope="module")
 def without_figures():
-    """Skip the figures of every run in a module: they take a third of the time of a short run."""
+    """Skip drawing figures for a whole module; drawing takes a third of a short run's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "_draw", lambda *arguments: None)
         yield
@@ -15,5 +15,5 @@ def without_figures():
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    """Skip the figures of the runs in a test."""
+    """Skip drawing figures for a single test."""
     monkeypatch.setattr(runner, "_draw", lambda *arguments: None)

@@ -1,4 +1,4 @@
-"""Augmentation of batches as configured, on one device and on several."""
+"""Configured augmentation of batches, on one device and on several."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ def test_augmentation_of_an_example_does_not_depend_on_its_batch(name):
 
 @pytest.mark.slow
 def test_batch_is_mixed_in_one_way():
-    """Either all images are averages, or all have a rectangle of another image."""
+    """Within a batch, either all images are averaged, or all get a rectangle from another image."""
     kinds = set()
     for epoch in range(8):
         batch = batch_of(range(32))._replace(epoch=np.int32(epoch))
@@ -111,7 +111,7 @@ print("sharded", len(NAMES))
 
 @pytest.mark.slow
 def test_several_devices_give_the_same_images_without_gathering():
-    """Except mixing, which takes partners from the whole batch."""
+    """Mixing may gather, because it draws partners from the whole batch."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     script = SHARDED.format(folder=str(Path(__file__).parent))
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The parts of an experiment, computed by hand: schedules, learning rates, folds, recipes."""
+"""Parts of an experiment, computed by hand: schedules, learning rates, folds, recipes."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ ONES = jax.tree.map(jnp.ones_like, PARAMS)
 
 
 def rates(config, steps):
-    """Return the learning rates of the first steps: how far a gradient of 1 moves a parameter."""
+    """Return the learning rates of the first steps, measured as the update for a gradient of 1."""
     optimizer = make_optimizer(config, epochs=10, steps_per_epoch=4)
     state, seen = optimizer.init(PARAMS), []
     momentum = 0.0
@@ -54,18 +54,18 @@ def test_learning_rate_factors_and_frozen_parameters():
     optimizer = make_optimizer(config, epochs=10, steps_per_epoch=1)
     state = optimizer.init(PARAMS)
     updates, _ = optimizer.update(ONES, state, PARAMS)
-    # Nesterov's first step is 1 + 0.9 gradients.
+    # Nesterov's first step is 1 + 0.9 times the gradient.
     np.testing.assert_allclose(updates["conv"]["kernel"], -0.5 * 0.1 * 1.9, rtol=1e-6)
     assert not updates["output"]["kernel"].any()
     moments = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim == 2]
-    assert len(moments) == 1, "no moments for frozen parameters"
+    assert len(moments) == 1, "frozen parameters must have no moments"
 
 
 def test_weight_decay_and_clipping():
     config = dataclasses.replace(PLAIN, weight_decay=0.25, clip_norm=1.0)
     optimizer = make_optimizer(config, epochs=10, steps_per_epoch=1)
     updates, _ = optimizer.update(ONES, optimizer.init(PARAMS), PARAMS)
-    # Eight gradients of one are clipped to 1 / sqrt(8) each; the decay comes after.
+    # Eight gradients of 1 are each clipped to 1 / sqrt(8); weight decay is added afterwards.
     expected = -(1.9 / np.sqrt(8) + 0.25)
     np.testing.assert_allclose(updates["conv"]["kernel"], expected, rtol=1e-6)
 
@@ -94,7 +94,7 @@ def test_recipe_is_trainable(name):
 
 
 def test_network_with_a_long_warm_up_is_read_back(few_images):
-    """Its schedule would have no steps left if an epoch were one step."""
+    """The schedule would have no steps left if an epoch had a single step."""
     experiment = Experiment(data=few_images, epochs=2, warmup_epochs=1.6, schedule="cosine")
     network = assemble(experiment, None).network
     read = from_metadata(experiment, network.metadata())

@@ -1,4 +1,4 @@
-"""Fine-tuning from a file of weights, and prediction, features and export of networks."""
+"""Fine-tuning from a weights file, plus prediction, feature extraction and export."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file of a small residual network of seven classes, with shifted statistics."""
+    """A weights file for a small residual network with seven classes and shifted statistics."""
     model = models.create("resnet18", 7, **OPTIONS)
     init = jax.jit(lambda key: model.init(key, jnp.zeros((1, 8, 8, 3)), train=False))
     variables = init(jax.random.key(3))
@@ -63,7 +63,7 @@ def test_weights_fill_in_the_settings(experiment, weights):
     assert resolved.model_options == OPTIONS and resolved.normalization == MEAN + STD
     assert resolved.channels == 3 and resolved.image_size == (8, 8)
     assert network.classes == tuple("abcdefg")
-    # Settings of the experiment itself stay.
+    # The experiment's own settings take precedence.
     own = dataclasses.replace(experiment, image_size=(12, 10), channels=1)
     own = dataclasses.replace(own, model_options={"drop_path": 0.1})
     resolved, network = resolve(own)
@@ -71,7 +71,7 @@ def test_weights_fill_in_the_settings(experiment, weights):
     assert resolved.model_options == OPTIONS | {"drop_path": 0.1}
     assert resolved.normalization == pytest.approx((0.2, 0.5))
     chex.assert_shape(network.variables["params"]["conv1"]["kernel"], (3, 3, 1, 4))
-    # A resumed run finds them without the file, in its own configuration.
+    # A resumed run takes the settings from its own configuration, without the weights file.
     assert as_resolved(own, resolved) == resolved
     assert as_resolved(resolved, resolved) == resolved
     plain = dataclasses.replace(experiment, pretrained=None)
@@ -99,7 +99,7 @@ def test_equal_classes_keep_the_last_layer(few_images, frozen_run, tmp_path):
     again = dataclasses.replace(experiment, pretrained=f"{tmp_path}/own.safetensors")
     state = assemble(*resolve(again)).network.initial_state(0)
     assert train.fingerprint(state.variables) == result["params_sha256"]
-    # Targets of a regression do not keep it.
+    # A regression task does not keep the last layer.
     several = dict(np.load(few_images))
     for split in ("train", "test"):
         several[f"{split}_labels"] = np.eye(3)[several[f"{split}_labels"]].astype(np.float32)
@@ -137,7 +137,7 @@ FROZEN = {"frozen_epochs": 2, "epochs": 4, "layer_decay": 0.5, "learning_rate": 
 
 @pytest.fixture(scope="module")
 def frozen_run(weights, few_images, tmp_path_factory):
-    """A run of two frozen and two more epochs, and the state that each epoch ended with."""
+    """A run with two frozen and two unfrozen epochs, and the state at the end of each epoch."""
     experiment = Experiment(
         model="resnet18", pretrained=str(weights), data=few_images, batch_size=30, **FROZEN
     )
@@ -196,7 +196,7 @@ def test_frozen_epochs_do_not_count_for_early_stopping(experiment, tmp_path):
         experiment, epochs=5, frozen_epochs=2, early_stopping=1, learning_rate=1e-9
     )
     result = run(experiment, tmp_path / "run")
-    # The third epoch is the first that may be kept, and the fourth is not better.
+    # The third epoch is the first that may be kept, and the fourth does not improve on it.
     assert result["best_epoch"] >= 3 and result["last_epoch"]["epoch"] >= 4
 
 
@@ -215,7 +215,7 @@ def test_late_adam_starts_the_body_at_its_rate():
     frozen = {"conv": {"kernel": jnp.zeros((2, 2))}, "fc": ones["fc"]}
     for step in range(6):
         updates, state = optimizer.update(ones if step >= 3 else frozen, state, params)
-        if step >= 3:  # with equal gradients each step of Adam is the rate
+        if step >= 3:  # with equal gradients, each Adam step equals the learning rate
             np.testing.assert_allclose(updates["conv"]["kernel"], -0.1 * 0.25, rtol=1e-4)
         np.testing.assert_allclose(updates["fc"]["kernel"], -0.1, rtol=1e-4)
 
@@ -257,7 +257,7 @@ def test_features_are_the_input_of_the_last_layer(weights, few_images, tmp_path,
     last = network.variables["params"]["fc"]
     expected = test @ np.asarray(last["kernel"]) + np.asarray(last["bias"])
     np.testing.assert_allclose(expected, logits, atol=1e-4)
-    # They do not depend on the batch size, and unreadable images are skipped.
+    # Features do not depend on the batch size, and unreadable images are skipped.
     other, _ = features(open_weights(weights), source, batch_size=7)
     np.testing.assert_allclose(other, test, atol=1e-5)
     folder = tmp_path / "photos"

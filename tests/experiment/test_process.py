@@ -1,4 +1,4 @@
-"""Settings of the process: the allocator, each test in its own process; the program cache."""
+"""Process settings: the allocator, each test in its own process; the cache of compiled programs."""
 
 import os
 import platform
@@ -11,11 +11,11 @@ import pytest
 
 from jaxcnn.experiment import process
 
-needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc malloc")
 
 
 def untuned():
-    """Return the environment without settings of the allocator."""
+    """Return the environment without allocator settings."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -40,7 +40,7 @@ x = jnp.ones((1000, 32_000))  # 128 MB
 
 @jax.jit
 def step(x):
-    sums = jnp.cumsum(x, 0)  # another 128 MB at least, which a second pass has to read
+    sums = jnp.cumsum(x, 0)  # at least another 128 MB, which a second pass must read
     return (sums / sums[-1]).sum(1)
 
 def fetched():
@@ -48,7 +48,7 @@ def fetched():
     step(x).block_until_ready()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-# A step that starts before another thread has freed the memory of the last one maps its own.
+# A step maps new memory if it starts before another thread has freed the last step's memory.
 pages = sorted(fetched() for _ in range(12))[6]
 print(pages * resource.getpagesize() < 1 << 20)
 """

@@ -1,4 +1,4 @@
-"""Runs: the files of their folder, equal bytes after real interruptions, every task."""
+"""Runs: files in the run folder, identical bytes after real interruptions, every task."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from jaxcnn import data, train
 from jaxcnn.experiment import Execution, Experiment, Interrupted, open_run, run, runner
 from jaxcnn.view import run_figures
 
-# Many short steps, so that a signal sent on the first line of output arrives in the middle.
+# Many short steps, so that a signal sent at the first line of output arrives mid-run.
 SMALL = Experiment(model="lenet5", epochs=2, batch_size=50)
 
 
@@ -35,7 +35,7 @@ def tiny(few_images):
 
 @pytest.fixture(scope="module")
 def one_epoch(tiny, tmp_path_factory):
-    """The folder of a finished run of one epoch, to be copied."""
+    """The folder of a finished one-epoch run, for tests to copy."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "_draw", lambda *arguments: None)
@@ -149,7 +149,7 @@ FLAGS = ("--model", "lenet5", "--epochs", "2", "--batch-size", "50")
     ],
 )
 def test_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number, code, no_figures):
-    """A real process is stopped during the first epoch, or killed after it."""
+    """Stop a real process during the first epoch, or kill it afterwards."""
     result, _ = finished
     folder = tmp_path / "run"
     with train_process(folder, *FLAGS) as process:
@@ -229,7 +229,7 @@ def test_gap_is_that_of_the_final_network(finished, capsys):
 
 
 def write_task_data(path, task):
-    """Write 400 gray images of random brightness, with labels of a task that follow from it."""
+    """Write 400 gray images of random brightness, which determines the labels for the task."""
     rng = np.random.default_rng(0)
     levels = rng.uniform(0, 1, 400).astype(np.float32)
     images = np.round(255 * levels[:, None, None, None] * np.ones((1, 8, 8, 1))).astype(np.uint8)
@@ -260,7 +260,7 @@ FIGURES = {
     [pytest.param(task, marks=[pytest.mark.slow] * (task != "multi_class")) for task in FIGURES],
 )
 def test_each_task_from_data_to_predictions(task, tmp_path, capsys):
-    """Train, evaluate and predict by the command line alone."""
+    """Train, evaluate and predict using only the command line."""
     pixels = write_task_data(tmp_path / "data.npz", task)
     PIL.Image.fromarray(pixels).save(tmp_path / "image.png")
     folder = tmp_path / "run"
@@ -330,7 +330,7 @@ EVERYTHING = Experiment(
 
 @pytest.mark.slow
 def test_run_with_every_setting_resumes_to_the_same_bytes(tmp_path, monkeypatch):
-    """It is stopped by a signal to its own process while it saves a checkpoint."""
+    """Stop the run with a signal to its own process while it saves a checkpoint."""
     write_task_data(tmp_path / "data.npz", "multi_class")
     experiment = dataclasses.replace(EVERYTHING, data=str(tmp_path / "data.npz"))
     events = Execution(tensorboard=True)
@@ -370,7 +370,7 @@ def test_resume_rejects_changed_data(tmp_path, no_figures):
         ):
             run(dataclasses.replace(experiment, epochs=2), tmp_path / "run", resume=True)
     arguments = ["evaluate", str(tmp_path / "run")]
-    assert command_line.main(arguments) == 0, "another test split is accepted"
+    assert command_line.main(arguments) == 0, "a changed test split must be accepted"
     np.savez(tmp_path / "data.npz", **stored | {"classes": np.array(list("acb"))})
     assert command_line.main(arguments) == 2
 
@@ -430,7 +430,7 @@ def make_model(num_classes):
 
 @pytest.mark.slow
 def test_custom_model_from_a_file(few_images, tmp_path, capsys):
-    """It is executed only if the user names it; the folder of a run never decides that."""
+    """The file is executed only if the user names it, never because a run folder refers to it."""
     (tmp_path / "net.py").write_text(MODEL_FILE)
     model = f"{tmp_path / 'net.py'}:make_model"
     folder = str(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Splits and runs of folders of images: unreadable images, changed data, resuming."""
+"""Splits of image folders and runs on them: unreadable images, changed data, resuming."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from jaxcnn.experiment.splits import load_splits
 
 
 def photographs(root, *, each=20, classes=("dark", "light"), bad=()):
-    """Write class folders of noise images of various sizes, one class darker than the next."""
+    """Write class folders of noise images of various sizes, each class brighter than the last."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)
@@ -45,7 +45,7 @@ SMALL = ("--image-size", "16", "16", "--batch-size", "8")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run on a folder with three unreadable files, which it skipped."""
+    """A finished run on a folder with three unreadable files, which were skipped."""
     root = photographs(tmp_path_factory.mktemp("photos"), bad=("dark/03", "light/07", "light/11"))
     folder = tmp_path_factory.mktemp("runs") / "run"
     before = set(threading.enumerate())
@@ -146,7 +146,7 @@ def test_run_with_a_bad_test_image_is_finished_by_a_resume_that_skips(tmp_path):
     skipping = dataclasses.replace(raising, on_bad_example="skip")
     result = run(skipping, tmp_path / "run", resume=True)
     assert (result["test_examples"], result["bad_examples"]) == (7, 1)
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows, "it is only measured"
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == rows, "the resumed run trained"
     (change,) = result["amendments"]
     assert change == {"field": "on_bad_example", "from": "raise", "to": "skip", "step": 4}
 
@@ -354,7 +354,7 @@ def test_arrays_of_bytes_are_resized_like_files():
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_epochs(tmp_path):
-    """Memory varies by a batch in flight, but must not grow over the epochs."""
+    """Memory may vary by one batch in flight, but must not grow over the epochs."""
     rng = np.random.default_rng(0)
     for number in range(400):
         path = tmp_path / "ab"[number % 2] / f"{number}.jpg"
@@ -367,7 +367,7 @@ def test_memory_stays_flat_over_epochs(tmp_path):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    source.images._shared.cache = None  # like a dataset that does not fit
+    source.images._shared.cache = None  # as for a dataset that does not fit in the cache
     step = jax.jit(jnp.sum)
     held = []
     for epoch in range(10):

@@ -1,4 +1,4 @@
-"""Sweeps: the folders of the runs, their summary, and resuming after an interruption."""
+"""Sweeps: run folders, the summary, and resuming after an interruption."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def tiny(few_images):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, few_images):
-    """A sweep that was started with the path of its data relative to the working folder."""
+    """A sweep whose data path was given relative to the working directory."""
     folder = tmp_path_factory.mktemp("swept") / "sweep"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(Path(few_images).parent)
@@ -52,7 +52,7 @@ def test_each_seed_has_a_run_and_the_summary_has_all(swept):
 
 @pytest.mark.slow
 def test_interrupted_sweep_is_resumed(few_images, tmp_path, monkeypatch, capsys):
-    """The second run is stopped on its way: the first one stays, the second one is resumed."""
+    """Stop the second run midway: the first run is kept, the second run is resumed."""
     folder, saved = tmp_path / "sweep", []
     save, run_member = train.save, runner.run
 
@@ -98,7 +98,7 @@ def test_cross_validation_holds_out_each_fold(few_images, tmp_path):
 
 
 def test_run_killed_in_its_first_save_starts_again(swept, tiny, tmp_path):
-    """Such a kill leaves a folder with an unfinished checkpoint."""
+    """A kill during the first save leaves a folder with an unfinished checkpoint."""
     folder = tmp_path / "sweep"
     shutil.copytree(swept[1], folder)
     for name in ("result.json", "metrics.jsonl"):
@@ -110,7 +110,7 @@ def test_run_killed_in_its_first_save_starts_again(swept, tiny, tmp_path):
 
 
 def test_sweep_is_resumed_from_another_folder(few_images, swept, tmp_path, monkeypatch):
-    """Its data file is stored by its absolute path."""
+    """The sweep stores the absolute path of its data file."""
     shutil.copytree(swept[1], tmp_path / "sweep")
     (tmp_path / "sweep" / "summary.json").unlink()
     stored = json.loads((tmp_path / "sweep" / "sweep.json").read_text())

@@ -14,7 +14,7 @@ def test_compose_draws_independently_for_each_transform(key):
     once = functools.partial(image.random_translate, max_shift=2)
     images = jnp.zeros((64, 9, 9, 1)).at[:, 4, 4].set(1)
     moved = np.argwhere(np.asarray(image.compose(once, once)(key, images))[..., 0] == 1)[:, 1:] - 4
-    assert (moved % 2 == 1).any(), "both transforms drew the same"
+    assert (moved % 2 == 1).any(), "both transforms drew the same shift"
 
 
 def test_sometimes_follows_its_probability(key):
@@ -28,9 +28,9 @@ def test_sometimes_follows_its_probability(key):
 def test_one_of_draws_transforms_equally_often(key):
     parts = [lambda _, images, n=n: images + n for n in range(4)]
     drawn = image.one_of(*parts)(key, jnp.zeros((2000, 2, 1, 1)))
-    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])  # one choice per image
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])  # one transform per image
     counts = np.bincount(np.asarray(drawn[:, 0, 0, 0], int))
-    # Each is expected 500 times, with a standard deviation of 19.
+    # The expected count of each is 500, with a standard deviation of 19.
     assert len(counts) == 4 and (np.abs(counts - 500) < 100).all()
 
 

@@ -1,4 +1,4 @@
-"""Grayscale by its definition and by Pillow; channel order; bad input."""
+"""Grayscale against its definition and Pillow; channel order; bad input."""
 
 import chex
 import jax

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jaxcnn import image
 
 STRUCTURES = {4: None, 8: np.ones((3, 3))}
-# The example of the course.
+# The example from the course.
 EXAMPLE = np.array(
     [
         [0, 0, 0, 0, 0, 0, 0, 0],
@@ -47,7 +47,7 @@ def blobs(count, height, width, seed=0):
 
 
 def spiral(size, step=2):
-    """Return a mask with one spiral path from a corner to the center."""
+    """Return a mask with a single spiral path from a corner to the center."""
     mask = np.zeros((size, size), bool)
     row, column, down, right = 0, 0, 0, 1
     mask[0, 0] = True
@@ -65,7 +65,7 @@ def spiral(size, step=2):
 
 
 def mazes(size):
-    """Return masks whose labeling takes many rounds."""
+    """Return masks that take many rounds to label."""
     rows, columns = np.indices((size, size))
     serpentine = (rows % 2 == 0) | (columns == np.where(rows % 4 == 1, size - 1, 0))
     return np.array(

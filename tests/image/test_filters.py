@@ -1,4 +1,4 @@
-"""Linear filters against SciPy for several borders, dtypes and sizes; laws; bad input."""
+"""Linear filters against SciPy for several borders, dtypes and sizes; invariants; bad input."""
 
 import functools
 
@@ -39,7 +39,7 @@ def make_images(shape, dtype=np.float32, seed=0):
 
 
 def correlated(images, kernel, border, value=0.0):
-    """Correlate by SciPy, which also centers even sides on the pixel after the middle."""
+    """Correlate with SciPy, which also centers even-sized kernels just past the midpoint."""
     return np.stack(
         [
             np.stack(
@@ -129,7 +129,7 @@ def test_bytes_are_rounded_and_clipped():
         chex.assert_type([*slopes], np.float32)
 
 
-# One filter for each implementation; the others differ in their kernels alone.
+# One filter per implementation; the other filters differ only in their kernels.
 QUICK = {"filter2d", "gaussian_blur", "sobel"}
 each_filter = pytest.mark.parametrize(
     "name",

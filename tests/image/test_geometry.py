@@ -1,4 +1,4 @@
-"""Warps: exact for quarter turns and integer shifts, SciPy's values elsewhere; laws; bad input."""
+"""Warps: exact for quarter turns and integer shifts, else against SciPy; invariants; bad input."""
 
 import functools
 
@@ -39,7 +39,7 @@ def some_matrices(count, seed=1):
 
 
 def warped_by_scipy(images, matrices, order, border, size):
-    """Warp plane by plane in float64 by the inverse of each matrix."""
+    """Warp each plane with SciPy in float64, using the inverse of each matrix."""
     result = np.empty((*images.shape[:1], *size, images.shape[-1]))
     swap = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])  # (right, down) to (row, column)
     for row, matrix in enumerate(np.asarray(matrices, np.float64)):

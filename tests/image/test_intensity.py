@@ -1,4 +1,4 @@
-"""Per-image scaling; Otsu's threshold by its definition; bad input."""
+"""Per-image scaling; Otsu's threshold against its definition; bad input."""
 
 import chex
 import jax
@@ -16,7 +16,7 @@ def make_images(shape, seed=0):
 
 
 def otsu_by_definition(bins):
-    """Find the threshold of the largest variance between the classes, in float64."""
+    """Find the threshold that maximizes the between-class variance, in float64."""
     best, where = -1.0, 0
     for value in range(256):
         dark, bright = bins[bins <= value], bins[bins > value]

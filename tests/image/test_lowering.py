@@ -1,4 +1,4 @@
-"""All image functions lower for cuda and tpu on a machine that has neither."""
+"""All image functions lower for CUDA and TPU on a machine that has neither."""
 
 import functools
 

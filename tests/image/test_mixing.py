@@ -12,7 +12,7 @@ ROWS = 400
 
 
 def numbered(rows=ROWS, height=9, width=8):
-    """Return images of one unique color each, and the colors as labels."""
+    """Return images that each have a unique solid color, and the colors as labels."""
     labels = jnp.eye(rows)
     return jnp.broadcast_to(labels[:, None, None], (rows, height, width, rows)), labels
 
@@ -32,7 +32,7 @@ def test_labels_equal_the_shares_of_the_pixels(mix, key):
 def test_mixup_weights_follow_a_folded_beta_distribution(alpha, key):
     _, targets = image.mixup(key, jnp.zeros((ROWS, 1, 1, 1)), jnp.eye(ROWS), alpha=alpha)
     own = np.asarray(targets).diagonal()
-    partnered = own < 1 - 1e-6  # without rows that are their own partner or have weight 1
+    partnered = own < 1 - 1e-6  # excludes rows that are their own partner or have weight 1
     expected = np.random.default_rng(0).beta(alpha, alpha, 20_000)
     expected = np.maximum(expected, 1 - expected)
     expected = expected[expected < 1 - 1e-6]

@@ -1,4 +1,4 @@
-"""Rank filters against SciPy and NumPy in every dtype; laws; bad input."""
+"""Rank filters against SciPy and NumPy in every dtype; invariants; bad input."""
 
 import itertools
 from typing import get_args
@@ -20,7 +20,7 @@ CORNER = np.array([[1, 1, 0], [1, 0, 0]], bool)
 
 
 def make_images(shape, dtype, seed=0):
-    """Return images of few distinct values, so that many tie."""
+    """Return images with few distinct values, so that there are many ties."""
     values = np.random.default_rng(seed).integers(0, 20, shape)
     return values.astype(dtype) if dtype == np.uint8 else values.astype(dtype) / 4 - 2
 
@@ -80,7 +80,7 @@ def test_erode_and_dilate_equal_scipy(shape, window, dtype):
 @pytest.mark.parametrize(
     ("window", "border"),
     [
-        # A border only changes the padding, so quickly one window per border is enough.
+        # A border only changes the padding, so the quick suite tests one window per border.
         pytest.param(*case, marks=[pytest.mark.slow] * (case[0] != 3 and case[1] != "replicate"))
         for case in itertools.product((1, 3, 5, (3, 7), (1, 9)), get_args(borders.Border))
     ],

@@ -24,7 +24,7 @@ def test_gaussian_noise_is_normal_and_speckle_is_proportional():
 def test_salt_and_pepper_follow_their_probabilities(amount, salt):
     images = jnp.full((8, 50, 50, 3), 0.5)
     noisy = np.asarray(image.add_salt_pepper(KEY, images, amount, salt=salt))
-    assert (noisy == noisy[..., :1]).all()  # all channels of a pixel
+    assert (noisy == noisy[..., :1]).all()  # a pixel's channels change together
     pixels = noisy[..., 0]
     for value, expected in ((1, amount * salt), (0, amount * (1 - salt)), (0.5, 1 - amount)):
         spread = 4 * (expected * (1 - expected) / pixels.size) ** 0.5

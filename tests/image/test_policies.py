@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: every result is an operation of Pillow, all equally often."""
+"""RandAugment and TrivialAugment: each result matches a Pillow operation, equally often."""
 
 import functools
 
@@ -19,7 +19,7 @@ SIGNED = np.concatenate([LEVELS, -LEVELS[1:]])
 
 
 def results_of_pillow(factor, bits):
-    """Return ``{name: [results in [0, 1]]}`` of the operations that do not move pixels."""
+    """Return ``{name: [results in [0, 1]]}`` for the operations that do not move pixels."""
     original = PIL.Image.fromarray(PIXELS)
     enhancers = {
         "brightness": PIL.ImageEnhance.Brightness(original),
@@ -45,7 +45,7 @@ def results_of_pillow(factor, bits):
 
 
 def results_of_warps(shear, shift, angle):
-    """Return ``{name: [results]}`` of the operations that move pixels."""
+    """Return ``{name: [results]}`` for the operations that move pixels."""
     levels = jnp.asarray(SIGNED[1:])
     slants = jnp.rad2deg(jnp.arctan(levels * shear))
     none = jnp.zeros_like(levels)
@@ -61,10 +61,10 @@ def results_of_warps(shear, shift, angle):
 
 
 def count_operations(results, candidates):
-    """Count the results of each operation; unknown results count as None."""
+    """Count how often each operation was applied; unrecognized results are counted under None."""
     counts = dict.fromkeys([*candidates, None], 0)
     for result in results:
-        # Pillow rounds to bytes in between, and a threshold can fall on either side of one level.
+        # Pillow rounds to bytes between steps, so a threshold can fall on either side of a level.
         names = [
             name
             for name, options in candidates.items()
@@ -90,8 +90,8 @@ def test_every_result_is_an_operation(policy, factor, bits, moves, key):
     candidates = results_of_pillow(factor, bits) | results_of_warps(*moves)
     counts = count_operations(np.asarray(policy(key, IMAGES)), candidates)
     assert counts.pop(None) == 0
-    # Each is expected 20 times, with a standard deviation of 4; the weakest magnitudes look like
-    # the identity.
+    # The expected count of each is 20, with a standard deviation of 4; operations at the weakest
+    # magnitudes look like the identity.
     assert min(counts.values()) > 6 and max(counts.values()) < 52, counts
 
 
@@ -99,9 +99,9 @@ def test_operations_follow_each_other(key):
     weak = image.rand_augment(key, IMAGES, operations=2, magnitude=0.0)
     strong = image.rand_augment(key, IMAGES, operations=2, magnitude=1.0)
     alike = [np.isclose(x, IMAGES, atol=1e-6).all((1, 2, 3)).mean() for x in (weak, strong)]
-    # At magnitude 0, only autocontrast and equalize change these images: (12 / 14) ** 2 is 0.735,
-    # with a standard deviation of 0.026 over 280 images. At magnitude 1, only the identity does
-    # not: (1 / 14) ** 2 is 0.005.
+    # At magnitude 0, only autocontrast and equalize change these images, so a fraction
+    # (12 / 14) ** 2 = 0.735 stays unchanged, with a standard deviation of 0.026 over 280 images.
+    # At magnitude 1, only the identity leaves them unchanged: (1 / 14) ** 2 = 0.005.
     assert 0.63 < alike[0] < 0.84 and alike[1] < 0.05
 
 

@@ -20,7 +20,7 @@ every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
 @every_way
-# XLA compiles full vector registers and their remainder differently.
+# XLA compiles full vector registers and the remainder differently.
 @pytest.mark.parametrize("copies", [1, 3])
 def test_to_float_divides_by_255_exactly(way, copies):
     images = np.tile(BYTES, copies).reshape(1, 16, 16, copies)
@@ -54,7 +54,7 @@ def test_to_float_rejects_dtypes_of_unknown_range(dtype):
 CHANNELS = st.integers(1, 4)
 
 
-# Multiples of 1/8 and powers of two: subtraction and division are exact, in any order.
+# With multiples of 1/8 and powers of two, subtraction and division are exact in any order.
 @given(channels=CHANNELS, lead=st.sampled_from([(), (3,), (2, 3, 3)]), random=st.randoms())
 def test_normalize_is_the_definition(channels, lead, random):
     mean = tuple(random.randint(-8, 8) / 8 for _ in range(channels))
@@ -69,7 +69,7 @@ def test_normalize_with_imagenets_statistics(dtype):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     x = jnp.asarray(BYTES[:240].reshape(1, 4, 20, 3) / 255, dtype)
     expected = (np.asarray(x, np.float32) - np.float32(mean)) / np.float32(std)
-    # Three roundings (mean, std, difference) of values up to 3, and that of the quotient.
+    # Three roundings (mean, std, difference) of values up to 3, and one of the quotient.
     tolerance = 4 * float(jnp.finfo(dtype).eps) * 3
     for normalize in (image.normalize, jax.jit(image.normalize, static_argnums=(1, 2))):
         y = normalize(x, mean, std)
@@ -113,7 +113,7 @@ def test_preprocess_is_to_float_and_normalize(way):
     chex.assert_shape(whole, (1, 28, 28, 1))
     chex.assert_type(whole, jnp.float32)
     chex.assert_trees_all_equal(whole, FASHION.normalize(FASHION.to_float(images)))
-    # Exact, since both steps are for 1/4 and 1/2.
+    # Exact, because the mean is 1/4 and the standard deviation is 1/2.
     expected = (images.astype(np.float32) / np.float32(255) - np.float32(0.25)) * 2
     chex.assert_trees_all_equal(whole, expected)
 
@@ -200,7 +200,7 @@ def test_resize_equals_the_decoding_of_files(shape, channels, tmp_path):
     preprocess = image.Preprocess(size=(20, 20), channels=channels)
     found = preprocess.resize(jnp.asarray(coarse)[None])
     assert found.shape == (1, 20, 20, channels) and found.dtype == jnp.uint8
-    if (shape[0] - shape[1]) % 2 == 0:  # else Pillow cuts through a pixel
+    if (shape[0] - shape[1]) % 2 == 0:  # otherwise Pillow's crop cuts through a pixel
         expected = data.decode_image(path, size=(20, 20), channels=channels)
         assert np.abs(np.asarray(found[0], int) - expected).max() <= 2
 

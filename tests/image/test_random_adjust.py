@@ -11,7 +11,7 @@ GRAY = np.full((ROWS, 1, 1, 3), 0.5, np.float32)
 
 
 def check_uniform(values, low, high):
-    """Check that values lie within the bounds, reach both, and have their mean in the middle."""
+    """Check that values lie within the bounds, come close to both, and average to the midpoint."""
     values, width = np.asarray(values), high - low
     assert low - 1e-5 <= values.min() < low + width / 50
     assert high - width / 50 < values.max() <= high + 1e-5

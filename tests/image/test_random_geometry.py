@@ -1,4 +1,4 @@
-"""Random geometry: draws within their bounds, masks that move as images do; bad input."""
+"""Random geometry: draws stay within bounds, masks move like images; bad input."""
 
 import functools
 
@@ -16,7 +16,7 @@ def make_images(shape, seed=0):
 def test_shifts_are_drawn_uniformly(key):
     images = jnp.zeros((2000, 5, 5, 1)).at[:, 2, 2].set(1)
     moved = np.asarray(image.random_translate(key, images, max_shift=2)).sum(0)[..., 0]
-    # Each of 25 cells is expected 80 times, with a standard deviation of 9.
+    # The expected count of each of the 25 cells is 80, with a standard deviation of 9.
     assert moved.sum() == 2000
     assert (np.abs(moved - 80) < 45).all()
 
@@ -41,7 +41,7 @@ def test_draw_affine_stays_within_its_bounds(key):
     assert 14.5 < slants.max() <= 15.001 and -15.001 <= slants.min() < -14.5
     factors = draw(scale=(0.5, 2.0))[:, 0, 0]
     assert 0.4999 <= factors.min() < 0.51 and 1.96 < factors.max() <= 2.0001
-    assert abs(np.log(factors).mean()) < 0.05  # as often larger as smaller
+    assert abs(np.log(factors).mean()) < 0.05  # enlarges as often as it shrinks
     shifts = draw(max_shift=(0.1, 0.2))[:, :2, 2]
     assert 0.98 < shifts[:, 1].max() <= 1 and 3.9 < shifts[:, 0].max() <= 4
     np.testing.assert_array_equal(draw(), np.broadcast_to(np.eye(3), (3000, 3, 3)))
@@ -76,7 +76,7 @@ def test_random_resized_crops_stay_within_their_bounds(key):
     rows, columns = np.indices((40, 60)).astype(np.float32)
     places = np.broadcast_to(np.stack([rows, columns], -1), (800, 40, 60, 2))
     found = np.asarray(image.random_resized_crop(key, places, (8, 8), area=(0.1, 0.5)))
-    # From the first to the last of 8 pixel centers is 7/8 of the crop.
+    # The distance from the first to the last of 8 pixel centers is 7/8 of the crop.
     tall, wide = (np.ptp(found[..., i], (1, 2)) * 8 / 7 for i in (0, 1))
     shares = tall * wide / 2400
     assert shares.min() > 0.095 and shares.max() < 0.505

@@ -1,4 +1,4 @@
-"""Properties of all random transforms: a row's result depends on its own key alone."""
+"""Properties of all random transforms: a row's result depends only on its own key."""
 
 import functools
 
@@ -44,7 +44,7 @@ TRANSFORMS = {
 }
 
 
-# They draw as random_affine, random_flip_left_right or random_brightness do.
+# These draw in the same way as random_affine, random_flip_left_right or random_brightness.
 ALIKE = {"random_rotation", "random_flip_up_down", "random_contrast", "random_gamma"}
 ALIKE |= {"random_saturation", "random_solarize"}
 
@@ -73,7 +73,7 @@ def test_a_row_depends_on_its_own_key_alone(name, key):
     np.testing.assert_array_equal(transform(keys, images), whole)
     np.testing.assert_allclose(transform(keys[2:4], images[2:4]), whole[2:4], atol=1e-6)
     rows = {row.tobytes() for row in np.asarray(transform(key, images[:1].repeat(6, 0)))}
-    assert len(rows) > 1, "every image was treated alike"
+    assert len(rows) > 1, "every image was transformed in the same way"
     assert whole.dtype == images.dtype
     chex.assert_tree_all_finite(whole)
 

@@ -1,4 +1,4 @@
-"""Region properties by hand and by NumPy, one component at a time; crops; bad input."""
+"""Region properties by hand and against NumPy, one component at a time; crops; bad input."""
 
 import chex
 import jax
@@ -48,13 +48,13 @@ def test_properties_of_known_shapes():
     masks[0, 5:15, 7:27] = True  # a rectangle of 10 x 20
     masks[1, 20, 10:31] = True  # a line
     masks[2] = disc(41, 15)
-    masks[3] = disc(41, 7, stretch=2)  # twice as high as wide
+    masks[3] = disc(41, 7, stretch=2)  # twice as tall as wide
     found = image.region_properties(image.connected_components(masks), max_count=1)
     perimeters, eccentricities = found.perimeter[:, 0], found.eccentricity[:, 0]
-    # Through the centers of the border pixels: 9 + 19 + 9 + 19.
+    # The perimeter runs through the centers of the border pixels: 9 + 19 + 9 + 19.
     assert perimeters[0] == 56
     np.testing.assert_allclose(perimeters[2], 2 * np.pi * 15, rtol=0.05)
-    squares = (10**2 - 1) / 12, (20**2 - 1) / 12  # variances of 10 and of 20 positions
+    squares = (10**2 - 1) / 12, (20**2 - 1) / 12  # variances of 10 and 20 equally spaced positions
     np.testing.assert_allclose(eccentricities[0], np.sqrt(1 - squares[0] / squares[1]), rtol=1e-5)
     assert eccentricities[1] == 1
     assert eccentricities[2] < 1e-3

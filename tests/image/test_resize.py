@@ -1,4 +1,4 @@
-"""Resizing by Pillow's values, means of areas, exact crops; bad input."""
+"""Resizing against Pillow, area means, exact crops; bad input."""
 
 import chex
 import jax
@@ -36,7 +36,7 @@ def make_images(shape, dtype=np.float32, seed=0):
 def test_resize_equals_pillow(method, size):
     images = make_images((2, 10, 15, 2))
     if method == "area" and (10 % size[0] or 15 % size[1]):
-        size = (5, 3)  # Pillow's box filter counts entire pixels, not fractions
+        size = (5, 3)  # Pillow's box filter counts whole pixels, not fractions
     found = image.resize(images, size, method=method)
     for row in range(2):
         for channel in range(2):
@@ -54,7 +54,7 @@ def test_area_counts_fractions_of_pixels():
     np.testing.assert_allclose(found.mean((1, 2)), images.mean((1, 2)), rtol=1e-5)
 
 
-# "bicubic" and "lanczos" differ from "bilinear" in the kernel alone.
+# "bicubic" and "lanczos" differ from "bilinear" only in the kernel.
 each_method = pytest.mark.parametrize(
     "method",
     [
@@ -122,7 +122,7 @@ def test_under_jit_vmap_half_precision_and_gradients(method):
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(np.float32), whole, atol=2e-2)
     gradient = jax.jit(jax.grad(lambda x: resized(x).sum()))(images)
-    # A linear function's gradient is the same everywhere: the value of each pixel alone.
+    # Resizing is linear, so a pixel's gradient is the output sum for that pixel alone.
     pixel = jnp.zeros_like(images).at[1, 2, 3, 0].set(1)
     np.testing.assert_allclose(resized(pixel).sum(), gradient[1, 2, 3, 0], atol=1e-5)
 

@@ -7,7 +7,7 @@ from jaxcnn import image
 
 
 def make_images(count, dtype):
-    """Return images whose neighboring values correlate."""
+    """Return images whose neighboring values are correlated."""
     rng = np.random.default_rng(0)
     values = np.cumsum(rng.normal(size=(count, 4, 3, 2)), 1)
     values = (values - values.min()) / (values.max() - values.min())

@@ -1,4 +1,4 @@
-"""Counts against NumPy under every mask and split, and the confusion matrix by hand."""
+"""Counts against NumPy for every mask and split, and the confusion matrix by hand."""
 
 import functools
 
@@ -47,7 +47,7 @@ def reference(logits, labels, losses, mask):
 
 
 @given(batches())
-def test_counts_are_those_of_the_unmasked_rows(batch):
+def test_only_unmasked_rows_are_counted(batch):
     counts = COUNTS(*batch)
     chex.assert_trees_all_equal(counts, reference(*batch))
     chex.assert_trees_all_equal_shapes_and_dtypes(counts, reference(*batch))
@@ -78,20 +78,20 @@ def test_masked_values_do_not_leak(value):
     assert (counts["loss"].numerator, counts["accuracy"].numerator, counts["examples"]) == (
         (0.75, 2, 2)
     )
-    # Unmasked values are not hidden either.
+    # Non-finite values in rows with a True mask still reach the sums.
     counts = COUNTS(logits, jnp.arange(3), losses, ~mask)
     assert not np.isfinite(counts["loss"].numerator)
 
 
 def test_the_sum_of_losses_is_float32_for_half_precision():
-    losses = jnp.full(301, 1.0, jnp.bfloat16)  # bfloat16 has 300 and 302 only
+    losses = jnp.full(301, 1.0, jnp.bfloat16)  # bfloat16 represents 300 and 302, but not 301
     counts = COUNTS(jnp.zeros((301, 2)), jnp.zeros(301, int), losses, jnp.ones(301, bool))
     assert counts["loss"].numerator == 301
     chex.assert_type(counts["loss"].numerator, jnp.float32)
 
 
 def test_summarize_divides_once():
-    # Batches of 3 and 1: the mean of means would be (0.25 + 1.25) / 2 and (1/3 + 1) / 2.
+    # Batches of 3 and 1: the mean of the batch means would be (0.25 + 1.25) / 2.
     first = {"loss": metrics.Ratio(jnp.float32(0.75), jnp.int32(3)), "examples": jnp.int32(3)}
     second = {"loss": metrics.Ratio(jnp.float32(1.25), jnp.int32(1)), "examples": jnp.int32(1)}
     summary = metrics.summarize(metrics.add_counts(first, second))
@@ -139,7 +139,7 @@ def test_confusion_matrix_cell_by_cell(drawn):
     for label, guess in pairs:
         expected[label, guess] += 1
     np.testing.assert_array_equal(matrix, expected)
-    # Its laws: nothing is lost, rows are the classes, the diagonal is correct.
+    # No pair is lost, rows are true classes, and the diagonal counts correct predictions.
     assert matrix.sum() == len(pairs)
     np.testing.assert_array_equal(matrix.sum(1), np.bincount(labels, minlength=classes))
     assert np.trace(matrix) == (labels == guesses).sum()

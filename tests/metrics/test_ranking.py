@@ -34,7 +34,7 @@ def test_precision_and_recall(drawn):
     scores, labels = drawn
     curve = metrics.precision_recall_curve(scores, labels)
     precision, recall, thresholds = sklearn.metrics.precision_recall_curve(labels, scores)
-    # scikit-learn goes up in the threshold and adds the point (0, 1).
+    # scikit-learn sorts by increasing threshold and adds the point (0, 1).
     np.testing.assert_allclose(curve.x, recall[-2::-1])
     np.testing.assert_allclose(curve.y, precision[-2::-1])
     np.testing.assert_allclose(curve.thresholds, thresholds[::-1])

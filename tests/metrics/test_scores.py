@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jaxcnn import metrics, train
 
-# Few distinct values, so that ties and empty classes are the rule.
+# Few distinct values, so that ties and empty classes are common.
 LOGITS = st.sampled_from([-3.0, -1.0, -0.5, 0.0, 0.25, 0.5, 2.0, 4.0])
 AVERAGES = ("precision", "recall", "f1")
 
@@ -26,7 +26,7 @@ def examples(draw, columns, label):
     """Draw outputs ``[24, columns]``, labels, a mask with an unmasked row, and a batch size."""
     outputs = draw(st.lists(LOGITS, min_size=ROWS * columns, max_size=ROWS * columns))
     labels = draw(st.lists(label, min_size=ROWS, max_size=ROWS))
-    # Often few rows count, so that classes are empty and whole batches masked.
+    # Often only a few rows are counted, so that classes are empty and whole batches are masked.
     mask = np.zeros(ROWS, bool)
     mask[draw(st.lists(st.integers(0, ROWS - 1), min_size=1))] = True
     size = draw(st.sampled_from([3, 8, 24]))
@@ -35,7 +35,7 @@ def examples(draw, columns, label):
 
 @functools.cache
 def compiled(make):
-    """Return the counts of a task, compiled once per batch shape."""
+    """Return the task's counts function, compiled once per batch shape."""
     task = make()
 
     @jax.jit
@@ -47,7 +47,7 @@ def compiled(make):
 
 
 def measured(make, outputs, labels, mask, size):
-    """Return the metrics added over batches of one size, wholly masked ones included."""
+    """Return the metrics accumulated over equal-sized batches, including fully masked ones."""
     total = None
     for start in range(0, ROWS, size):
         part = slice(start, start + size)
@@ -59,7 +59,7 @@ def measured(make, outputs, labels, mask, size):
 
 def reference(function, *arguments, **options):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # undefined scores, of which scikit-learn warns
+        warnings.simplefilter("ignore")  # scikit-learn warns about undefined scores
         return function(*arguments, **options)
 
 
@@ -68,8 +68,8 @@ def close(value, expected):
 
 
 def calibration_error(right, confidence):
-    """Compute it from scikit-learn's reliability curve and the number of predictions by bin."""
-    # A curve needs both outcomes; two predictions of no weight in the error supply them.
+    """Compute the error from scikit-learn's reliability curve and the bin counts."""
+    # scikit-learn's curve needs both outcomes; with only one, the bins are averaged here.
     bins = np.linspace(0, 1, 16)
     number = np.bincount(np.searchsorted(bins[1:-1], confidence), minlength=15)
     if len(set(right)) < 2:
@@ -181,13 +181,13 @@ def test_regression(drawn):
     close(summary["rmse"], sklearn.metrics.root_mean_squared_error(true, predicted))
     if len(true) > 1:
         close(summary["r2"], sklearn.metrics.r2_score(true, predicted))
-    # The float32 sums of training steps agree within their precision.
+    # The float32 sums from training steps agree to within rounding.
     sums = metrics.summarize(compiled(shifted_regression)(outputs, targets, mask))
     for name in ("mae", "rmse"):
         close(sums[name], summary[name])
 
 
-def test_r2_of_a_constant_target_as_scikit_learn():
+def test_r2_of_a_constant_target_matches_scikit_learn():
     mask, targets = np.ones(ROWS, bool), np.full((ROWS, 1), 0.3, np.float32)
     for outputs in (targets, targets + 1):
         summary = measured(train.regression, outputs, targets, mask, 8)

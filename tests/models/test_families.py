@@ -1,6 +1,6 @@
-"""Common properties of VGG, ResNet, Inception and EfficientNet, over the whole registry.
+"""Common properties of VGG, ResNet, Inception and EfficientNet, across the whole registry.
 
-Large networks are checked by their shapes; a small one of each family is computed.
+For large networks, only shapes are checked; one small network of each family is run.
 """
 
 import functools
@@ -21,7 +21,7 @@ SMALL: dict = {
     "resnet18": {"depths": (1, 1, 1, 1), "width": 8, "drop_path": 0.2},
     "efficientnet_b0": {"width": 0.2, "depth": 0.3},
 }
-# The quick suite checks these two.
+# The quick suite tests only these two.
 QUICK = ("vgg11_bn", "resnet18")
 every_name = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in DEEP]
@@ -30,7 +30,7 @@ every_family = pytest.mark.parametrize("name", SMALL)
 
 
 def shaped(model, size, *, train=False, method=None, batch=2):
-    """Return the shapes of a model's variables and outputs for images of a size."""
+    """Return the shapes of a model's variables and outputs for images of the given size."""
     images = jax.ShapeDtypeStruct((batch, *size), jnp.float32)
     variables = jax.eval_shape(
         functools.partial(model.init, train=False), jax.random.key(0), images
@@ -57,7 +57,7 @@ def test_maps_at_every_size(name):
     assert len(stages) == 5
     for number, maps in enumerate(stages, start=1):
         side = size[0] / 2**number
-        # Inception's unpadded convolutions lose some pixels at the border.
+        # Inception's unpadded convolutions lose some border pixels.
         lost = 5 if name == "inception_v3" else 0
         assert side - lost <= maps.shape[1] < side + 1
         assert maps.shape[1] == maps.shape[2]
@@ -140,7 +140,7 @@ def test_the_stride_of_a_bottleneck_depends_on_its_version(key):
 
 
 def gradients(model, variables, images, key):
-    """Return the gradients of a loss for the parameters, and the new statistics."""
+    """Return the gradients of a loss with respect to the parameters, and the new statistics."""
 
     def loss(params):
         logits, updated = model.apply(
@@ -163,7 +163,7 @@ def test_remat_gives_the_same_gradients(name, key):
     plain = models.create(name, 5, **SMALL[name])
     again = models.create(name, 5, **SMALL[name], remat=True)
     variables = jax.jit(functools.partial(plain.init, train=False))(key, images)
-    # In float64, because batch norm of a few pixels amplifies the order of sums in a program.
+    # In float64, because batch norm over a few pixels amplifies differences in summation order.
     with jax.enable_x64(True):
         variables, images = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float64), (variables, images)
@@ -177,7 +177,7 @@ def test_remat_gives_the_same_gradients(name, key):
 
 @every_family
 def test_drop_path_rises_from_block_to_block(name):
-    if name == "vgg11_bn":  # it has no residual path to drop
+    if name == "vgg11_bn":  # VGG has no residual paths to drop
         assert not hasattr(models.create(name, 5), "drop_path")
         return
     model = models.create(name, 5, drop_path=0.3)
@@ -204,7 +204,7 @@ def test_the_auxiliary_head_learns_in_training_alone(key):
 
 @pytest.mark.slow
 def test_initialization_is_that_of_torchvision(key):
-    """Check deviations: He by fan-out, 0.01 in VGG's dense layers, a uniform classifier."""
+    """Check standard deviations: He by fan-out, 0.01 in VGG's dense layers, uniform classifier."""
     vgg = models.create("vgg11", 10, width=16, hidden=256)
     params = jax.jit(functools.partial(vgg.init, train=False))(key, jnp.zeros((1, 32, 32, 3)))
     conv, dense = params["params"]["conv3_1"]["kernel"], params["params"]["fc7"]["kernel"]

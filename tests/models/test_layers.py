@@ -1,4 +1,4 @@
-"""Layers: each calls its op with the parameters that it owns, initialized as in Keras."""
+"""Layers: each calls its op with its own parameters, initialized as in Keras."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ from jaxcnn.models.layers import (
 
 IMAGES = {1: (2, 9, 4), 2: (2, 9, 8, 4), 3: (2, 6, 5, 4, 4)}
 
-# (layer, shape of the input, the op it must be, shape of its kernel, shape of its output)
+# (layer, input shape, op that the layer must equal, kernel shape, output shape)
 CASES = {
     "conv 1d": (Conv(6, 3), IMAGES[1], ops.conv, (3, 4, 6), (2, 9, 6)),
     "conv 2d": (Conv(6, (3, 5)), IMAGES[2], ops.conv, (3, 5, 4, 6), (2, 9, 8, 6)),
@@ -103,19 +103,19 @@ def normal(shape, dtype=jnp.float32, seed=0):
 
 
 def randomized(layer, x, **options):
-    """Return the variables of a layer with random values; `init` computes only shapes."""
+    """Return random variables for a layer; `init` computes only their shapes."""
     init = functools.partial(layer.init, **options)
     leaves, tree = jax.tree.flatten(jax.eval_shape(init, jax.random.key(0), x))
     return tree.unflatten([normal(leaf.shape, seed=n) for n, leaf in enumerate(leaves)])
 
 
 def clone(layer, **options):
-    """Return the layer with other attributes."""
+    """Return a copy of the layer with changed attributes."""
     return layer.clone(parent=None, **options)
 
 
 def drawn_key(key):
-    """Return the key that an unnamed layer draws from the dropout stream."""
+    """Return the key that an unnamed layer gets from the dropout stream."""
 
     class Draw(nn.Module):
         @nn.compact
@@ -172,7 +172,7 @@ def test_all_operands_are_cast_before_the_op(name):
     chex.assert_trees_all_equal(layer.apply(variables, x), op(*cast))
 
 
-# (layer, shape of the input, fan in + fan out)
+# (layer, input shape, fan in + fan out)
 @pytest.mark.parametrize(
     ("layer", "shape", "fans"),
     [
@@ -187,7 +187,7 @@ def test_kernels_are_glorot_uniform_and_biases_zero(layer, shape, fans, key):
     params = layer.init(key, jnp.zeros(shape))["params"]
     kernel, limit = np.asarray(params["kernel"]), math.sqrt(6 / fans)
     assert np.abs(kernel).max() <= limit
-    # The largest of n uniform values is on average limit / n below the limit.
+    # On average, the largest of n uniform values is limit / n below the limit.
     assert np.abs(kernel).max() > limit * (1 - 20 / kernel.size)
     # The mean of n squared uniform values has a relative standard deviation of sqrt(4 / 5 / n).
     deviation = math.sqrt(0.8 / kernel.size)
@@ -296,7 +296,7 @@ def test_batch_norm_is_its_op(shape, train, key):
 
 @pytest.mark.parametrize("train", [False, True])
 def test_batch_norm_starts_as_the_identity_of_standard_values(train, key):
-    # Initialization does not update the statistics, not even in training mode.
+    # Initialization does not update the statistics, even in training mode.
     variables = BatchNorm().init(key, normal((4, 3)) + 7, train=train)
     zeros, ones = jnp.zeros(3), jnp.ones(3)
     expected = {
@@ -336,7 +336,7 @@ def test_a_frozen_batch_norm_uses_its_statistics_and_leaves_them(shape, train, k
     x = 2 * normal(shape) + 1
     variables = BatchNorm().init(key, x, train=False)
     variables = jax.tree.map(lambda leaf: leaf + jnp.arange(1.0, 4.0), variables)
-    # Statistics need not be mutable, and are kept if they are.
+    # The statistics need not be mutable; if they are, they still do not change.
     y = BatchNorm(frozen=True).apply(variables, x, train=train)
     chex.assert_trees_all_equal(y, BatchNorm().apply(variables, x, train=False))
     _, kept = BatchNorm(frozen=True).apply(variables, x, train=train, mutable=["batch_stats"])

@@ -1,4 +1,4 @@
-"""Contract of every registered network, and parameters counted by hand."""
+"""Contract of every registered network, and parameter counts derived by hand."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ SHAPES = {"gray": (28, 28, 1), "rgb": (32, 32, 3)}
 CLASSES = 10
 PLATFORMS = ["cuda", "tpu"]
 
-# Number of parameters: kernels (window * in * out), biases, and scale and bias of each norm.
+# Parameter counts: kernels (window * in * out), biases, and the scale and bias of each norm.
 PARAMETERS = {
     # 5x5 to 32; 14x14x32 = 6272 (or 16x16x32 = 8192) to 128; 128 to 10
     ("classic_cnn", "gray"): (25 * 1 + 1) * 32 + (6272 + 1) * 128 + 129 * 10,
@@ -28,7 +28,7 @@ PARAMETERS = {
     # 5x5 to 6; 5x5 to 16; 5x5x16 = 400 (or 6x6x16 = 576) to 120; 84; 10
     ("lenet5", "gray"): 26 * 6 + (150 + 1) * 16 + 401 * 120 + 121 * 84 + 85 * 10,
     ("lenet5", "rgb"): 76 * 6 + (150 + 1) * 16 + 577 * 120 + 121 * 84 + 85 * 10,
-    # 3x3 to 32, 32, 64, 64, 128, 128 with norms; 4x4x128 = 2048 to 128; 10
+    # 3x3 to 32, 32, 64, 64, 128, 128 with norms; 4x4x128 = 2048 to 128; 128 to 10
     ("small_vgg", "gray"): (
         9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
         + 2 * 2 * (32 + 64 + 128)
@@ -40,8 +40,8 @@ PARAMETERS = {
         + (2049 * 128 + 129 * 10)
     ),
 }
-# Published numbers for 1,000 classes of RGB images: parameters, statistics, inputs of the last
-# layer, and values per input channel of the first kernel.
+# Published counts for 1,000 classes and RGB images: parameters, statistics, inputs to the last
+# layer, and values per input channel in the first kernel.
 PUBLISHED = {
     "vgg11": (132_863_336, 0, 4096, 9 * 64),
     "vgg11_bn": (132_868_840, 5_504, 4096, 9 * 64),
@@ -56,7 +56,7 @@ PUBLISHED = {
     "resnet50": (25_557_032, 53_120, 2048, 49 * 64),
     "resnet101": (44_549_160, 105_344, 2048, 49 * 64),
     "resnet152": (60_192_808, 151_424, 2048, 49 * 64),
-    # Keras: 25,636,712, 44,707,176 and 60,419,944 with the statistics
+    # Keras: 25,636,712, 44,707,176 and 60,419,944, including the statistics
     "resnet50_v1": (25_583_592, 53_120, 2048, 49 * 64),
     "resnet101_v1": (44_601_832, 105_344, 2048, 49 * 64),
     "resnet152_v1": (60_268_520, 151_424, 2048, 49 * 64),
@@ -80,22 +80,22 @@ PARAMETERS |= {
     for shape in SHAPES
 }
 # The auxiliary head has 3,326,696 of these parameters, 2 * (128 + 768) statistics, and an output
-# layer of 768 inputs.
+# layer with 768 inputs.
 PARAMETERS |= {
     ("inception_v3", shape): 27_161_264
     - 990 * (2049 + 769)
     - (9 * 32 * 2 if shape == "gray" else 0)
     for shape in SHAPES
 }
-# Number of statistics: mean and variance per channel.
+# Statistics counts: a mean and a variance per channel.
 STATISTICS = {
     "classic_cnn": 0,
     "lenet5": 0,
     "small_vgg": 2 * 2 * (32 + 64 + 128),
     "inception_v3": 34_432 + 2 * (128 + 768),
 } | {name: statistics for name, (_, statistics, _, _) in PUBLISHED.items()}
-# The contract is checked on deep networks that compile in seconds; larger ones differ only in the
-# number and width of their blocks.
+# The contract is checked on small versions of the deep networks, which compile in seconds; the full
+# versions differ only in the number and width of their blocks.
 SMALL: dict = {
     "resnet18": {"depths": (1, 1), "width": 8, "drop_path": 0.2, "dropout": 0.2, "stem": "cifar"},
     "resnet50": {"depths": (1, 1), "width": 4, "dropout": 0.2},
@@ -105,17 +105,17 @@ SMALL: dict = {
     "efficientnet_b0": {"width": 0.2, "depth": 0.3},
     "efficientnet_lite0": {"width": 0.2, "depth": 0.3},
 }
-# One network of each family; the others have more or wider blocks. Their parameters are counted
-# here, and their shapes are checked in tests/models/test_families.py.
+# Networks from every family; the rest have more or wider blocks. Their parameters are counted here,
+# and their shapes are checked in tests/models/test_families.py.
 CONTRACT = ("classic_cnn", "lenet5", "small_vgg", *SMALL, "inception_v3")
-# The quick suite checks these; the slow one checks the others.
+# The quick suite tests these; the slow suite tests the rest.
 QUICK = ("classic_cnn", "vgg11_bn", "resnet18")
-# Smallest sides of images that the networks accept.
+# Smallest height and width that the networks accept.
 SMALLEST = {"vgg11": 32, "vgg11_bn": 32, "inception_v3": 75}
 
 
 def marked(names, quick):
-    """Return the names as parameters, marked slow unless they are among the quick ones."""
+    """Return the names as pytest parameters, marked slow unless listed in ``quick``."""
     return [pytest.param(name, marks=[pytest.mark.slow] * (name not in quick)) for name in names]
 
 
@@ -125,7 +125,7 @@ every_shape = pytest.mark.parametrize("shape", SHAPES)
 
 
 def images(name, shape, batch, seed=0):
-    """Return noise in [0, 1] of a size that the network accepts."""
+    """Return images of noise in [0, 1], with a size that the network accepts."""
     *sides, channels = SHAPES[shape]
     size = (*(max(side, SMALLEST.get(name, 0)) for side in sides), channels)
     values = np.random.default_rng(seed).random((batch, *size), np.float32)
@@ -139,10 +139,10 @@ def small(name, **options):
 
 @functools.cache
 def variables(name, shape, **options):
-    """Return the initial variables of a model; one compilation for all tests."""
+    """Return the initial variables of a model; compiled once for all tests."""
     model = small(name, **options)
     init = jax.jit(functools.partial(model.init, train=False))
-    # This generator compiles in a third of the time of the default one.
+    # This random generator compiles in a third of the time that the default takes.
     return init(jax.random.key(0, impl="rbg"), images(name, shape, 1))
 
 
@@ -171,7 +171,7 @@ def without_randomness(name):
 
 
 def size(tree):
-    """Return the number of values in all arrays."""
+    """Return the total number of values in all arrays."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
@@ -190,7 +190,7 @@ def test_parameter_counts(name, shape):
     initial = jax.eval_shape(
         init, jax.random.key(0), jax.ShapeDtypeStruct(shape_of_images, jnp.float32)
     )
-    if name in ("classic_cnn", "lenet5", "small_vgg"):  # whose dense layers depend on the size
+    if name in ("classic_cnn", "lenet5", "small_vgg"):  # dense layers depend on the size
         initial = jax.eval_shape(init, jax.random.key(0), images(name, shape, 2))
     assert size(initial["params"]) == PARAMETERS[name, shape]
     assert size(initial.get("batch_stats", {})) == STATISTICS[name]
@@ -198,7 +198,7 @@ def test_parameter_counts(name, shape):
     chex.assert_type(jax.tree.leaves(initial), jnp.float32)
 
 
-def test_the_counts_of_the_literature():
+def test_counts_match_the_literature():
     assert PARAMETERS["classic_cnn", "gray"] == 805_066
     assert PARAMETERS["lenet5", "gray"] == 61_706
 
@@ -227,7 +227,7 @@ def test_logits(name, key):
     chex.assert_shape(logits, (4, CLASSES))
     chex.assert_type(logits, jnp.float32)
     chex.assert_tree_all_finite(logits)
-    # Different images give different logits.
+    # Different images produce different logits.
     assert jnp.abs(logits[1:] - logits[:1]).max(axis=-1).min() > 1e-3 * jnp.abs(logits).max()
 
 
@@ -237,8 +237,8 @@ def test_images_are_independent_in_evaluation(name, key):
     together, _ = apply(variables(name, "gray"), batch, key)
     alone, _ = apply(variables(name, "gray"), batch[2:3], key)
     chex.assert_shape(alone, (1, CLASSES))
-    # The order of sums may depend on the batch size. The tolerance is relative to the outputs,
-    # which are in the millions where the running statistics are far from those of the batch.
+    # The summation order may depend on the batch size. The tolerance is relative to the outputs,
+    # which are in the millions if the running statistics are far from the batch statistics.
     atol = 2**-18 * float(jnp.abs(together).max())
     chex.assert_trees_all_close(alone, together[2:3], rtol=0, atol=atol)
 
@@ -260,12 +260,12 @@ def test_bfloat16_networks_return_float32_logits(name, key):
     halved, _ = forward(name, False, dtype=jnp.bfloat16)(initial, batch, key)
     chex.assert_type(halved, jnp.float32)
     chex.assert_tree_all_finite(halved)
-    # bfloat16 has eight bits of mantissa.
+    # bfloat16 has 8 bits of mantissa.
     assert 0 < jnp.abs(halved - single).max() < 2**-5 * jnp.abs(single).max()
 
 
 def gradients(name, key, **options):
-    """Return the gradients of a training loss for all parameters, from one compiled step."""
+    """Return the gradients of a training loss for all parameters, from a single compiled step."""
     model = small(name, **options)
     dtype = options.pop("dtype", jnp.float32)
     initial, batch = jax.tree.map(
@@ -287,7 +287,7 @@ def gradients(name, key, **options):
 
 @every_model
 def test_every_parameter_gets_its_gradient(name, key):
-    # In float64, because batch norm of a few pixels amplifies the rounding of float32 to percents.
+    # In float64, because batch norm over few pixels amplifies float32 rounding to several percent.
     with jax.enable_x64(True):
         found = gradients(name, key, dtype=jnp.float64)
         chex.assert_tree_all_finite(found)
@@ -300,7 +300,7 @@ def test_every_parameter_gets_its_gradient(name, key):
     ):
         largest = float(np.abs(expected).max())
         assert largest > 0, jax.tree_util.keystr(path)
-        # A bias before a normalization has only rounding errors as its gradient.
+        # The gradient of a bias before a normalization consists only of rounding errors.
         atol = 1e-9 * largest + 1e-12 * most
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=atol)
 
@@ -339,7 +339,7 @@ def test_statistics_move_in_training_only(name, key):
 @every_model
 @pytest.mark.parametrize("train", [False, True])
 def test_a_model_is_its_head_on_its_features(name, train, key):
-    # Without dropout, whose keys differ between one call and two calls.
+    # Without dropout, because its keys differ between one call and two calls.
     options = without_randomness(name)
     model = small(name, **options)
     initial, batch = variables(name, "gray"), images(name, "gray", 4)
@@ -355,7 +355,7 @@ def test_a_model_is_its_head_on_its_features(name, train, key):
     chex.assert_shape(features, (4, None, None, None))
     chex.assert_type(logits, jnp.float32)
     whole = forward(name, train, **options)(initial, batch, key)
-    # XLA may fuse the two programs differently.
+    # XLA may fuse operations differently in the two programs.
     chex.assert_trees_all_close((logits, updated), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -379,7 +379,7 @@ def test_what_other_models_offer():
         output_layers = ("last",)
 
         def features(self, images):
-            """Return the images; without train this is not `Network.features`."""
+            """Return the images; lacking ``train``, this does not match `Network.features`."""
             return images
 
         def head(self, features, *, train):
@@ -431,7 +431,7 @@ def test_forward_lowers_for_cuda_and_tpu(name, shape):
 
 
 def by_path(variables):
-    """Return all arrays by path; the names of parameters and statistics are distinct."""
+    """Return all arrays by path; parameters and statistics never share a name."""
     return {
         path: leaf
         for collection in variables.values()
@@ -441,9 +441,9 @@ def by_path(variables):
 
 @every_model
 def test_nnx_gives_the_same_outputs(name, key):
-    """Flax's bridge converts a model and its weights, so users can move to NNX."""
+    """Convert a model and its weights with Flax's bridge, as users do when moving to NNX."""
     batch = images(name, "gray", 4)
-    # Statistics differ from 0 and 1, to check that they are transferred too.
+    # The statistics differ from 0 and 1, to check that they are also transferred.
     initial = jax.tree.map(lambda leaf: leaf + 0.01, variables(name, "gray"))
     options = without_randomness(name)
     model = small(name, **options)
@@ -464,20 +464,20 @@ def test_nnx_gives_the_same_outputs(name, key):
     whole, parts = evaluate(bridged, batch)
     expected, _ = forward(name, False, **options)(initial, batch, key)
     chex.assert_trees_all_close((whole, parts), (expected, expected), rtol=0, atol=1e-6)
-    # In training the statistics are updated equally.
+    # Training updates the statistics in the same way.
     train(bridged, batch)
     moved = flatten_dict(nnx.to_pure_dict(nnx.state(bridged, nnx.BatchStat)))
     _, updated = forward(name, True, **options)(initial, batch, key)
     chex.assert_trees_all_close(moved, by_path(updated), rtol=1e-5, atol=1e-6)
 
 
-# 3x3 to 8, 8 with norms or biases; 14x14x8 = 1568 to 128; 10
+# 3x3 to 8, 8 with norms or biases; 14x14x8 = 1568 to 128; 128 to 10
 VGG = {"widths": (8,), "dropout": 0.0}
 VGG_KERNELS = 9 * (1 * 8 + 8 * 8) + (1568 + 1) * 128 + 129 * 10
 CLASSIC = PARAMETERS["classic_cnn", "gray"]
 STILL = {"dropout": 0.0}
 
-# (model, options, shape of the features, parameters, statistics, random in training)
+# (model, options, feature shape, parameter count, statistics count, whether training is random)
 OPTIONS = {
     "max": ("classic_cnn", STILL, (14, 14, 32), CLASSIC, 0, False),
     "avg": ("classic_cnn", STILL | {"pool": "avg"}, (14, 14, 32), CLASSIC, 0, False),
@@ -486,7 +486,7 @@ OPTIONS = {
         "classic_cnn",
         STILL | {"pool": "none"},
         (28, 28, 32),
-        # 28x28x32 = 25,088 instead of 6272 to 128
+        # 28x28x32 = 25,088 inputs instead of 6272 to the 128 hidden units
         CLASSIC + 3 * 6272 * 128,
         0,
         False,
@@ -564,12 +564,12 @@ def test_shapes_and_counts_with_options(option):
 
 @every_option
 def test_training_with_options(option, key):
-    """Training differs from evaluation where it should, and every parameter gets a gradient."""
+    """Check that training differs from evaluation where it should, and no gradient is zero."""
     name, options, _, _, statistics, is_random = OPTIONS[option]
     initial, batch = variables(name, "gray", **options), images(name, "gray", 4)
     model, labels = small(name, **options), jnp.arange(4)
 
-    @jax.jit  # one compilation for everything
+    @jax.jit  # compile everything once
     def run(initial, batch, key):
         def loss(params, key):
             logits, updated = model.apply(
@@ -588,7 +588,7 @@ def test_training_with_options(option, key):
         return evaluated, kept, trained, updated, other, gradient
 
     evaluated, kept, trained, updated, other, gradient = run(initial, batch, key)
-    # Two calls in one program may be fused differently; dropout and statistics change much more.
+    # XLA may fuse two calls in one program differently; dropout and statistics change far more.
     close = functools.partial(jnp.allclose, rtol=1e-5, atol=1e-5)
     assert bool(close(trained, evaluated)) != (is_random or statistics > 0)
     assert bool(close(trained, other)) != is_random
@@ -599,13 +599,13 @@ def test_training_with_options(option, key):
         jax.tree_util.keystr(path): float(jnp.abs(leaf).max())
         for path, leaf in jax.tree.leaves_with_path(gradient)
     }
-    # Sums that cancel leave rounding errors.
+    # A gradient whose terms cancel is not exactly 0 but a rounding error.
     dead = [path for path, value in largest.items() if value < 1e-5 * max(largest.values())]
     assert not dead, largest
 
 
 def features_of(key, train=False, **options):
-    """Return the classical network's feature maps of four images, from the same parameters."""
+    """Return the classic CNN's feature maps for four images, always with the same parameters."""
     model = models.create("classic_cnn", CLASSES, **STILL | options)
     apply = functools.partial(model.apply, train=train, method="features")
     initial = variables("classic_cnn", "gray")
@@ -619,7 +619,7 @@ def test_pooling_by_name(key):
     windows = unpooled.reshape(4, 14, 2, 14, 2, 32)
     for name, pool in {"max": np.max, "avg": np.mean, "sum": np.sum}.items():
         pooled = features_of(key, pool=name)
-        # XLA may order the convolution's sums differently in another program.
+        # XLA may sum the convolution's products in a different order in each program.
         np.testing.assert_allclose(pooled, pool(windows, (2, 4)), rtol=1e-5, atol=1e-6)
 
 
@@ -627,7 +627,7 @@ def test_spatial_dropout_drops_whole_maps(key):
     whole = features_of(key)
     dropped = features_of(key, train=True, spatial_dropout=0.5)
     zero = (dropped == 0).all((1, 2)) & (whole > 0).any((1, 2))
-    # There are 128 maps; a dead one, which is always zero, counts as kept.
+    # There are 128 maps; a dead map, which is always zero, counts as kept.
     assert 32 < zero.sum() < 96
     kept = np.where(zero[:, None, None], 0, 2 * whole)
     np.testing.assert_allclose(dropped, kept, rtol=1e-5, atol=1e-6)
@@ -637,7 +637,7 @@ def test_noise_is_added_to_the_maps_in_training(key):
     whole = features_of(key)
     noisy = features_of(key, train=True, noise=0.1)
     noise = noisy - whole
-    # 4 standard errors of the moments of 25,088 numbers.
+    # 4 standard errors of the moments of the noise values.
     assert abs(noise.mean()) <= 4 * 0.1 / noise.size**0.5
     assert abs(noise.std() - 0.1) <= 4 * 0.1 / (2 * noise.size) ** 0.5
 

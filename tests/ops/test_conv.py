@@ -1,4 +1,4 @@
-"""`conv`, `depthwise_conv`, `conv_transpose` against NumPy, SciPy, `jax.lax` and by hand."""
+"""`conv`, `depthwise_conv` and `conv_transpose` against NumPy, SciPy, `jax.lax` and by hand."""
 
 import dataclasses
 import functools
@@ -31,13 +31,13 @@ LAYOUTS = {
 
 
 def per_axis(value, rank):
-    """Convert one value, or one per spatial dimension, to a tuple."""
+    """Convert a single value, or one value per spatial dimension, to a tuple."""
     return (value,) * rank if isinstance(value, int) else value
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One call of one op, without values."""
+    """The shapes and options of one call to an op, without array values."""
 
     name: str
     images: tuple[int, ...]
@@ -49,21 +49,21 @@ class Case:
 
     @property
     def options(self):
-        """The keyword arguments of the op."""
+        """The op's keyword arguments."""
         options = {"strides": self.strides, "padding": self.padding, "dilation": self.dilation}
         return options if self.name == "depthwise_conv" else options | {"groups": self.groups}
 
     def __call__(self, images, kernel, bias=None):
-        """The op under test."""
+        """Apply the op under test."""
         return OPS[self.name](images, kernel, bias, **self.options)
 
     @property
     def terms(self):
-        """The largest number of products in the sum of one output value."""
+        """The largest number of products summed for one output value."""
         return int(np.prod(self.kernel[:-1]))
 
     def integers(self, seed=0, dtype=np.float32):
-        """Return small integer images, kernel and bias, for which every sum is exact."""
+        """Return images, kernel and bias of small integers, for which every sum is exact."""
         rng = np.random.default_rng(seed)
         shapes = (self.images, self.kernel, self.kernel[-1:])
         return tuple(rng.integers(-3, 4, shape).astype(dtype) for shape in shapes)
@@ -78,8 +78,8 @@ class Case:
 class Reference:
     """The definition in NumPy: a linear map between a large and a small image, and its adjoint.
 
-    Tap `t` of the kernel joins pixel `p` of the small image with pixel `p * stride + t * dilation`
-    of the padded large one. `conv` gathers from large to small, `conv_transpose` scatters back.
+    Kernel tap `t` connects pixel `p` of the small image to pixel `p * stride + t * dilation` of the
+    padded large image. `conv` gathers from large to small; `conv_transpose` scatters back.
     """
 
     def __init__(self, case):
@@ -132,7 +132,7 @@ class Reference:
         return back, outer, cotangent.sum(tuple(range(cotangent.ndim - 1)))
 
     def where(self):
-        """Yield each tap of the kernel with its pixels of the padded large image."""
+        """Yield each kernel tap and its slices of the padded large image."""
         for tap in np.ndindex(*self.taps):
             starts = [t * d for t, d in zip(tap, self.dilation, strict=True)]
             spans = [
@@ -142,7 +142,7 @@ class Reference:
             yield tap, (slice(None), *spans)
 
     def mix(self, pixels, matrix):
-        """Multiply channels by a `[in / groups, out]` matrix, group by group."""
+        """Multiply channels by an `[in / groups, out]` matrix, group by group."""
         pixels = pixels.reshape(*pixels.shape[:-1], self.groups, -1)
         matrix = matrix.reshape(matrix.shape[0], self.groups, -1)
         mixed = np.einsum("...gc,cgo->...go", pixels, matrix)
@@ -186,7 +186,7 @@ class Reference:
 
 
 def lax_conv(case, images, kernel):
-    """Make the same call of `lax.conv_general_dilated`, which resolves string padding itself."""
+    """Make the same call with `lax.conv_general_dilated`, which resolves string padding itself."""
     rank = images.ndim - 2
     padding = case.padding
     if not isinstance(padding, str):
@@ -255,13 +255,13 @@ def cases(draw, name):
 
 @functools.partial(jax.jit, static_argnums=0)
 def forward_and_gradients(op, arrays, cotangent):
-    """Compute output and cotangents of the arrays in one compilation, like a train step."""
+    """Compute the output and the arrays' cotangents in one compilation, like a training step."""
     output, pullback = jax.vjp(op, *arrays)
     return output, pullback(cotangent)
 
 
 def every_op(examples):
-    """Run a test of drawn cases for each op."""
+    """Run a test on drawn cases for each op."""
 
     def decorate(test):
         drawn = given(data=st.data())(test)
@@ -271,10 +271,10 @@ def every_op(examples):
 
 
 def check_rounding(output, images, kernel, bias, case, unit):
-    """Assert an error within `unit` of the summed magnitudes, the limit of rounding.
+    """Assert that the error is at most `unit` times the summed magnitudes (rounding error).
 
-    A float32 sum of n products errs by at most n units of 2^-24 of the sum of their magnitudes, in
-    whatever order it runs (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+    The error of a float32 sum of n products is at most n * 2^-24 times the sum of their magnitudes,
+    in any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
     """
     reference = Reference(case)
     expected = reference(images, kernel, bias)
@@ -298,7 +298,7 @@ def test_bfloat16_is_rounded_once_for_the_sum_and_once_for_the_bias(name, data):
     arrays = case.reals(dtype=jnp.bfloat16)
     output = jax.jit(case)(*arrays)
     chex.assert_type(output, jnp.bfloat16)
-    # 8 bits of mantissa round to within 2^-8; the products are summed in float32.
+    # An 8-bit mantissa rounds to within 2^-8; the products are summed in float32.
     exact = [np.asarray(array, np.float64) for array in arrays]
     check_rounding(output, *exact, case, unit=2 * 2**-8 + case.terms * 2**-24)
 
@@ -328,7 +328,7 @@ def test_vmap_matches_a_loop(name, data):
 
 
 def check_gradients(case):
-    """Assert that output and gradients of integers equal the definition's exactly."""
+    """Assert that the output and gradients for integers equal the definition exactly."""
     arrays, reference = case.integers(), Reference(case)
     expected = reference(*arrays)
     cotangent = np.random.default_rng(1).integers(-3, 4, expected.shape).astype(np.float32)
@@ -354,7 +354,7 @@ def test_outputs_and_gradients_of_many_cases(name, data):
 @pytest.mark.parametrize("padding", [((2, 0), (3, 0)), ((0, 2), (0, 3)), 2])
 @pytest.mark.parametrize("name", OPS)
 def test_padding_beyond_the_window(name, padding):
-    # Forward or backward this is a negative padding: NEGATIVE PADDING in `ops.cpu.versions`.
+    # The forward or backward pass has negative padding: see NEGATIVE PADDING in `ops.cpu.versions`.
     channels = 1 if name == "depthwise_conv" else 2
     groups = 2 if name == "depthwise_conv" else 1
     check_gradients(Case(name, (2, 5, 6, 2), (2, 2, channels, 4), 1, padding, groups=groups))
@@ -371,7 +371,7 @@ CASES = [
     Case("conv_transpose", (2, 3, 4, 2), (2, 3, 1, 4), (3, 2), "VALID", groups=2),
     Case("conv_transpose", (1, 2, 3, 2, 2), (2, 2, 2, 2, 1), 2, ((0, 1), (1, 0), (1, 1))),
 ]
-# The quick suite runs one of each three: drawn cases cover the others' shapes.
+# The quick suite runs one case in three; drawn cases cover the shapes of the others.
 by_case = pytest.mark.parametrize(
     "case",
     [
@@ -385,8 +385,8 @@ by_case = pytest.mark.parametrize(
 @by_case
 def test_numerical_derivatives(case):
     with jax.enable_x64(True):
-        # The op is linear in images and in kernel, so central differences are exact at any step
-        # and a step of 1 leaves float64 rounding only.
+        # The op is linear in the images and in the kernel, so central differences are exact for any
+        # step size, and a step of 1 leaves only float64 rounding.
         arrays = case.reals(dtype=np.float64)
         check_grads(jax.jit(case), arrays, 1, modes=["rev"], eps=1.0, atol=1e-11, rtol=1e-11)
 
@@ -397,7 +397,7 @@ def test_float32_gradients_match_lax(case):
     plain = lax_conv_transpose if case.name == "conv_transpose" else lax_conv
     cotangent = Reference(case)(*arrays).astype(np.float32)
     expected = forward_and_gradients(functools.partial(plain, case), arrays, cotangent)
-    # Another order of summing at most 60 products of numbers up to 10.
+    # At most 60 products of numbers up to 10, summed in a different order.
     results = forward_and_gradients(case, arrays, cotangent)
     chex.assert_trees_all_close(results, expected, rtol=1e-5, atol=1e-5)
 
@@ -464,8 +464,8 @@ def test_stride_1_matches_correlation_in_scipy(rank, window):
 
 
 def test_conv_by_hand():
-    # Two channels, one filter: the first channel is summed along the diagonal, of the second one
-    # the upper right pixel is subtracted, and the bias is 10.
+    # Two channels, one filter: it sums the first channel along the diagonal, subtracts the second
+    # channel's upper-right pixel, and adds a bias of 10.
     first = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
     second = [[1, 0, 2], [0, 3, 0], [4, 0, 5]]
     image = jnp.array([first, second], jnp.float32).transpose(1, 2, 0)[None]
@@ -476,22 +476,22 @@ def test_conv_by_hand():
 
 
 def test_dilated_strided_conv_by_hand():
-    # Taps 2 apart on 1..7 with a zero at the low end, every third position:
-    # 0 + 2, 3 + 5, and 6 with 8 missing does not fit.
+    # Taps 2 apart on 1..7 with a zero prepended, at every third position: 0 + 2 and 3 + 5; the next
+    # window would start at 6 and run past the end.
     signal = jnp.arange(1.0, 8.0).reshape(1, 7, 1)
     output = ops.conv(signal, jnp.ones((2, 1, 1)), strides=3, dilation=2, padding=((1, 0),))
     assert output.ravel().tolist() == [2.0, 8.0]
 
 
 def test_conv_transpose_by_hand():
-    # 1 * [1, 2, 3] lands at 0, 10 * [1, 2, 3] at 2; SAME keeps 2 * 2 of the 5, the last one goes.
+    # 1 * [1, 2, 3] is added at 0, 10 * [1, 2, 3] at 2; SAME keeps the first 2 * 2 of the 5 values.
     signal = jnp.array([1.0, 10.0]).reshape(1, 2, 1)
     kernel = jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)
     transposed = functools.partial(ops.conv_transpose, signal, kernel, strides=2)
     assert transposed(padding="VALID").ravel().tolist() == [1.0, 2.0, 13.0, 20.0, 30.0]
     assert transposed(padding="SAME").ravel().tolist() == [1.0, 2.0, 13.0, 20.0]
     assert transposed(padding=1).ravel().tolist() == [2.0, 13.0, 20.0]
-    # A stride beyond the window steps over a tail of one pixel, which belongs to the output.
+    # A stride larger than the window leaves a trailing pixel, which is part of the output.
     pixel = ops.conv_transpose(signal, kernel[:2], strides=3, padding="VALID")
     assert pixel.ravel().tolist() == [1.0, 2.0, 0.0, 10.0, 20.0, 0.0]
 
@@ -591,10 +591,10 @@ REJECTED = {
     "empty kernel": ("conv", IMAGE, (3, 0, 4, 6), {}, r"kernel must .*no empty.*\(3, 0, 4, 6\)"),
     "no filters": ("conv", IMAGE, (3, 3, 4, 0), {}, r"kernel must .*\(3, 3, 4, 0\)"),
     "channels": ("conv", IMAGE, (3, 3, 3, 6), {}, r"kernel must have 4 / 1 = 4 .*\(3, 3, 3, 6\)"),
-    "no group": ("conv", IMAGE, KERNEL, {"groups": 0}, r"groups .*0"),
+    "zero groups": ("conv", IMAGE, KERNEL, {"groups": 0}, r"groups .*0"),
     "group channels": ("conv", IMAGE, KERNEL, {"groups": 3}, r"groups must divide .*\(4\).*got 3"),
     "group outputs": ("conv", IMAGE, KERNEL, {"groups": 4}, r"groups must divide .*\(6\).*got 4"),
-    "groups per side": ("conv", IMAGE, (3, 3, 2, 6), {"groups": (2, 2)}, r"groups .*\(2, 2\)"),
+    "groups per dimension": ("conv", IMAGE, (3, 3, 2, 6), {"groups": (2, 2)}, r"groups .*\(2, 2\)"),
     "grouped kernel": ("conv", IMAGE, KERNEL, {"groups": 2}, r"kernel must have 4 / 2 = 2 "),
     "strides": ("conv", IMAGE, KERNEL, {"strides": 0}, r"strides .*got 0"),
     "dilation": ("conv", IMAGE, KERNEL, {"dilation": (1, 1, 1)}, r"dilation .*\(1, 1, 1\)"),

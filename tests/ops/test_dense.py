@@ -1,4 +1,4 @@
-"""`dense` and `flatten` against NumPy, values by hand and equivalent convolutions."""
+"""`dense` and `flatten` against NumPy, hand-computed values and equivalent convolutions."""
 
 import chex
 import jax
@@ -15,7 +15,7 @@ LEADING = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
 
 def reals(*shapes, dtype=np.float32):
-    """Return arrays of normal numbers, one per shape."""
+    """Return arrays of normally distributed values, one per shape."""
     rng = np.random.default_rng(0)
     return tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
 
@@ -29,8 +29,8 @@ def test_dense_matches_the_matrix_product(leading, channels, features, dtype):
     chex.assert_shape(output, (*leading, features))
     chex.assert_type(output, dtype)
     x, kernel, bias = (np.asarray(array, np.float64) for array in arrays)
-    # A float32 sum of n products errs by at most n units of 2^-24 of their magnitudes; bfloat16
-    # has 8 bits of mantissa and rounds twice on top, the sum and the biased sum.
+    # The error of a float32 sum of n products is at most n * 2^-24 times their magnitudes; bfloat16
+    # has an 8-bit mantissa and rounds twice more: the sum, and the sum plus the bias.
     unit = (channels + 2) * 2**-24 + (2 * 2**-8 if dtype == jnp.bfloat16 else 0)
     bound = unit * (np.abs(x) @ np.abs(kernel) + np.abs(bias))
     assert np.all(np.abs(np.asarray(output, np.float64) - (x @ kernel + bias)) <= bound)
@@ -39,7 +39,7 @@ def test_dense_matches_the_matrix_product(leading, channels, features, dtype):
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
 def test_dense_eager_vmap_and_gradients(leading):
     rng = np.random.default_rng(0)
-    # Integers: every sum is exact in any order.
+    # With integers, every sum is exact in any order.
     shapes = (*leading, 4), (4, 5), (5,)
     x, kernel, bias = (rng.integers(-9, 10, shape).astype(np.float32) for shape in shapes)
     output, pullback = jax.vjp(jax.jit(ops.dense), x, kernel, bias)
@@ -57,7 +57,7 @@ def test_dense_eager_vmap_and_gradients(leading):
 def test_dense_numerical_derivatives():
     with jax.enable_x64(True):
         arrays = reals((2, 3, 4), (4, 5), (5,), dtype=np.float64)
-        # Linear in each argument, so central differences are exact at any step.
+        # Linear in each argument, so central differences are exact for any step size.
         check_grads(jax.jit(ops.dense), arrays, 1, modes=["rev"], eps=1.0, atol=1e-11, rtol=1e-11)
 
 
@@ -70,7 +70,7 @@ def test_dense_by_hand():
 
 
 def test_flatten_by_hand():
-    # Channels run fastest, then columns, then rows.
+    # Channels vary fastest, then columns, then rows.
     image = jnp.arange(12.0).reshape(1, 2, 3, 2)
     pixels = [image[0, y, x, c].item() for y in range(2) for x in range(3) for c in range(2)]
     assert ops.flatten(image)[0].tolist() == pixels == list(range(12))

@@ -31,7 +31,7 @@ def convolution(kernel, **options):
     """Return a convolution whose kernel depends on the images, to test both gradients."""
 
     def function(x, *, implementation):
-        # The output has unit variance, because the loss is a sine.
+        # Scale the output to unit variance, because the loss takes its sine.
         scale = 1 / np.sqrt(np.prod(kernel[:-1]))
         weights = numbers(kernel, 1, x.dtype) * (scale * (1 + jnp.mean(x))).astype(x.dtype)
         return ops.conv(x, weights, implementation=implementation, **options)
@@ -53,7 +53,7 @@ def conv_relu_max_pool(kernel, **options):
     return function
 
 
-# Operations of one array and its shape, which together reach every tuned formulation.
+# Operations on one array, with its shape; together they reach every tuned formulation.
 CASES = {
     "max_pool tiles": (functools.partial(ops.max_pool, window=2), (3, 7, 6, 4)),
     "max_pool tiles padded": (
@@ -80,9 +80,9 @@ CASES = {
     "pointwise": (convolution((1, 1, 6, 5)), (3, 5, 4, 6)),
     "pointwise strided": (convolution((1, 1, 6, 5), strides=2, padding=1), (3, 5, 4, 6)),
     "strided": (convolution((3, 3, 4, 5), strides=2, padding=1), (3, 8, 9, 4)),
-    "strided over its window": (convolution((2, 1, 4, 5), strides=3), (3, 8, 9, 4)),
+    "strided by more than its window": (convolution((2, 1, 4, 5), strides=3), (3, 8, 9, 4)),
     "strided with a large window": (convolution((9, 8, 2, 3), strides=4), (4, 17, 16, 2)),
-    "strided of many channels": (convolution((3, 3, 16, 5), strides=2, padding=1), (8, 7, 8, 16)),
+    "strided with many channels": (convolution((3, 3, 16, 5), strides=2, padding=1), (8, 7, 8, 16)),
     "strided 3d": (convolution((3, 2, 1, 3, 4), strides=(2, 1, 2)), (2, 5, 4, 6, 3)),
     "dense in chunks": (
         convolution((3, 3, 3, 5), strides=2, padding=((2, 0), (0, 3))),
@@ -98,13 +98,13 @@ CASES = {
         conv_relu_max_pool((3, 3, 1, 16), pool=(3, 2), strides=2, padding=2),
         (4, 10, 9, 1),
     ),
-    "conv_relu_max_pool of colors": (conv_relu_max_pool((3, 3, 3, 8), pool=2), (4, 7, 6, 3)),
+    "conv_relu_max_pool of color images": (conv_relu_max_pool((3, 3, 3, 8), pool=2), (4, 7, 6, 3)),
     "first dilated": (convolution((3, 3, 3, 4), dilation=2), (6, 9, 9, 3)),
 }
 
 
 def in_half(op):
-    """Return the operation in half precision."""
+    """Return the operation, computed in half precision."""
 
     def function(x, *, implementation):
         return op(x.astype(jnp.bfloat16), implementation=implementation).astype(x.dtype)
@@ -117,11 +117,11 @@ HALF_CASES = {
     "patches strided": (in_half(convolution((3, 2, 6, 5), strides=2)), (2, 7, 6, 6)),
 }
 by_case = pytest.mark.parametrize("case", CASES)
-# The quick suite runs these. `test_conv`, `test_pool` and `test_norm` cover the formulations of the
-# others against the definition in NumPy.
+# The quick suite runs these cases. `test_conv`, `test_pool` and `test_norm` test the formulations
+# used by the other cases against the definition in NumPy.
 QUICK = {
     *("max_pool overlapping", "batch_norm", "depthwise multiplied", "pointwise strided"),
-    *("strided", "strided with a large window", "strided of many channels", "dense in chunks"),
+    *("strided", "strided with a large window", "strided with many channels", "dense in chunks"),
     *("dense padded by more than its window", "grouped", "3x3", "first"),
     *("conv_relu_max_pool", "conv_relu_max_pool strided"),
 }

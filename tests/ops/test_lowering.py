@@ -1,4 +1,4 @@
-"""Every op and its gradient lower for cuda and tpu, on a machine that has neither."""
+"""Every op and its gradient lower for CUDA and TPU on a machine that has neither."""
 
 import functools
 
@@ -15,7 +15,7 @@ IMAGES = {1: (2, 6, 4), 2: (2, 6, 5, 4), 3: (2, 6, 5, 4, 4)}
 
 
 def batch_norm(train):
-    """Return output and statistics as one tuple."""
+    """Return the output and the statistics as one tuple."""
 
     def function(*vectors):
         y, running = ops.batch_norm(*vectors, train=train)
@@ -25,7 +25,7 @@ def batch_norm(train):
 
 
 def seeded(op):
-    """Return a random op with its key made inside, as a function of arrays of floats."""
+    """Return a random op that creates its own key, as a function of floating-point arrays."""
     return lambda x: op(jax.random.key(0), x, 0.5)
 
 
@@ -52,7 +52,7 @@ for rank, images in IMAGES.items():
             functools.partial(ops.conv_relu_max_pool, pool=2),
             [(*images[:-1], 1), (*window, 1, 16), (16,)],
         ),
-        f"conv_relu_max_pool of channels {suffix}": (
+        f"conv_relu_max_pool grouped {suffix}": (
             functools.partial(ops.conv_relu_max_pool, pool=2, strides=2, padding=1, groups=2),
             [images, (*window, 2, 6), (6,)],
         ),
@@ -84,7 +84,7 @@ def test_cases_cover_every_op():
 
 
 def with_gradient(function):
-    """Return the output, and the cotangents of all arguments for ones at the outputs."""
+    """Return the outputs, and the cotangents of all arguments for output cotangents of one."""
 
     def both(*arguments):
         outputs, pullback = jax.vjp(function, *arguments)

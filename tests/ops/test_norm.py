@@ -1,4 +1,4 @@
-"""`batch_norm` and `group_norm` against NumPy in float64 and by hand; laws and statistics."""
+"""`batch_norm` and `group_norm` against float64 NumPy and by hand; invariants and statistics."""
 
 import chex
 import jax
@@ -63,12 +63,13 @@ def test_batch_norm_matches_the_definition(
     chex.assert_shape(y, shape)
     chex.assert_type(y, dtype)
     chex.assert_type(running, jnp.float32)
-    # x and its mean are below 10: their difference errs by a few units of 2^-24 * 10, which the
-    # division by the deviation and the product with the scale magnify. All else is relative.
+    # x and its mean are below 10, so their difference has an error of a few times 2^-24 * 10, which
+    # is amplified by dividing by the deviation and multiplying by the scale. Other errors are
+    # relative.
     variance = np.asarray(x, np.float64).reshape(-1, shape[-1]).var(0) if train else var
     gain = 10 / np.sqrt(variance + epsilon) * (np.abs(scale) if use_scale else 1)
     bound = 4 * 2**-24 * (gain + np.abs(expected) + np.abs(bias))
-    if dtype == jnp.bfloat16:  # 8 bits of mantissa, rounded once
+    if dtype == jnp.bfloat16:  # an 8-bit mantissa, rounded once
         bound = bound + 2**-8 * np.abs(expected)
     assert np.all(np.abs(np.asarray(y, np.float64) - expected) <= bound)
     for kept, wanted in zip(running, expected_running, strict=True):
@@ -76,17 +77,17 @@ def test_batch_norm_matches_the_definition(
 
 
 def test_batch_norm_by_hand():
-    # Channel 0 holds 1, 3, 5, 7: mean 4, variance 5. Channel 1 holds 2 and 2: variance 0.
+    # Channel 0 contains 1, 3, 5, 7: mean 4, variance 5. Channel 1 contains only 2: variance 0.
     x = jnp.array([[1.0, 2.0], [3.0, 2.0], [5.0, 2.0], [7.0, 2.0]]).reshape(2, 2, 2)
     scale, bias = jnp.array([10.0, 10.0]), jnp.array([1.0, -1.0])
     mean, var = jnp.array([0.0, 1.0]), jnp.array([1.0, 1.0])
     y, (new_mean, new_var) = ops.batch_norm(
         x, scale, bias, mean, var, train=True, momentum=0.75, epsilon=4.0
     )
-    # sqrt(5 + 4) = 3: -3, -1, 1, 3 become -1, -1/3, 1/3, 1, times 10, plus 1.
+    # sqrt(5 + 4) = 3, so -3, -1, 1, 3 become -1, -1/3, 1/3, 1, times 10, plus 1.
     expected = jnp.array([[-9.0, -1.0], [-7 / 3, -1.0], [13 / 3, -1.0], [11.0, -1.0]])
     chex.assert_trees_all_close(y.reshape(4, 2), expected, rtol=1e-6)
-    # A quarter of the way from the running to the batch's statistics.
+    # A quarter of the way from the running statistics to the batch statistics.
     chex.assert_trees_all_equal(new_mean, jnp.array([1.0, 1.25]))
     chex.assert_trees_all_equal(new_var, jnp.array([2.0, 0.75]))
 
@@ -119,9 +120,9 @@ def test_eval_is_affine_and_keeps_the_statistics():
         return y
 
     between = evaluate(0.25 * x + 0.75 * other)
-    # Values up to 20 with a few roundings each.
+    # Values up to 20, each rounded a few times.
     chex.assert_trees_all_close(between, 0.25 * evaluate(x) + 0.75 * evaluate(other), atol=1e-5)
-    # Each value alone: the other rows of the batch do not matter.
+    # Elementwise: the other rows of the batch do not matter.
     chex.assert_trees_all_close(evaluate(x[:1]), evaluate(x)[:1], rtol=1e-6, atol=1e-6)
 
 
@@ -132,7 +133,7 @@ def test_statistics_approach_those_of_the_data():
     distance = np.abs(mean - rows.mean(0))
     for _ in range(20):
         mean, var = step(mean, var)
-    # 20 steps of momentum 0.9 leave 0.9^20 of the distance; the rest is float32 rounding.
+    # After 20 steps with momentum 0.9, 0.9^20 of the distance remains, up to float32 rounding.
     np.testing.assert_allclose(np.abs(mean - rows.mean(0)), 0.9**20 * distance, atol=2e-6)
 
 
@@ -178,7 +179,7 @@ def test_bfloat16_keeps_float32_statistics():
         x.astype(np.float32), scale, bias, mean, var, train=True, momentum=0
     )
     chex.assert_type([y, *running], [jnp.bfloat16, jnp.float32, jnp.float32])
-    # The statistics do not know that x was bfloat16; y is rounded once to 8 bits of mantissa.
+    # The statistics are the same as for float32 x; y is rounded once to an 8-bit mantissa.
     chex.assert_trees_all_close(running, expected, rtol=1e-6)
     chex.assert_trees_all_close(y.astype(jnp.float32), precise, rtol=2**-8, atol=1e-6)
 
@@ -191,7 +192,7 @@ def test_eager_equals_jit_and_vmap_equals_a_loop(train):
         return ops.batch_norm(*arrays, train=train)
 
     jitted = [jax.jit(op)(*arrays) for arrays in stack]
-    # Fusion reorders sums of 60 values and contracts products: a few units of 2^-24 of 10.
+    # Fusion reorders sums of 60 values and contracts products: errors of a few times 2^-24 * 10.
     chex.assert_trees_all_close(jitted[0], op(*stack[0]), rtol=1e-6, atol=2e-6)
     mapped = jax.jit(jax.vmap(op))(*map(np.stack, zip(*stack, strict=True)))
     loop = jax.tree.map(lambda *leaves: jnp.stack(leaves), *jitted)
@@ -223,7 +224,7 @@ def test_float32_gradients():
     rows, cotangent = (array.reshape(-1, 2).astype(np.float64) for array in (x, weights))
     deviation = np.sqrt(rows.var(0) + 1e-5)
     unit = (rows - rows.mean(0)) / deviation
-    # Ioffe and Szegedy's chain rule, collected.
+    # Ioffe and Szegedy's chain rule, with terms collected.
     back = cotangent - cotangent.mean(0) - unit * (cotangent * unit).mean(0)
     expected = (
         (scale / deviation * back).reshape(SHAPE),
@@ -236,8 +237,8 @@ def test_float32_gradients():
 
 
 def test_gradient_leaves_the_mean_alone():
-    # A train-mode output does not change when x is shifted, so its gradient sums to zero, and
-    # hardly when x is scaled, so the gradient is orthogonal to x.
+    # Shifting x does not change a train-mode output, so its gradient sums to zero; scaling x hardly
+    # changes it, so the gradient is orthogonal to x.
     x, scale, bias, mean, var = inputs(SHAPE)
     weights = inputs(SHAPE, seed=1)[0]
     gradient = jax.grad(
@@ -255,16 +256,16 @@ REJECTED = {
     "integers": ({"x": np.ones((3, 2), np.int32)}, r"x must be floating point, got int32"),
     "no channels": ({"x": VECTOR}, r"x must be \[B, \.\.\., C\].*\(2,\)"),
     "empty batch": ({"x": np.ones((0, 2), np.float32)}, r"x must .*no empty.*\(0, 2\)"),
-    "empty side": ({"x": np.ones((3, 0, 2), np.float32)}, r"x must .*no empty.*\(3, 0, 2\)"),
+    "empty dimension": ({"x": np.ones((3, 0, 2), np.float32)}, r"x must .*no empty.*\(3, 0, 2\)"),
     "scale": ({"scale": VECTOR[:1]}, r"scale must have shape \(2,\), got \(1,\)"),
     "bias": ({"bias": VECTOR[None]}, r"bias must have shape \(2,\), got \(1, 2\)"),
     "mean": ({"mean": VECTOR[:0]}, r"mean must have shape \(2,\), got \(0,\)"),
     "var": ({"var": np.ones(3, np.float32)}, r"var must have shape \(2,\), got \(3,\)"),
     "large momentum": ({"momentum": 1.1}, r"momentum must be in \[0, 1\], got 1\.1"),
     "negative momentum": ({"momentum": -0.1}, r"momentum .*got -0\.1"),
-    "momentum of NaN": ({"momentum": float("nan")}, r"momentum .*got nan"),
-    "no epsilon": ({"epsilon": 0}, r"epsilon must be > 0, got 0"),
-    "epsilon of NaN": ({"epsilon": float("nan")}, r"epsilon .*got nan"),
+    "NaN momentum": ({"momentum": float("nan")}, r"momentum .*got nan"),
+    "zero epsilon": ({"epsilon": 0}, r"epsilon must be > 0, got 0"),
+    "NaN epsilon": ({"epsilon": float("nan")}, r"epsilon .*got nan"),
 }
 
 
@@ -279,7 +280,7 @@ def test_bad_input_is_rejected_by_name(name):
 
 @st.composite
 def grouped(draw):
-    """Draw a shape and a divisor of its channels."""
+    """Draw a shape and a divisor of its number of channels."""
     lead = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
     groups = draw(st.integers(1, 4))
     return (*lead, groups * draw(st.integers(1, 3))), groups
@@ -312,7 +313,7 @@ def test_group_norm_matches_the_definition(case, use_scale, use_bias, epsilon, d
     expected, variance = group_reference(x, *vectors, groups, epsilon)
     chex.assert_shape(y, shape)
     chex.assert_type(y, dtype)
-    # As for batch_norm: the difference of x and its mean errs by a few units of 2^-24 * 10.
+    # As for batch_norm, the difference of x and its mean has an error of a few times 2^-24 * 10.
     gain = 10 / np.sqrt(variance + epsilon) * (np.abs(scale) if use_scale else 1)
     bound = 4 * 2**-24 * (gain + np.abs(expected) + np.abs(bias))
     if dtype == jnp.bfloat16:
@@ -321,11 +322,11 @@ def test_group_norm_matches_the_definition(case, use_scale, use_bias, epsilon, d
 
 
 def test_group_norm_by_hand():
-    # Channels 0 and 1 hold 1, 3, 5, 7: mean 4, variance 5. Channels 2 and 3 hold 2: variance 0.
+    # Channels 0, 1 contain 1, 3, 5, 7: mean 4, variance 5. Channels 2, 3 contain 2: variance 0.
     x = jnp.array([[[1.0, 3.0, 2.0, 2.0], [5.0, 7.0, 2.0, 2.0]]])
     scale, bias = jnp.array([10.0, 20.0, 30.0, 40.0]), jnp.array([1.0, 2.0, 3.0, 4.0])
     y = ops.group_norm(x, scale, bias, groups=2, epsilon=4.0)
-    # sqrt(5 + 4) = 3: -3, -1, 1, 3 become -1, -1/3, 1/3, 1.
+    # sqrt(5 + 4) = 3, so -3, -1, 1, 3 become -1, -1/3, 1/3, 1.
     expected = jnp.array([[[-9.0, 2 - 20 / 3, 3.0, 4.0], [1 + 10 / 3, 22.0, 3.0, 4.0]]])
     chex.assert_trees_all_close(y, expected, rtol=1e-6)
 
@@ -347,7 +348,7 @@ def test_examples_are_independent(groups):
     x, scale, bias, *_ = inputs(GROUPED)
     norm = jax.jit(lambda x: ops.group_norm(x, scale, bias, groups=groups))
     together, alone = norm(x), norm(x[1:2])
-    # The order of sums may depend on the size of a batch.
+    # The order of summation may depend on the batch size.
     chex.assert_trees_all_close(alone, together[1:2], rtol=1e-6, atol=2e-6)
     spoiled = x.copy()
     spoiled[[0, 2]] = np.nan
@@ -381,7 +382,7 @@ def test_group_norm_ignores_units_of_x():
         return ops.group_norm(x, scale, bias, groups=2, epsilon=1e-9)
 
     chex.assert_trees_all_close(norm(4 * x), norm(x), atol=1e-6)
-    # As for batch_norm: E[x^2] - E[x]^2 would have an error of 2^24 * 2^-24 = 1 here.
+    # As for batch_norm, E[x^2] - E[x]^2 would have an error of 2^24 * 2^-24 = 1 here.
     chex.assert_trees_all_close(norm(x + 2**12), norm(x), atol=2e-3)
 
 
@@ -411,7 +412,7 @@ def test_group_norm_eager_equals_jit_and_vmap_equals_a_loop():
         return ops.group_norm(*arrays, groups=2)
 
     jitted = [jax.jit(op)(*arrays) for arrays in stack]
-    # Fusion reorders sums of 60 values and contracts products: a few units of 2^-24 of 10.
+    # Fusion reorders sums of 60 values and contracts products: errors of a few times 2^-24 * 10.
     chex.assert_trees_all_close(jitted[0], op(*stack[0]), rtol=1e-6, atol=2e-6)
     mapped = jax.jit(jax.vmap(op))(*map(np.stack, zip(*stack, strict=True)))
     chex.assert_trees_all_close(mapped, jnp.stack(jitted), rtol=1e-6, atol=2e-6)
@@ -442,7 +443,7 @@ def test_group_norm_float32_gradients():
     cotangent = weights.astype(np.float64)
 
     def mean(values):
-        """Return the mean of each value's group."""
+        """Return the mean over each value's group."""
         parts = values.reshape(3, -1, 2, 3)
         return np.broadcast_to(parts.mean((1, 3), keepdims=True), parts.shape).reshape(GROUPED)
 
@@ -458,16 +459,16 @@ GROUPS_REJECTED = {
     "integers": ({"x": np.ones((3, 2), np.int32)}, r"x must be floating point, got int32"),
     "no channels": ({"x": VECTOR}, r"x must be \[B, \.\.\., C\].*\(2,\)"),
     "empty batch": ({"x": np.ones((0, 2), np.float32)}, r"x must .*no empty.*\(0, 2\)"),
-    "empty side": ({"x": np.ones((3, 0, 2), np.float32)}, r"x must .*no empty.*\(3, 0, 2\)"),
+    "empty dimension": ({"x": np.ones((3, 0, 2), np.float32)}, r"x must .*no empty.*\(3, 0, 2\)"),
     "scale": ({"scale": VECTOR[:1]}, r"scale must have shape \(2,\), got \(1,\)"),
     "bias": ({"bias": VECTOR[None]}, r"bias must have shape \(2,\), got \(1, 2\)"),
-    "no groups": ({"groups": 0}, r"groups must be a positive integer.* got 0"),
+    "zero groups": ({"groups": 0}, r"groups must be a positive integer.* got 0"),
     "negative groups": ({"groups": -1}, r"groups must be a positive integer.* got -1"),
-    "half a group": ({"groups": 0.5}, r"groups must be a positive integer.* got 0\.5"),
-    "true groups": ({"groups": True}, r"groups must be a positive integer.* got True"),
+    "fractional groups": ({"groups": 0.5}, r"groups must be a positive integer.* got 0\.5"),
+    "boolean groups": ({"groups": True}, r"groups must be a positive integer.* got True"),
     "no divisor": ({"groups": 3}, r"groups must divide the number of channels of x \(2\), got 3"),
-    "no epsilon": ({"epsilon": 0}, r"epsilon must be > 0, got 0"),
-    "epsilon of NaN": ({"epsilon": float("nan")}, r"epsilon .*got nan"),
+    "zero epsilon": ({"epsilon": 0}, r"epsilon must be > 0, got 0"),
+    "NaN epsilon": ({"epsilon": float("nan")}, r"epsilon .*got nan"),
 }
 
 

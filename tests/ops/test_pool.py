@@ -1,4 +1,4 @@
-"""The pools against NumPy, SciPy, `jax.lax` and values by hand, including ties."""
+"""Pooling ops against NumPy, SciPy, `jax.lax` and hand-computed values, including ties."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ POOLS = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One geometry of a pool, without values."""
+    """The shapes and options of one pooling call, without array values."""
 
     images: tuple[int, ...]
     window: int | tuple[int, ...]
@@ -37,12 +37,12 @@ class Case:
 
     @property
     def pools(self):
-        """The ops under test as functions of images alone."""
+        """The ops under test, as functions of only the images."""
         options = {"window": self.window, "strides": self.strides, "padding": self.padding}
         return {name: functools.partial(pool, **options) for name, pool in POOLS.items()}
 
     def __call__(self, images):
-        """Compute every pool of the images, by name, for one compilation."""
+        """Apply every pooling op to the images, by name, so that one compilation covers all."""
         return {name: pool(images) for name, pool in self.pools.items()}
 
     @property
@@ -70,7 +70,7 @@ class Case:
         return ((self.padding,) * 2,) * self.rank if isinstance(self.padding, int) else self.padding
 
     def integers(self, seed=0):
-        """Return images of so few integers that most windows have ties and sums are exact."""
+        """Return images of few distinct integers: most windows have ties, and sums are exact."""
         return np.random.default_rng(seed).integers(-2, 3, self.images).astype(np.float32)
 
     def reals(self, seed=0, dtype=np.float32):
@@ -105,13 +105,13 @@ class Case:
         """Return the expected cotangent of the images, in float64."""
         spread = self.shares(name, np.asarray(images, np.float64)) * cotangent[..., None]
         number = np.arange(images.size).reshape(images.shape) + 1
-        targets = self.windows(number, 0)  # padding has weight 0, and goes to pixel 0
+        targets = self.windows(number, 0)  # padding is index 0 and has weight 0
         total = np.bincount(targets.ravel(), spread.ravel(), images.size + 1)
         return total[1:].reshape(images.shape)
 
     @property
     def in_lax(self):
-        """The same pools from `lax.reduce_window`, which resolves string paddings itself."""
+        """The same ops via `lax.reduce_window`, which resolves string padding itself."""
         window, strides = (1, *self.sizes, 1), (1, *self.steps, 1)
         padding = self.padding if isinstance(self.padding, str) else ((0, 0), *self.pairs, (0, 0))
 
@@ -161,7 +161,7 @@ def cases(draw):
 
 
 def forward_and_gradients(pools, images, cotangents):
-    """Compute output and cotangent of the images for each pool, in one compilation."""
+    """Compute each op's output and image cotangent, in one compilation."""
 
     @jax.jit
     def run(images, cotangents):
@@ -175,10 +175,10 @@ def forward_and_gradients(pools, images, cotangents):
 
 
 def check_rounding(outputs, images, case, unit):
-    """Assert an error within `unit` of the magnitudes under the window, and exact maxima.
+    """Assert an error of at most `unit` times the summed magnitudes, and exact maxima.
 
-    A float32 sum of n values errs by at most n units of 2^-24 of the sum of their magnitudes, in
-    whatever order it runs (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2).
+    The error of a float32 sum of n values is at most n * 2^-24 times the sum of their magnitudes,
+    in any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2).
     """
     assert outputs.keys() == POOLS.keys()
     for name, output in outputs.items():
@@ -203,7 +203,7 @@ def test_bfloat16_is_rounded_once_for_the_sum_and_once_for_the_division(case):
     images = case.reals(dtype=jnp.bfloat16)
     outputs = jax.jit(case)(images)
     chex.assert_type([*outputs.values()], jnp.bfloat16)
-    # 8 bits of mantissa round to within 2^-8; the values are summed in float32.
+    # An 8-bit mantissa rounds to within 2^-8; the values are summed in float32.
     unit = 2 * 2**-8 + np.prod(case.sizes) * 2**-24
     check_rounding(outputs, np.asarray(images, np.float64), case, unit)
 
@@ -212,7 +212,7 @@ def test_bfloat16_is_rounded_once_for_the_sum_and_once_for_the_division(case):
 @given(cases())
 def test_eager_matches_jit(case):
     images = case.integers()
-    # XLA may turn a division by a constant into a product: one more rounding of 2^-24 on each side.
+    # XLA may multiply instead of dividing by a constant: one extra rounding of 2^-24 on each side.
     chex.assert_trees_all_close(case(images), jax.jit(case)(images), rtol=2**-23, atol=0)
 
 
@@ -221,12 +221,12 @@ def test_eager_matches_jit(case):
 def test_vmap_matches_a_loop(case):
     stack, jitted = np.stack([case.integers(seed) for seed in range(3)]), jax.jit(case)
     loop = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jitted, stack))
-    # The reason for this tolerance is that of eager and jit.
+    # The tolerance has the same reason as in test_eager_matches_jit.
     chex.assert_trees_all_close(jax.jit(jax.vmap(case))(stack), loop, rtol=2**-23, atol=0)
 
 
 def check_gradients(case):
-    """Assert that each pool's gradient is the definition's."""
+    """Assert that each op's gradient matches the definition."""
     images, rng = case.integers(), np.random.default_rng(1)
     cotangents = {
         name: rng.integers(1, 9, case.reference(name, images).shape).astype(np.float32)
@@ -255,7 +255,7 @@ def test_outputs_and_gradients_of_many_cases(case):
 
 
 def gradient_rounding(name):
-    """Return 0 for exact sums of integers; an average rounds at each of at most 60 windows."""
+    """Return 0 for exact integer sums; averages round once per window, in at most 60 windows."""
     return 60 * 2**-24 if name.startswith("avg") else 0
 
 
@@ -272,8 +272,8 @@ by_pool = pytest.mark.parametrize("name", POOLS)
 @by_case
 def test_numerical_derivatives(case):
     with jax.enable_x64(True):
-        # Values 1/8 apart in random order: steps of 2^-10 times normal numbers reorder none, and
-        # while none is reordered a pool is linear, so central differences are exact.
+        # Values are 1/8 apart in random order, so normal steps scaled by 2^-10 do not reorder them;
+        # without reordering, pooling is linear and central differences are exact.
         size = int(np.prod(case.images))
         images = np.random.default_rng(size).permutation(size).reshape(case.images) / 8
         options = {"eps": 2**-10, "atol": 1e-10, "rtol": 1e-10}
@@ -317,13 +317,13 @@ def test_stride_1_matches_filters_in_scipy(rank, window):
     expected = scipy.ndimage.correlate(image, np.ones((window,) * rank), **options)
     np.testing.assert_array_equal(pooled["sum"], expected)
     expected = scipy.ndimage.uniform_filter(image.astype(np.float64), window, **options)
-    # Sums of up to 27 values below 10: rounded once by the division.
+    # Exact sums of up to 27 integers below 10, rounded once by the division.
     np.testing.assert_allclose(pooled["avg_padded"], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_pools_by_hand():
     image = jnp.array([[1.0, 3.0, 2.0], [5.0, 4.0, 0.0], [7.0, 8.0, 9.0]]).reshape(1, 3, 3, 1)
-    # 2 x 2 windows tile the image and leave the last row and column; SAME takes them in.
+    # 2 x 2 windows leave out the last row and column; SAME includes them.
     assert ops.max_pool(image, 2).ravel().tolist() == [5.0]
     assert ops.max_pool(image, 2, strides=1).ravel().tolist() == [5.0, 4.0, 8.0, 9.0]
     assert ops.max_pool(image, 2, padding="SAME").ravel().tolist() == [5.0, 2.0, 8.0, 9.0]
@@ -331,14 +331,14 @@ def test_pools_by_hand():
     assert ops.avg_pool(image, 2, padding="SAME").ravel().tolist() == [3.25, 1.0, 7.5, 9.0]
     padded = ops.avg_pool(image, 2, padding="SAME", count_include_pad=True)
     assert padded.ravel().tolist() == [3.25, 0.5, 3.75, 2.25]
-    # A stride beyond the window skips the second row and column.
+    # A stride larger than the window skips the second row and column.
     assert ops.sum_pool(image, 1, strides=2).ravel().tolist() == [1.0, 2.0, 7.0, 9.0]
 
 
 @pytest.mark.parametrize(
     ("signal", "options", "expected"),
     [
-        # All equal: the first of each window.
+        # All values are equal, so the first in each window gets the gradient.
         ([0, 0, 0, 0], {"window": 2}, [1, 0, 1, 0]),
         ([0, 0, 0, 0], {"window": 2, "strides": 1}, [1, 1, 1, 0]),
         # The middle maximum wins both of its windows.
@@ -365,7 +365,7 @@ def test_max_pool_gradient_of_a_tied_square_goes_to_its_first_row():
 def test_sum_is_the_padded_average_times_the_volume(case):
     images = case.integers()
     pooled = jax.jit(case)(images)
-    # The division rounds once, the product once.
+    # The division and the product each round once.
     total = pooled["avg_padded"] * np.prod(case.sizes)
     chex.assert_trees_all_close(total, pooled["sum"], rtol=2**-23, atol=0)
 
@@ -382,7 +382,7 @@ def test_max_of_the_negative_is_minus_the_minimum(case):
 def test_average_of_a_constant_is_the_constant(case):
     images = np.full(case.images, 0.75, np.float32)
     output = jax.jit(case.pools["avg"])(images)
-    # 3/4 of a count is exact, and so is its quotient by the count.
+    # 3/4 of a count is exact, and so is dividing it by the count.
     chex.assert_trees_all_equal(output, jnp.full_like(output, 0.75))
 
 
@@ -393,7 +393,7 @@ def test_channels_and_images_are_pooled_separately(name):
     for image, channel in np.ndindex(2, 3):
         alone = pool(images[image, None, ..., channel, None])[0, ..., 0]
         whole = pool(images)[image, ..., channel]
-        # The reason for this tolerance is that of eager and jit.
+        # The tolerance has the same reason as in test_eager_matches_jit.
         chex.assert_trees_all_close(alone, whole, rtol=2**-23, atol=0)
 
 
@@ -407,7 +407,7 @@ def test_global_pools_are_pools_of_the_full_window(shape, whole, windowed):
     pool, flat = case.pools[windowed], (shape[0], shape[-1])
     output = jax.jit(whole)(images)
     chex.assert_shape(output, flat)
-    # Two orders of summing at most 72 normal numbers and dividing by their count.
+    # At most 72 normal values, summed in different orders and divided by their count.
     chex.assert_trees_all_close(output, whole(images), rtol=0, atol=1e-6)
 
     @jax.jit
@@ -467,7 +467,7 @@ def test_adaptive_pool_of_known_sizes(key):
     np.testing.assert_allclose(
         ops.adaptive_avg_pool(images, 1)[:, 0, 0], ops.global_avg_pool(images), atol=1e-6
     )
-    # Smaller images have their pixels repeated.
+    # Pixels are repeated if the image is smaller than the output.
     np.testing.assert_array_equal(
         ops.adaptive_avg_pool(images, (16, 12)), images.repeat(2, 1).repeat(2, 2)
     )
@@ -478,7 +478,7 @@ def test_adaptive_pool_of_known_sizes(key):
 
 
 def test_bfloat16_averages_large_windows():
-    # bfloat16 cannot count: 256 + 1 is 256, so a sum in bfloat16 would stop at a quarter.
+    # In bfloat16, 256 + 1 is 256, so a bfloat16 sum would stop at a quarter of the total.
     images = jnp.ones((1, 32, 32, 1), jnp.bfloat16)
     assert ops.sum_pool(images, 32).item() == 1024
     assert ops.avg_pool(images, 32).item() == 1
@@ -493,8 +493,8 @@ def test_empty_batch():
 REJECTED = {
     "flat images": ((4, 4), {"window": 2}, r"images must be \[B, .*\(4, 4\)"),
     "empty images": ((1, 4, 0, 1), {"window": 1}, r"images .*no empty"),
-    "no window": ((1, 4, 4, 1), {"window": 0}, r"window .*got 0"),
-    "window per side": ((1, 4, 4, 1), {"window": (2, 2, 2)}, r"window .*\(2, 2, 2\)"),
+    "zero window": ((1, 4, 4, 1), {"window": 0}, r"window .*got 0"),
+    "window of the wrong rank": ((1, 4, 4, 1), {"window": (2, 2, 2)}, r"window .*\(2, 2, 2\)"),
     "strides": ((1, 4, 4, 1), {"window": 2, "strides": (0, 1)}, r"strides .*\(0, 1\)"),
     "padding": ((1, 4, 4, 1), {"window": 2, "padding": "same"}, r"padding .*'same'"),
     "large window": (
@@ -503,7 +503,7 @@ REJECTED = {
         r"window of \(2, 5\) .*\(4, 4\) with padding 'VALID'",
     ),
     "large padding": ((1, 4, 4, 1), {"window": 2, "padding": 2}, r"padding must .*\(2, 2\).*got 2"),
-    "large side": (
+    "large dimension": (
         (1, 4, 4, 1),
         {"window": (2, 3), "padding": ((0, 1), (3, 0))},
         r"padding must be smaller than the window \(2, 3\).*\(3, 0\)",

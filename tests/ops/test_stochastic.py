@@ -1,4 +1,4 @@
-"""The dropouts and `gaussian_noise`: keys, moments, distributions and gradients."""
+"""Dropout ops and `gaussian_noise`: keys, moments, distributions and gradients."""
 
 import itertools
 
@@ -18,7 +18,7 @@ SHAPE = (3, 4, 2)
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 RANDOM = {"dropout": ops.dropout, "gaussian_noise": ops.gaussian_noise}
 every_op = pytest.mark.parametrize("op", RANDOM.values(), ids=RANDOM)
-# Dropouts of whole units, and the number of last axes that do not share a decision.
+# Ops that drop whole units, and the number of trailing axes that do not share a decision.
 UNITS = {"spatial_dropout": (ops.spatial_dropout, 1), "drop_path": (ops.drop_path, 0)}
 every_unit = pytest.mark.parametrize(("op", "own"), UNITS.values(), ids=UNITS)
 ALL = RANDOM | {name: op for name, (op, _) in UNITS.items()}
@@ -29,7 +29,7 @@ every_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @every_op
 @settings(max_examples=10)
 @given(shape=SHAPES, dtype=st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16]))
-def test_shape_and_dtype_are_those_of_x(op, shape, dtype):
+def test_output_has_the_shape_and_dtype_of_x(op, shape, dtype):
     output = jax.eval_shape(op, jax.random.key(0), jax.ShapeDtypeStruct(shape, dtype), 0.5)
     chex.assert_shape(output, shape)
     chex.assert_type(output, dtype)
@@ -48,7 +48,7 @@ def test_the_key_determines_the_output(op, key):
     draw = jax.jit(lambda key: op(key, x, 0.5))
     first, second = map(np.asarray, (draw(key), draw(jax.random.fold_in(key, 1))))
     np.testing.assert_array_equal(first, draw(key))
-    assert np.mean(first != second) > 0.3  # half of two masks of rate 0.5 differ
+    assert np.mean(first != second) > 0.3  # two masks with rate 0.5 differ in half of the positions
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(first[..., 0], first[..., 1])
 
@@ -57,7 +57,7 @@ def test_the_key_determines_the_output(op, key):
 def test_eager_matches_jit_and_vmap_matches_a_loop(op, key):
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
     keys = jax.random.split(key, 3)
-    # A division by a constant may become a product, and noise fused: a rounding or two.
+    # Division by a constant may become multiplication, and noise may be fused: 1 or 2 roundings.
     tolerance = {"rtol": 2**-22, "atol": 2**-22}
     chex.assert_trees_all_close(op(key, x, 0.25), jax.jit(op)(key, x, 0.25), **tolerance)
     loop = jnp.stack([op(*arguments, 0.25) for arguments in zip(keys, x, strict=True)])
@@ -77,7 +77,7 @@ def test_amounts_of_zero_are_the_identity(op, dtype, zero, key):
 def test_dropout_keeps_a_binomial_share_and_scales_it(rate, dtype, key):
     count = 20_000
     values = np.unique(np.asarray(ops.dropout(key, jnp.ones(count, dtype), rate), np.float32))
-    # Half a unit of the mantissa, 8 bits or 24, for the one division.
+    # The division rounds once, to a mantissa of 8 or 24 bits.
     rounding = 2**-8 if dtype == jnp.bfloat16 else 2**-23
     np.testing.assert_allclose(values, [0, 1 / (1 - rate)], rtol=rounding)
     kept = int(jnp.sum(ops.dropout(key, jnp.ones(count, dtype), rate) > 0))
@@ -89,7 +89,7 @@ def test_dropout_keeps_the_expectation(key):
     x = jnp.array([-3.0, 0.5, 0.0, 2.0])
     keys = jax.random.split(key, 10_000)
     mean = jnp.mean(jax.jit(jax.vmap(lambda key: ops.dropout(key, x, 0.2)))(keys), 0)
-    # One value is x / 0.8 or 0, of standard deviation |x| / 2; 4 of those of the mean of 10,000.
+    # A value is x / 0.8 or 0, with standard deviation |x| / 2; allow 4 standard errors of the mean.
     assert jnp.all(jnp.abs(mean - x) <= 4 * 0.5 * jnp.abs(x) / 100)
 
 
@@ -97,7 +97,7 @@ def test_dropout_masks_are_independent(key):
     masks = jax.vmap(lambda key: ops.dropout(key, jnp.ones(4), 0.5) > 0)(
         jax.random.split(key, 8000)
     )
-    # 16 equally likely patterns; a fair table fails this once in 10,000 keys.
+    # 16 equally likely patterns; correct code fails this test for one key in 10,000.
     pattern = np.asarray(masks) @ [1, 2, 4, 8]
     assert scipy.stats.chisquare(np.bincount(pattern, minlength=16)).pvalue > 1e-4
 
@@ -133,7 +133,7 @@ def test_units_are_kept_or_dropped_as_a_whole(op, own, shape, rate, dtype, seed)
     chex.assert_type(y, dtype)
     kept, shared = np.asarray(y != 0), tuple(range(1, len(shape) - own))
     np.testing.assert_array_equal(kept.any(shared), kept.all(shared))
-    # x, and 1 - rate exactly, so that one rounding is left.
+    # x and 1 - rate are exact, so only the division rounds.
     scaled = np.where(kept, x.astype(np.float64) / (1 - rate), 0)
     np.testing.assert_allclose(np.asarray(y, np.float64), scaled, rtol=jnp.finfo(dtype).eps)
 
@@ -143,7 +143,7 @@ def test_units_are_kept_or_dropped_as_a_whole(op, own, shape, rate, dtype, seed)
 def test_decisions_for_units_differ(op, own, spatial, key):
     kept = op(key, jnp.ones((64, *spatial, 8)), 0.5) > 0
     kept = np.asarray(kept[:, *(0,) * len(spatial)])
-    # 64 or 512 decisions: not all equal, nor the same for all examples or channels.
+    # 64 or 512 decisions, neither all equal nor the same for all examples or channels.
     assert 0 < kept[:, 0].sum() < 64
     assert (kept != kept[:1]).any()
     assert (kept != kept[:, :1]).any() == (own == 1)
@@ -155,7 +155,7 @@ def test_decisions_for_units_differ(op, own, spatial, key):
 def test_a_binomial_share_of_units_is_kept(op, own, rate, dtype, key):
     shape = (100, 3, 200) if own else (20_000, 3)
     y = np.asarray(op(key, jnp.ones(shape, dtype), rate), np.float32)
-    # Half a unit of the mantissa, 8 bits or 24, for the one division.
+    # The division rounds once, to a mantissa of 8 or 24 bits.
     rounding = 2**-8 if dtype == jnp.bfloat16 else 2**-23
     np.testing.assert_allclose(np.unique(y), [0, 1 / (1 - rate)], rtol=rounding)
     low, high = scipy.stats.binom.interval(0.9999, 20_000, 1 - rate)
@@ -167,7 +167,7 @@ def test_unit_decisions_are_independent(op, own, key):
     shape = (2, 1, 2) if own else (4, 1)
     keys = jax.random.split(key, 8000)
     masks = jax.vmap(lambda key: op(key, jnp.ones(shape), 0.5).ravel() > 0)(keys)
-    # 16 equally likely patterns; a fair table fails this once in 10,000 keys.
+    # 16 equally likely patterns; correct code fails this test for one key in 10,000.
     pattern = np.asarray(masks) @ [1, 2, 4, 8]
     assert scipy.stats.chisquare(np.bincount(pattern, minlength=16)).pvalue > 1e-4
 
@@ -177,7 +177,7 @@ def test_dropping_units_keeps_the_expectation(op, own, key):
     x = jnp.arange(-11.0, 13.0).reshape(SHAPE)
     keys = jax.random.split(key, 10_000)
     mean = jnp.mean(jax.jit(jax.vmap(lambda key: op(key, x, 0.2)))(keys), 0)
-    # One value is x / 0.8 or 0, of standard deviation |x| / 2; 4 of those of the mean of 10,000.
+    # A value is x / 0.8 or 0, with standard deviation |x| / 2; allow 4 standard errors of the mean.
     assert jnp.all(jnp.abs(mean - x) <= 4 * 0.5 * jnp.abs(x) / 100)
 
 
@@ -212,8 +212,8 @@ def test_gaussian_noise_is_normal(dtype, key):
     count, stddev = 20_000, 0.5
     noise = ops.gaussian_noise(key, jnp.zeros(count, dtype), stddev)
     noise = np.asarray(noise, np.float64)
-    # 4 standard errors of the mean and of the standard deviation; bfloat16 normal numbers are
-    # rounded to 8 bits, unbiased, which moves the moments by much less.
+    # 4 standard errors of the mean and of the standard deviation; rounding bfloat16 noise to 8 bits
+    # is unbiased and changes the moments by much less.
     assert abs(noise.mean()) <= 4 * stddev / count**0.5
     assert abs(noise.std() - stddev) <= 4 * stddev / (2 * count) ** 0.5
     if dtype == jnp.float32:
@@ -225,7 +225,7 @@ def test_gaussian_noise_is_normal(dtype, key):
 def test_gaussian_noise_is_added_and_scales_with_stddev(key):
     x = jnp.arange(24.0).reshape(SHAPE)
     noise = ops.gaussian_noise(key, jnp.zeros(SHAPE), 1.0)
-    # One product and one sum of values to 24.
+    # One product and one sum of values up to 24.
     chex.assert_trees_all_close(ops.gaussian_noise(key, x, 0.25), x + 0.25 * noise, atol=2e-6)
 
 
@@ -269,7 +269,7 @@ def test_bad_input_is_rejected_by_name(op, x, amount, message, key):
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
 def test_random_words_look_independent(implementation):
-    """Bits, neighbors and neighboring keys, each within five standard deviations of chance."""
+    """Check bits, neighbors and neighboring keys to within five standard deviations of chance."""
     count = 1 << 14
     keys = [jax.random.key(seed, impl=implementation) for seed in range(4)]
     signs = []
@@ -294,7 +294,7 @@ def test_random_words_depend_on_key_and_position_only(key):
 
 
 def test_first_words_of_small_seeds_are_uniform():
-    """Key 0 is common, and the hash of 0 is 0."""
+    """Seed 0 is common, and the hash of 0 is 0."""
     draw = jax.jit(jax.vmap(lambda seed: random_words(jax.random.key(seed), (4,))))
     words = np.asarray(draw(np.arange(500)))
     for place in range(4):
@@ -315,7 +315,7 @@ def test_xla_draws_with_jax_random(op, key):
     tuned, plain = map(np.asarray, both(key, x))
     assert (tuned != plain).mean() > 0.3
     assert abs(plain.mean() - 1) < 0.1
-    with ops.plain_xla():  # a network stays the same
+    with ops.plain_xla():  # a network's random draws stay the same
         np.testing.assert_array_equal(both(key, x)[0], tuned)
     with pytest.raises(ValueError, match="implementation must be 'auto' or 'xla', got 'fast'"):
         op(key, x, 0.5, implementation="fast")

@@ -1,4 +1,4 @@
-"""What several parity tests need."""
+"""Fixtures shared by the parity tests."""
 
 import importlib
 
@@ -7,16 +7,17 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def operators_of_torchvision():
-    """torchvision without its compiled operators, which the index has for CUDA alone.
+    """Let torchvision be imported without its compiled operators.
 
-    Nothing here needs them, but the package refuses to be imported where they are unknown.
+    The package index provides the operators only for CUDA. The tests do not need them, but
+    importing torchvision fails if they are not registered.
     """
     try:
         torch = importlib.import_module("torch")
-    except ImportError:  # then the tests themselves fail
+    except ImportError:  # the tests themselves will then fail
         yield
         return
-    operators = torch.library.Library("torchvision", "FRAGMENT")  # must live as long as it is used
+    operators = torch.library.Library("torchvision", "FRAGMENT")  # must stay alive while in use
     for name in ("nms", "qnms"):
         operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     yield

@@ -1,4 +1,4 @@
-"""`ImageDataGenerator` and Keras's: equal images and statistics for equal parameters."""
+"""`ImageDataGenerator` against Keras's: equal images and statistics for equal parameters."""
 
 import importlib
 import os
@@ -34,7 +34,7 @@ def keras_generator():
 
 
 def images_of(*shape):
-    """Make values from 0 to 255 that are far from rounding."""
+    """Make values from 0 to 255 that are not close to a rounding boundary."""
     return (np.random.default_rng(0).integers(0, 255, shape) + 0.3).astype(np.float32)
 
 
@@ -54,7 +54,7 @@ def test_a_transform_of_given_parameters(keras_generator, size, fill_mode, order
         expected = theirs.apply_transform(x.copy(), parameters)
         found = np.asarray(ours.apply_transform(x, parameters))
         alike = np.abs(found - expected) < 0.02
-        # Rounding errors can change integers, and the nearest of two pixels.
+        # Rounding errors can change rounded integers, and which of two pixels is nearest.
         assert alike.mean() > (0.97 if order == 0 or not seed % 2 else 1 - 1e-9), parameters
         assert order == 0 or np.abs(found - expected).max() < 2.7
 

@@ -1,6 +1,6 @@
 """`image` against OpenCV, scikit-image, Pillow and torch, on noise and photographs of many sizes.
 
-The table below has the reference and the tolerance of each function. Deliberate differences are
+The table below lists the reference and the tolerance for each function. Deliberate differences are
 listed in experiments/guides/image_references.md.
 """
 
@@ -20,7 +20,7 @@ from jaxcnn import image
 pytestmark = pytest.mark.parity
 
 SIZES = ((1, 1), (1, 7), (6, 1), (5, 4), (33, 48), (121, 160))
-CHANNELS = (1, 3, 4)  # of photographs; noise cycles through them
+CHANNELS = (1, 3, 4)  # used in turn by the images
 BORDERS = {
     "reflect101": "BORDER_REFLECT_101",
     "reflect": "BORDER_REFLECT",
@@ -30,7 +30,7 @@ BORDERS = {
 KERNEL = np.random.default_rng(5).normal(size=(3, 4)).astype(np.float32)
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32)
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
-BYTE = 1.01  # one level: some round halves up, others to even
+BYTE = 1.01  # one level: some libraries round halves up, others to even
 EXACT = 0.0
 
 
@@ -47,7 +47,7 @@ def torch():
 
 
 def photograph(name, height, width, channels):
-    """Return a crop of a photograph; the fourth channel comes from another one."""
+    """Return a crop of a photograph; the fourth channel comes from a different photograph."""
     data = skimage("data")
     pixels = np.asarray(getattr(data, name)())[50 : 50 + height, 60 : 60 + width]
     pixels = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, 2)
@@ -56,7 +56,7 @@ def photograph(name, height, width, channels):
 
 
 def make_images(dtype, channels=CHANNELS):
-    """Yield noise of every size, and photographs, as ``[H, W, C]``; floats are in [0, 1]."""
+    """Yield noise of every size, then photographs, as ``[H, W, C]``; floats are in [0, 1]."""
     rng = np.random.default_rng(0)
     several = [
         rng.integers(0, 256, (*size, number), np.uint8)
@@ -76,7 +76,7 @@ def as_image(array, like):
 
 
 def by_cv2(function):
-    """Wrap a function of (module, pixels) as a reference on ``[H, W, C]``."""
+    """Wrap a function of (module, pixels) as a reference for ``[H, W, C]`` images."""
     return lambda x: as_image(function(cv2(), np.ascontiguousarray(x)), x)
 
 
@@ -88,7 +88,7 @@ def morphology(kind, window):
 
 
 ONES = np.ones((3, 5))
-# Name: (ours, theirs, tolerance for bytes, tolerance for floats); None skips that dtype.
+# Name: (ours, theirs, tolerance for bytes, tolerance for floats); None skips the dtype.
 SAME_SIZE = {
     **{
         f"filter2d, {ours}": (
@@ -108,7 +108,7 @@ SAME_SIZE = {
     "gaussian_blur": (
         lambda x: image.gaussian_blur(x, 1.3, window=7),
         by_cv2(lambda m, x: m.GaussianBlur(x, (7, 7), 1.3)),
-        2 * BYTE,  # for bytes, its weights are multiples of 1/256
+        2 * BYTE,  # for bytes, OpenCV's weights are multiples of 1/256
         1e-6,
     ),
     "median_blur 3": (
@@ -137,7 +137,7 @@ SAME_SIZE = {
     ),
     "unsharp_mask": (
         lambda x: image.unsharp_mask(x, 1.5, amount=0.8, border="reflect"),
-        # Plane by plane, since it fails on images of one column.
+        # Plane by plane, since scikit-image fails on images with one column.
         lambda x: np.stack(
             [
                 skimage("filters").unsharp_mask(
@@ -227,7 +227,7 @@ SAME_SIZE = {
 
 def compare(found, expected, tolerance, what):
     difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max()
-    # For floats, relative to the largest value, which is up to 8 for Sobel.
+    # For floats, the tolerance is relative to the largest value, which is up to 8 for Sobel.
     largest = max(1.0, np.abs(expected).max()) if tolerance < BYTE else 1.0
     assert difference <= tolerance * largest, (what, difference)
 
@@ -251,7 +251,7 @@ def test_gray(dtype):
         expected = as_image(cv2().cvtColor(x, cv2().COLOR_RGB2GRAY), x[..., :1])
         compare(image.to_grayscale(x[None])[0], expected, tolerance, x.shape)
         if dtype == np.float32:
-            # scikit-image's weights for the same standard differ in the fourth digit.
+            # scikit-image's weights for the same standard (Rec. 709) differ in the fourth digit.
             expected = skimage("color").rgb2gray(x)[..., None]
             compare(image.to_grayscale(x[None], weights="rec709")[0], expected, 3e-4, x.shape)
 
@@ -261,7 +261,7 @@ def test_gray(dtype):
     ("method", "theirs"), [("bilinear", "BILINEAR"), ("bicubic", "BICUBIC"), ("lanczos", "LANCZOS")]
 )
 def test_resize_equals_pillow(method, theirs, size):
-    """Floats, and bilinear bytes: Pillow rounds bytes and clips overshoot between its passes."""
+    """Compare floats, and bytes for bilinear only: between passes Pillow rounds and clips bytes."""
     filter_ = getattr(PIL.Image.Resampling, theirs)
     for x in make_images(np.uint8, (1, 3)):
         found = image.resize(jnp.asarray(x, jnp.float32)[None], size, method=method)[0]
@@ -301,7 +301,7 @@ def test_resize_equals_torch(method, mode, antialias, tolerance, size):
 def test_area_equals_opencv_for_smaller_sizes(size, dtype):
     for x in make_images(dtype):
         if x.shape[0] < size[0] or x.shape[1] < size[1]:
-            continue  # OpenCV interpolates
+            continue  # OpenCV interpolates when it enlarges
         expected = as_image(cv2().resize(x, size[::-1], interpolation=cv2().INTER_AREA), x)
         found = image.resize(x[None], size, method="area")[0]
         compare(found, expected, BYTE if dtype == np.uint8 else 1e-6, x.shape)
@@ -319,13 +319,13 @@ def test_area_equals_opencv_for_smaller_sizes(size, dtype):
     ],
 )
 def test_warp_equals_scikit_image(border, mode, order):
-    """scikit-image's matrices map (column, row) of the result to that of the image."""
+    """Compare with matrices that map a (column, row) in the result to one in the image."""
     transform = skimage("transform")
     moves = {"angles": 33.0, "shears": 12.0, "scales": 0.8, "shifts": jnp.array([[3.0, -5.0]])}
     matrix = np.asarray(image.affine_matrix(**moves), np.float64)[0]
     for x in make_images(np.float32):
         if min(x.shape[:2]) == 1:
-            continue  # scikit-image divides by their size - 1
+            continue  # scikit-image divides by the size - 1
         height, width = x.shape[:2]
         corner = np.array([[1, 0, (width - 1) / 2], [0, 1, (height - 1) / 2], [0, 0, 1]])
         inverse = corner @ np.linalg.inv(matrix) @ np.linalg.inv(corner)
@@ -338,11 +338,11 @@ def test_warp_equals_scikit_image(border, mode, order):
             value=0.2,
         )[0]
         alike = np.abs(np.asarray(found) - expected) < 1e-4
-        assert alike.mean() > 0.999, (x.shape, alike.mean())  # nearest ties can go either way
+        assert alike.mean() > 0.999, (x.shape, alike.mean())  # nearest: ties may differ
 
 
 def test_warp_equals_opencv():
-    """Equal up to its rounding of positions to 1/32 of a pixel."""
+    """Compare up to OpenCV's rounding of positions to 1/32 of a pixel."""
     for x in make_images(np.uint8):
         height, width = x.shape[:2]
         middle = ((width - 1) / 2, (height - 1) / 2)
@@ -376,7 +376,7 @@ def masks():
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 def test_components(connectivity):
-    """scikit-image labels in raster order too, OpenCV in another order."""
+    """Compare labels: scikit-image's are in raster order, like ours; OpenCV's order differs."""
     measure = skimage("measure")
     for mask in masks():
         found = image.connected_components(mask[None], connectivity=connectivity)
@@ -411,7 +411,7 @@ def test_regions():
 
 
 def test_similar_components():
-    """With tolerance 0 the components are scikit-image's, of equal values."""
+    """Check that with tolerance 0, components are scikit-image's regions of equal values."""
     rng = np.random.default_rng(3)
     for size in SIZES:
         pixels = rng.integers(0, 3, size).astype(np.uint8)
@@ -426,7 +426,7 @@ def test_similar_components():
 
 
 def test_posterize_solarize_equalize_and_autocontrast_equal_pillow():
-    """Compare bytes, scaled to [0, 1] and back."""
+    """Compare byte images, which are scaled to [0, 1] and back for jaxcnn."""
     for x in make_images(np.uint8, (3,)):
         whole, scaled = PIL.Image.fromarray(x), jnp.asarray(x / 255, jnp.float32)[None]
         for name, found, expected in (

@@ -13,8 +13,8 @@ from jaxcnn import ops
 pytestmark = pytest.mark.parity
 
 
-# Import here, not at the top: this file is collected where neither is installed, but a missing one
-# must fail where it is selected.
+# Import here, not at the top: collecting this file must work without either library, but a selected
+# test must fail if its library is missing.
 @pytest.fixture(scope="module")
 def torch():
     import torch
@@ -32,7 +32,7 @@ def keras():
 
 
 def integers(*shapes, seed=0):
-    """Return arrays of small integers, whose sums of products are exact in any library."""
+    """Return arrays of small integers, so that sums of products are exact in every library."""
     rng = np.random.default_rng(seed)
     return [rng.integers(-3, 4, shape).astype(np.float32) for shape in shapes]
 
@@ -43,12 +43,12 @@ def numpy_of(tensor):
 
 
 def to_torch(array):
-    """Convert images `[B, *spatial, C]` to `[B, C, *spatial]`."""
+    """Convert `[B, *spatial, C]` images to `[B, C, *spatial]`."""
     return np.moveaxis(array, -1, 1)
 
 
 def from_torch(array):
-    """Convert images `[B, C, *spatial]` to `[B, *spatial, C]`."""
+    """Convert `[B, C, *spatial]` images to `[B, *spatial, C]`."""
     return np.moveaxis(array, 1, -1)
 
 
@@ -79,7 +79,7 @@ def transposed_from_torch(kernel, groups):
 
 
 def with_gradients(torch, function, arrays):
-    """Compute a torch function and the gradients of its squared sum, as NumPy arrays."""
+    """Compute a torch function and the gradients of its sum of squares, as NumPy arrays."""
     tensors = [torch.tensor(np.ascontiguousarray(array), requires_grad=True) for array in arrays]
     output = function(*tensors)
     (output * output).sum().backward()
@@ -87,7 +87,7 @@ def with_gradients(torch, function, arrays):
 
 
 def with_jax_gradients(function, arrays):
-    """Compute a JAX function and the gradients of its squared sum."""
+    """Compute a JAX function and the gradients of its sum of squares."""
     output, pullback = jax.vjp(jax.jit(function), *arrays)
     return output, list(pullback(2 * output))
 
@@ -167,7 +167,7 @@ def test_conv_in_bfloat16_is_close_to_torch(torch):
         )
     )
     output = ops.conv(*(jnp.asarray(array, jnp.bfloat16) for array in (images, kernel)), padding=0)
-    # Each library rounds its float32 sum to 8 bits of mantissa: one unit in the last place apart.
+    # Each library rounds its float32 sum to 8 bits of mantissa: results differ by at most 1 ulp.
     np.testing.assert_allclose(
         np.asarray(output, np.float32), from_torch(expected.float().numpy()), rtol=2**-7
     )
@@ -222,7 +222,8 @@ def test_avg_pool_matches_torch(torch, images, window, options, count_include_pa
         ),
         [images],
     )
-    # Integer sums up to 24, divided and, backward, added up to 9 times: a few roundings of 2^-24.
+    # Integer sums up to 24 are divided and, in the backward pass, up to 9 of these are added: a few
+    # rounding errors of 2^-24.
     np.testing.assert_allclose(output, from_torch(expected), rtol=2**-22)
     np.testing.assert_allclose(ours[0], from_torch(gradients[0]), rtol=2**-22, atol=2e-6)
     if count_include_pad and rank > 1:
@@ -239,7 +240,7 @@ def test_global_pools_and_dense_match_torch(torch):
     expected = torch.nn.functional.adaptive_max_pool2d(tensor, 1)[..., 0, 0]
     np.testing.assert_array_equal(ops.global_max_pool(images), expected.numpy())
     expected = torch.nn.functional.adaptive_avg_pool2d(tensor, 1)[..., 0, 0]
-    # One rounding in each library.
+    # Each library rounds once.
     np.testing.assert_allclose(ops.global_avg_pool(images), expected.numpy(), rtol=2**-22)
     for size in ((2, 3), (5, 4), (7, 1)):
         expected = from_torch(torch.nn.functional.adaptive_avg_pool2d(tensor, size).numpy())
@@ -270,13 +271,14 @@ def test_batch_norm_matches_torch(torch, shape, train):
         lambda x, scale, bias: ops.batch_norm(x, scale, bias, mean, var, train=train)[0],
         (x, scale, bias),
     )
-    # Two orders of summing at most 120 squares of numbers of order 1, backward of order 10.
+    # The libraries sum at most 120 squares in different orders; the numbers are of order 1, or of
+    # order 10 in the backward pass.
     np.testing.assert_allclose(output, from_torch(expected), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(ours[0], from_torch(gradients[0]), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ours[1], gradients[1], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ours[2], gradients[2], rtol=1e-5, atol=1e-5)
     _, (new_mean, new_var) = ops.batch_norm(x, scale, bias, mean, var, train=train)
-    if train:  # torch moves the running variance by the unbiased estimate
+    if train:  # torch updates the running variance with the unbiased estimate
         count = x.size // 3
         new_var = 0.9 * var + (new_var - 0.9 * var) * count / (count - 1)
     np.testing.assert_allclose(new_mean, running[0].numpy(), rtol=1e-5, atol=1e-6)
@@ -358,8 +360,8 @@ def test_max_pool_matches_keras(keras, images, window, strides, padding):
     np.testing.assert_array_equal(output, numpy_of(expected))
 
 
-# SAME is symmetric in all of these: otherwise Keras on torch, unlike Keras on TensorFlow, averages
-# copies of the edge.
+# SAME padding is symmetric in all of these cases; otherwise Keras on torch, unlike Keras on
+# TensorFlow, includes copies of the edge in the average.
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(
     ("images", "window", "strides"),
@@ -374,7 +376,7 @@ def test_avg_pool_matches_keras(keras, images, window, strides, padding):
     (images,) = integers(images)
     expected = keras.ops.average_pool(images, window, strides, padding, data_format="channels_last")
     output = ops.avg_pool(images, window, strides=strides, padding=padding.upper())
-    # One division in each library.
+    # Each library divides once.
     np.testing.assert_allclose(output, numpy_of(expected), rtol=2**-22)
 
 
@@ -388,7 +390,7 @@ def test_batch_norm_matches_keras(keras, train):
     layer.set_weights(vectors)
     expected = numpy_of(layer(x, training=train))
     output, running = ops.batch_norm(x, *vectors, train=train)
-    # Two orders of summing 120 squares of numbers of order 1.
+    # The libraries sum 120 squares of numbers of order 1 in different orders.
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
     for ours, theirs in zip(running, (layer.moving_mean, layer.moving_variance), strict=True):
         np.testing.assert_allclose(ours, numpy_of(theirs.value), rtol=1e-5)

@@ -1,6 +1,6 @@
 """Model families against torchvision, timm and Keras with the same random weights.
 
-The weights are loaded from files, so readers, names, conventions and preprocessing are tested too.
+The weights are loaded from files, so this also tests readers, names, conventions and preprocessing.
 torch and Keras are imported when a test runs.
 """
 
@@ -20,8 +20,8 @@ from jaxcnn import models
 
 pytestmark = pytest.mark.parity
 
-CLOSE = 1e-4  # of the largest
-# (our name, source, their name, side of the images)
+CLOSE = 1e-4  # relative to the largest value
+# (our name, source, their name, height and width of the images)
 TORCH = [
     ("vgg11", "torchvision", "vgg11", 64),
     ("vgg16", "torchvision", "vgg16", 128),
@@ -56,7 +56,7 @@ KERAS = [
 
 
 def pixels(side, count=None):
-    """Return bytes ``[B, H, W, 3]`` of color fields with noise; fewer if they are large."""
+    """Return ``[B, H, W, 3]`` uint8 images of color patches with noise; fewer if they are large."""
     count = count or (4 if side > 200 else 8)
     rng = np.random.default_rng(1)
     fields = rng.integers(0, 200, (count, 4, 4, 3))
@@ -73,14 +73,14 @@ def assert_near(ours, theirs, tolerance=CLOSE):
 
 
 def random_like(name, array, rng):
-    """Return weights as after initialization, and statistics that are neither 0 nor 1."""
+    """Return random values: weights as after initialization, statistics that are not 0 or 1."""
     if name.endswith(("running_var", "moving_variance", "variance")):
         return rng.uniform(0.8, 1.2, array.shape)
     if name.endswith(("running_mean", "moving_mean", "mean", "bias", "beta")):
         return rng.normal(0, 0.1, array.shape)
     if array.ndim < 2:
-        # Residual branches add little, as in trained networks; otherwise a random network of 100
-        # layers amplifies the rounding of float32 in every library.
+        # Residual branches contribute little, as in trained networks; otherwise, in every library,
+        # a random network with 100 layers amplifies float32 rounding errors.
         is_last = (name.startswith("layer") and "bn3" in name) or "_3_bn" in name
         return rng.uniform(0.8, 1.2, array.shape) * (0.1 if is_last else 1)
     fan = np.prod(array.shape) / max(array.shape[0], array.shape[-1])
@@ -121,7 +121,7 @@ def without_dropout(name, **options):
 
 
 def as_torchvision(images, preprocess, source):
-    """Return normalized planes, as torch expects; Inception normalizes again itself."""
+    """Return normalized ``[B, C, H, W]`` images for torch; torchvision's Inception renormalizes."""
     x = images.astype(np.float64) / 255
     mean, std = preprocess.mean, preprocess.std
     if source == "torchvision":
@@ -131,7 +131,7 @@ def as_torchvision(images, preprocess, source):
 
 @functools.cache
 def case(name, source, theirs, folder):
-    """Return the other library's network, and jaxcnn's from its file."""
+    """Return the other library's network, and jaxcnn's loaded from its file."""
     torch = importlib.import_module("torch")
     model = torch_model(source, theirs)
     path = folder / f"{source}-{theirs}.pth"
@@ -141,7 +141,7 @@ def case(name, source, theirs, folder):
 
 @pytest.fixture(autouse=True)
 def few_programs():
-    """Clear compiled networks after each test; together they take gigabytes."""
+    """Clear compiled networks after each test; together they take up gigabytes."""
     yield
     jax.clear_caches()
 
@@ -155,7 +155,7 @@ def folder(tmp_path_factory):
 def test_torch(name, source, theirs, side, folder):
     torch = importlib.import_module("torch")
     model, ours = case(name, source, theirs, folder)
-    case.cache_clear()  # two networks of 500 MB each would stay in memory
+    case.cache_clear()  # otherwise two networks of 500 MB each stay in memory
     images = pixels(side)
     planes = torch.from_numpy(as_torchvision(images, ours.preprocess, source)).float()
     x = ours.preprocess.normalize(ours.preprocess.to_float(resized(images, ours.preprocess)))
@@ -178,8 +178,8 @@ def test_torch(name, source, theirs, side, folder):
             module.register_forward_pre_hook(
                 lambda module, inputs, key=key: count(key, module, inputs)
             )
-    # In float64, because batch statistics amplify rounding; some of theirs are further from float64
-    # than ours.
+    # torch uses float64, because batch statistics amplify rounding errors; some of torch's float32
+    # results are further from float64 than ours.
     model, planes = model.double().train(), planes.double()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_torch(name, source, theirs, side, folder):
     assert_near(logits, expected)
     if not counts:
         return
-    # torch keeps the unbiased variance; convert their statistics to the biased one.
+    # torch stores the unbiased variance; convert its statistics to the biased variance.
     state = model.state_dict()
     for key, number in counts.items():
         old, new = before[f"{key}.running_var"], state[f"{key}.running_var"]
@@ -207,7 +207,7 @@ def test_torch(name, source, theirs, side, folder):
 
 
 def resized(images, preprocess):
-    """Return the images, and set the size of the preprocessing to theirs."""
+    """Set the preprocessing size to the height and width of the images, and return the images."""
     object.__setattr__(preprocess, "size", images.shape[1:3])
     return images
 
@@ -261,7 +261,7 @@ def test_keras(name, theirs, module, side, keras, tmp_path):
 
 
 def assert_same_in_other_files(ours, name, model, folder):
-    """Check that Keras's other two file formats give the same network."""
+    """Check that Keras's other two file formats yield the same network."""
     model.save(folder / "network.keras")
     legacy = importlib.import_module("keras.src.legacy.saving.legacy_h5_format")
     with importlib.import_module("h5py").File(folder / "network.h5", "w") as file:
@@ -319,7 +319,7 @@ def test_gradients_in_float64(name, side, tmp_path):
         loss = float(loss.detach())
         assert abs(float(value) - loss) < 1e-9 * abs(loss)
         expected = flatten_dict(wanted.variables["params"])
-        # A bias before a normalization has only rounding errors as its gradient.
+        # The gradient of a bias before a normalization consists only of rounding errors.
         least = 1e-13 * max(float(jnp.abs(gradient).max()) for gradient in expected.values())
         for key, gradient in flatten_dict(gradients).items():
             assert gradient.dtype == jnp.float64

@@ -1,4 +1,4 @@
-"""Sources of grain in jaxcnn, and our sources in grain."""
+"""Grain's sources in jaxcnn, and jaxcnn's sources in Grain."""
 
 import importlib
 

@@ -23,7 +23,7 @@ def functional():
 
 
 def make_images():
-    """Yield noise and a photograph ``[B, H, W, 3]`` in [0, 1], in multiples of 1/255."""
+    """Yield noise and a photograph, ``[B, H, W, 3]`` with multiples of 1/255 in [0, 1]."""
     rng = np.random.default_rng(0)
     for size in SIZES:
         yield rng.integers(0, 256, (2, *size, 3)).astype(np.float32) / 255
@@ -32,7 +32,7 @@ def make_images():
 
 
 def by_torchvision(function, x):
-    """Apply a function of (module, planes ``[B, C, H, W]``) to ``[B, H, W, C]``."""
+    """Apply a function of (module, ``[B, C, H, W]`` planes) to ``[B, H, W, C]`` images."""
     torch = importlib.import_module("torch")
     planes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
     return np.moveaxis(function(functional(), planes).numpy(), 1, -1)
@@ -65,7 +65,7 @@ CASES = {
         lambda f, x: f.resize(x, [9, 14]),
         1e-5,
     ),
-    "resize by bicubic": (
+    "resize, bicubic": (
         lambda x: image.resize(x, (40, 30), method="bicubic"),
         lambda f, x: f.resize(x, [40, 30], interpolation=f.InterpolationMode.BICUBIC),
         1e-2,
@@ -120,6 +120,6 @@ def test_equals(name):
     own, theirs, tolerance = CASES[name]
     for x in make_images():
         if name == "gaussian_blur" and min(x.shape[1:3]) < 3:
-            continue  # torch reflects at most the size of the image
+            continue  # torch cannot reflect beyond the size of the image
         found, expected = own(jnp.asarray(x)), by_torchvision(theirs, x)
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=str(x.shape))

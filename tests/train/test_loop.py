@@ -1,4 +1,4 @@
-"""The loop: exact evaluation, resuming bit for bit, clean stops, divergence."""
+"""The training loop: exact evaluation, bit-for-bit resuming, clean stops, divergence."""
 
 import dataclasses
 import functools
@@ -16,8 +16,8 @@ from jaxcnn import data, image, models, ops, regularizers, train
 
 PREPROCESS = image.Preprocess(size=(28, 28), channels=1)
 SOURCE = data.load("fashion_mnist_slice", split="test").take(np.arange(150))
-BATCHES = data.batches(SOURCE, 32, seed=7)  # 5 per epoch, the last one short
-MODEL = models.create("small_vgg", 10, widths=(4, 8))  # dropout and batch norm
+BATCHES = data.batches(SOURCE, 32, seed=7)  # 5 per epoch, the last one padded
+MODEL = models.create("small_vgg", 10, widths=(4, 8))  # has dropout and batch norm
 OPTIMIZER = optax.adam(1e-2)
 STEP = train.make_train_step(MODEL, OPTIMIZER, preprocess=PREPROCESS)
 EVAL_STEP = train.make_eval_step(MODEL, preprocess=PREPROCESS)
@@ -86,7 +86,7 @@ def test_stop_and_resume_is_bit_for_bit(tmp_path, unbroken, stop_after):
 
 
 def everything():
-    """Return the initial state of a run with every feature on, and a function that fits it."""
+    """Return the initial state of a run with every feature enabled, and a function to train it."""
     model = models.create("small_vgg", 10, widths=(4, 8), dtype="bfloat16")
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(1e-2, weight_decay=0.1, mask=train.decay_mask)
@@ -158,7 +158,7 @@ def test_resuming_with_every_feature_on_is_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("ema_decay", [None, 0.5])
 @pytest.mark.parametrize("epochs", [4, 6])
 def test_early_stopping_returns_the_best_epoch_whether_it_stopped_or_ran_out(epochs, ema_decay):
-    """Prescribe a validation loss that is best after epoch 2, so that training stops after 5."""
+    """Prescribe a validation loss that is lowest in epoch 2, so training stops after epoch 5."""
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0])
     seen = []
 
@@ -243,7 +243,7 @@ def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
 
 
 def test_parameters_that_explode_in_the_last_step_are_seen(tmp_path):
-    """Train one step per epoch, whose loss is that before the step."""
+    """Train one step per epoch; its loss is computed before the update."""
     optimizer = optax.sgd(1e30)
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
     state = train.create_state(jax.random.key(0), MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
@@ -254,13 +254,13 @@ def test_parameters_that_explode_in_the_last_step_are_seen(tmp_path):
 
 
 def in_calls_of_two(start, **options):
-    """Fuse two of the 5 steps of an epoch, so that its last call takes one."""
+    """Fuse steps in pairs; an epoch has 5 steps, so its last call runs only one."""
     step, batches = train.fuse_steps(STEP, BATCHES, steps=2)
     return train.fit(start, step, batches, epochs=3, **options)
 
 
 @pytest.mark.slow
-def test_several_steps_in_one_call_are_those_steps():
+def test_fused_steps_equal_separate_steps():
     optimizer = optax.sgd(0.1, momentum=0.9)
     model = models.create("lenet5", 10)
     step = train.make_train_step(model, optimizer, preprocess=PREPROCESS)
@@ -343,7 +343,7 @@ def test_the_first_signal_is_a_request(number):
 
 @pytest.fixture
 def interruptible():
-    """Restore the handler: a suite started in the background ignores interrupts."""
+    """Install the default handler, because a suite started in the background ignores interrupts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -356,7 +356,7 @@ def test_the_second_interrupt_has_its_usual_effect(interruptible):
 
 
 class WithBlanks:
-    """Batches, some without a row that counts, as if none of their images were readable."""
+    """Batches, some fully masked, as if none of their images were readable."""
 
     blank = (0, 3)
 

@@ -1,4 +1,4 @@
-"""Early stopping and plateaus as functions of a history, by hand and over drawn histories."""
+"""Early stopping and plateaus as functions of a history, by hand and on drawn histories."""
 
 import numpy as np
 import optax

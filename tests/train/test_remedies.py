@@ -1,4 +1,4 @@
-"""What a recipe adds to the step: accumulation, averages, frozen parts, penalties, views, heads."""
+"""Recipe options: accumulation, averages, frozen parts, penalties, views, auxiliary heads."""
 
 import functools
 
@@ -31,9 +31,9 @@ def one_step(model, optimizer, batch=BATCH, steps=1, ema=False, **options):
     [(4, 101), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((4, 128), (2, 60)))],
 )
 def test_accumulation_equals_the_large_batch(rows, parts):
-    """For a full batch, and for one whose last part is partly or wholly masked.
+    """Compare for a full batch, and for one whose last part is partly or fully masked.
 
-    With momentum, because Adam makes a step of the rounding where a gradient is all but zero.
+    Use SGD with momentum, because Adam amplifies rounding errors where a gradient is nearly zero.
     """
     model, optimizer = models.create("classic_cnn", 10, dropout=0.0), optax.sgd(0.1, momentum=0.9)
     batch = BATCH._replace(mask=np.arange(128) < rows)
@@ -68,7 +68,7 @@ LINE = train.from_functions(
 
 
 def line_states(steps, **options):
-    """One free logit against a constant one, all labels 0: the gradient is -(1 - p)."""
+    """Train a free logit against a constant logit, all labels 0: the gradient is -(1 - p)."""
     batch = BATCH._replace(label=np.zeros(128, np.int32))
     state = train.create_state(jax.random.key(0), LINE, optax.sgd(1.0), SPEC, ema=True)
     step = train.make_train_step(LINE, optax.sgd(1.0), preprocess=PREPROCESS, **options)
@@ -78,7 +78,7 @@ def line_states(steps, **options):
 
 
 def test_the_average_by_hand():
-    """w: 0, 0.5, 0.5 + 1 - p(0.5); kept shares 2/11 and 3/12 until they reach the decay."""
+    """Compute w = 0, 0.5, 0.5 + 1 - p(0.5); the decay is at most 2/11, then 3/12."""
     first, second = (float(params["free"]) for (params, _), _ in line_states(2))
     np.testing.assert_allclose(first, 0.5)
     np.testing.assert_allclose(second, 0.5 + 1 - 1 / (1 + np.exp(-0.5)), rtol=1e-6)
@@ -94,7 +94,7 @@ def test_the_average_by_hand():
     np.testing.assert_allclose(averages, expected, rtol=1e-6)
 
 
-def test_evaluation_uses_the_average_statistics_included():
+def test_evaluation_uses_averaged_parameters_and_statistics():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.0)
     state, _ = one_step(model, optax.sgd(0.5), steps=3, ema=True, ema_decay=0.5)
     assert set(state.ema) == {"params", "batch_stats"}
@@ -121,7 +121,7 @@ def test_frozen_parts_stay_and_do_not_count():
             lambda a, b: bool((a == b).all()), state.params[name], initial.params[name]
         )
         assert all(jax.tree.leaves(same)) == (name != "output"), name
-    # Frozen batch norm runs in evaluation mode.
+    # Frozen batch norm layers run in evaluation mode.
     chex.assert_trees_all_equal(state.batch_stats, initial.batch_stats)
     _, free_counts = one_step(model, optimizer, steps=2)
     assert counts["gradient_norm"].value() < free_counts["gradient_norm"].value()
@@ -133,7 +133,7 @@ def test_a_frozen_pattern_that_matches_nothing():
 
 
 def test_penalty_by_hand():
-    """Two steps of the line: the loss's gradient, and 0.1 + 2 * 0.2 * w of the penalty."""
+    """Take two steps: the loss's gradient, plus 0.1 + 2 * 0.2 * w from the penalty."""
     penalty = functools.partial(regularizers.penalty, l1=0.1, l2=0.2, patterns=["held"])
     held = [float(params["held"]) for (params, _), _ in line_states(2, penalty=penalty)]
     np.testing.assert_allclose(held, [1 - 0.5, 0.5 - (0.1 + 0.4 * 0.5)], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The train state: initialisation, addressed randomness, plain functions as a model."""
+"""The train state: initialization, addressed randomness, plain functions as a model."""
 
 import chex
 import flax.linen as nn
@@ -41,7 +41,7 @@ def test_kernels_start_glorot_uniform_and_biases_zero():
     kernel, bias = state.params["hidden"]["kernel"], state.params["hidden"]["bias"]
     limit = np.sqrt(6 / (14 * 14 * 32 + 128))
     assert 0.99 * limit < jnp.abs(kernel).max() <= limit
-    # 800,000 uniform values: their standard deviation is known to about 0.1 %.
+    # The standard error of the standard deviation of 800,000 uniform values is below 0.1%.
     np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.005)
     assert not bias.any()
 
@@ -51,7 +51,7 @@ def test_decay_mask_spares_biases_and_scales():
         jax.random.key(0), models.create("small_vgg", 10, widths=(4,)), optax.sgd(0.1), IMAGES
     )
     optimizer = optax.adamw(0.0, weight_decay=0.1, mask=train.decay_mask)
-    # With gradients and a learning rate of zero only the decay term would move anything.
+    # With zero gradients and a learning rate of zero, only the decay term changes anything.
     optimizer = optax.chain(optax.add_decayed_weights(0.1, train.decay_mask))
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     updates, _ = optimizer.update(zeros, optimizer.init(state.params), state.params)

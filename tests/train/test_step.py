@@ -1,4 +1,4 @@
-"""The jitted steps: masks, addresses, one compilation, lowering for other platforms."""
+"""The jitted steps: masks, addressed keys, one compilation, lowering for other platforms."""
 
 import chex
 import jax
@@ -39,7 +39,7 @@ def test_one_compilation_for_all_batches_of_all_epochs():
             state, _ = step(state, batch)
             eval_step(state, batch)
     assert state.step == 8
-    assert traces == [(32, 10)] * 2, "one trace for each of the two steps"
+    assert traces == [(32, 10)] * 2, "each of the two steps must be traced once"
 
 
 def test_masked_rows_do_not_move_the_parameters():
@@ -51,7 +51,7 @@ def test_masked_rows_do_not_move_the_parameters():
     (state, counts), (state_padded, counts_padded) = (
         step(jax.tree.map(jnp.copy, initial), batch) for batch in (short, padded)
     )
-    # Sums over 5 and over 8 rows add up in another order.
+    # Sums over 5 and 8 rows are accumulated in different orders.
     chex.assert_trees_all_close(state.params, state_padded.params, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(counts, counts_padded, rtol=1e-6)
 
@@ -86,7 +86,7 @@ def test_dropout_is_addressed_by_the_step():
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 def test_augmentation_keys_belong_to_the_example(batch_size):
-    """The same example in the same epoch gets the same key in any batch."""
+    """An example gets the same key in any batch within an epoch."""
     drawn = {}
 
     def augment(keys, batch):
@@ -150,7 +150,7 @@ def test_raw_images_need_a_preprocess():
         step(state, next(iter(data.batches(SOURCE, 8))))
 
 
-def test_images_of_another_shape_are_refused():
+def test_images_with_the_wrong_shape_are_rejected():
     model, optimizer, state = make()
     step = train.make_train_step(model, optimizer, preprocess=PREPROCESS)
     source = data.from_arrays(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, int))

@@ -1,4 +1,4 @@
-"""The built-in tasks and custom ones: objectives, metrics, and readable values."""
+"""Built-in and custom tasks: objectives, metrics, and readable values."""
 
 import jax
 import jax.numpy as jnp

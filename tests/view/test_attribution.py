@@ -1,4 +1,4 @@
-"""Grad-CAM and saliency: values by hand, laws, numeric gradients, networks, errors, figures."""
+"""Grad-CAM and saliency: by hand, invariants, numerical gradients, networks, errors, figures."""
 
 from typing import Any
 
@@ -20,9 +20,9 @@ NUMBERS = np.random.default_rng(0)
 
 
 class Network(nn.Module):
-    """Features are means of 2x2 pixels; the head multiplies by ``weights``.
+    """Network whose features are means of 2x2 pixels and whose head multiplies by ``weights``.
 
-    Weights ``[C, K]`` multiply the features' means, weights ``[h, w, C, K]`` each feature.
+    Weights ``[C, K]`` multiply the spatial means; ``[h, w, C, K]`` weights multiply each feature.
     """
 
     def __call__(self, images, *, train):
@@ -45,34 +45,34 @@ class Network(nn.Module):
 
 
 def of(*rows):
-    """Return an image ``[1, 2h, 2w, C]`` whose features are the rows, of pixels of C numbers."""
+    """Return an image ``[1, 2h, 2w, C]`` whose features are the given ``h`` rows of pixels."""
     return np.float32(rows)[None].repeat(2, 1).repeat(2, 2)
 
 
 def heat_at(features, weights, classes=None):
-    """Return Grad-CAM of the network for an image with these features."""
+    """Return the network's Grad-CAM for an image with the given features."""
     images = of(*features)
     return attribution.grad_cam(Network(), {"params": {"weights": weights}}, images, classes)
 
 
 def test_grad_cam_of_global_averages_by_hand():
-    # Two channels on one row of two positions. Class 0 is the first channel's mean less twice the
-    # second's: maps 1 * (4, 2) - 2 * (0, 3) = (4, -4), so relu and scaling give (1, 0).
+    # Two channels, one row of two positions. Class 0 is the first channel's mean minus twice the
+    # second's: the map is 1 * (4, 2) - 2 * (0, 3) = (4, -4), and ReLU and scaling give (1, 0).
     weights = np.float32([[1, -1], [-2, 1]])
     features = [[[4, 0], [2, 3]]]
-    # Resizing from 2 to 4 pixels, whose centers are a quarter off: 1, 3/4, 1/4, 0.
+    # Resizing from 2 to 4 pixels, with centers shifted by a quarter, gives 1, 3/4, 1/4, 0.
     expected = [[[1, 0.75, 0.25, 0]] * 2]
     np.testing.assert_allclose(heat_at(features, weights, [0]), expected, rtol=1e-6)
     # Class 1: -(4, 2) + (0, 3) = (-4, 1).
     expected = [[[0, 0.25, 0.75, 1]] * 2]
     np.testing.assert_allclose(heat_at(features, weights, [1]), expected, rtol=1e-6)
-    # Its logits are -0 and -1.5, (4 + 2) / 2 - 2 * 1.5 and 1.5 - 3: class 0 is the default.
+    # The logits are 3 - 2 * 1.5 = 0 and 1.5 - 3 = -1.5, so class 0 is the default.
     chex.assert_trees_all_equal(heat_at(features, weights), heat_at(features, weights, [0]))
 
 
 def test_a_channels_weight_is_the_mean_of_its_gradient():
-    # One class, one row of two positions, two channels. Gradients (3, -1) of the first channel
-    # and (0, 4) of the second, means 1 and 2: maps 1 * (1, 5) + 2 * (1, 0) = (3, 5).
+    # One class, one row of two positions, two channels. The gradients are (3, -1) for the first
+    # channel and (0, 4) for the second, with means 1 and 2: 1 * (1, 5) + 2 * (1, 0) = (3, 5).
     weights = np.float32([[[[3], [0]], [[-1], [4]]]])
     heat = heat_at([[[1, 1], [5, 0]]], weights)
     expected = [[[0.6, 0.7, 0.9, 1]] * 2]
@@ -100,7 +100,7 @@ def test_a_positive_factor_in_the_head_changes_nothing(seed, factor):
         heat_at(features, np.float32(factor) * weights, [1]), heat, atol=1e-4
     )
     assert heat.min() >= 0 and heat.max() <= 1
-    # A power of two changes only exponents.
+    # Multiplying by a power of two changes only exponents.
     chex.assert_trees_all_equal(heat_at(features, 8 * weights, [1]), heat)
 
 
@@ -118,7 +118,7 @@ def test_grad_cam_has_the_size_of_the_images():
 
 
 def linear(weights):
-    """Return a model of plain functions with outputs ``images @ weights``, and its variables."""
+    """Return a plain-function model with outputs ``images @ weights``, and its variables."""
     model = train.from_functions(
         lambda key, images: weights,
         lambda params, images, *, train, key: images.reshape(len(images), -1) @ params,
@@ -190,7 +190,7 @@ def test_saliency_of_a_network_against_differences():
 
 
 def numbered(model, size):
-    """Return random variables of a model's shapes that preserve the scale of activations."""
+    """Return random variables for a model, scaled to preserve the scale of activations."""
     shapes = jax.eval_shape(
         lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *size))
     )
@@ -233,7 +233,7 @@ def test_networks_of_the_library(name):
         # The default is the most probable class; lists and arrays of both kinds are equivalent.
         for classes in (best, best.tolist(), jnp.asarray(best)):
             np.testing.assert_allclose(function(model, variables, images, classes), found, 1e-5)
-        # Another class gives another map.
+        # A different class gives a different map.
         assert np.abs(function(model, variables, images, (best + 1) % 5) - found).max() > 1e-4
     assert attribution.grad_cam(model, variables, images).max() <= 1
     assert attribution.saliency(model, variables, images).max() > 0
@@ -264,12 +264,12 @@ class Counted(nn.Module):
         return self.head(self.features(images, train=train), train=train)
 
     def features(self, images, *, train):
-        """Return maps of the images' size."""
+        """Return feature maps of the same size as the images."""
         self.note(images.shape)
         return self.drop(self.norm(self.conv(images), train=train), train=train)
 
     def head(self, features, *, train):
-        """Apply a dense layer to the means."""
+        """Apply a dense layer to the spatial means."""
         return self.output(features.mean((1, 2)))
 
 
@@ -282,7 +282,7 @@ def test_one_compilation_for_a_shape_and_evaluation_mode(function, classes):
     before = jax.tree.map(np.array, variables)
     traces.clear()
     for seed in range(3):
-        # Training mode would need a key for dropout and mutable statistics for batch norm.
+        # Training mode would need a dropout key and mutable batch-norm statistics.
         function(model, variables, jax.random.normal(jax.random.key(seed), (2, 6, 6, 1)), classes)
     assert traces == [(2, 6, 6, 1)]
     function(model, variables, np.ones((2, 5, 6, 1), np.float32), classes)
@@ -328,7 +328,7 @@ class Flat(nn.Module):
         return self.head(self.features(images, train=train), train=train)
 
     def features(self, images, *, train):
-        """Return the means."""
+        """Return the spatial means."""
         return images.mean((1, 2))
 
     def head(self, features, *, train):
@@ -337,13 +337,13 @@ class Flat(nn.Module):
 
 
 class Whole(nn.Module):
-    """Network without the methods features and head."""
+    """Network without the methods ``features`` and ``head``."""
 
     features: int = 3
 
     @nn.compact
     def __call__(self, images, *, train):
-        """Return the means of a convolution."""
+        """Return the spatial means of a convolution."""
         return Conv(self.features, 3)(images).mean((1, 2))
 
 
@@ -447,7 +447,7 @@ def test_the_figure_has_a_row_for_each_image(channels, tmp_path):
         slope = np.ptp(hot - 0.4 * gray[number], axis=(0, 1))
         np.testing.assert_allclose(slope, 0, atol=1e-6)
         assert hot.min() >= 0 and hot.max() <= 1
-    # Without heat it stays gray; the maximum is yellow.
+    # The image stays gray where the heat is zero; the maximum is yellow.
     np.testing.assert_allclose(tiles[1], 0.4 * gray[0], atol=0.01)
     assert (tiles[4][..., 0] - tiles[4][..., 2] > 0.4).all()
     assert (tiles[4][..., 1] - tiles[4][..., 2] > 0.3).all()
@@ -467,7 +467,7 @@ CLASSES = ("cat", "dog", "cow", "hen")
 
 
 def figures_of(task, outputs, names):
-    """Return the figures of a small network for the picture, its outputs, and the network."""
+    """Return a small network's figures and outputs for the picture, and the network itself."""
     model = models.create("small_vgg", outputs, widths=(2, 3), norm="none")
     variables = numbered(model, (8, 9, 3))
     return (

@@ -1,4 +1,4 @@
-"""The benchmark command on a small network; how fast it is, is not tested."""
+"""The benchmark command on a small network; its speed is not tested."""
 
 import pytest
 
@@ -36,12 +36,12 @@ def test_counts_by_hand():
     timings = benchmark(
         models.create("lenet5", 10), (28, 28, 1), batch_size=2, rounds=1, seconds=0.01
     )
-    # 28 rows under 5 taps, less 2 + 1 at each end.
+    # Each of 5 taps covers 28 rows, minus 2 + 1 at each end.
     first = (28 * 5 - 6) ** 2 * 6
     products = first + 25 * 6 * 16 * 100 + 400 * 120 + 120 * 84 + 84 * 10
     step, forward = timings
     assert 2 * 2 * products <= forward.flops < 1.02 * 2 * 2 * products
-    # Both gradients, but none for the images.
+    # Gradients for the kernels and the layer inputs, except the images.
     expected = 2 * 2 * (3 * products - first)
     assert expected <= step.flops < 1.05 * expected
     assert 0 < forward.floor_seconds < forward.seconds and forward.compile_seconds > 0

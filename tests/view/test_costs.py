@@ -1,4 +1,4 @@
-"""Operations and bytes counted by hand."""
+"""Operation and byte counts, by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def flops(function, *arguments):
 
 def test_a_convolution_and_its_gradients_cost_the_same():
     images, kernel = array(2, 8, 8, 3), array(3, 3, 3, 5)
-    # Along each side the padding is under one tap at each end: 8 * 3 - 2 products.
+    # Along each axis, one tap reads padding at each end: 8 * 3 - 2 products.
     once = 2 * 2 * 3 * 5 * 22**2
     (found,) = costs.operations(ops.conv, images, kernel)
     assert found.flops == once
@@ -39,7 +39,7 @@ def test_zeros_between_the_pixels_of_a_gradient_are_free():
         return jax.grad(lambda x: jnp.sum(jnp.sin(ops.conv(x, kernel, strides=2))))(images)
 
     once = 2 * (2 * 4 * 4 * 5) * (2 * 2 * 3)
-    with ops.plain_xla():  # whose gradients can be asked for one by one
+    with ops.plain_xla():  # computes only the gradients that are requested
         counted = costs.operations(gradient, images, kernel)
     found = [o.flops for o in counted if o.name.startswith("conv")]
     assert found == [once, once]
@@ -58,7 +58,7 @@ def test_products_in_a_batch_and_in_a_loop():
     assert flops(repeated, array(3, 3)) == 7 * 2 * 27
 
 
-def test_the_dearest_branch_stands_for_all_but_those_of_a_platform():
+def test_the_most_expensive_branch_or_the_platforms_own_is_counted():
     def either(chosen, x):
         return lax.cond(chosen, lambda x: x @ x, lambda x: x, x)
 

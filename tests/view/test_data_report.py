@@ -16,7 +16,7 @@ BAD = ("dark/03", "light/07", "light/11")
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of two classes of 20 noise images of various sizes, three of them truncated."""
+    """A folder with two classes of 20 noise images each, of various sizes; three are truncated."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(("dark", "light")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -43,7 +43,9 @@ def test_a_folder_with_duplicates_and_unreadable_files(folder, tmp_path, capsys)
     out = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     splits = report["splits"]
-    assert sum(split["classes"]["dark"] for split in splits.values()) == 20, "readable ones only"
+    assert sum(split["classes"]["dark"] for split in splits.values()) == 20, (
+        "only readable images must be counted"
+    )
     assert sum(split["examples"] for split in splits.values()) == 39
     assert sum(len(split["bad"]) for split in splits.values()) == 3
     (group,) = report["duplicates"]
@@ -60,7 +62,7 @@ def test_a_folder_with_duplicates_and_unreadable_files(folder, tmp_path, capsys)
 
 def test_a_contact_sheet_reads_images_itself(folder, tmp_path):
     source = data.from_folder(folder, test_fraction=None, on_bad="skip")["train"]
-    write_contact_sheet(tmp_path / "sheet.png", source)  # without a report before
+    write_contact_sheet(tmp_path / "sheet.png", source)  # no report was written before
     assert len(source.bad) == 3
     with PIL.Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 200
@@ -89,6 +91,6 @@ def test_images_must_have_two_spatial_dimensions(tmp_path, capsys):
     assert "[N, H, W, C] images for a report, got shape (4, 8, 1)" in capsys.readouterr().err
 
 
-def test_a_data_set_by_name(capsys, tmp_path):
+def test_a_dataset_by_name(capsys, tmp_path):
     assert inspect_data("fashion_mnist_slice", tmp_path / "out") == 0
     assert "train: 10,000 examples" in capsys.readouterr().out

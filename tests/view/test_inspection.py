@@ -1,4 +1,4 @@
-"""Inspection: receptive fields by hand, tables, feature maps and mistakes in order."""
+"""Inspection: receptive fields by hand, tables, feature maps, and the order of mistakes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,17 +31,17 @@ class Stack(nn.Module):
 
 
 def conv(name, *arguments, **options):
-    """Return a convolution as a step; it is created when it runs, so that the stack owns it."""
+    """Return a convolution as a step; the layer is created when it runs, so the stack owns it."""
     return lambda x, train: Conv(4, *arguments, name=name, **options)(x)
 
 
 def norm(name):
-    """Return a batch normalization as a step."""
+    """Return a batch normalization layer as a step."""
     return lambda x, train: BatchNorm(name=name)(x, train=train)
 
 
 def drop(name, **options):
-    """Return a dropout as a step."""
+    """Return a dropout layer as a step."""
     return lambda x, train: Dropout(0.5, name=name, **options)(x, train=train)
 
 
@@ -51,12 +51,12 @@ def relu(x, train):
 
 
 def pool(window, **options):
-    """Return a max pooling as a step."""
+    """Return max pooling as a step."""
     return lambda x, train: ops.max_pool(x, window, **options)
 
 
 def variables_of(model, size, fill=None):
-    """Return variables of the model's shapes, all of one value: only shapes matter."""
+    """Return variables for the model, all filled with one value, because only shapes matter."""
     image = jax.ShapeDtypeStruct((1, *size), jnp.float32)
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     return jax.tree.map(lambda leaf: np.full(leaf.shape, fill, leaf.dtype), shapes)
@@ -73,8 +73,8 @@ SMALLEST_OF_FAMILIES = (
     "efficientnet_b0",
 )
 
-# Steps, and by layer the map's (height, width) and the field by hand: each window adds
-# (window - 1) * dilation pixels, times the product of all strides before it.
+# Steps, and for each layer the map's (height, width) and the receptive field by hand: each window
+# adds (window - 1) * dilation pixels, times the product of all preceding strides.
 STACKS = {
     "one convolution": ([conv("a", 5)], {"a": ((40, 44), (5, 5))}),
     "one pixel": ([conv("a", 1)], {"a": ((40, 44), (1, 1))}),
@@ -185,8 +185,8 @@ def test_group_norm_is_skipped(groups):
 @pytest.mark.parametrize("side", [12, 16])
 @pytest.mark.parametrize("norm", ["none", "batch", "group"])
 def test_receptive_fields_of_consecutive_convolutions_and_pools(norm, side):
-    # 3, 5; pooled 6, step 2; 10, 14; pooled 16, step 4; 24, 32. XLA once
-    # returned uninitialized memory after a pooling if kernels were constants.
+    # 3, 5; pooled 6, step 2; 10, 14; pooled 16, step 4; 24, 32. XLA once returned uninitialized
+    # memory after a pooling layer if kernels were constants.
     model, size = models.create("small_vgg", 10, norm=norm), (side, side, 1)
     layers = inspection.receptive_fields(model, variables_of(model, size, 1.0), size)
     fields = [layer.receptive_field[0] for layer in layers if layer.name.startswith("convs")]
@@ -209,7 +209,7 @@ def test_receptive_fields_come_in_the_order_of_computation():
 
 
 def numbered(model, size):
-    """Return random variables of a model's shapes."""
+    """Return random variables for a model."""
     shapes = variables_of(model, size, 0.0)
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(0)
@@ -354,7 +354,7 @@ def test_confident_mistakes_one_by_one(drawn):
     found = inspection.confident_mistakes(probabilities, labels, count).tolist()
     rows = probabilities.tolist()
     wrong = [n for n in range(size) if rows[n].index(max(rows[n])) != labels[n]]
-    # Most confident first, and the first of equals before the others.
+    # Most confident first; ties keep their order.
     assert found == sorted(wrong, key=lambda n: -max(rows[n]))[:count]
 
 

@@ -1,4 +1,4 @@
-"""Sizes and costs of the networks against published numbers and the guide's table."""
+"""Sizes and costs of the networks against published numbers and the table in the guide."""
 
 import re
 from pathlib import Path
@@ -14,14 +14,14 @@ GUIDE = (Path(__file__).parents[2] / "experiments" / "guides" / "pretrained.md")
 ROWS = dict(re.findall(r"^(\| (\w+) +\| \d+x\d+x\d .*)$", GUIDE, re.MULTILINE))
 NAMES = {name: row for row, name in ROWS.items()}
 QUICK = ("classic_cnn", "resnet18", "vgg11")
-# One command writes all rows, so some of them are enough.
+# One command writes all rows, so testing some of them is enough.
 SLOW = ("lenet5", "vgg16_bn", "resnet50", "inception_v3", "efficientnet_b0", "efficientnet_lite0")
 
 
 @pytest.mark.parametrize(
     ("name", "billions"),
     [
-        # torchvision's table, which counts convolutions and dense layers
+        # torchvision's table, which counts only convolutions and dense layers
         ("vgg11", 7.609),
         ("resnet18", 1.814),
         pytest.param("vgg16", 15.47, marks=pytest.mark.slow),
@@ -31,7 +31,7 @@ SLOW = ("lenet5", "vgg16_bn", "resnet50", "inception_v3", "efficientnet_b0", "ef
     ],
 )
 def test_multiply_adds_are_as_published(name, billions):
-    # Within 0.4 %: the auxiliary head of Inception does not run; biases and pooling do not count.
+    # Within 0.4%: Inception's auxiliary head does not run; biases and pooling are not counted.
     assert describe(name).multiply_adds == pytest.approx(billions * 1e9, rel=0.004)
 
 
@@ -40,7 +40,7 @@ def test_the_classical_network_counted_by_hand():
     assert (found.size, found.classes) == ((28, 28, 1), 10)
     assert found.parameters == 805_066
     assert found.multiply_adds == 28 * 28 * 25 * 32 + 14 * 14 * 32 * 128 + 128 * 10
-    # At least the image and the inputs of the dense layers, which the kernels' gradients need.
+    # At least the image and the inputs of the dense layers, which the kernel gradients need.
     assert 4 * (784 + 6272 + 128) < found.kept_bytes < 4 * 4 * 28 * 28 * 32
 
 
@@ -55,7 +55,7 @@ def test_the_table_in_the_guide(name, capsys):
     assert command_line.main(["models", name]) == 0
     head, rule, row = capsys.readouterr().out.splitlines()
     assert f"{head}\n{rule}\n" in GUIDE
-    if name == "classic_cnn" and not BARRIERS_HOLD:  # its convolution is not fused there
+    if name == "classic_cnn" and not BARRIERS_HOLD:  # the convolution is not fused there
         assert NAMES[name].replace("0.2 MiB", "0.3 MiB") == row
     else:
         assert NAMES[name] == row

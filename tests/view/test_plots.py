@@ -1,4 +1,4 @@
-"""Figures: every kind for typical and extreme input, drawn, written and read back."""
+"""Figures: every kind, for typical and extreme inputs, drawn, written and read back."""
 
 import os
 
@@ -14,7 +14,7 @@ CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 
 
 def drawn(figure, tmp_path):
-    """Write the figure to a new folder; return it as pixels."""
+    """Write the figure to a new folder and return its pixels."""
     assert isinstance(figure, Figure)
     path = tmp_path / "new" / "figure.png"
     plots.save_figure(figure, path)
@@ -23,12 +23,12 @@ def drawn(figure, tmp_path):
         pixels = np.asarray(file.convert("RGB"))
     # 120 pixels per inch, up to rounding.
     np.testing.assert_allclose(pixels.shape[1::-1], figure.get_size_inches() * 120, atol=1)
-    assert pixels.std() > 1, "an empty figure"
+    assert pixels.std() > 1, "the figure is empty"
     return pixels
 
 
 def texts(figure):
-    """Return all texts of the figure, and titles, labels and texts of its axes."""
+    """Return all text in the figure: its own, and the titles, labels and text of its axes."""
     found = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
@@ -127,7 +127,7 @@ def test_norms(name, tmp_path):
         np.testing.assert_array_equal(line.get_xdata(), [entry["epoch"] for entry in history])
         np.testing.assert_array_equal(line.get_ydata(), [entry[metric] for entry in history])
         assert axes.get_title() == title
-        # From zero, so that heights compare.
+        # The axis starts at zero, so that heights can be compared.
         assert axes.get_ylim()[0] == 0
     drawn(figure, tmp_path)
 
@@ -159,7 +159,7 @@ def test_confusion_matrix(classes, tmp_path):
 
 
 def test_names_are_drawn_literally(tmp_path):
-    """Formulas, control characters, bytes that are not UTF-8, a script that the font lacks."""
+    """Use formulas, control characters, non-UTF-8 bytes, and a script that the font lacks."""
     names = ["a$_$", "b\x1b[31m", os.fsdecode(b"caf\xe9"), "猫"]
     matrix = plots.confusion_matrix(np.eye(4, dtype=int), names)
     labels = [text.get_text() for text in matrix.axes[0].get_yticklabels()]
@@ -227,7 +227,7 @@ def test_curves(name, tmp_path):
     legend = axes.get_legend()
     assert [text.get_text() for text in legend.get_texts()] == list(lines) if lines else not legend
     assert {"recall", "precision", "Test split"} <= set(texts(figure))
-    # The limits exceed the unit square, so that lines at its edge are not clipped.
+    # The limits extend beyond the unit square, so that lines at its edges are not clipped.
     for low, high in (axes.get_xlim(), axes.get_ylim()):
         assert low < 0 and high > 1
     drawn(figure, tmp_path)
@@ -297,7 +297,7 @@ def test_learning_rates(name, tmp_path):
     np.testing.assert_array_equal(lines["moving average"], [rates, smoothed])
     np.testing.assert_array_equal(lines["suggestion 3.0e-03"][0], [3e-3, 3e-3])
     assert axes.get_xscale() == "log"
-    # The minimum and the start are visible, and not compressed by the divergence.
+    # The minimum and the start are visible, and the divergence does not compress them.
     low, high = axes.get_ylim()
     assert low <= smoothed.min() <= smoothed[0] <= high
     assert high <= max(smoothed[0] + 2 * (smoothed[0] - smoothed.min()), smoothed.max()) + 1
@@ -364,7 +364,7 @@ def test_three_feature_maps_are_not_shown_as_rgb(tmp_path):
     drawn(figure, tmp_path)
 
 
-def test_pictures_of_the_embedded_data_set(tmp_path):
+def test_pictures_of_the_embedded_dataset(tmp_path):
     source = data.load("fashion_mnist_slice", split="test")
     titles = [source.classes[label] for label in source.labels[:6]]
     figure = plots.pictures(source.images[:6], titles, "The first six")

@@ -1,4 +1,4 @@
-"""Predictions as names and values."""
+"""Predictions described by names and values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which pictures a run gets: the documented ones for each task, whatever labels and outputs are."""
+"""Figures of a run: the documented ones for each task, for any labels and outputs."""
 
 import flax.linen as nn
 import jax
@@ -29,7 +29,7 @@ every_task = pytest.mark.parametrize("name", TASKS)
 
 
 def example(name, rows=ROWS, constant=False):
-    """Outputs of a network that knows nothing, and the source that they are about."""
+    """Return random outputs, as from an untrained network, and the source that they belong to."""
     rng = np.random.default_rng(1)
     labels = {
         "multi_class": rng.integers(0, 1 if constant else 3, rows),
@@ -43,7 +43,7 @@ def example(name, rows=ROWS, constant=False):
 
 
 def save(figures, tmp_path):
-    """Draw them all: what cannot be drawn fails only then."""
+    """Draw all figures: errors in a figure appear only when it is drawn."""
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
         plots.save_figure(figure, tmp_path / f"{name}.png")
@@ -51,12 +51,12 @@ def save(figures, tmp_path):
 
 
 def titles(figure):
-    """What stands above each picture."""
+    """Return the titles above the pictures."""
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
 def pixels(figure):
-    """The arrays of the images in the figure."""
+    """Return the arrays of the images in the figure."""
     return [np.asarray(picture.get_array()) for axes in figure.axes for picture in axes.images]
 
 
@@ -77,7 +77,7 @@ def test_labels_without_variety_have_pictures_too(name, rows, tmp_path):
     save(figures, tmp_path)
 
 
-def test_labels_that_are_all_yes_have_pictures_too(tmp_path):
+def test_all_positive_labels_have_pictures_too(tmp_path):
     for name in ("binary", "multi_label"):
         outputs, source = example(name)
         source = data.from_arrays(IMAGES, np.ones_like(source.labels), classes=source.classes)
@@ -115,7 +115,7 @@ def test_the_most_confident_mistakes_come_first():
 
 
 def test_a_binary_answer_is_named_by_the_more_probable_class():
-    # 80% dog, 30% dog and 40% dog; all are cats but the second.
+    # 80%, 30% and 40% dog; all are cats except the second.
     logits = np.log(np.float32([[4.0], [3 / 7], [2 / 3]]))
     source = data.from_arrays(IMAGES[:3], np.array([0, 1, 0]), classes=("cat", "dog"))
     figures = run_figures.result_figures(TASKS["binary"], logits, source)
@@ -124,7 +124,7 @@ def test_a_binary_answer_is_named_by_the_more_probable_class():
         "predicted: cat 70%\ntrue: dog",
     ]
     (line,) = figures["roc"].axes[0].lines
-    # One dog, below both cats.
+    # The only dog is ranked below both cats.
     assert line.get_label() == "dog (area 0.000)"
     (line,) = figures["precision_recall"].axes[0].lines
     assert line.get_label() == "dog (average 0.333)"
@@ -149,7 +149,7 @@ def test_curves_of_the_labels_that_have_both_answers():
     expected = [f"cat (area {areas[0]:.3f})", f"cow (area {areas[1]:.3f})"]
     assert [line.get_label() for line in lines] == expected
     for line, column in zip(lines, (0, 2), strict=True):
-        # The order of probabilities is that of the logits.
+        # Probabilities have the same order as logits.
         curve = metrics.roc_curve(outputs[:, column], labels[:, column])
         np.testing.assert_array_equal(line.get_data(), curve[:2])
 
@@ -166,7 +166,7 @@ def test_ten_labels_are_enough_for_one_picture(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["multi_class", "binary", "multi_label"])
-def test_calibration_is_that_of_the_metrics(name):
+def test_calibration_matches_the_metrics(name):
     outputs, source = example(name)
     task = TASKS[name]
     mask = np.ones(ROWS, bool)
@@ -187,12 +187,12 @@ def test_calibration_is_that_of_the_metrics(name):
 
 def test_regression_is_shown_in_the_unit_of_the_targets():
     task = train.regression(mean=[20.0], std=[10.0])
-    outputs = np.float32([[0.0], [1.0], [-1.0]])  # 20, 30, 10
+    outputs = np.float32([[0.0], [1.0], [-1.0]])  # standardized; 20, 30, 10 in the targets' unit
     source = data.from_arrays(IMAGES[:3], np.array([21.0, 25.5, 30.0]), classes=["age"])
     figures = run_figures.result_figures(task, outputs, source)
     (points,) = figures["predicted_against_true"].axes[0].collections
     np.testing.assert_array_equal(points.get_offsets(), [[21, 20], [25.5, 30], [30, 10]])
-    # The worst comes first.
+    # The largest error comes first.
     expected = ["age 10, true 30", "age 30, true 25.5", "age 20, true 21"]
     assert titles(figures["mistakes"]) == expected
     for array, number in zip(pixels(figures["mistakes"]), (2, 1, 0), strict=True):

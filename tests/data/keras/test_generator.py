@@ -1,4 +1,4 @@
-"""Keras's generator: meaning of the options, addressed randomness, epochs, bad input."""
+"""Keras's generator: meaning of the options, seeded randomness, epochs, bad input."""
 
 import itertools
 
@@ -26,12 +26,12 @@ EVERYTHING = {
 }
 
 
-# Brightness is rounded to integers, which rounding errors can change.
+# Applying brightness rounds to integers, so small rounding errors can change the result.
 CONTINUOUS = {name: value for name, value in EVERYTHING.items() if name != "brightness_range"}
 
 
 def inverse(parameters, size):
-    """Return the map from (row, column) of the result to that of the image, as in Keras."""
+    """Return the map from a (row, column) in the result to one in the image, as in Keras."""
     theta, shear = (np.deg2rad(parameters[name]) for name in ("theta", "shear"))
     cosine, sine = np.cos(theta), np.sin(theta)
     linear = (
@@ -99,7 +99,7 @@ def test_an_option_draws_only_its_parameter(option, value, name, expected):
     values = np.array([parameters[name] for parameters in drawn], float)
     assert expected(values).all() and len(set(values)) > 1
     still = ImageDataGenerator().get_random_transform((16, 8, 3))
-    partner = {"zx": "zy", "zy": "zx"}.get(name)  # each axis draws its own zoom
+    partner = {"zx": "zy", "zy": "zx"}.get(name)  # zoom is drawn separately for each axis
     for parameters in drawn:
         others = {key for key in still if parameters[key] != still[key]} - {name, partner}
         assert not others

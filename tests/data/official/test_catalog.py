@@ -1,6 +1,6 @@
-"""Datasets prepared and read from small files in the official format, and damaged ones.
+"""Datasets prepared and read from small files in the official format, intact or damaged.
 
-The checksums of the small files replace the real ones; a `slow` test uses the real files.
+The checksums of the small files replace the official ones; a `slow` test uses the real files.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from jaxcnn.data.official.idx import FASHION_CLASSES
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SIZES = {"train": 50, "test": 20}
-# Size, SHA-256 of pixels and of labels as int32, in the order that TFDS gives the real examples.
+# Size, and SHA-256 of the pixels and of the labels as int32, with the real examples in TFDS order.
 REAL = {
     "train": (
         60_000,
@@ -51,20 +51,20 @@ FILES = {
 
 
 def arrays(split):
-    """Return images and labels of a small stand-in."""
+    """Return images and labels for a small stand-in dataset."""
     rng = np.random.default_rng(STAMPS[split])
     size = SIZES[split]
     return rng.integers(0, 256, (size, 28, 28), np.uint8), rng.integers(0, 10, size, np.uint8)
 
 
 def idx(array):
-    """Encode an array of bytes in the IDX format: type and rank, sizes, values."""
+    """Encode a uint8 array in the IDX format: type and rank, sizes, values."""
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return header + array.tobytes()
 
 
 def zipped(content, name, stamp):
-    """Compress like `gzip` does for a file of that name and time."""
+    """Compress the content as `gzip` does for a file with this name and modification time."""
     file = io.BytesIO()
     with gzip.GzipFile(name, "wb", fileobj=file, mtime=stamp) as stream:
         stream.write(content)
@@ -79,7 +79,7 @@ RAW = {
 
 
 def stand_in(patch, url="http://127.0.0.1:9/"):
-    """Replace the official files by the small ones at an address."""
+    """Replace the official files with the small ones at ``url``."""
     files = tuple(
         OfficialFile(
             f"{name}.gz",
@@ -104,20 +104,20 @@ def written(folder):
 
 @pytest.fixture
 def official(monkeypatch):
-    """The small files by name, while their checksums replace the real ones."""
+    """The small files by name, with their checksums in place of the official ones."""
     stand_in(monkeypatch)
     return RAW
 
 
 @pytest.fixture
 def folder(official, tmp_path):
-    """A folder with the small files."""
+    """A folder containing the small files."""
     return written(tmp_path / "downloads")
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
-    """A data directory with the small dataset, to read or copy."""
+    """A data directory containing the small dataset, for reading or copying only."""
     source, data_dir = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch)
@@ -127,7 +127,7 @@ def pristine(tmp_path_factory):
 
 @pytest.fixture
 def prepared(pristine, tmp_path):
-    """A data directory to damage, and the folder of the dataset in it."""
+    """A data directory that may be damaged, and the dataset folder inside it."""
     shutil.copytree(pristine, tmp_path / "data")
     return tmp_path / "data", tmp_path / "data" / "fashion_mnist" / "3.0.1"
 
@@ -179,7 +179,7 @@ def test_plain_tfds_reads_the_same_examples(pristine):
         (tfds.features.Scalar(dtype=np.bool_), [True, False]),
     ],
 )
-def test_numeric_labels_equal_those_of_tfds(feature, labels, tmp_path):
+def test_numeric_labels_match_tfds(feature, labels, tmp_path):
     pixels = np.arange(2 * 64, dtype=np.uint8).reshape(2, 8, 8, 1)
 
     class Numbers(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -223,7 +223,7 @@ def test_preparing_again_gives_the_same_order(folder, pristine, tmp_path):
         np.testing.assert_array_equal(first.labels, second.labels)
 
 
-def test_a_finished_data_set_is_not_changed(prepared, folder):
+def test_a_finished_dataset_is_not_changed(prepared, folder):
     data_dir, path = prepared
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
     assert data.prepare("fashion_mnist", folder=folder, data_dir=data_dir) == path
@@ -244,7 +244,7 @@ def test_concurrent_preparations_wait_for_each_other(official, tmp_path, monkeyp
             handler.wfile.flush()
             time.sleep(0.02)
 
-    # A file lock treats two threads like two processes.
+    # A file lock treats two threads the same as two processes.
     data_dir, found = tmp_path / "data", []
     with served(monkeypatch, send_slowly):
         threads = [
@@ -258,7 +258,7 @@ def test_concurrent_preparations_wait_for_each_other(official, tmp_path, monkeyp
         for thread in threads:
             thread.join()
     assert found == [data_dir / "fashion_mnist" / "3.0.1"] * 2
-    assert len(asked) == len(set(asked)) == 4  # each file once
+    assert len(asked) == len(set(asked)) == 4  # each file is requested once
     assert_complete(data_dir)
 
 
@@ -274,18 +274,18 @@ def test_leftovers_of_a_killed_process_are_removed(folder, tmp_path):
     assert_complete(tmp_path / "data")
 
 
-def test_a_finished_data_set_needs_no_download(prepared, unreachable):
+def test_a_finished_dataset_needs_no_download(prepared, unreachable):
     data_dir, path = prepared
     assert data.prepare("fashion_mnist", data_dir=data_dir) == path
 
 
-def test_the_default_folder_is_that_of_tfds(pristine, monkeypatch):
+def test_the_default_folder_is_the_tfds_default(pristine, monkeypatch):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(pristine))
     assert_complete(None)
 
 
 def strip_header(raw):
-    """Remove name and time from a gzip file, as Debian does."""
+    """Remove the name and time from a gzip header, as Debian does."""
     end = raw.index(b"\0", 10) + 1
     return raw[:3] + bytes(5) + raw[8:10] + raw[end:]
 
@@ -309,7 +309,7 @@ def altered(raw):
 @pytest.mark.parametrize(
     "change",
     [altered, lambda raw: altered(strip_header(raw)), lambda raw: raw[:-1], lambda raw: b""],
-    ids=["flipped", "stripped_and_flipped", "cut", "empty"],
+    ids=["flipped", "stripped_and_flipped", "truncated", "empty"],
 )
 @pytest.mark.parametrize("name", [name for names in FILES.values() for name in names])
 def test_altered_files_are_rejected(folder, official, tmp_path, name, change):
@@ -324,7 +324,7 @@ def test_altered_files_are_rejected(folder, official, tmp_path, name, change):
 
 
 def test_repacked_files_are_rejected(folder, official, tmp_path):
-    # The same pixels, compressed by another gzip: only the official bytes are accepted.
+    # The pixels are the same but compressed differently: only the official bytes are accepted.
     name = "train-images-idx3-ubyte"
     again = gzip.compress(gzip.decompress(official[name]), compresslevel=1, mtime=0)
     (folder / f"{name}.gz").write_bytes(again)
@@ -343,7 +343,7 @@ def test_a_missing_file_is_named_with_the_expected_ones(folder, tmp_path):
 
 @pytest.fixture
 def unreachable(monkeypatch):
-    """An address on this machine that does not respond."""
+    """Point the downloads at a local address that does not respond."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -353,14 +353,14 @@ def unreachable(monkeypatch):
 
 @contextlib.contextmanager
 def served(monkeypatch, respond):
-    """Run a server on this machine that answers with ``respond(handler)``, instead of the web."""
+    """Download from a local server that calls ``respond(handler)``, instead of from the web."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             respond(self)
 
         def log_message(self, *arguments):
-            """Keep quiet."""
+            """Print nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -424,7 +424,7 @@ def test_a_failed_download_names_the_alternatives(official, tmp_path, monkeypatc
         data.prepare("fashion_mnist", data_dir=tmp_path)
     assert_names_the_alternatives(caught.value)
     if isinstance(caught.value.__cause__, urllib.error.HTTPError):
-        caught.value.__cause__.close()  # it holds its connection open
+        caught.value.__cause__.close()  # the exception keeps its connection open
 
 
 def test_unofficial_downloads_are_rejected(official, tmp_path, monkeypatch):
@@ -438,7 +438,7 @@ def test_unofficial_downloads_are_rejected(official, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("split", SIZES)
-def test_missing_data_sets_name_the_command(tmp_path, split):
+def test_missing_datasets_name_the_command(tmp_path, split):
     message = f"fashion_mnist is not prepared in {tmp_path}; run: jaxcnn prepare fashion_mnist"
     with pytest.raises(ValueError, match=re.escape(message)):
         data.load("fashion_mnist", split=split, data_dir=tmp_path)
@@ -546,7 +546,7 @@ def test_flipped_bytes_are_found(prepared):
         except ValueError:
             found += 1
         else:
-            # Only bytes that no example uses may change.
+            # Undetected changes must be in bytes that no example uses.
             np.testing.assert_array_equal(source.images, intact.images)
             np.testing.assert_array_equal(source.labels, intact.labels)
     assert found >= 54
@@ -554,7 +554,7 @@ def test_flipped_bytes_are_found(prepared):
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not DEBIAN.is_dir(), reason="needs the files of Debian's package dataset-fashion-mnist"
+    not DEBIAN.is_dir(), reason="needs the files from Debian's dataset-fashion-mnist package"
 )
 def test_the_real_files(tmp_path):
     path = data.prepare("fashion_mnist", folder=DEBIAN, data_dir=tmp_path)
@@ -564,14 +564,14 @@ def test_the_real_files(tmp_path):
         source = data.load("fashion_mnist", split=split, data_dir=tmp_path)
         chex.assert_shape(source.images, (size, 28, 28, 1))
         assert np.bincount(source.labels).tolist() == [size // 10] * 10
-        # The order too is that of TFDS's own preparation with TensorFlow.
+        # The order, too, matches TFDS's own preparation with TensorFlow.
         assert hashlib.sha256(source.images.tobytes()).hexdigest() == pixels_sha
         assert hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest() == labels_sha
         for index in (0, size // 2, size - 1):
             example = sources[split][index]
             np.testing.assert_array_equal(example["image"], source.images[index])
             assert example["label"] == source.labels[index]
-        # Zalando's files hold the same examples, and the embedded slice is their beginning.
+        # Zalando's files contain the same examples; the embedded slice is the first part of them.
         raw = [
             np.frombuffer(gzip.decompress((DEBIAN / f"{name}.gz").read_bytes()), np.uint8, -1, skip)
             for name, skip in zip(FILES[split], (16, 8), strict=True)

@@ -1,7 +1,7 @@
 """Every dataset that jaxcnn prepares, from small archives in the official layout, end to end.
 
-The checksums of the small archives replace the real ones. TFDS's readers for the same layouts need
-TensorFlow.
+The checksums of the small archives replace the official ones. TFDS's own readers for these layouts
+require TensorFlow.
 """
 
 import functools
@@ -66,7 +66,7 @@ def packed(path, files, mode="w:gz"):
 
 
 def cifar_batches(number):
-    """Return the rows of each file: CIFAR-10 has six batches, CIFAR-100 two."""
+    """Return the rows stored in each file: six batches for CIFAR-10, two files for CIFAR-100."""
     if number == 10:
         names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
         return {name: slice(10 * i, 10 * i + 10) for i, name in enumerate(names)}
@@ -185,7 +185,7 @@ def imagenet_part(synset, number):
     with tarfile.open(fileobj=file, mode="w") as archive:
         for i in range(3):
             content = jpeg(100 * number + i)
-            if i == 2:  # like some images of ImageNet
+            if i == 2:  # some ImageNet images are CMYK
                 stream = io.BytesIO()
                 PIL.Image.new("CMYK", (20, 16)).save(stream, "JPEG")
                 content = stream.getvalue()
@@ -213,7 +213,7 @@ LAYOUTS = {
 
 
 def trusted(patch, name, folder):
-    """Replace the official checksums by those of the files in a folder."""
+    """Replace the official checksums with the checksums of the files in a folder."""
 
     def checksum(file):
         path = folder / file.name
@@ -230,7 +230,7 @@ def trusted(patch, name, folder):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Prepare a layout once; return the splits of our reader, TFDS's own sources and the path."""
+    """Prepare each layout once; return our reader's splits, TFDS's own sources and the path."""
     known = {}
 
     def prepare(layout):
@@ -314,7 +314,8 @@ def test_cifar_from_either_archive(number, prepared):
 @pytest.mark.parametrize("layout", ["caltech101", "caltech101 tar"])
 def test_caltech101_has_30_training_images_of_each_class(layout, prepared):
     splits, _, _ = prepared(layout)
-    assert np.bincount(splits["train"].labels)[[0, 1, 2]].tolist() == [30, 0, 30]  # alphabetical
+    # The classes are in alphabetical order.
+    assert np.bincount(splits["train"].labels)[[0, 1, 2]].tolist() == [30, 0, 30]
     assert splits["train"].classes[1] == "airplanes"
     assert len(splits["test"]) == 15
     assert splits["train"].images.shape == (90, 64, 64, 3)
@@ -388,7 +389,7 @@ def test_imagenet_has_synsets_and_is_tested_on_its_validation_split(prepared):
     }
     listed = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt").read_text().split()
     assert sorted(splits["test"].classes[i] for i in splits["test"].labels) == sorted(listed[:5])
-    assert splits["train"].images[:].shape == (6, 64, 64, 3)  # CMYK among them
+    assert splits["train"].images[:].shape == (6, 64, 64, 3)  # including the CMYK images
 
 
 class Evil:
@@ -496,7 +497,7 @@ def test_an_interrupted_download_is_resumed(tmp_path, monkeypatch):
             self.wfile.write(rest[: len(rest) // 2] if breaks else rest)
 
         def log_message(self, *arguments):
-            """Keep quiet."""
+            """Print nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()

@@ -1,4 +1,4 @@
-"""Keras's files, read without Keras; their HDF5 groups are written here by hand."""
+"""Keras files, read without Keras; this module writes their HDF5 groups itself."""
 
 import io
 import zipfile
@@ -22,7 +22,7 @@ LAYERS = {
 
 
 def weights_h5(layers):
-    """Return a file as Keras 3 writes it: a group of variables for each layer, with its name."""
+    """Return a file as Keras 3 writes it: a group per layer, with its name and its variables."""
     file = io.BytesIO()
     with h5py.File(file, "w") as content:
         for number, (name, arrays) in enumerate(layers.items()):
@@ -35,7 +35,7 @@ def weights_h5(layers):
 
 
 def keras(layers):
-    """Return a network of Keras 3, with a configuration that is never read."""
+    """Return a Keras 3 network file, with a configuration that is never read."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("metadata.json", "{}")
@@ -45,7 +45,7 @@ def keras(layers):
 
 
 def old_h5(layers, inside=""):
-    """Return a file as Keras 2 wrote it: weights alone, or in the group ``inside`` of a network."""
+    """Return a file as Keras 2 wrote it: weights only, or a network with a group ``inside``."""
     file = io.BytesIO()
     with h5py.File(file, "w") as content:
         group = content.create_group(inside) if inside else content
@@ -241,7 +241,7 @@ def test_compressed_members_are_rejected(tmp_path):
 
 
 def test_a_file_on_which_the_hdf5_library_loops_forever(tmp_path, monkeypatch):
-    """The free space of the heap that holds a layer's name has length 0, so a scan never ends."""
+    """Set the length of free space in a layer name's heap to 0, so that a scan never ends."""
     content = bytearray(weights_h5(LAYERS))
     place = content.find(b"GCOL") + 16
     while (index := int.from_bytes(content[place : place + 2], "little")) != 0:

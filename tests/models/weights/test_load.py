@@ -1,6 +1,6 @@
 """Pretrained networks from files: names, shapes, errors, and jaxcnn's own files.
 
-tests/parity/test_pretrained.py checks every family's values against the other libraries.
+tests/parity/test_pretrained.py compares every family's outputs with the other libraries.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
 
 
 def random_tensors(outputs=1000, channels=3):
-    """Return a small ResNet in torchvision's names and axes."""
+    """Return the weights of a small ResNet, with torchvision's names and axis order."""
     rng = np.random.default_rng(0)
     shapes = {
         "conv1.weight": (8, channels, 7, 7),
@@ -93,7 +93,7 @@ def test_unknown_classes_are_named_by_number(path):
 
 
 def changed(**changes):
-    """Return the valid tensors with changes; None removes one."""
+    """Return the valid tensors with the given changes; None removes a tensor."""
     tensors = random_tensors() | changes
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
@@ -109,11 +109,11 @@ WRONG = {
         r"tensor layer2.0.conv1.weight of shape \\(16, 9, 3, 3\\) does not match "
         r".*\\(3, 3, 8, 16\\)",
     ),
-    "another rank": (
+    "wrong rank": (
         changed(**{"conv1.weight": np.ones((8, 147), "f4")}),
         r"tensor conv1.weight of shape \\(8, 147\\) does not match",
     ),
-    "heads of two sizes": (
+    "inconsistent head sizes": (
         changed(**{"fc.bias": np.ones(999, "f4")}),
         r"array params/fc/(bias|kernel) of shape .* does not match",
     ),
@@ -171,14 +171,14 @@ def test_a_new_head_is_asked_for(path):
     for place, array in new.items():
         if place[:2] != ("params", "fc"):
             np.testing.assert_array_equal(array, old[place])
-    # A file without a head is enough.
+    # A file without a head is accepted.
     without = changed(**{"fc.weight": None, "fc.bias": None})
     chex.assert_trees_all_equal(load(path, without, num_classes=5).variables, found.variables)
     features = load(path, without, num_classes=0)
     assert features.classes == () and "fc" not in features.variables["params"]
     images = jnp.ones((2, 32, 32, 3))
     chex.assert_shape(features.model.apply(features.variables, images, train=False), (2, 16))
-    # With the file's number of classes the head is kept.
+    # If the number of classes matches the file, the head is kept.
     assert load(path, random_tensors(), num_classes=1000).classes == models.imagenet_classes()
 
 
@@ -193,20 +193,20 @@ def test_other_input_channels_give_the_same_outputs_for_gray_images(channels, pa
         for network, count in ((whole, 3), (found, channels))
     )
     np.testing.assert_allclose(output, expected, rtol=1e-4)
-    # A file with one input channel keeps it.
+    # A file with one input channel keeps that channel.
     assert load(path, random_tensors(channels=1)).preprocess.channels == 1
 
 
 @functools.cache
 def initial_variables():
-    """Return the variables of the small network of three classes."""
+    """Return the variables of the small network with three classes."""
     model = models.create("resnet18", 3, **SMALL)
     init = jax.jit(lambda key: model.init(key, jnp.zeros(IMAGES.shape), train=False))
     return init(jax.random.key(1, impl="rbg"))
 
 
 def own(path, **changes):
-    """Write a file of `save_pretrained`, and return its network."""
+    """Write a file with `save_pretrained`, and return its network."""
     model, variables = models.create("resnet18", 3, **SMALL), initial_variables()
     preprocess = Preprocess((32, 48), 3, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     network = models.Pretrained(
@@ -245,7 +245,7 @@ def test_our_own_files(path):
     ],
 )
 def test_options_of_earlier_versions_are_renamed(name, old, current):
-    """A file as version 0.1 wrote it, whose arrays are those of any small network."""
+    """Read a file as written by version 0.1; its arrays need not match the network."""
     arrays = {"params/conv/kernel": np.ones((3, 3, 3, 8), "f4")}
     nested = unflatten_dict({tuple(key.split("/")): array for key, array in arrays.items()})
     config = {
@@ -291,14 +291,14 @@ def test_our_own_files_of_networks_for_images_of_one_size(name, size, path):
 
 
 def test_a_header_of_any_length_is_recognized(path):
-    """The eight bytes of its length may look like the start of another format."""
+    """Check a length whose eight bytes look like the start of a different format."""
     network = own(path)
 
     def header(letters):
         models.save_pretrained(path, network._replace(classes=("cat", "dog", "f" * letters)))
         return path.read_bytes()[:8]
 
-    pickle = 0x10000 + 0x480  # as bytes 80 04 01 00 ...
+    pickle = 0x10000 + 0x480  # the bytes 80 04 01 00 ...
     letters = 1 + pickle - int.from_bytes(header(1), "little")
     assert header(letters)[:2] == b"\x80\x04"
     assert models.load_pretrained(None, path).classes[2] == "f" * letters
@@ -309,7 +309,7 @@ def test_messages_are_one_printable_line(path):
         with pytest.raises(ValueError, match=f"weights file {path}: it contains tensors") as caught:
             load(path, random_tensors() | {name: ONES})
         assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
-    # A layer in HDF5 whose name clears the screen.
+    # An HDF5 layer whose name contains the escape sequence that clears the screen.
     keras = path.with_name("evil.weights.h5")
     with h5py.File(keras, "w") as file:
         group = file.create_group("layers/\x1b[2J/vars")
@@ -353,14 +353,14 @@ def test_options_that_json_cannot_hold(path):
 
 
 def rewritten(path, change):
-    """Write a file with changed configuration or arrays, and a matching checksum."""
+    """Write a file with a changed configuration or changed arrays, and a matching checksum."""
     own(path)
     with safetensors.safe_open(path, framework="np") as file:
         config = json.loads(file.metadata()["jaxcnn"])
     tensors = safetensors.numpy.load_file(path)
     config = change(config, tensors) or config
     arrays = {tuple(name.split("/")): array for name, array in tensors.items()}
-    with contextlib.suppress(IndexError):  # an array inside another one has no checksum
+    with contextlib.suppress(IndexError):  # an array inside another array has no checksum
         if isinstance(config, dict):
             config["sha256"] = fingerprint(unflatten_dict(arrays))
     safetensors.numpy.save_file(tensors, path, {"jaxcnn": json.dumps(config)})
@@ -368,15 +368,15 @@ def rewritten(path, change):
 
 CHANGES = {
     "no name": (lambda config, _: config.pop("name") and None, "configuration cannot be read"),
-    "another name": (lambda config, _: config.update(name="os.system"), "must name a network"),
-    "no text": (lambda config, _: config.update(name=3), "must name a network, got '3'"),
-    "no options": (lambda config, _: config.update(options=3), "configuration cannot be read"),
+    "unknown name": (lambda config, _: config.update(name="os.system"), "must name a network"),
+    "name not a string": (lambda config, _: config.update(name=3), "must name a network, got '3'"),
+    "bad options": (lambda config, _: config.update(options=3), "configuration cannot be read"),
     "unknown options": (lambda config, _: config["options"].update(x=1), "do not include 'x'"),
-    "options of a type": (
+    "option of the wrong type": (
         lambda config, _: config["options"].update(width="wide"),
         "cannot be created with options",
     ),
-    "no list of sizes": (
+    "size not a list": (
         lambda config, _: config["preprocess"].update(size=3),
         "configuration cannot be read",
     ),
@@ -389,11 +389,11 @@ CHANGES = {
         lambda _, tensors: tensors.update({"params/x": np.ones(1, "f4")}),
         "array params/x of shape",
     ),
-    "layers without end": (
+    "too many layers": (
         lambda config, _: config["options"].update(depths=[10**9]),
         "option 'depths' is out of range",
     ),
-    "layers less than none": (
+    "negative number of layers": (
         lambda config, _: config["options"].update(depths=[1, 1, -1]),
         "option 'depths' is out of range",
     ),
@@ -401,23 +401,23 @@ CHANGES = {
         lambda config, _: config["preprocess"].update(size=[10**9, 10**9]),
         "do not match its kernels",
     ),
-    "channels without end": (
+    "too many channels": (
         lambda config, _: config["preprocess"].update(channels=10**12, mean=[], std=[]),
         "do not match its kernels",
     ),
-    "means beyond all numbers": (
+    "means too large for a float": (
         lambda config, _: config["preprocess"].update(mean=[10**400] * 3),
         "configuration cannot be read",
     ),
-    "an option of another name": (
+    "an option that is not allowed": (
         lambda config, _: config["options"].update(num_classes=3),
         "num_classes",
     ),
-    "classes in a word": (
+    "classes as one string": (
         lambda config, _: config.update(classes="cat"),
         "classes must be distinct printable strings",
     ),
-    "a class twice": (
+    "a duplicate class": (
         lambda config, _: config.update(classes=["cat", "cat", "dog"]),
         "classes must be distinct printable strings",
     ),
@@ -429,7 +429,7 @@ CHANGES = {
         lambda _, tensors: tensors.update({"params/fc/bias": np.ones(3, "i8")}),
         "params/fc/bias must be floating point, got int64",
     ),
-    "more than float32 has": (
+    "values beyond float32": (
         lambda _, tensors: tensors.update({"params/fc/bias": np.full(3, 1e300)}),
         "contains NaN or infinite values",
     ),
@@ -437,7 +437,7 @@ CHANGES = {
         lambda _, tensors: tensors.update({"batch_stats/bn1/var": np.full(8, -1, "f4")}),
         "batch_stats/bn1/var must contain variances >= 0, got -1.0",
     ),
-    "a name of many parts": (
+    "a name with many parts": (
         lambda _, tensors: tensors.update({"a/" * 30 + "b": np.ones(1, "f4")}),
         "names of its arrays have too many parts",
     ),
@@ -492,11 +492,11 @@ NO_WEIGHTS = {
     "a web page": (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "text": (b"weights: 1, 2, 3 and more", "must be a torch, safetensors or Keras file"),
-    "a zip of something": (
+    "an empty zip": (
         b"PK\x05\x06" + bytes(18),
         "must be a torch, safetensors or Keras file",
     ),
-    "a zip that ends": (b"PK\x03\x04" + bytes(30), "is damaged"),
+    "a truncated zip": (b"PK\x03\x04" + bytes(30), "is damaged"),
 }
 
 
@@ -517,7 +517,7 @@ def test_no_file(tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Serve the files of a folder locally, as huggingface.co does."""
+    """Serve the files in a folder locally, as huggingface.co does."""
     pytest.importorskip("huggingface_hub")
     folder = tmp_path / "hub"
     folder.mkdir()
@@ -561,7 +561,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def forget_hub(monkeypatch):
-    """Reimport the package, which reads its environment when it is imported."""
+    """Force a reimport of the package, which reads its environment variables when imported."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -611,7 +611,7 @@ def test_invalid_configurations_on_the_hub(config, message, hub):
         models.load_pretrained("resnet18", "hf-hub:timm/small")
 
 
-@pytest.mark.slow  # retries take 20 seconds
+@pytest.mark.slow  # the retries take 20 seconds
 def test_no_network(tmp_path, monkeypatch):
     pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""safetensors files: valid ones, and ones with a wrong header."""
+"""safetensors files: valid files, and files with invalid headers."""
 
 import json
 import struct
@@ -48,21 +48,21 @@ DAMAGED = {
     "no header": file_with(b"{}")[:8],
     "a header longer than the file": file_with(entry(), length=2**20),
     "a header of exabytes": file_with(entry(), length=2**63 - 1),
-    "a header of more than there is": file_with(entry(), length=2**64 - 1),
-    "no JSON": file_with(b"{'x': 1}"),
+    "a header of 2**64 - 1 bytes": file_with(entry(), length=2**64 - 1),
+    "invalid JSON": file_with(b"{'x': 1}"),
     "a list": file_with([1]),
     "too many numbers": file_with(entry((5,))),
     "too few numbers": file_with(entry((3,))),
-    "sizes whose product is too large to count": file_with(entry((2**40, 2**40))),
+    "sizes whose product overflows": file_with(entry((2**40, 2**40))),
     "negative sizes": file_with(entry((-4,))),
-    "data that is not there": file_with(entry((8,), (0, 32))),
-    "data that lies backwards": file_with(entry((4,), (16, 0))),
+    "missing data": file_with(entry((8,), (0, 32))),
+    "offsets in reverse order": file_with(entry((4,), (16, 0))),
     "data without a tensor": file_with(entry((2,), (0, 8))),
     "tensors that share data": file_with(entry() | {"y": entry()["x"]}),
     "an unknown type": file_with(entry(dtype="F99")),
     "no type": file_with({"x": {"shape": [4], "data_offsets": [0, 16]}}),
-    "a file that ends": GOOD[:-1],
-    "more than the header describes": GOOD + b"\0",
+    "a truncated file": GOOD[:-1],
+    "more data than the header describes": GOOD + b"\0",
 }
 
 

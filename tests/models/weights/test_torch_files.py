@@ -1,4 +1,4 @@
-"""PyTorch's files, read without PyTorch; their pickles are written here opcode by opcode."""
+"""PyTorch files, read without PyTorch; this module writes their pickles opcode by opcode."""
 
 import io
 import pickle
@@ -38,12 +38,12 @@ def integer(value):
 
 
 def several(*parts):
-    """Return the opcodes of a tuple."""
+    """Return the opcodes for a tuple."""
     return b"(" + b"".join(parts) + b"t"
 
 
 def named(module, name):
-    """Return the opcode of a global."""
+    """Return the opcode for a global name."""
     return f"c{module}\n{name}\n".encode()
 
 
@@ -52,7 +52,7 @@ def storage(kind, key, count):
 
 
 def tensor(stored, size, strides, offset=0, *, legacy=False):
-    """Return the opcodes of a call of torch's function that builds a tensor."""
+    """Return the opcodes that call the torch function for building a tensor."""
     view = b"N" if legacy else b""
     return (
         named("torch._utils", "_rebuild_tensor_v2")
@@ -69,7 +69,7 @@ def tensor(stored, size, strides, offset=0, *, legacy=False):
 
 
 def state_dict(tensors, *, legacy=False):
-    """Return the opcodes of an ordered dictionary of contiguous tensors."""
+    """Return the opcodes for an ordered dictionary of contiguous tensors."""
     items = b""
     for key, (name, array) in enumerate(tensors.items()):
         stored = storage(STORAGES[array.dtype.str[1:]], str(key), array.size)
@@ -110,7 +110,7 @@ def legacy(opcodes, storages=(), *, counts=None):
 
 
 def whole(tensors, form):
-    """Return a valid file of tensors."""
+    """Return a valid file containing the tensors."""
     arrays = list(tensors.values())
     if form == "zip":
         return zipped(state_dict(tensors), arrays)
@@ -171,14 +171,14 @@ def test_parameters_are_tensors(tmp_path):
     np.testing.assert_array_equal(found["bias"], [1, 1])
 
 
-# Pickles that must be rejected. {canary} is a file that must not exist afterwards.
+# Pickles that must be rejected. {canary} is the path of a file that must not exist afterwards.
 COMMAND = text("touch {canary}")
 ONE = storage("FloatStorage", "0", 4)
 CALLS = {
     "os.system": named("os", "system") + several(COMMAND) + b"R",
     "posix.system": named("posix", "system") + several(COMMAND) + b"R",
     "eval": named("builtins", "eval") + several(text("open('{canary}', 'w')")) + b"R",
-    "old name of eval": named("__builtin__", "eval")
+    "eval by its Python 2 name": named("__builtin__", "eval")
     + several(text("open('{canary}', 'w')"))
     + b"R",
     "open": named("builtins", "open") + several(text("{canary}"), text("w")) + b"R",
@@ -197,34 +197,34 @@ CALLS = {
     + text("_call")
     + named("collections", "OrderedDict")
     + b"sb",
-    "a storage of another kind": several(
+    "a storage of an unknown kind": several(
         text("module"), named("torch", "FloatStorage"), text("0"), text("cpu"), integer(4)
     )
     + b"Q",
-    "a table of 2**31 places": b"Nr" + struct.pack("<I", 2**31 - 1),
-    "a tuple in a tuple 100,000 times": b")" + b"\x85" * 100_000,
-    "no dictionary": integer(3),
-    "numbers for names": b"}(" + integer(1) + integer(2) + b"u",
+    "a memo index near 2**31": b"Nr" + struct.pack("<I", 2**31 - 1),
+    "a tuple nested 100,000 deep": b")" + b"\x85" * 100_000,
+    "not a dictionary": integer(3),
+    "numbers as names": b"}(" + integer(1) + integer(2) + b"u",
     "no tensors": b"}",
     "beyond the storage": b"}(" + text("x") + tensor(ONE, (5,), (1,)) + b"u",
-    "beyond it by strides": b"}(" + text("x") + tensor(ONE, (2, 2), (3, 1)) + b"u",
-    "beyond it by its offset": b"}(" + text("x") + tensor(ONE, (4,), (1,), 1) + b"u",
+    "beyond the storage by strides": b"}(" + text("x") + tensor(ONE, (2, 2), (3, 1)) + b"u",
+    "beyond the storage by offset": b"}(" + text("x") + tensor(ONE, (4,), (1,), 1) + b"u",
     "a negative offset": b"}(" + text("x") + tensor(ONE, (2,), (1,), -1) + b"u",
     "negative strides": b"}(" + text("x") + tensor(ONE, (2,), (-1,), 3) + b"u",
     "a negative size": b"}(" + text("x") + tensor(ONE, (-2,), (1,)) + b"u",
     "terabytes": b"}(" + text("x") + tensor(ONE, (2**40,), (0,)) + b"u",
-    "terabytes in many axes": b"}(" + text("x") + tensor(ONE, (2**20, 2**20), (0, 0)) + b"u",
+    "terabytes across several axes": b"}(" + text("x") + tensor(ONE, (2**20, 2**20), (0, 0)) + b"u",
     "a storage that lies about its length": b"}("
     + text("x")
     + tensor(storage("FloatStorage", "0", 2**40), (4,), (1,))
     + b"u",
-    "a storage of another name": b"}("
+    "a storage with an invalid name": b"}("
     + text("x")
     + tensor(storage("FloatStorage", "../0", 4), (4,), (1,))
     + b"u",
 }
 
-# The message of the error, and the cases that raise it.
+# Error messages, and the cases that raise each one.
 MESSAGES = {
     r"asks for [\w.]+; nothing was executed": [
         *list(CALLS)[: list(CALLS).index("an instance")],
@@ -232,10 +232,10 @@ MESSAGES = {
     ],
     r"creates objects \((INST|EXT1)\)": ["an instance", "an extension"],
     "sets attributes of something that is not a dictionary": ["an attribute of a function"],
-    "storage of an unknown kind": ["a storage of another kind"],
+    "storage of an unknown kind": ["a storage of an unknown kind"],
     "contains no state_dict": [
-        *("a table of 2**31 places", "a tuple in a tuple 100,000 times"),
-        *("no dictionary", "numbers for names"),
+        *("a memo index near 2**31", "a tuple nested 100,000 deep"),
+        *("not a dictionary", "numbers as names"),
     ],
     "contains no tensors": ["no tensors"],
     "extends beyond its storage": [
@@ -243,7 +243,7 @@ MESSAGES = {
     ],
     "negative or out of range": [name for name in CALLS if "negative" in name],
     "shorter than its declared length|is truncated": ["a storage that lies about its length"],
-    "a storage is missing|storages without tensors": ["a storage of another name"],
+    "a storage is missing|storages without tensors": ["a storage with an invalid name"],
 }
 
 
@@ -256,7 +256,7 @@ def test_nothing_is_executed(name, form, tmp_path):
     opcodes = CALLS[name]
     if form is legacy:
         opcodes = opcodes.replace(b"tQ", b"NtQ")
-    # Replace the placeholders, and the lengths of the strings that hold them.
+    # Fill in the placeholders, and update the lengths of the strings that contain them.
     for part in (b"touch {canary}", b"open('{canary}', 'w')", b"{canary}"):
         filled = part.replace(b"{canary}", where.encode())
         opcodes = opcodes.replace(
@@ -287,7 +287,7 @@ FILES = {
         zipped(state_dict(TENSORS), TENSORS.values(), members=[("archive/byteorder", b"big")]),
         "big-endian",
     ),
-    "without a storage": (
+    "a missing storage": (
         zipped(state_dict(TENSORS), list(TENSORS.values())[:2]),
         "a storage is missing",
     ),
@@ -301,11 +301,11 @@ FILES = {
         "not one written by torch",
     ),
     "a storage without a tensor": (legacy(b"}", [np.ones(3, "f4")]), "no tensors"),
-    "a legacy file that ends": (
+    "a truncated legacy file": (
         whole(TENSORS, "legacy")[:-1],
         "ends in the middle of its tensor data",
     ),
-    "legacy counts that lie": (
+    "false legacy counts": (
         legacy(state_dict(TENSORS, legacy=True), list(TENSORS.values()), counts=[2**60] * 5),
         "weights file",
     ),
@@ -321,16 +321,16 @@ def test_damaged_files(name, tmp_path):
         read_torch(path)
 
 
-# Few bytes that would need much time or memory to compare, copy or print.
-DAG = b"K\x01" + b"2\x86" * 40  # a pair of a pair of ..., with 2**40 ends
+# Small inputs that would take a lot of time or memory to compare, copy or print.
+DAG = b"K\x01" + b"2\x86" * 40  # a pair of pairs of pairs ..., with 2**40 leaves
 DAG_BY_MEMO = b"K\x01q\x00h\x00h\x00\x86q\x01" + b"h\x01h\x01\x86q\x01" * 40
 DEEP = b")" + b"\x85" * 10**4
 GREEDY = {
-    "a key of a tuple in a tuple 10,000 times": b"}" + DEEP + b"Ns",
+    "a tuple nested 10,000 deep as a key": b"}" + DEEP + b"Ns",
     "a set": b"\x8f(" + DEEP + b"\x90",
-    "a copy of the top": b"}" + DAG + b"Ns",
-    "a key with 2**40 ends": b"}" + DAG_BY_MEMO + b"Ns",
-    "a size with 2**40 ends": (
+    "a copy of the top of the stack": b"}" + DAG + b"Ns",
+    "a key with 2**40 leaves": b"}" + DAG_BY_MEMO + b"Ns",
+    "a size with 2**40 leaves": (
         b"}("
         + text("x")
         + named("torch._utils", "_rebuild_tensor_v2")
@@ -338,23 +338,23 @@ GREEDY = {
         + b"R"
         + b"u"
     ),
-    "a storage named by 2**40 ends": several(
+    "a storage name with 2**40 leaves": several(
         text("storage"), named("torch", "FloatStorage"), DAG_BY_MEMO, text("cpu"), integer(4)
     )
     + b"Q",
-    "a number of a million digits": b"\x8b" + struct.pack("<i", 500_000) + b"\x7f" * 500_000,
+    "a number with a million digits": b"\x8b" + struct.pack("<i", 500_000) + b"\x7f" * 500_000,
     "copies of a list": (
         b"]q\x00(" + b"NN\x86" * 10**4 + b"e" + named("collections", "OrderedDict") + b"q\x01"
     )
     + b"h\x01h\x00\x85R0" * 10,
-    "a pickle of megabytes": b"}" * (1 << 22),
+    "a pickle of several megabytes": b"}" * (1 << 22),
     "a list as a key": b"}]Ns",
-    "too few on the stack": b"}s",
-    "what was never remembered": b"h\x07",
-    "a dictionary of an odd number": b"}(" + text("x") + b"u",
-    "items of no dictionary": b"](" + text("x") + b"Nu",
-    "a call of a text": text("x") + b")R",
-    "a view of a megabyte in a thousand": b"}(" + b"".join(
+    "too few items on the stack": b"}s",
+    "a memo entry that was never stored": b"h\x07",
+    "a dictionary with an odd number of items": b"}(" + text("x") + b"u",
+    "dictionary items for a list": b"](" + text("x") + b"Nu",
+    "a call to a string": text("x") + b")R",
+    "thousands of views of a megabyte": b"}(" + b"".join(
         text(str(number)) + tensor(storage("FloatStorage", "0", 4), (4,), (1,))
         for number in range(2000)
     ) + b"u",
@@ -372,7 +372,7 @@ def test_time_and_memory_are_bounded(name, form, tmp_path):
     opcodes = GREEDY[name]
     if form is legacy:
         opcodes = opcodes.replace(b"tQ", b"NtQ")
-    if "thousand" in name:  # views of one storage, which is all of the file
+    if "thousand" in name:  # views of a single storage, which takes up most of the file
         values = np.ones(2**18, "f4")
         opcodes = opcodes.replace(integer(4), integer(2**18))
     path.write_bytes(form(opcodes, [values]))
@@ -386,21 +386,21 @@ def test_time_and_memory_are_bounded(name, form, tmp_path):
 
 
 def test_a_member_that_claims_to_be_small(tmp_path):
-    """The central directory says stored, and four bytes; the data are compressed zeros."""
+    """Reject compressed zeros whose headers claim an uncompressed size of four bytes."""
     path = tmp_path / "network.pth"
     path.write_bytes(
         zipped(b"}", members=[("archive/data/0", bytes(10**7))], compression=zipfile.ZIP_BZIP2)
     )
     content = bytearray(path.read_bytes())
     for place in (content.rfind(b"PK\x01\x02"), content.find(b"PK\x01\x02")):
-        content[place + 24 : place + 28] = struct.pack("<I", 4)  # its size uncompressed
+        content[place + 24 : place + 28] = struct.pack("<I", 4)  # the uncompressed size
     path.write_bytes(content)
     with pytest.raises(ValueError, match="members are compressed"):
         read_torch(path)
 
 
 def test_an_old_checkpoint_with_its_optimizer(tmp_path):
-    """Storages that no weight of the network uses lie between those that one does."""
+    """Read a file that also contains storages not used by any of the network's weights."""
     momentum = np.arange(5, dtype="f8")
     opcodes = b"}(" + text("optimizer") + b"}(" + integer(0)
     opcodes += tensor(storage("DoubleStorage", "9", 5), (5,), (1,), legacy=True) + b"u"

@@ -1,4 +1,4 @@
-"""Shared by the tests of the CPU formulations."""
+"""Fixtures shared by the tests of the CPU formulations."""
 
 import pytest
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from jaxcnn.ops.windows import Windows
 
 @st.composite
 def draw_geometry(draw):
-    """Draw a window and the spatial sizes of images that it fits."""
+    """Draw a window and spatial image sizes that are large enough for it."""
     rank = draw(st.integers(1, 3))
 
     def each(low, high):
@@ -23,5 +23,5 @@ def draw_geometry(draw):
 
 @pytest.fixture(scope="session")
 def geometries():
-    """A strategy for a window and the spatial sizes of images that it fits."""
+    """A strategy for a window and spatial image sizes that are large enough for it."""
     return draw_geometry()

@@ -1,4 +1,4 @@
-"""The choice of a formulation for each shape, against plain convolutions and their gradients."""
+"""The formulation chosen for each shape, against plain convolutions and their gradients."""
 
 import re
 
@@ -63,7 +63,7 @@ QUICK_KERNEL_GRADIENTS = [(4, 64, jnp.float32, True), (4, 64, jnp.bfloat16, Fals
 
 
 @pytest.mark.parametrize(("batch", "channels", "dtype", "is_slow"), KERNEL_GRADIENTS)
-def test_kernel_gradients_use_winograd_from_some_channels_on(
+def test_kernel_gradients_use_winograd_with_enough_channels(
     monkeypatch, batch, channels, dtype, is_slow
 ):
     monkeypatch.setattr(winograd, "CONVOLUTIONS_ARE_SLOW", is_slow)
@@ -88,7 +88,7 @@ def test_kernel_gradients_match_xla_for_each_version(monkeypatch, batch, channel
     compute = jax.jit(cpu.kernel_gradient, static_argnums=(2, 3, 4))
     found = compute(images, gradient, SAME_3X3, 1, shape)
     assert found.dtype == dtype
-    # Compare in float32: XLA's bfloat16 sums are less exact.
+    # Compare in float32, because XLA's bfloat16 sums are less accurate.
     images, gradient, found = (x.astype(jnp.float32) for x in (images, gradient, found))
     expected = xla.kernel_gradient(images, gradient, SAME_3X3, 1, shape)
     error = 3e-5 if dtype == jnp.float32 else 1e-2
@@ -96,7 +96,7 @@ def test_kernel_gradients_match_xla_for_each_version(monkeypatch, batch, channel
 
 
 def test_gradients_in_a_loop_keep_the_fast_order():
-    """LOOP LAYOUTS: XLA puts dimensions into that order outside of loops only."""
+    """See LOOP LAYOUTS in `ops.cpu.versions`: XLA chooses the fast order only outside loops."""
     images, kernel = numbers((32, 9, 9, 8)), numbers((3, 3, 8, 16))
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Convolution and max pooling in one pass, against one after the other."""
+"""Convolution and max pooling in one pass, against the two in sequence."""
 
 import chex
 import jax
@@ -16,7 +16,7 @@ from jaxcnn.ops.windows import Windows
 
 
 def check(windows, sizes, pool, seed):
-    """Compare for integers, so that sums are exact and maxima tie."""
+    """Compare on small integers, so that sums are exact and maxima are tied."""
     counts = windows.output(sizes)
     random = np.random.default_rng(seed)
     shapes = (2, *sizes, 1), (*windows.sizes, 1, 16), (16,)

@@ -1,4 +1,4 @@
-"""Convolutions in the shapes that avoid YNNPACK on jaxlib 0.10, against plain ones."""
+"""Convolutions padded to shapes that avoid YNNPACK on jaxlib 0.10, against plain convolutions."""
 
 import functools
 
@@ -27,7 +27,7 @@ GEOMETRIES = [
     (3, 33, (1, 1), ((1, 1), (1, 1))),
     (1, 4, (1, 1), ((1, 1), (1, 1))),
     (16, 4, (2, 2), ((1, 1), (1, 1))),
-    (64, 4, (1, 1), ((1, 1), (1, 1))),  # with 33 rows: one more row also without a gradient
+    (64, 4, (1, 1), ((1, 1), (1, 1))),  # uses 33 rows: gets an extra row even without a gradient
 ]
 
 
@@ -64,7 +64,7 @@ def test_convolutions_match_xla_for_each_version(
 @pytest.mark.parametrize("for_gradient", [True, False])
 @pytest.mark.parametrize(("channels", "rows"), [(8, 9), (64, 31), (64, 32), (3, 9), (128, 9)])
 def test_extra_row_and_channel_on_slow_versions(monkeypatch, channels, rows, for_gradient):
-    """The convolution that XLA gets has one more row, or an even number of channels."""
+    """Check that the convolution passed to XLA has an extra row, or an even number of channels."""
     monkeypatch.setattr(direct, "CONVOLUTIONS_ARE_SLOW", True)
     windows = Windows((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
     images = jax.ShapeDtypeStruct((2, rows, 10, channels), jnp.float32)

@@ -1,4 +1,4 @@
-"""Products of patches against plain convolutions and their gradients."""
+"""Patch products against plain convolutions and their gradients."""
 
 import chex
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def numbers(shape, seed=0, dtype=np.float32):
 
 
 def check(windows, sizes, batch):
-    """Compare in float32, where an error shows."""
+    """Compare in float32, where errors are not hidden by rounding."""
     shape = (*windows.sizes, 3, 4)
     images, kernel = numbers((batch, *sizes, 3)), numbers(shape, 1)
     gradient = numbers((batch, *windows.output(sizes), 4), 2)

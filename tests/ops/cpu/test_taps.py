@@ -16,7 +16,7 @@ def numbers(shape, seed=0):
 
 
 def check(windows, sizes):
-    """Compare the inner products of both directions."""
+    """Compare the inner products in both directions."""
     images = numbers((2, *sizes, 3))
     taken = take(images, windows, filler=0)
     assert len(taken) == windows.taps

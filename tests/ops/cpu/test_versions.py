@@ -1,4 +1,4 @@
-"""The quirks listed in `jaxcnn.ops.cpu.versions`: a failure says that a workaround may go."""
+"""Quirks listed in `jaxcnn.ops.cpu.versions`: a failure means a workaround may be obsolete."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ is_old = jax.__version_info__ < (0, 12)
 
 
 def compiled(function, *arguments):
-    """The optimized program."""
+    """Return the text of the optimized program."""
     return jax.jit(function).lower(*arguments).compile().as_text()
 
 
@@ -26,14 +26,14 @@ def conv(images, kernel, padding, strides=(1, 1)):
 
 
 def sines(function, *arguments):
-    """The number of times that the program computes a sine, in or out of a fusion."""
+    """Return how many times the program computes a sine, inside or outside a fusion."""
     return len(re.findall(r" sine\(", compiled(function, *arguments)))
 
 
 def test_negative_padding():
     images = jnp.arange(1.0, 721).reshape(1, 15, 6, 8)
     output = jax.jit(lambda *x: conv(*x, ((0, 0), (-5, 1))))(images, jnp.eye(8)[None, None])
-    # Five columns are cropped and one of zeros is added; the last row would read past the end.
+    # Five columns are cropped and a column of zeros is added; the last row would read past the end.
     assert bool(jnp.any(output[0, :-1, 1])) == is_old
 
 

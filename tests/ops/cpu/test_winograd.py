@@ -16,11 +16,11 @@ def numbers(shape, seed=0, dtype=np.float32):
 
 
 def check(found, expected):
-    """Assert the method's rounding error, about ten times that of the direct sum."""
+    """Check the rounding error, which is about ten times that of direct summation."""
     chex.assert_trees_all_close(found, expected, rtol=0, atol=3e-5 * jnp.abs(expected).max())
 
 
-# Batches of one chunk and of several; outputs that fill their tiles and others.
+# Batches of one and several chunks; outputs that fill their tiles and outputs that do not.
 @pytest.mark.parametrize(
     ("batch", "pairs"),
     [
