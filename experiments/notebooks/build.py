@@ -11,6 +11,8 @@ including warnings, is a failure.
 """
 
 import argparse
+import concurrent.futures
+import functools
 import os
 import time
 from pathlib import Path
@@ -68,23 +70,35 @@ def execute(notebook: nbformat.NotebookNode) -> float:
     return time.perf_counter() - began
 
 
+def build(name: str, *, check: bool) -> str:
+    """Run a notebook and write it or, with ``check``, compare its cells with those of its file.
+
+    Raises:
+      SystemExit: if the file has other cells, a cell fails, or a cell writes to standard error.
+    """
+    notebook, path = read_script(name), HERE / f"{name}.ipynb"
+    sources = [cell.source for cell in notebook.cells]
+    if check:
+        written = nbformat.read(path, as_version=4)
+        if [cell.source for cell in written.cells] != sources:
+            raise SystemExit(f"{path.name} does not match its script: run build.py {name}")
+    seconds = execute(notebook)
+    if not check:
+        nbformat.write(notebook, path)
+    return f"{name}: {len(sources)} cells, {seconds:.0f} s"
+
+
 def main() -> None:
     """Run the requested notebooks, and write or check the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="names of notebooks; by default, all")
     parser.add_argument("--check", action="store_true", help="run and compare, but write nothing")
     arguments = parser.parse_args()
-    for name in arguments.names or NAMES:
-        notebook, path = read_script(name), HERE / f"{name}.ipynb"
-        sources = [cell.source for cell in notebook.cells]
-        if arguments.check:
-            written = nbformat.read(path, as_version=4)
-            if [cell.source for cell in written.cells] != sources:
-                raise SystemExit(f"{path.name} does not match its script: run build.py {name}")
-        seconds = execute(notebook)
-        if not arguments.check:
-            nbformat.write(notebook, path)
-        print(f"{name}: {len(sources)} cells, {seconds:.0f} s", flush=True)
+    # Notebooks that are written show times, so they run alone.
+    with concurrent.futures.ThreadPoolExecutor(2 if arguments.check else 1) as pool:
+        run = functools.partial(build, check=arguments.check)
+        for line in pool.map(run, arguments.names or NAMES):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,17 @@ SMALL: dict = {
 }
 # The quick suite tests only these two.
 QUICK = ("vgg11_bn", "resnet18")
-every_name = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in DEEP]
-)
+# One network for each kind of block and head; the others have more or wider blocks.
+KINDS = (*QUICK, "vgg16", "resnet50", "inception_v3", "efficientnet_b0", "efficientnet_lite0")
+
+
+def by_name(names):
+    """Parametrize a test by network; the quick suite runs it for the two quick ones."""
+    marks = {name: [pytest.mark.slow] * (name not in QUICK) for name in names}
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=marks[n]) for n in names])
+
+
+every_name, every_kind = by_name(DEEP), by_name(KINDS)
 every_family = pytest.mark.parametrize("name", SMALL)
 
 
@@ -61,11 +69,17 @@ def test_maps_at_every_size(name):
         lost = 5 if name == "inception_v3" else 0
         assert side - lost <= maps.shape[1] < side + 1
         assert maps.shape[1] == maps.shape[2]
+
+
+@every_kind
+def test_features_have_the_size_of_the_last_stage(name):
+    size, model = models.info(name).size, models.create(name, 10)
+    _, (stages, _) = shaped(model, size, method="stages")
     _, (features, _) = shaped(model, size, method="features")
     assert features.shape[1:3] == stages[-1].shape[1:3]
 
 
-@every_name
+@every_kind
 def test_any_channels_and_outputs(name):
     for channels, classes in ((1, 3), (5, 1)):
         size = (*models.info(name).size[:2], channels)
@@ -75,7 +89,7 @@ def test_any_channels_and_outputs(name):
             chex.assert_type(logits, jnp.float32)
 
 
-@every_name
+@every_kind
 def test_without_classes_it_returns_the_pooled_features(name):
     size = models.info(name).size
     network = models.info(name).network
@@ -88,7 +102,7 @@ def test_without_classes_it_returns_the_pooled_features(name):
     assert set(without["params"]) == set(whole["params"]) - left
 
 
-@every_name
+@every_kind
 def test_bfloat16_keeps_parameters_and_logits_in_float32(name):
     size = models.info(name).size
     variables, (logits, updated) = shaped(

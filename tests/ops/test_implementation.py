@@ -201,8 +201,15 @@ def test_other_precisions(case, dtype):
             assert float(jnp.abs(found - expected).max()) <= limit * scale
 
 
+# Each op once: in plain form, all cases of an op use the same primitives of `jax.lax`.
+FORWARD_MODE = (
+    *("max_pool overlapping", "sum_pool", "avg_pool", "batch_norm", "depthwise strided"),
+    *("strided", "grouped", "conv_relu_max_pool"),
+)
+
+
 @pytest.mark.slow
-@by_case
+@pytest.mark.parametrize("case", FORWARD_MODE)
 def test_plain_xla_supports_forward_mode(case):
     op, shape = CASES[case]
     x, direction = numbers(shape), numbers(shape, 7)

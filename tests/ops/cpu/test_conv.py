@@ -24,7 +24,7 @@ def numbers(shape, seed=0, dtype=np.float32):
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data(), channels=st.integers(1, 5), kind=st.sampled_from(["dense", "depthwise"]))
 def test_drawn_convolutions_match_xla(geometries, data, channels, kind):
     windows, sizes = data.draw(geometries)

@@ -41,7 +41,7 @@ def test_patches_in_several_chunks_match_xla(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk_bytes", [100, 2**20], ids=["several chunks", "one chunk"])
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(data=st.data(), batch=st.sampled_from([1, 6]))
 def test_patches_match_xla(geometries, chunk_bytes, data, batch):
     windows, sizes = data.draw(geometries)
