@@ -171,7 +171,7 @@ def gradients(model, variables, images, key):
 
 
 @pytest.mark.slow
-@every_family
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
 def test_remat_gives_the_same_gradients(name, key):
     images = jax.random.uniform(key, (2, 32, 32, 3))
     plain = models.create(name, 5, **SMALL[name])

@@ -24,35 +24,46 @@ CLOSE = 1e-4  # relative to the largest value
 # (our name, source, their name, height and width of the images)
 TORCH = [
     ("vgg11", "torchvision", "vgg11", 64),
-    ("vgg16", "torchvision", "vgg16", 128),
-    ("vgg19_bn", "torchvision", "vgg19_bn", 96),
     ("resnet18", "torchvision", "resnet18", 97),
     ("resnet50", "torchvision", "resnet50", 224),
-    ("resnet152", "torchvision", "resnet152", 128),
     ("inception_v3", "torchvision", "inception_v3", 299),
     ("efficientnet_b0", "torchvision", "efficientnet_b0", 224),
-    ("efficientnet_b1", "torchvision", "efficientnet_b1", 97),
-    ("efficientnet_b5", "torchvision", "efficientnet_b5", 128),
-    ("vgg13_bn", "timm", "vgg13_bn", 224),
+    ("vgg13_bn", "timm", "vgg13_bn", 96),
     ("resnet34", "timm", "resnet34", 96),
-    ("resnet101", "timm", "resnet101", 128),
     ("inception_v3", "timm", "inception_v3", 160),
-    ("efficientnet_b0", "timm", "efficientnet_b0", 96),
     ("efficientnet_b0", "timm_tf", "tf_efficientnet_b0", 224),
-    ("efficientnet_b2", "timm_tf", "tf_efficientnet_b2", 129),
-    ("efficientnet_lite0", "timm_tf", "tf_efficientnet_lite0", 224),
-    ("efficientnet_lite4", "timm_tf", "tf_efficientnet_lite4", 160),
     ("efficientnet_lite0", "timm", "efficientnet_lite0", 96),
 ]
 KERAS = [
     ("vgg16", "VGG16", "vgg16", 224),
-    ("vgg19", "VGG19", "vgg19", 224),
     ("resnet50", "ResNet50", "resnet", 224),
-    ("resnet101_v1", "ResNet101", "resnet", 96),
     ("inception_v3", "InceptionV3", "inception_v3", 299),
     ("efficientnet_b0", "EfficientNetB0", "efficientnet", 224),
+]
+# Other depths, and other combinations of a family with a library.
+MORE_TORCH = [
+    ("vgg16", "torchvision", "vgg16", 128),
+    ("vgg19_bn", "torchvision", "vgg19_bn", 96),
+    ("resnet152", "torchvision", "resnet152", 128),
+    ("efficientnet_b1", "torchvision", "efficientnet_b1", 97),
+    ("efficientnet_b5", "torchvision", "efficientnet_b5", 128),
+    ("vgg13_bn", "timm", "vgg13_bn", 224),
+    ("resnet101", "timm", "resnet101", 128),
+    ("efficientnet_b0", "timm", "efficientnet_b0", 96),
+    ("efficientnet_b2", "timm_tf", "tf_efficientnet_b2", 129),
+    ("efficientnet_lite0", "timm_tf", "tf_efficientnet_lite0", 224),
+    ("efficientnet_lite4", "timm_tf", "tf_efficientnet_lite4", 160),
+]
+MORE_KERAS = [
+    ("vgg19", "VGG19", "vgg19", 224),
+    ("resnet101_v1", "ResNet101", "resnet", 96),
     ("efficientnet_b1", "EfficientNetB1", "efficientnet", 97),
 ]
+
+
+def and_more(cases, more):
+    """Return the cases, and more that are exhaustive."""
+    return [*cases, *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in more)]
 
 
 def pixels(side, count=None):
@@ -151,7 +162,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("weights")
 
 
-@pytest.mark.parametrize(("name", "source", "theirs", "side"), TORCH)
+@pytest.mark.parametrize(("name", "source", "theirs", "side"), and_more(TORCH, MORE_TORCH))
 def test_torch(name, source, theirs, side, folder):
     torch = importlib.import_module("torch")
     model, ours = case(name, source, theirs, folder)
@@ -220,7 +231,7 @@ def keras():
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on torch
-@pytest.mark.parametrize(("name", "theirs", "module", "side"), KERAS)
+@pytest.mark.parametrize(("name", "theirs", "module", "side"), and_more(KERAS, MORE_KERAS))
 def test_keras(name, theirs, module, side, keras, tmp_path):
     applications = getattr(keras.applications, module)
     fixed = {} if "VGG" in theirs else {"input_shape": (side, side, 3)}
@@ -275,7 +286,7 @@ def assert_same_in_other_files(ours, name, model, folder):
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("vgg16", 32), ("resnet50", 64), ("inception_v3", 299), ("efficientnet_b0", 64)],
+    and_more([("resnet50", 64), ("efficientnet_b0", 64)], [("vgg16", 32), ("inception_v3", 299)]),
 )
 def test_gradients_in_float64(name, side, tmp_path):
     torch = importlib.import_module("torch")
