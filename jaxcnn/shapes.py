@@ -161,7 +161,9 @@ def ints(value: IntOrInts, rank: int, name: str) -> tuple[int, ...]:
     except TypeError:
         result = ()
     if len(result) != rank or min(result) < 1:
-        raise ValueError(f"{name} must be a positive integer or {rank} of them, got {value!r}")
+        raise ValueError(
+            f"{name} must be a positive integer or {rank} such integers, got {value!r}"
+        )
     return result
 
 
@@ -244,7 +246,7 @@ def explicit_pairs(padding: Any, rank: int) -> Pairs:
     if len(result) != rank or min(min(pair) for pair in result) < 0:
         raise ValueError(
             "padding must be 'SAME', 'VALID', an integer >= 0 or "
-            f"{rank} (low, high) pairs of them, got {padding!r}"
+            f"{rank} (low, high) pairs of such integers, got {padding!r}"
         )
     return result
 

@@ -139,7 +139,7 @@ REJECTED = {
     "rate of 1": (shapes.check_probability, (1, "rate"), r"rate must be in \[0, 1\), got 1"),
     "negative rate": (shapes.check_probability, (-0.1, "rate"), r"rate .*-0\.1"),
     "NaN rate": (shapes.check_probability, (float("nan"), "rate"), r"rate .*nan"),
-    "zero stride": (shapes.ints, (0, 2, "strides"), r"strides must be .*2 of them, got 0"),
+    "zero stride": (shapes.ints, (0, 2, "strides"), r"strides must be .*2 such integers, got 0"),
     "negative": (shapes.ints, ((1, -1), 2, "strides"), r"strides .*\(1, -1\)"),
     "too few": (shapes.ints, ((1,), 2, "strides"), r"strides .*\(1,\)"),
     "too many": (shapes.ints, ([1, 1, 1], 2, "strides"), r"strides .*\[1, 1, 1\]"),

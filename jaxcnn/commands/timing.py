@@ -10,7 +10,7 @@ from jaxcnn.view.benchmark import benchmark
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """Time a network's training step and forward pass here, and compare them with plain XLA."""
+    """Time a network's training step and forward pass, and compare them with plain XLA."""
 
     model: str = "classic_cnn"
     """Name of the network."""

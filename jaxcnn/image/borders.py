@@ -24,7 +24,7 @@ def odd_window(window: shapes.IntOrInts) -> tuple[int, ...]:
     """Return the (height, width) of a window, both odd so that it has a middle pixel.
 
     Raises:
-      ValueError: if ``window`` is not a positive odd integer or a pair of them.
+      ValueError: if ``window`` is not a positive odd integer or a pair of such integers.
     """
     sizes = shapes.ints(window, 2, "window")
     if any(size % 2 == 0 for size in sizes):

@@ -70,7 +70,7 @@ def connected_components(mask: jax.Array, *, connectivity: Connectivity = 8) -> 
     _check_connectivity(connectivity)
     mask = jnp.asarray(mask)
     if mask.ndim != 3 or 0 in mask.shape[1:]:
-        raise ValueError(f"mask must be [B, H, W] with no empty image, got shape {mask.shape}")
+        raise ValueError(f"mask must be [B, H, W] with no empty images, got shape {mask.shape}")
     if not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.integer)):
         raise ValueError(f"mask must be boolean or integer, got {mask.dtype}")
     return _of_mask(mask != 0, connectivity)

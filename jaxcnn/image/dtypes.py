@@ -16,7 +16,7 @@ def check_images(images: jax.Array, *, any_dtype: bool = False) -> None:
         unless ``any_dtype`` is set, is neither floating point nor uint8.
     """
     if images.ndim != 4 or 0 in images.shape[1:]:
-        raise ValueError(f"images must be [B, H, W, C] with no empty image, got {images.shape}")
+        raise ValueError(f"images must be [B, H, W, C] with no empty images, got {images.shape}")
     if any_dtype:
         return
     if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):

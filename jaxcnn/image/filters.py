@@ -106,7 +106,7 @@ def gaussian_blur(
     Args:
       images: ``[B, H, W, C]``, floating point or uint8.
       sigma: standard deviation in pixels, >= 0; may be traced.
-      window: kernel size, an odd integer or a (height, width) pair of them; None covers
+      window: kernel size, an odd integer or a (height, width) pair; None covers
         four standard deviations and requires ``sigma`` to be a Python number.
       border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.
@@ -290,7 +290,7 @@ def unsharp_mask(
       images: ``[B, H, W, C]``, floating point (not clipped) or uint8.
       sigma: standard deviation of the blur in pixels, >= 0; may be traced.
       amount: strength of the sharpening; may be traced.
-      window: kernel size, an odd integer or a (height, width) pair of them; None covers
+      window: kernel size, an odd integer or a (height, width) pair; None covers
         four standard deviations and requires ``sigma`` to be a Python number.
       border: border mode (see `jaxcnn.image.pad`).
       value: fill value for ``border="constant"``.

@@ -159,7 +159,7 @@ def median_blur(
 
     Args:
       images: ``[B, H, W, C]``, floating point or uint8, without NaN.
-      window: size of the neighborhood, an odd integer or a (height, width) pair of them. The size
+      window: size of the neighborhood, an odd integer or a (height, width) pair. The size
         of the compiled program grows with the number of pixels in the window, so keep that number
         below about 100.
       border: border mode (see `jaxcnn.image.pad`).

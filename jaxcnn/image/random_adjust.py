@@ -176,7 +176,7 @@ def random_blur(
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point or uint8.
       sigmas: (low, high) bounds of the standard deviation in pixels, >= 0.
-      window: kernel size, an odd integer or a (height, width) pair of them.
+      window: kernel size, an odd integer or a (height, width) pair.
 
     Returns:
       Array with the shape and dtype of ``images``.

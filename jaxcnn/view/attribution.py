@@ -130,7 +130,7 @@ def _explain(
 ) -> jax.Array:
     if np.ndim(images) != 4 or 0 in images.shape[1:]:
         raise ValueError(
-            f"images must be [B, H, W, C] with no empty image, got shape {np.shape(images)}"
+            f"images must be [B, H, W, C] with no empty images, got shape {np.shape(images)}"
         )
     shapes.check_floating(images, "images")
     if classes is not None:

@@ -90,7 +90,7 @@ BAD = {
         lambda: image.adjust_contrast(IMAGES, np.ones(3))
     ),
     "deltas must be finite, got nan": lambda: image.adjust_brightness(IMAGES, float("nan")),
-    "images must be [B, H, W, C] with no empty image, got (4, 4, 3)": (
+    "images must be [B, H, W, C] with no empty images, got (4, 4, 3)": (
         lambda: image.adjust_gamma(IMAGES[0], 2)
     ),
 }

@@ -86,10 +86,10 @@ BAD = {
     "ratio must be (low, high) > 0, got (0, 1)": (
         lambda k: image.random_erasing(k, IMAGES, ratio=(0, 1))
     ),
-    "images must be [B, H, W, C] with no empty image": (
+    "images must be [B, H, W, C] with no empty images": (
         lambda k: image.random_flip_up_down(k, IMAGES[0])
     ),
-    "images must be [B, H, W, C] with no empty image, got": (
+    "images must be [B, H, W, C] with no empty images, got": (
         lambda k: image.random_flip_left_right(k, IMAGES[0])
     ),
     "key must be made by jax.random.key, got uint32 of shape (2,)": (

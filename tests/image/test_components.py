@@ -184,10 +184,10 @@ BAD = {
     "connectivity must be 4 or 8, got 1": (
         lambda: image.similar_components(MASK[..., None], tolerance=1, connectivity=1)
     ),
-    "mask must be [B, H, W] with no empty image, got shape (3, 3)": (
+    "mask must be [B, H, W] with no empty images, got shape (3, 3)": (
         lambda: image.connected_components(MASK[0])
     ),
-    "mask must be [B, H, W] with no empty image, got shape (1, 0, 3)": (
+    "mask must be [B, H, W] with no empty images, got shape (1, 0, 3)": (
         lambda: image.connected_components(MASK[:, :0])
     ),
     "mask must be boolean or integer, got float32": (

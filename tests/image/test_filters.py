@@ -185,8 +185,8 @@ def test_traced_parameters_compile_once():
 
 GRAY = np.zeros((1, 4, 4, 1), np.float32)
 BAD = {
-    "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": lambda: image.sobel(GRAY[0]),
-    "images must be [B, H, W, C] with no empty image, got (1, 0, 4, 1)": (
+    "images must be [B, H, W, C] with no empty images, got (4, 4, 1)": lambda: image.sobel(GRAY[0]),
+    "images must be [B, H, W, C] with no empty images, got (1, 0, 4, 1)": (
         lambda: image.sharpen(GRAY[:, :0])
     ),
     "images must be floating point or uint8, got int32": (
@@ -202,7 +202,7 @@ BAD = {
     "border must be a valid mode, got 'reflect110'. Did you mean 'reflect101'?": (
         lambda: image.pad(GRAY, ((1, 1), (1, 1)), border="reflect110")
     ),
-    "window must be a positive integer or 2 of them, got 0": lambda: image.box_blur(GRAY, 0),
+    "window must be a positive integer or 2 such integers, got 0": lambda: image.box_blur(GRAY, 0),
     "window must be odd, got 4": lambda: image.gaussian_blur(GRAY, 1.0, window=4),
     "window must be 3, 5 or 7, got 9": lambda: image.sobel(GRAY, window=9),
     "sigma must be finite and >= 0, got -1": lambda: image.gaussian_blur(GRAY, -1),

@@ -246,10 +246,10 @@ def test_one_compilation_vmap_and_half_precision():
 
 GRAY = np.zeros((2, 4, 4, 1), np.float32)
 BAD = {
-    "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": (
+    "images must be [B, H, W, C] with no empty images, got (4, 4, 1)": (
         lambda: image.rotate(GRAY[0], 3)
     ),
-    "images must be [B, H, W, C] with no empty image, got (2, 0, 4, 1)": (
+    "images must be [B, H, W, C] with no empty images, got (2, 0, 4, 1)": (
         lambda: image.scale(GRAY[:, :0], 3)
     ),
     "images must be floating point or uint8, got int32": (
@@ -265,7 +265,7 @@ BAD = {
         lambda: image.rotate(GRAY, 3, interpolation="linear")
     ),
     "border must be a valid mode, got 'edge'": lambda: image.rotate(GRAY, 3, border="edge"),
-    "size must be a positive integer or 2 of them, got 0": (
+    "size must be a positive integer or 2 such integers, got 0": (
         lambda: image.warp(GRAY, np.eye(3), size=0)
     ),
     "angles must be a number or [B], got shape (2, 2)": lambda: image.rotate(GRAY, np.eye(2)),

@@ -86,7 +86,7 @@ BAD = {
     "value must be a number or [B, 1, 1, C], got shape (2,)": (
         lambda: image.threshold(BYTES, np.zeros(2))
     ),
-    "images must be [B, H, W, C] with no empty image, got (4, 4)": (
+    "images must be [B, H, W, C] with no empty images, got (4, 4)": (
         lambda: image.otsu(BYTES[0, ..., 0])
     ),
 }

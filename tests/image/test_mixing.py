@@ -70,7 +70,7 @@ BAD = {
         lambda k: image.mixup(k, IMAGES.astype(np.uint8), LABELS)
     ),
     "alpha must be > 0, got 0": lambda k: image.cutmix(k, IMAGES, LABELS, alpha=0),
-    "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": (
+    "images must be [B, H, W, C] with no empty images, got (4, 4, 1)": (
         lambda k: image.mixup(k, IMAGES[0], LABELS)
     ),
 }

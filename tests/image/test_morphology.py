@@ -139,7 +139,7 @@ GRAY = np.zeros((1, 4, 4, 1), np.float32)
 BAD = {
     "window must be odd, got 4": lambda: image.median_blur(GRAY, 4),
     "window must be odd, got (3, 2)": lambda: image.median_blur(GRAY, (3, 2)),
-    "window must be a positive integer or 2 of them, got 0": lambda: image.erode(GRAY, 0),
+    "window must be a positive integer or 2 such integers, got 0": lambda: image.erode(GRAY, 0),
     "window must be a boolean array [height, width] with at least one True, got bool of": (
         lambda: image.dilate(GRAY, np.zeros((1, 1), bool))
     ),
@@ -149,7 +149,7 @@ BAD = {
     "window must be a boolean array [height, width] with at least one True, got int64": (
         lambda: image.erode(GRAY, np.ones((3, 3), np.int64))
     ),
-    "images must be [B, H, W, C] with no empty image, got (4, 4, 1)": (
+    "images must be [B, H, W, C] with no empty images, got (4, 4, 1)": (
         lambda: image.median_blur(GRAY[0], 3)
     ),
     "images must be floating point or uint8, got int32": (

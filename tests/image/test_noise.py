@@ -38,7 +38,7 @@ BAD = {
     ),
     "amount must be in [0, 1], got 1.5": lambda: image.add_salt_pepper(KEY, IMAGES, 1.5),
     "salt must be in [0, 1], got -0.1": lambda: image.add_salt_pepper(KEY, IMAGES, 1, salt=-0.1),
-    "images must be [B, H, W, C] with no empty image, got (20, 30, 3)": (
+    "images must be [B, H, W, C] with no empty images, got (20, 30, 3)": (
         lambda: image.add_salt_pepper(KEY, IMAGES[0], 0.1)
     ),
     "images must be floating point, got uint8": (

@@ -138,12 +138,12 @@ BAD = {
             2,
         )
     ),
-    "images must be [B, H, W, C] with no empty image, got (1, 3, 3)": (
+    "images must be [B, H, W, C] with no empty images, got (1, 3, 3)": (
         lambda: image.crop_components(
             np.zeros((1, 3, 3), np.float32), image.region_properties(COMPONENTS, max_count=1), 2
         )
     ),
-    "size must be a positive integer or 2 of them, got (0, 2)": (
+    "size must be a positive integer or 2 such integers, got (0, 2)": (
         lambda: image.crop_components(
             np.zeros((1, 3, 3, 1), np.float32),
             image.region_properties(COMPONENTS, max_count=1),

@@ -133,13 +133,13 @@ BAD = {
     "either size or fx and/or fy must be given, got 3": lambda: image.resize(GRAY, 3, fx=2),
     "fx must be > 0, got -1": lambda: image.resize(GRAY, fx=-1, fy=1),
     "fy must be > 0, got 0": lambda: image.resize(GRAY, fy=0),
-    "size must be a positive integer or 2 of them, got (0, 3)": (
+    "size must be a positive integer or 2 such integers, got (0, 3)": (
         lambda: image.resize(GRAY, (0, 3))
     ),
     "method must be a valid name, got 'linear'. Did you mean 'bilinear'?": (
         lambda: image.resize(GRAY, 3, method="linear")
     ),
-    "images must be [B, H, W, C] with no empty image, got (2, 0, 4, 1)": (
+    "images must be [B, H, W, C] with no empty images, got (2, 0, 4, 1)": (
         lambda: image.resize(GRAY[:, :0], 3)
     ),
     "size must be at most (4, 4), got 5": lambda: image.center_crop(GRAY, 5),

@@ -1,4 +1,4 @@
-"""XLA's convolution, with shapes that XLA computes quickly (SLOW CONVOLUTIONS in `versions`)."""
+"""XLA's convolution in the forms that XLA computes fast (SLOW CONVOLUTIONS in `versions`)."""
 
 import jax
 import jax.numpy as jnp
