@@ -182,7 +182,7 @@ def test_vmap_matches_a_loop(case):
 
 
 @pytest.mark.slow
-@by_case
+@pytest.mark.parametrize("case", sorted(QUICK))
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
 def test_other_precisions(case, dtype):
     op, shape = CASES[case]

@@ -30,8 +30,7 @@ TORCH = [
     ("efficientnet_b0", "torchvision", "efficientnet_b0", 224),
     ("vgg13_bn", "timm", "vgg13_bn", 96),
     ("resnet34", "timm", "resnet34", 96),
-    ("inception_v3", "timm", "inception_v3", 160),
-    ("efficientnet_b0", "timm_tf", "tf_efficientnet_b0", 224),
+    ("efficientnet_b0", "timm_tf", "tf_efficientnet_b0", 96),
     ("efficientnet_lite0", "timm", "efficientnet_lite0", 96),
 ]
 KERAS = [
@@ -49,6 +48,7 @@ MORE_TORCH = [
     ("efficientnet_b5", "torchvision", "efficientnet_b5", 128),
     ("vgg13_bn", "timm", "vgg13_bn", 224),
     ("resnet101", "timm", "resnet101", 128),
+    ("inception_v3", "timm", "inception_v3", 160),
     ("efficientnet_b0", "timm", "efficientnet_b0", 96),
     ("efficientnet_b2", "timm_tf", "tf_efficientnet_b2", 129),
     ("efficientnet_lite0", "timm_tf", "tf_efficientnet_lite0", 224),
