@@ -40,7 +40,7 @@ def test_python_blocks_run(number, tmp_path, monkeypatch):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_parse(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = line.replace("--resume", "")  # resuming would read the run folder
+    line = re.sub(r"--resume( auto)?", "", line)  # resuming would read the run folder
     try:
         parse(shlex.split(line)[1:])
     except SystemExit as end:

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
-            logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs what we report
+            # orbax logs tracebacks, and the contents of damaged files, for errors that we report.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
             command = parse(argv)
             keep_compiled_programs()
             keep_freed_memory()

@@ -1,13 +1,15 @@
 """Parse the command line into a command, with tyro."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from jaxcnn import commands
+from jaxcnn.commands.training import is_started
 from jaxcnn.experiment import Experiment, recipe, run_folder, sweeps
 from jaxcnn.experiment.config import RECIPES
 from jaxcnn.messages import did_you_mean
@@ -36,11 +38,12 @@ class _Base:
     recipe: str | None = None
     task: str | None = None
     model: str | None = None
-    resume: bool = False
+    resume: Literal["no", "yes", "auto"] = "no"
 
     def experiment(self) -> Experiment:
         """Return the experiment to override: the resumed run's, the recipe's, or the default."""
-        if not (self.resume and self.workdir):
+        starts = self.resume == "no" or (self.resume == "auto" and not is_started(self.workdir))
+        if starts or self.workdir is None:
             # The parser reports unknown recipes.
             return recipe(self.recipe, task=self.task) if self.recipe in RECIPES else Experiment()
         if self.recipe:
@@ -66,6 +69,7 @@ def parse(argv: Sequence[str]) -> Any:
       >>> parse(["train", "--recipe", "modern", "--epochs", "3"]).experiment.label_smoothing
       0.1
     """
+    argv = _with_values(argv)
     name, *arguments = argv or [""]
     if name and not name.startswith("-") and name not in _COMMANDS:
         raise ValueError(f"unknown command {name!r}. {did_you_mean(name, _COMMANDS)}")
@@ -90,3 +94,16 @@ def parse(argv: Sequence[str]) -> Any:
         args=argv,
         config=_CONFIG,
     )
+
+
+def _with_values(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with a bare ``--resume`` written as ``--resume yes``.
+
+    tyro has no flags whose value may be omitted.
+    """
+    result: list[str] = []
+    for argument, following in itertools.pairwise([*argv, ""]):
+        result.append(argument)
+        if argument == "--resume" and following not in ("no", "yes", "auto"):
+            result.append("yes")
+    return result

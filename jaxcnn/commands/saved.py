@@ -1,7 +1,6 @@
 """Commands for a trained network: evaluate, predict, inspect, features, export."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ import tyro
 from jaxcnn import data, models
 from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
-from jaxcnn.data.files import atomic_write
+from jaxcnn.data.files import atomic_write, json_text
 from jaxcnn.data.lazy import in_parts
 from jaxcnn.experiment import open_run, run_folder, saved
 from jaxcnn.experiment.network import Source
@@ -61,10 +60,12 @@ class Evaluate:
     """Split to evaluate on."""
     model: str | None = None
     """The run's file.py:function, if its network is custom."""
+    checkpoint: str = "last"
+    """Checkpoint to evaluate: last, best (by validation score), or a step."""
 
     def __call__(self) -> None:
         """Print the metrics."""
-        run = open_run(self.run, model=self.model)
+        run = open_run(self.run, model=self.model, checkpoint=self.checkpoint)
         source = load_split(run.experiment, self.split, run.metadata)
         values = training.evaluate(
             run.network.eval_step(),
@@ -114,7 +115,7 @@ class Predict(_Opened):
                 }
                 for path, pairs in zip(self.images, predictions, strict=True)
             ]
-            print(json.dumps(records, indent=2))
+            print(json_text(records, indent=2))
             return
         for path, pairs in zip(self.images, predictions, strict=True):
             shown = [
@@ -168,6 +169,7 @@ class Inspect(_Opened):
             return self.output
         if self.is_weights:
             return run_folder.new_folder(None, f"{opened.experiment.model}-figures")
+        run_folder.check_no_links(self.run)
         return self.run / "figures"
 
 
@@ -239,10 +241,13 @@ class Export:
     """Run folder."""
     output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.safetensors")]
     """Output file."""
+    checkpoint: str = "last"
+    """Checkpoint to export: last, best (by validation score), or a step."""
 
     def __call__(self) -> None:
         """Write the file."""
         if self.output.suffix != ".safetensors":
             raise ValueError(f"the file must end in .safetensors, got {self.output}")
-        models.save_pretrained(self.output, saved.to_pretrained(open_run(self.run)))
+        run = open_run(self.run, checkpoint=self.checkpoint)
+        models.save_pretrained(self.output, saved.to_pretrained(run))
         print(f"weights: {self.output} ({self.output.stat().st_size:,} bytes)")

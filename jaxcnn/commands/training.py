@@ -38,15 +38,23 @@ class Train(_Configured):
     workdir: Path | None = None
     """Folder for the run, new or empty unless resuming; by default,
     runs/<model>-<data>-seed<seed>."""
-    resume: bool = False
-    """Resume the run or sweep in --workdir from its last checkpoint."""
+    resume: Literal["no", "yes", "auto"] = "no"
+    """Resume the run or sweep in --workdir from its last checkpoint; auto starts it if there is
+    none, and reports the results if it is finished. --resume alone means yes."""
     seeds: tuple[int, ...] = ()
     """Do one training run per seed, and print the mean and spread of the results."""
 
     def __call__(self) -> None:
         """Train, and print the results and where they are stored."""
+        if self.resume == "auto" and self.workdir is None:
+            raise ValueError("--resume auto needs a run folder: --workdir RUN")
+        resume = self.resume == "yes" or (self.resume == "auto" and is_started(self.workdir))
+        if resume and self.resume == "auto" and (result := self._finished()):
+            print("the run is finished")
+            _print_result(result)
+            return
         console = rich.console.Console(highlight=False)
-        resumes_sweep = self.resume and self.workdir and sweeps.is_sweep(self.workdir)
+        resumes_sweep = resume and self.workdir and sweeps.is_sweep(self.workdir)
         every_fold = self.experiment.folds is not None and self.experiment.fold is None
         if self.seeds or every_fold or resumes_sweep:
             summary = run_sweep(
@@ -54,7 +62,7 @@ class Train(_Configured):
                 self.workdir,
                 seeds=self.seeds,
                 execution=self.execution,
-                resume=self.resume,
+                resume=resume,
                 console=console,
             )
             _print_summary(summary)
@@ -63,20 +71,44 @@ class Train(_Configured):
             self.experiment,
             self.workdir,
             execution=self.execution,
-            resume=self.resume,
+            resume=resume,
             console=console,
         )
-        score = result["score"]
-        print(f"run folder: {printable(result['workdir'])}")
-        if "gap" in result:
-            print(
-                f"overfitting gap: {result['gap']:.4f} (train {score} "
-                f"{result[f'train_{score}']:.4f} - validation {result[f'validation_{score}']:.4f})"
-            )
+        _print_result(result)
+
+    def _finished(self) -> dict[str, Any] | None:
+        """Return the results of the run in ``workdir`` if it is finished, with these settings."""
+        folder = self.workdir
+        if folder is None or not (folder / "result.json").is_file() or sweeps.is_sweep(folder):
+            return None
+        if run_folder.read_config(folder) != self.experiment:
+            return None
+        return run_folder.read_json(folder / "result.json") | {"workdir": str(folder)}
+
+
+def is_started(folder: Path | None) -> bool:
+    """Return whether a folder contains a run or sweep, finished or not.
+
+    Example:
+      >>> is_started(Path("no/such/folder"))
+      False
+    """
+    return folder is not None and ((folder / "config.json").is_file() or sweeps.is_sweep(folder))
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    """Print the results of a run."""
+    score = result["score"]
+    print(f"run folder: {printable(result['workdir'])}")
+    if "gap" in result:
         print(
-            f"test {score}: {result[f'test_{score}']:.4f} "
-            f"({result['test_examples']:,} images, {result['wall_seconds']:.0f} s)"
+            f"overfitting gap: {result['gap']:.4f} (train {score} "
+            f"{result[f'train_{score}']:.4f} - validation {result[f'validation_{score}']:.4f})"
         )
+    print(
+        f"test {score}: {result[f'test_{score}']:.4f} "
+        f"({result['test_examples']:,} images, {result['wall_seconds']:.0f} s)"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,12 @@ are excluded.
 import bz2
 import contextlib
 import gzip
+import json
 import lzma
+import math
 import os
 import re
+import secrets
 import struct
 import tarfile
 import zipfile
@@ -302,7 +305,8 @@ def _check_size(size: int) -> None:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``, which replaces ``path`` if the block succeeds.
 
-    Readers see either the old contents or the new contents, never partial contents.
+    Readers see either the old contents or the new contents, never partial contents. A link at
+    ``path`` is replaced, not followed.
 
     Example:
       >>> import tempfile
@@ -312,9 +316,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
       >>> [path.name for path in folder.iterdir()]
       ['notes.txt']
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Serialize a value as JSON; numbers that are not finite, which JSON lacks, become null.
+
+    Example:
+      >>> json_text({"loss": float("inf"), "accuracy": 0.5})
+      '{"loss": null, "accuracy": 0.5}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

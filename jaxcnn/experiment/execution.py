@@ -20,4 +20,8 @@ class Execution(Section):
     checkpoint_seconds: float = 300.0
     """Seconds between checkpoints during an epoch, in addition to the one after each epoch."""
 
+    keep_best: bool = False
+    """Also keep the checkpoint of the epoch with the best validation score, for
+    `jaxcnn evaluate --checkpoint best`."""
+
     RANGES: ClassVar[Ranges] = {"checkpoint_seconds": (lambda value: value > 0, "> 0")}

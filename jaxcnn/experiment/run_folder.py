@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcnn import data
-from jaxcnn.data.files import atomic_write
+from jaxcnn.data.files import atomic_write, json_text
+from jaxcnn.experiment import lock
 from jaxcnn.experiment.config import Experiment
 
 FORMAT = 2
 """Version of the layout of run and sweep folders."""
-AMENDABLE = ("epochs", "on_bad_example")
+AMENDABLE = ("epochs", "learning_rate", "on_bad_example")
 """Fields of an experiment that may be changed when a run is resumed."""
 
 
@@ -87,6 +88,32 @@ def read_config(folder: Path) -> Experiment:
     return read_record(folder).experiment
 
 
+def check_unedited(folder: Path, experiment: Experiment, metadata: Mapping[str, Any]) -> None:
+    """Check that a run's configuration is the one that its checkpoint was trained with.
+
+    Raises:
+      ValueError: if a field that may not be changed differs.
+    """
+    trained = metadata.get("experiment", {})
+    for name, value in json.loads(json.dumps(experiment.to_json())).items():
+        if name not in AMENDABLE and trained.get(name) != value:
+            raise ValueError(
+                f"{folder / 'config.json'} must match the run's checkpoint, whose {name} is "
+                f"{trained.get(name)!r}, got {value!r}"
+            )
+
+
+def check_no_links(folder: Path) -> None:
+    """Check that what is written in a run folder stays in it.
+
+    Raises:
+      ValueError: if one of its subfolders is a link, as in a folder made by someone else.
+    """
+    for name in ("checkpoints", "figures", "tensorboard"):
+        if (folder / name).is_symlink():
+            raise ValueError(f"{folder / name} must be a folder, got a link to another place")
+
+
 def check_format(folder: Path, values: Mapping[str, Any]) -> None:
     """Check that the folder of a run or sweep has the layout that this version reads.
 
@@ -117,7 +144,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -156,7 +183,9 @@ def check_free(workdir: str | Path | None) -> None:
     Raises:
       ValueError: if ``workdir`` is not empty.
     """
-    if workdir is not None and Path(workdir).is_dir() and any(Path(workdir).iterdir()):
+    if workdir is None or not Path(workdir).is_dir():
+        return
+    if any(path.name != lock.NAME for path in Path(workdir).iterdir()):
         raise ValueError(
             f"workdir {workdir} is not empty; choose another, or resume the run in it: "
             f"--workdir {workdir} --resume"

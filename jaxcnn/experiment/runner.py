@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import platform
 import time
 import warnings
@@ -23,17 +22,21 @@ import rich.console
 
 from jaxcnn import data, train
 from jaxcnn.data.decode import ignore_pillow_warnings
+from jaxcnn.data.files import json_text
 from jaxcnn.data.lazy import in_parts
 from jaxcnn.experiment.build import Assembly, assemble
 from jaxcnn.experiment.config import Experiment
 from jaxcnn.experiment.execution import Execution
 from jaxcnn.experiment.finetune import as_resolved, resolve
+from jaxcnn.experiment.lock import only_trainer
 from jaxcnn.experiment.loop import make_early_stopping
 from jaxcnn.experiment.optimizer import make_plateau
 from jaxcnn.experiment.process import keep_freed_memory
 from jaxcnn.experiment.run_folder import (
     AMENDABLE,
     Record,
+    check_no_links,
+    check_unedited,
     new_folder,
     read_record,
     run_name,
@@ -99,8 +102,9 @@ def run(
         ``runs/<model>-<data>-seed<seed>``, numbered if that exists.
       execution: settings that do not affect the results.
       resume: resume from the last intact checkpoint in ``workdir``; the results are bit-for-bit
-        the same as if the run had never stopped. Only ``epochs`` and ``on_bad_example`` may differ
-        from the stored configuration.
+        the same as if the run had never stopped. Only ``epochs``, ``learning_rate`` and
+        ``on_bad_example`` may differ from the stored configuration. A run that has no checkpoint
+        yet starts over.
       console: console to print progress to; None prints nothing.
 
     Returns:
@@ -123,11 +127,22 @@ def run(
     began = time.monotonic()
     keep_freed_memory()
     ignore_pillow_warnings()
-    job, start = _prepare(experiment, workdir, execution, resume, console)
+    with contextlib.ExitStack() as stack:
+        job, start = _prepare(experiment, workdir, execution, resume, console, stack)
+        result = _carry_out(job, start, began)
+    return result | {"workdir": str(job.folder)}
+
+
+def _carry_out(job: _Run, start: train.Snapshot, began: float) -> dict[str, Any]:
+    """Train, evaluate, and write ``result.json``."""
+    console = job.console
     write_record(job.folder, job.record)
     if job.events:
         job.events.open(job.folder / "tensorboard", start.history)
-    state, history = _train(job, start)
+    try:
+        state, history = _train(job, start)
+    except OSError as error:
+        raise OSError(f"{error}; {job.how_to_resume}") from error
     try:
         result = _finish(job, state, history)
     except KeyboardInterrupt:
@@ -137,7 +152,7 @@ def run(
     if console and (line := unreadable(job.parts.splits)):
         path = printable(job.folder / "bad_examples.jsonl")
         console.print(f"{line}: {path}", soft_wrap=True, markup=False)
-    return result | {"workdir": str(job.folder)}
+    return result
 
 
 def _prepare(
@@ -146,29 +161,42 @@ def _prepare(
     execution: Execution,
     resume: bool,
     console: rich.console.Console | None,
+    stack: contextlib.ExitStack,
 ) -> tuple[_Run, train.Snapshot]:
-    """Check everything, create the folder, and return the run and the snapshot to start from."""
+    """Check everything, create the folder, and return the run and the snapshot to start from.
+
+    The folder is locked until ``stack`` is closed.
+    """
     experiment = experiment.with_absolute_paths()
-    weights = None
+    record, weights = None, None
     if resume:
         experiment, record = _check_resumable(experiment, workdir)
-    else:
+    has_snapshots = resume and train.has_snapshots(Path(workdir or "") / "checkpoints")
+    if not has_snapshots:
         experiment, weights = resolve(experiment)
-        record = Record(experiment, experiment.sha256(), [])
     parts = assemble(experiment, weights)
     events = EventFiles() if execution.tensorboard else None
-    if resume and workdir is not None:
+    if record is not None and workdir is not None:
         folder = Path(workdir)
-        start = _last_snapshot(experiment, parts, folder)
-        record = record.amend(experiment, step=int(start.state.step))
-        (folder / "result.json").unlink(missing_ok=True)  # the resumed run writes a new one
+        check_no_links(folder)
     else:
         fold = "" if experiment.fold is None else f"-fold{experiment.fold}"
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
+        record = Record(experiment, experiment.sha256(), [])
+    stack.enter_context(only_trainer(folder))
+    if has_snapshots:
+        start = _last_snapshot(experiment, parts, folder, record.started)
+    else:
+        if resume and console:
+            console.print("no checkpoint yet, so the run starts over")
         start = train.Snapshot(
             parts.network.initial_state(experiment.seed),
-            metadata=parts.network.metadata() | fingerprints(parts.splits),
+            metadata=parts.network.metadata()
+            | fingerprints(parts.splits)
+            | {"experiment": experiment.to_json()},
         )
+    record = record.amend(experiment, step=int(start.state.step))
+    (folder / "result.json").unlink(missing_ok=True)  # the resumed run writes a new one
     return _Run(experiment, execution, parts, folder, record, console, events), start
 
 
@@ -200,9 +228,12 @@ def _check_resumable(
     return experiment, record
 
 
-def _last_snapshot(experiment: Experiment, parts: Assembly, folder: Path) -> train.Snapshot:
+def _last_snapshot(
+    experiment: Experiment, parts: Assembly, folder: Path, started: Experiment
+) -> train.Snapshot:
     like = jax.eval_shape(lambda: parts.network.initial_state(experiment.seed))
-    snapshot = train.restore(folder / "checkpoints", like)
+    snapshot = train.restore(folder / "checkpoints", like, set_aside=True)
+    check_unedited(folder, started, snapshot.metadata)
     if change := difference(parts.splits, snapshot.metadata):
         raise ValueError(
             f"data {experiment.data} has changed since the run in {folder} was started: {change}"
@@ -232,6 +263,7 @@ def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dic
     saving = train.Saving(
         job.folder / "checkpoints",
         seconds=job.execution.checkpoint_seconds,
+        keep_best=f"validation_{task.score}" if job.execution.keep_best else None,
         after=functools.partial(_write_history, job.folder, parts.splits),
     )
     size = experiment.epochs, len(parts.train)
@@ -290,7 +322,7 @@ def _phases(job: _Run, taken: int) -> list[tuple[int, train.TrainStep]]:
 
 def _write_history(folder: Path, splits: Splits, snapshot: train.Snapshot) -> None:
     # Rewritten from the snapshot, so the history of a resumed run contains each epoch once.
-    rows = [json.dumps(row) + "\n" for row in snapshot.history]
+    rows = [json_text(row) + "\n" for row in snapshot.history]
     write_text(folder / "metrics.jsonl", "".join(rows))
     write_bad_examples(folder / "bad_examples.jsonl", splits)
 

@@ -4,6 +4,7 @@ A folder never decides which Python file is executed, and nothing in a weights f
 """
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from jaxcnn import data, models, train
 from jaxcnn.experiment.build import from_metadata, make_network
 from jaxcnn.experiment.config import Experiment
 from jaxcnn.experiment.network import Network
-from jaxcnn.experiment.run_folder import read_config
+from jaxcnn.experiment.run_folder import check_unedited, read_config
+from jaxcnn.experiment.task import make_task
 
 
 class Trained(NamedTuple):
@@ -37,17 +39,22 @@ class Trained(NamedTuple):
     metadata: dict[str, Any]
 
 
-def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
-    """Read a trained network from the newest intact checkpoint of a run.
+def open_run(
+    folder: str | Path, *, model: str | None = None, checkpoint: str | int = "last"
+) -> Trained:
+    """Read a trained network from a checkpoint of a run.
 
     Args:
       folder: the run folder.
       model: the run's ``file.py:function``, which must be repeated if the model comes from a Python
         file: a folder never decides which file is executed.
+      checkpoint: ``"last"``, the newest intact checkpoint (with early stopping, the variables of
+        the best epoch so far); ``"best"``, the one from the epoch with the best validation score,
+        among those kept; or a step.
 
     Raises:
-      ValueError: if the folder is not a run folder, its network cannot be read, or ``model`` does
-        not match the model that the run was trained with.
+      ValueError: if the folder is not a run folder, its network cannot be read, ``model`` does not
+        match the model that the run was trained with, or there is no such checkpoint.
 
     Example:
       >>> import tempfile
@@ -76,11 +83,24 @@ def open_run(folder: str | Path, *, model: str | None = None) -> Trained:
         networks.append(from_metadata(experiment, metadata))
         return jax.eval_shape(lambda: networks[-1].initial_state(experiment.seed))
 
-    snapshot = train.restore(folder / "checkpoints", like)
+    step = _step(folder / "checkpoints", experiment, checkpoint)
+    snapshot = train.restore(folder / "checkpoints", like, step=step)
+    check_unedited(folder, read_config(folder), snapshot.metadata)
     state = snapshot.state
-    if snapshot.best is not None:
+    if snapshot.best is not None and checkpoint == "last":
         state = state.with_eval_variables(snapshot.best)
     return Trained(experiment, networks[-1], state, snapshot.history, snapshot.metadata)
+
+
+def _step(folder: Path, experiment: Experiment, checkpoint: str | int) -> int | None:
+    """Return the step of a checkpoint, or None for the newest one."""
+    if checkpoint == "last":
+        return None
+    if checkpoint == "best":
+        return train.best_step(folder, f"validation_{make_task(experiment).score}")
+    if not re.fullmatch("[0-9]{1,18}", str(checkpoint)):
+        raise ValueError(f"checkpoint must be last, best or a step, got {checkpoint!r}")
+    return int(checkpoint)
 
 
 def open_weights(

@@ -161,10 +161,9 @@ def _run_member(
     """Return the stored result of a run, or resume or start the run."""
     if (folder / "result.json").is_file():
         return run_folder.read_json(folder / "result.json")
-    # Folders whose names are not numbers are unfinished checkpoints.
-    started = any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+    started = (folder / "config.json").is_file()
     if not started and (folder / "run.json").is_file():
-        shutil.rmtree(folder)  # stopped before its first checkpoint
+        shutil.rmtree(folder)  # stopped before its configuration was written
     try:
         return runner.run(experiment, folder, execution=execution, resume=started, console=console)
     except runner.Interrupted:

@@ -1,13 +1,16 @@
-"""On-disk snapshots of a run: atomic, verified when read, with older ones to fall back on.
+"""On-disk snapshots of a run: atomic, read back when written, with older ones to fall back on.
 
 orbax commits a checkpoint atomically but does not verify its contents, so a SHA-256 digest is saved
 in the same commit. A snapshot that does not match its digest is skipped, and the next older one is
-read instead.
+read instead. orbax's ``CheckpointManager`` is not used: it silently skips a save whose step is not
+above the largest number in the folder, whatever put that number there.
 """
 
 import dataclasses
 import hashlib
 import json
+import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -15,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -23,6 +28,13 @@ from jaxcnn.parameters import fingerprint
 from jaxcnn.train.state import TrainState
 
 History = list[dict[str, float]]
+
+_TEMPORARY = ".orbax-checkpoint-tmp"  # suffix of a folder that orbax has not committed
+_REPLACED = "replaced-"  # prefix of a snapshot while another one is saved in its place
+
+
+class DivergedError(RuntimeError):
+    """A loss, norm or variable is no longer finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,47 +55,30 @@ class Snapshot:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     best: dict[str, chex.ArrayTree] | None = None
 
-
-@dataclasses.dataclass(frozen=True)
-class Saving:
-    """Policy for saving snapshots in `jaxcnn.train.fit`.
-
-    Attributes:
-      folder: folder for the run's checkpoints.
-      seconds: maximum age of the last snapshot; once it is older, a new one is saved during the
-        epoch. This limits the training time lost in a crash.
-      keep: number of snapshots to keep, >= 1.
-      after: called as ``after(snapshot)`` after each save.
-
-    Example:
-      >>> Saving("runs/one/checkpoints", seconds=60).keep
-      2
-    """
-
-    folder: str | Path
-    seconds: float = 300.0
-    keep: int = 2
-    after: Callable[[Snapshot], None] | None = None
-
-    def save(self, snapshot: Snapshot) -> None:
-        """Save a snapshot and call ``after``."""
-        save(self.folder, snapshot, keep=self.keep)
-        if self.after is not None:
-            self.after(snapshot)
+    def on_host(self) -> "Snapshot":
+        """Return a copy in the memory of the host, which later training steps do not change."""
+        state, best = jax.tree.map(_to_host, (self.state, self.best))
+        return dataclasses.replace(self, state=state, best=best)
 
 
-def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
-    """Write a snapshot under its step number and delete all but the newest ``keep``.
+def save(
+    folder: str | Path, snapshot: Snapshot, *, keep: int = 2, keep_best: str | None = None
+) -> None:
+    """Write a snapshot under its step number, read it back, and delete older ones.
 
-    The snapshot is either complete or absent, no matter when the process dies.
+    The snapshot is either complete or absent, no matter when the process dies. Older snapshots are
+    deleted only after the new one has been read back.
 
     Args:
       folder: folder for the run's checkpoints, created if missing.
       snapshot: the snapshot to write.
-      keep: number of snapshots to keep, >= 1.
+      keep: number of the newest snapshots to keep, >= 1.
+      keep_best: metric in the history, such as ``"validation_accuracy"``; the snapshot of the epoch
+        with its highest value is kept too (see `best_step`).
 
     Raises:
-      OSError: if the folder cannot be written.
+      DivergedError: if a variable is not finite; nothing is written.
+      OSError: if the snapshot cannot be written, or its files do not contain what was written.
 
     Example:
       >>> import tempfile
@@ -98,53 +93,60 @@ def save(folder: str | Path, snapshot: Snapshot, *, keep: int = 2) -> None:
       >>> [path.name for path in Path(folder).iterdir()]
       ['0']
     """
-    step = int(snapshot.state.step)
     folder = Path(folder).absolute()
-    record: dict[str, Any] = {
-        "history": snapshot.history,
-        "metadata": snapshot.metadata,
-        # JSON represents float32 and int32 values exactly.
-        "counts": _counts_to_json(snapshot.counts),
-    }
-    arrays = {"state": snapshot.state, "best": snapshot.best}
-    record["has_best"] = snapshot.best is not None
-    record["sha256"] = _digest(arrays, record)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        # A snapshot of this step exists only if it was damaged or the run fell back to an older
-        # one.
-        stale = folder / str(step)
-        replaced = folder / f"replaced-{step}"
-        if stale.exists():
-            stale.rename(replaced)
-            manager.reload()
-        manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
-            ),
+    snapshot = snapshot.on_host()
+    step = int(snapshot.state.step)
+    if problem := _not_finite(snapshot):
+        raise DivergedError(
+            f"{problem} by step {step}, so the state was not saved; try a smaller learning rate"
         )
-        manager.wait_until_finished()
-    shutil.rmtree(replaced, ignore_errors=True)
+    destination, replaced = folder / str(step), folder / f"{_REPLACED}{step}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        if os.path.lexists(destination):  # damaged, or newer than where the run was resumed
+            destination.rename(replaced)
+        digest = _write(destination, snapshot)
+        if _read(folder, step, snapshot.state)[1] != digest:
+            raise OSError("its files do not contain what was written")
+        kept = {*_steps(folder)[:keep], keep_best and _best_step(folder, keep_best)}
+        for old in set(_steps(folder)) - kept:
+            shutil.rmtree(folder / str(old))
+    except Exception as error:  # the storage layers raise many types of exceptions
+        if os.path.lexists(replaced):
+            shutil.rmtree(destination, ignore_errors=True)
+            replaced.rename(destination)
+        older = [number for number in _steps(folder) if number != step]
+        last = f"; the last saved step is {older[0]}" if older else ""
+        raise OSError(f"cannot save step {step} in {folder}: {_reason(error)}{last}") from error
+    finally:
+        _remove_leftovers(folder)
 
 
 def restore(
-    folder: str | Path, like: TrainState | Callable[[dict[str, Any]], TrainState]
+    folder: str | Path,
+    like: TrainState | Callable[[dict[str, Any]], TrainState],
+    *,
+    step: int | None = None,
+    set_aside: bool = False,
 ) -> Snapshot:
-    """Read the newest intact snapshot.
+    """Read the newest intact snapshot, or that of a given step.
 
     Args:
       folder: folder with the run's checkpoints.
       like: a state with the same structure, for example
         ``jax.eval_shape(lambda: create_state(...))``; its values are not used. Alternatively, a
         function that returns such a state, given the snapshot's metadata.
+      step: the step to read; None reads the newest snapshot.
+      set_aside: rename newer snapshots that were skipped, for example to ``damaged-8``. Required
+        to resume the run, whose later snapshots would otherwise be mixed with them.
 
     Returns:
-      The snapshot, identical bit for bit to what was saved. Damaged snapshots are skipped with a
-      warning.
+      The snapshot, identical bit for bit to what was saved. Damaged snapshots, and those whose
+      folder is not named after their step, are skipped with a warning.
 
     Raises:
-      ValueError: if there is no intact snapshot that matches ``like``.
+      ValueError: if there is no intact snapshot, or none at ``step``, that matches ``like``.
 
     Example:
       >>> import tempfile
@@ -160,48 +162,190 @@ def restore(
       {'classes': ['cat', 'dog']}
     """
     folder = Path(folder).absolute()
-    steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
-    if not steps:
-        raise ValueError(f"no checkpoint in {folder}")
-    problems = []
-    for step in steps:
+    if step is not None and step not in _steps(folder):
+        raise ValueError(f"step must be one of {_steps(folder)} in {folder}, got {step}")
+    problems: dict[int, str] = {}
+    # A trainer may delete an old snapshot while it is read, so the folder is listed again.
+    while untried := [
+        found for found in _steps(folder) if found not in problems and step in (None, found)
+    ]:
+        newest = untried[0]
         try:
-            snapshot = _read(folder, step, like)
-        except Exception as error:
-            # The storage layers raise many types of exceptions for damaged files.
-            problems.append(f"step {step}: {type(error).__name__}: {error}".splitlines()[0])
+            snapshot, _ = _read(folder, newest, like)
+        except Exception as error:  # the storage layers raise many types of exceptions
+            problems[newest] = _reason(error)
             continue
-        for problem in problems:
-            warnings.warn(f"skipped a damaged checkpoint in {folder}: {problem}", stacklevel=2)
+        for other, problem in problems.items():
+            if other > newest and (folder / str(other)).exists():
+                moved = _set_aside(folder / str(other)) if set_aside else None
+                renamed = f"; it was renamed to {moved}" if moved else ""
+                warnings.warn(
+                    f"skipped a damaged checkpoint in {folder}: step {other}: {problem}{renamed}",
+                    stacklevel=2,
+                )
         return snapshot
-    raise ValueError(
-        f"no intact checkpoint in {folder} that matches the model: {'; '.join(problems)}"
-    )
+    if not problems:
+        raise ValueError(f"no checkpoint in {folder}")
+    reasons = "; ".join(f"step {number}: {problem}" for number, problem in problems.items())
+    raise ValueError(f"no intact checkpoint in {folder} that matches the model: {reasons}")
 
 
-def _read(folder: Path, step: int, like: Any) -> Snapshot:
-    with ocp.CheckpointManager(folder) as manager:
-        record = manager.restore(
-            step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-        ).record
-        template = like(record["metadata"]) if callable(like) else like
-        best = template.eval_variables if record["has_best"] else None
-        arrays = manager.restore(
-            step,
+def has_snapshots(folder: str | Path) -> bool:
+    """Return whether a folder contains snapshots, intact or not.
+
+    Example:
+      >>> has_snapshots("no/such/folder")
+      False
+    """
+    return bool(_steps(Path(folder)))
+
+
+def best_step(folder: str | Path, metric: str) -> int:
+    """Return the step of the snapshot whose epoch has the highest value of a metric.
+
+    Only snapshots between epochs are compared; among equal values, the first one is the best.
+
+    Args:
+      folder: folder with the run's checkpoints.
+      metric: name of a metric in the history, such as ``"validation_accuracy"``.
+
+    Raises:
+      ValueError: if no snapshot has the metric.
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> import optax
+      >>> from jaxcnn import train
+      >>> images = jax.numpy.zeros((1, 2))
+      >>> model = train.from_functions(lambda key, images: images[0], None)
+      >>> state = train.create_state(jax.random.key(0), model, optax.sgd(0.1), images)
+      >>> folder = tempfile.mkdtemp()
+      >>> save(folder, Snapshot(state, history=[{"step": 0, "validation_accuracy": 0.5}]))
+      >>> best_step(folder, "validation_accuracy")
+      0
+    """
+    folder = Path(folder).absolute()
+    best = _best_step(folder, metric)
+    if best is None:
+        raise ValueError(f"no checkpoint in {folder} is from the end of an epoch with {metric}")
+    return best
+
+
+def _best_step(folder: Path, metric: str) -> int | None:
+    values: dict[int, float] = {}
+    for step in reversed(_steps(folder)):
+        try:
+            history = _read_record(folder / str(step))["history"]
+        except Exception:  # damaged, which `restore` reports
+            continue
+        if history and history[-1]["step"] == step and metric in history[-1]:
+            values[step] = history[-1][metric]
+    return max(values, key=values.__getitem__, default=None)
+
+
+def _steps(folder: Path) -> list[int]:
+    """Return the steps in a folder, newest first; links and other names are not snapshots."""
+    names = [path.name for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
+    return sorted((int(n) for n in names if re.fullmatch("0|[1-9][0-9]{0,17}", n)), reverse=True)
+
+
+def _set_aside(path: Path) -> str:
+    """Rename a snapshot so that it is never read again, and return its new name."""
+    names = (f"damaged-{path.name}{suffix}" for suffix in ("", *map("-{}".format, range(2, 1000))))
+    name = next(name for name in names if not os.path.lexists(path.with_name(name)))
+    path.rename(path.with_name(name))
+    return name
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what an interrupted save left behind, and snapshots that have been replaced."""
+    for path in [*folder.glob(f"*{_TEMPORARY}"), *folder.glob(f"{_REPLACED}*")]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(destination: Path, snapshot: Snapshot) -> str:
+    """Write a snapshot and return its digest."""
+    arrays = {"state": snapshot.state, "best": snapshot.best}
+    record: dict[str, Any] = {
+        "step": int(snapshot.state.step),
+        "history": snapshot.history,
+        "metadata": snapshot.metadata,
+        # JSON represents float32 and int32 values exactly.
+        "counts": _counts_to_json(snapshot.counts),
+        "has_best": snapshot.best is not None,
+    }
+    record["sha256"] = _digest(arrays, record)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            destination,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+            ),
+        )
+    return record["sha256"]
+
+
+def _read_record(source: Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        arguments = ocp.args.Composite(record=ocp.args.JsonRestore())
+        return dict(checkpointer.restore(source, args=arguments).record)
+
+
+def _read(folder: Path, step: int, like: Any) -> tuple[Snapshot, str]:
+    """Return a snapshot and its digest, which is that of the contents."""
+    source = folder / str(step)
+    record = _read_record(source)
+    if record["step"] != step:
+        raise ValueError(f"it contains step {record['step']}")
+    template = like(record["metadata"]) if callable(like) else like
+    best = template.eval_variables if record["has_best"] else None
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        arrays = checkpointer.restore(
+            source,
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore({"state": template, "best": best})
             ),
         ).state
-    record = dict(record)
-    if record.pop("sha256", None) != _digest(arrays, record):
+    digest = record.pop("sha256", None)
+    if digest != _digest(arrays, record):
         raise ValueError("its contents do not match its SHA-256 digest")
+    arrays = jax.tree.map(jnp.asarray, arrays)
     counts = _counts_from_json(record["counts"])
-    return Snapshot(arrays["state"], counts, record["history"], record["metadata"], arrays["best"])
+    snapshot = Snapshot(
+        arrays["state"], counts, record["history"], record["metadata"], arrays["best"]
+    )
+    if problem := _not_finite(snapshot):
+        raise ValueError(f"{problem} in it")
+    return snapshot, digest
+
+
+def _not_finite(snapshot: Snapshot) -> str:
+    """Describe the first variable that is not finite, or return an empty string."""
+    state = snapshot.state
+    variables = {"params": state.params, "batch_stats": state.batch_stats, "ema": state.ema}
+    for path, leaf in jax.tree.leaves_with_path(variables | {"best": snapshot.best}):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(np.asarray(leaf)).all():
+            return f"{jax.tree_util.keystr(path, simple=True, separator='/')} is not finite"
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error's message, shortened in the middle, with its type."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    if len(line) > 300:
+        line = f"{line[:100]} ... {line[-190:]}"
+    return line if isinstance(error, ValueError) and line else f"{type(error).__name__}: {line}"
 
 
 def _digest(arrays: dict[str, Any], record: dict[str, Any]) -> str:
     text = fingerprint(arrays) + json.dumps(record, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _to_host(leaf: Any) -> Any:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.copy(leaf) if is_key else leaf if isinstance(leaf, np.ndarray) else np.array(leaf)
 
 
 def _counts_to_json(counts: Counts | None) -> dict[str, Any] | None:

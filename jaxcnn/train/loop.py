@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,9 @@ import optax
 from jaxcnn import shapes
 from jaxcnn.batch import Batch, prefetch
 from jaxcnn.metrics import Counts, add_counts, summarize
-from jaxcnn.train.checkpoint import History, Saving, Snapshot
+from jaxcnn.train.checkpoint import DivergedError, History, Snapshot
 from jaxcnn.train.monitors import Monitor
+from jaxcnn.train.saving import Saver, Saving
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import EvalStep, TrainStep
 from jaxcnn.train.tasks import Overall
@@ -32,10 +33,6 @@ class EpochBatches(Protocol):
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """Yield an epoch's batches from step ``start`` onward, a pure function of the arguments."""
-
-
-class DivergedError(RuntimeError):
-    """A loss or norm is no longer finite."""
 
 
 def fit(
@@ -99,31 +96,31 @@ def fit(
       (20, True)
     """
     shapes.check_integer(epochs, "epochs", minimum=1)
-    run = _Run(start if isinstance(start, Snapshot) else Snapshot(start), saving)
     stopping = should_stop or (lambda: False)
-    first, offset = divmod(int(run.state.step), len(batches))
-    for epoch in range(first, epochs):
-        if not offset and any(monitor.should_stop(run.history) for monitor in monitors):
-            break
-        began = time.monotonic()
-        with contextlib.closing(run.steps(train_step, batches, epoch, offset)) as numbers:
-            for number in numbers:
-                if on_step is not None and run.counts is not None:
-                    on_step(number, run.counts)
-                if number == (epoch + 1) * len(batches):
-                    break  # from here on, a snapshot must contain the epoch's row
-                if stopping():
-                    run.save()
-                    return run.state, run.history
-                run.save_if_due()
-        row = _row(epoch, run.state, run.counts, validate and validate(run.state))
-        run.finish_epoch(row | {"seconds": time.monotonic() - began}, monitors)
-        offset = 0
-        run.save()
-        if on_epoch is not None:
-            on_epoch(run.history[-1])
-        if stopping():
-            break
+    with _Run(start if isinstance(start, Snapshot) else Snapshot(start), saving) as run:
+        first, offset = divmod(int(run.state.step), len(batches))
+        for epoch in range(first, epochs):
+            if not offset and any(monitor.should_stop(run.history) for monitor in monitors):
+                break
+            began = time.monotonic()
+            with contextlib.closing(run.steps(train_step, batches, epoch, offset)) as numbers:
+                for number in numbers:
+                    if on_step is not None and run.counts is not None:
+                        on_step(number, run.counts)
+                    if number == (epoch + 1) * len(batches):
+                        break  # from here on, a snapshot must contain the epoch's row
+                    if stopping():
+                        run.save()
+                        return run.state, run.history
+                    run.save_if_due()
+            row = _row(epoch, run.state, run.counts, validate and validate(run.state))
+            run.finish_epoch(row | {"seconds": time.monotonic() - began}, monitors)
+            offset = 0
+            run.save()
+            if on_epoch is not None:
+                on_epoch(run.history[-1])
+            if stopping():
+                break
     if run.best is not None:
         return run.state.with_eval_variables(run.best), run.history
     return run.state, run.history
@@ -136,7 +133,15 @@ class _Run:
         self.state, self.counts, self.best = start.state, start.counts, start.best
         self.history = list(start.history)
         self._metadata, self._saving = start.metadata, saving
+        self._saver = None if saving is None else Saver(saving)
         self._saved = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._saver is not None:
+            self._saver.__exit__(*error)
 
     def steps(
         self, train_step: TrainStep, batches: EpochBatches, epoch: int, offset: int
@@ -168,14 +173,21 @@ class _Run:
 
     def save(self) -> None:
         """Save a snapshot if saving is enabled."""
-        if self._saving is not None:
-            self._saving.save(
+        if self._saver is not None:
+            self._saver.save(
                 Snapshot(self.state, self.counts, list(self.history), self._metadata, self.best)
             )
 
     def save_if_due(self) -> None:
-        """Save a snapshot if the last one is older than ``saving.seconds``."""
-        if self._saving is not None and time.monotonic() - self._saved > self._saving.seconds:
+        """Save a snapshot if the last one is older than ``saving.seconds``.
+
+        Raises:
+          OSError: if the last one could not be saved.
+        """
+        if self._saving is None or self._saver is None:
+            return
+        self._saver.check()
+        if time.monotonic() - self._saved > self._saving.seconds:
             self.save()
             self._saved = time.monotonic()
 

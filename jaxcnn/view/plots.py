@@ -1,7 +1,4 @@
-"""Matplotlib figures for a run; `save_figure` writes a PNG file.
-
-Figures are created without pyplot, so they need no display or global state and are thread-safe.
-"""
+"""Matplotlib figures for a run, without pyplot: they need no display and are thread-safe."""
 
 import math
 import warnings
@@ -14,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from jaxcnn.data.files import atomic_write
 from jaxcnn.view.mosaic import as_rgb, draw_mosaic, literal
 
 _TRAIN, _VALIDATION = "tab:blue", "tab:orange"
@@ -29,10 +27,10 @@ def save_figure(figure: Figure, path: Path) -> None:
       ...     save_figure(norms([]), Path(folder) / "new" / "figure.png")
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), atomic_write(path) as temporary:
         # Class names may be in any script; missing glyphs are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(path, dpi=120)
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def learning_curves(history: Sequence[dict[str, float]], *, score: str = "accuracy") -> Figure:

@@ -168,7 +168,7 @@ CASES = [
     ("find-learning-rate --workdir {tmp}/config_only", "is not empty; choose another"),
     ("train --resume", "resume needs the run folder"),
     ("train --resume --workdir {tmp}/empty", "is not a run folder"),
-    ("train --resume --workdir {tmp}/config_only", "checkpoint"),
+    ("train --resume auto", "--resume auto needs a run folder"),
     ("train --resume --workdir {tmp}/config_only --seed 5", "must keep its seed: it is 0"),
     ("train --workdir {tmp}/config_only", "is not empty; choose another"),
     ("train --workdir {tmp}/raises.py", "raises.py"),

@@ -15,7 +15,7 @@ import pytest
 
 from jaxcnn import __main__ as command_line
 from jaxcnn import data, train
-from jaxcnn.experiment import Execution, Experiment, Interrupted, open_run, run, runner
+from jaxcnn.experiment import Execution, Experiment, Interrupted, lock, open_run, run, runner
 from jaxcnn.view import run_figures
 
 # Many short steps, so that a signal sent at the first line of output arrives mid-run.
@@ -46,7 +46,8 @@ def one_epoch(tiny, tmp_path_factory):
 def test_folder_is_complete(finished):
     result, folder = finished
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "run.json", "metrics.jsonl", "result.json", "checkpoints", "figures")
+        *("config.json", "run.json", "trainer.lock", "metrics.jsonl", "result.json"),
+        *("checkpoints", "figures"),
     }
     assert {path.name for path in (folder / "figures").iterdir()} == {
         *("learning_curves.png", "norms.png", "confusion_matrix.png", "mistakes.png"),
@@ -196,6 +197,101 @@ def test_edited_configuration_is_rejected_on_resume(one_epoch, tmp_path, capsys)
     (folder / "config.json").write_text(json.dumps(config | {"learning_rate": 0.5}))
     assert command_line.main(["train", "--workdir", str(folder), "--resume"]) == 2
     assert "config.json was edited after the run was started" in capsys.readouterr().err
+
+
+def test_configuration_that_does_not_match_the_checkpoint_is_rejected(one_epoch, tmp_path, capsys):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text()) | {"label_smoothing": 0.25}
+    sha256 = Experiment.from_json(config).sha256()
+    record = json.loads((folder / "run.json").read_text()) | {"experiment_sha256": sha256}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "run.json").write_text(json.dumps(record))
+    for command in (["evaluate", str(folder)], ["train", "--resume", "--workdir", str(folder)]):
+        assert command_line.main(command) == 2
+        assert "whose label_smoothing is 0.0, got 0.25" in capsys.readouterr().err
+
+
+def test_run_without_a_checkpoint_starts_over(tiny, one_epoch, tmp_path, no_figures):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    before = json.loads((folder / "result.json").read_text())
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "result.json").unlink()
+    assert run(tiny, folder, resume=True)["params_sha256"] == before["params_sha256"]
+
+
+def test_resume_auto_starts_resumes_and_reports(tiny, tmp_path, capsys, no_figures):
+    folder = str(tmp_path / "run")
+    command = ["train", "--workdir", folder, "--resume", "auto", "--epochs", "1"]
+    assert command_line.main([*command, "--data", tiny.data, "--batch-size", "100"]) == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert first.startswith("test accuracy")
+    assert command_line.main(command) == 0
+    reported = capsys.readouterr().out.splitlines()
+    assert reported[0] == "the run is finished" and reported[-1] == first
+    assert command_line.main([*command[:-1], "2"]) == 0  # more epochs resume it
+    assert "epoch 2/2" in capsys.readouterr().out
+    assert command_line.main([*command[:-1], "2", "--seed", "3"]) == 2
+    assert "must keep its seed: it is 0" in capsys.readouterr().err
+
+
+def test_a_changed_learning_rate_is_an_amendment(tiny, one_epoch, tmp_path, no_figures):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    changed = dataclasses.replace(tiny, epochs=2, learning_rate=1e-4)
+    amendments = run(changed, folder, resume=True)["amendments"]
+    assert [change["field"] for change in amendments] == ["epochs", "learning_rate"]
+    assert open_run(folder).experiment == changed
+
+
+def test_second_trainer_is_rejected_by_name(tiny, one_epoch, tmp_path, capsys):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    program = (
+        "import sys, pathlib; from jaxcnn.experiment.lock import only_trainer\n"
+        "with only_trainer(pathlib.Path(sys.argv[1])): print('locked', flush=True); input()"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **streams) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        arguments = ["train", "--resume", "--workdir", str(folder), "--epochs", "2"]
+        assert command_line.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert (
+            f"only one process may train in {folder} at a time, and process {holder.pid}" in error
+        )
+        assert command_line.main(["evaluate", str(folder)]) == 0
+        holder.kill()
+    assert (folder / "result.json").is_file()
+    with lock.only_trainer(folder):  # a killed process holds nothing
+        pass
+
+
+def test_folders_that_are_links_are_not_written(one_epoch, tmp_path, capsys):
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "figures").symlink_to(tmp_path / "elsewhere")
+    for command in (["inspect", str(folder)], ["train", "--resume", "--workdir", str(folder)]):
+        assert command_line.main([*command, *["--epochs", "2"] * (command[0] == "train")]) == 2
+        assert "figures must be a folder, got a link" in capsys.readouterr().err
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_best_checkpoint_is_kept(tiny, tmp_path, monkeypatch, no_figures):
+    """The scores fall after the second of five epochs."""
+    scores = iter([0.5, 0.9, 0.4, 0.3, 0.2])
+    evaluate = train.evaluate
+    monkeypatch.setattr(
+        train, "evaluate", lambda *a, **more: evaluate(*a, **more) | {"accuracy": next(scores)}
+    )
+    folder = tmp_path / "run"
+    experiment = dataclasses.replace(tiny, epochs=5)
+    run(experiment, folder, execution=Execution(keep_best=True))
+    steps = sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert steps == [6, 12, 15]
+    opened = {name: open_run(folder, checkpoint=name) for name in ("best", "last", "12")}
+    assert [int(trained.state.step) for trained in opened.values()] == [6, 15, 12]
+    for wrong in ("5", "worst", "-1"):
+        with pytest.raises(ValueError, match=r"(step|checkpoint) must be"):
+            open_run(folder, checkpoint=wrong)
 
 
 @pytest.mark.parametrize("command", ["train --resume --workdir", "evaluate", "inspect"])

@@ -16,6 +16,7 @@ import optax
 import pytest
 
 from jaxcnn import metrics, train
+from jaxcnn.train import checkpoint
 
 OPTIMIZER = optax.adam(1e-3)
 
@@ -133,6 +134,116 @@ def test_an_empty_folder_with_a_steps_name_is_skipped(tmp_path):
     (tmp_path / "9").mkdir()
     with pytest.warns(UserWarning, match="skipped a damaged checkpoint.*step 9"):
         assert train.restore(tmp_path, LIKE).state.step == 7
+
+
+def stray(name):
+    """Return a function that adds a folder that no save made."""
+
+    def add(folder):
+        if name == "link":
+            (folder / "999").symlink_to(folder / "7")
+        elif name == "file":
+            (folder / "999").write_text("not a checkpoint")
+        elif name == "copy":
+            shutil.copytree(folder / "7", folder / "999")
+        else:
+            (folder / name).mkdir()
+
+    return add
+
+
+def damage_newest(folder):
+    for file in files_of(folder / "7"):
+        file.write_bytes(b"")
+
+
+SCENES = {
+    "empty folder": stray("999"),
+    "copy of a snapshot": stray("copy"),
+    "link to a snapshot": stray("link"),
+    "file": stray("file"),
+    "digit that is not decimal": stray("²"),
+    "leading zero": stray("0999"),
+    "left over from a replacement": stray("replaced-8"),
+    "damaged newest": damage_newest,
+}
+
+
+@pytest.mark.filterwarnings("ignore:skipped a damaged checkpoint")
+@pytest.mark.parametrize("scene", SCENES)
+def test_every_later_save_is_made(tmp_path, scene):
+    saved(tmp_path)
+    SCENES[scene](tmp_path)
+    state = train.restore(tmp_path, LIKE, set_aside=True).state
+    assert int(state.step) == (3 if scene == "damaged newest" else 7)
+    for step in range(int(state.step) + 1, int(state.step) + 11):
+        train.save(tmp_path, dataclasses.replace(SNAPSHOT, state=make_state(step, step)))
+        newest = train.restore(tmp_path, LIKE).state
+        assert train.fingerprint(newest) == train.fingerprint(make_state(step, step))
+
+
+def test_skipped_snapshots_are_renamed_only_to_resume(tmp_path):
+    saved(tmp_path)
+    (tmp_path / "9").mkdir()
+    with pytest.warns(UserWarning, match="step 9: "):
+        train.restore(tmp_path, LIKE)
+    assert (tmp_path / "9").is_dir()
+    with pytest.warns(UserWarning, match="step 9: .*; it was renamed to damaged-9"):
+        train.restore(tmp_path, LIKE, set_aside=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "7", "damaged-9"]
+
+
+def not_finite(value, part):
+    state = make_state(8)
+    best = None
+    if part == "params":
+        state = state.replace(params=state.params | {"kernel": state.params["kernel"] * value})
+    elif part == "batch_stats":
+        state = state.replace(batch_stats={"mean": jnp.array([0, value], jnp.bfloat16)})
+    else:
+        best = {"params": {"bias": jnp.array([value, 0.0])}}
+    return dataclasses.replace(SNAPSHOT, state=state, best=best)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["params", "batch_stats", "best"])
+def test_variables_that_are_not_finite_are_never_saved(tmp_path, value, part):
+    saved(tmp_path)
+    with pytest.raises(train.DivergedError, match=f"{part}.* is not finite by step 8"):
+        train.save(tmp_path, not_finite(value, part))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "7"]
+
+
+def test_a_failed_save_is_one_line_and_keeps_older_ones(tmp_path, monkeypatch):
+    saved(tmp_path)
+
+    def full(*arguments, **options):
+        (tmp_path / "8.orbax-checkpoint-tmp").mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp.Checkpointer, "save", full)
+    for step in (8, 7):
+        message = rf"cannot save step {step} in .*: .*No space left on device.*last saved step is"
+        with pytest.raises(OSError, match=message):
+            train.save(tmp_path, dataclasses.replace(SNAPSHOT, state=make_state(step)))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "7"]
+    back = train.restore(tmp_path, LIKE).state
+    assert train.fingerprint(back) == train.fingerprint(make_state(7, 7))
+
+
+def test_a_save_that_does_not_read_back_is_an_error(tmp_path, monkeypatch):
+    saved(tmp_path)
+    write = checkpoint._write
+
+    def write_and_damage(destination, *rest):
+        write(destination, *rest)
+        flip(max(files_of(destination / "state"), key=lambda path: path.stat().st_size))
+
+    monkeypatch.setattr(checkpoint, "_write", write_and_damage)
+    with pytest.raises(OSError, match="cannot save step 8"):
+        train.save(tmp_path, dataclasses.replace(SNAPSHOT, state=make_state(8)))
+    with pytest.warns(UserWarning, match="step 8"):
+        assert int(train.restore(tmp_path, LIKE).state.step) == 7
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: (folder / "5").mkdir()])

@@ -233,6 +233,25 @@ def test_evaluation_is_the_same_for_any_batch_size(batch_size):
     np.testing.assert_allclose(metrics["loss"], whole["loss"], rtol=1e-5)
 
 
+def test_a_save_that_fails_ends_training_at_a_later_step(tmp_path, monkeypatch):
+    steps = []
+
+    def full(*arguments, **options):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(train.checkpoint, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train.fit(
+            initial(),
+            STEP,
+            BATCHES,
+            epochs=3,
+            saving=train.Saving(tmp_path, seconds=1e-9),
+            on_step=lambda number, counts: steps.append(number),
+        )
+    assert len(steps) < 5
+
+
 def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
     optimizer = optax.sgd(1e30)
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
