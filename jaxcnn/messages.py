@@ -28,3 +28,19 @@ def did_you_mean(name: str, accepted: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, accepted, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Accepted: {', '.join(accepted)}"
+
+
+def error_line(error: Exception) -> str:
+    r"""Return the first line of an error's message, with its type unless it is a `ValueError`.
+
+    A line longer than 300 characters is shortened in the middle, because storage libraries put
+    paths first and the cause last.
+
+    Example:
+      >>> error_line(OSError("no space left\nTraceback ..."))
+      'OSError: no space left'
+    """
+    line = (str(error).strip().splitlines() or [""])[0]
+    if len(line) > 300:
+        line = f"{line[:100]} ... {line[-190:]}"
+    return line if isinstance(error, ValueError) and line else f"{type(error).__name__}: {line}"

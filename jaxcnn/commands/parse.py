@@ -43,6 +43,8 @@ class _Base:
     def experiment(self) -> Experiment:
         """Return the experiment to override: the resumed run's, the recipe's, or the default."""
         starts = self.resume == "no" or (self.resume == "auto" and not is_started(self.workdir))
+        if self.recipe and self.resume == "auto":
+            starts = True  # the command that started the run is repeated, and compared with it
         if starts or self.workdir is None:
             # The parser reports unknown recipes.
             return recipe(self.recipe, task=self.task) if self.recipe in RECIPES else Experiment()

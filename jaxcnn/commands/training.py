@@ -12,7 +12,7 @@ from jaxcnn import train as training
 from jaxcnn.commands.tables import print_table
 from jaxcnn.experiment import Execution, Experiment, run, run_folder, run_sweep, sweeps
 from jaxcnn.experiment.build import assemble
-from jaxcnn.experiment.finetune import resolve
+from jaxcnn.experiment.finetune import as_resolved, resolve
 from jaxcnn.experiment.optimizer import make_model_optimizer
 from jaxcnn.messages import printable
 
@@ -81,7 +81,8 @@ class Train(_Configured):
         folder = self.workdir
         if folder is None or not (folder / "result.json").is_file() or sweeps.is_sweep(folder):
             return None
-        if run_folder.read_config(folder) != self.experiment:
+        stored = run_folder.read_config(folder)
+        if as_resolved(self.experiment.with_absolute_paths(), stored) != stored:
             return None
         return run_folder.read_json(folder / "result.json") | {"workdir": str(folder)}
 

@@ -15,7 +15,7 @@ from jaxcnn.data.files import atomic_write, json_text
 from jaxcnn.experiment import lock
 from jaxcnn.experiment.config import Experiment
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of run and sweep folders."""
 AMENDABLE = ("epochs", "learning_rate", "on_bad_example")
 """Fields of an experiment that may be changed when a run is resumed."""

@@ -169,21 +169,24 @@ def _prepare(
     """
     experiment = experiment.with_absolute_paths()
     record, weights = None, None
+    folder = Path(workdir or "")
+    has_snapshots = False
     if resume:
         experiment, record = _check_resumable(experiment, workdir)
-    has_snapshots = resume and train.has_snapshots(Path(workdir or "") / "checkpoints")
+        check_no_links(folder)
+        stack.enter_context(only_trainer(folder))  # first: its trainer may be about to save
+        has_snapshots = train.has_snapshots(folder / "checkpoints")
     if not has_snapshots:
         experiment, weights = resolve(experiment)
     parts = assemble(experiment, weights)
+    if execution.keep_best and not parts.validation:
+        raise ValueError("keep_best must be False for data without a validation split, got True")
     events = EventFiles() if execution.tensorboard else None
-    if record is not None and workdir is not None:
-        folder = Path(workdir)
-        check_no_links(folder)
-    else:
+    if record is None:
         fold = "" if experiment.fold is None else f"-fold{experiment.fold}"
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
+        stack.enter_context(only_trainer(folder))
         record = Record(experiment, experiment.sha256(), [])
-    stack.enter_context(only_trainer(folder))
     if has_snapshots:
         start = _last_snapshot(experiment, parts, folder, record.started)
     else:

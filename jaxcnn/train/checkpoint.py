@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxcnn.messages import error_line
 from jaxcnn.metrics import SUMS, Counts
 from jaxcnn.parameters import fingerprint
 from jaxcnn.train.state import TrainState
@@ -67,12 +68,12 @@ def save(
     """Write a snapshot under its step number, read it back, and delete older ones.
 
     The snapshot is either complete or absent, no matter when the process dies. Older snapshots are
-    deleted only after the new one has been read back.
+    deleted only after the new one has been read back; those with larger numbers never are.
 
     Args:
       folder: folder for the run's checkpoints, created if missing.
       snapshot: the snapshot to write.
-      keep: number of the newest snapshots to keep, >= 1.
+      keep: number of snapshots to keep, the new one and those before it, >= 1.
       keep_best: metric in the history, such as ``"validation_accuracy"``; the snapshot of the epoch
         with its highest value is kept too (see `best_step`).
 
@@ -100,25 +101,19 @@ def save(
         raise DivergedError(
             f"{problem} by step {step}, so the state was not saved; try a smaller learning rate"
         )
-    destination, replaced = folder / str(step), folder / f"{_REPLACED}{step}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
-        if os.path.lexists(destination):  # damaged, or newer than where the run was resumed
-            destination.rename(replaced)
-        digest = _write(destination, snapshot)
-        if _read(folder, step, snapshot.state)[1] != digest:
-            raise OSError("its files do not contain what was written")
-        kept = {*_steps(folder)[:keep], keep_best and _best_step(folder, keep_best)}
-        for old in set(_steps(folder)) - kept:
+        _commit(folder, step, snapshot)
+        # Larger numbers are not from this run's past, so they must not displace its snapshots.
+        past = [number for number in _steps(folder) if number <= step]
+        kept = {*past[:keep], keep_best and _best_step(folder, keep_best)}
+        for old in set(past) - kept:
             shutil.rmtree(folder / str(old))
     except Exception as error:  # the storage layers raise many types of exceptions
-        if os.path.lexists(replaced):
-            shutil.rmtree(destination, ignore_errors=True)
-            replaced.rename(destination)
-        older = [number for number in _steps(folder) if number != step]
-        last = f"; the last saved step is {older[0]}" if older else ""
-        raise OSError(f"cannot save step {step} in {folder}: {_reason(error)}{last}") from error
+        past = [number for number in _steps(folder) if number <= step]
+        last = f"; the last saved step is {past[0]}" if past else ""
+        raise OSError(f"cannot save step {step} in {folder}: {error_line(error)}{last}") from error
     finally:
         _remove_leftovers(folder)
 
@@ -171,9 +166,9 @@ def restore(
     ]:
         newest = untried[0]
         try:
-            snapshot, _ = _read(folder, newest, like)
+            snapshot = _to_snapshot(*_read(folder, newest, like))
         except Exception as error:  # the storage layers raise many types of exceptions
-            problems[newest] = _reason(error)
+            problems[newest] = error_line(error)
             continue
         for other, problem in problems.items():
             if other > newest and (folder / str(other)).exists():
@@ -258,6 +253,22 @@ def _set_aside(path: Path) -> str:
     return name
 
 
+def _commit(folder: Path, step: int, snapshot: Snapshot) -> None:
+    """Write a snapshot and read it back; if this fails, leave the folder as it was."""
+    destination, replaced = folder / str(step), folder / f"{_REPLACED}{step}"
+    if os.path.lexists(destination):  # damaged, or newer than where the run was resumed
+        destination.rename(replaced)
+    try:
+        digest = _write(destination, snapshot)
+        if _read(folder, step, snapshot.state)[0]["sha256"] != digest:
+            raise OSError("its files do not contain what was written")
+    except BaseException:  # also when interrupted
+        shutil.rmtree(destination, ignore_errors=True)
+        if os.path.lexists(replaced):
+            replaced.rename(destination)
+        raise
+
+
 def _remove_leftovers(folder: Path) -> None:
     """Delete what an interrupted save left behind, and snapshots that have been replaced."""
     for path in [*folder.glob(f"*{_TEMPORARY}"), *folder.glob(f"{_REPLACED}*")]:
@@ -292,8 +303,12 @@ def _read_record(source: Path) -> dict[str, Any]:
         return dict(checkpointer.restore(source, args=arguments).record)
 
 
-def _read(folder: Path, step: int, like: Any) -> tuple[Snapshot, str]:
-    """Return a snapshot and its digest, which is that of the contents."""
+def _read(folder: Path, step: int, like: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the record and the arrays of a snapshot, on the host if they were saved from there.
+
+    Raises:
+      ValueError: if they do not match their digest, or the folder has the number of another step.
+    """
     source = folder / str(step)
     record = _read_record(source)
     if record["step"] != step:
@@ -307,9 +322,18 @@ def _read(folder: Path, step: int, like: Any) -> tuple[Snapshot, str]:
                 state=ocp.args.StandardRestore({"state": template, "best": best})
             ),
         ).state
-    digest = record.pop("sha256", None)
-    if digest != _digest(arrays, record):
+    digested = {name: value for name, value in record.items() if name != "sha256"}
+    if record["sha256"] != _digest(arrays, digested):
         raise ValueError("its contents do not match its SHA-256 digest")
+    return record, arrays
+
+
+def _to_snapshot(record: dict[str, Any], arrays: dict[str, Any]) -> Snapshot:
+    """Return a snapshot on the device.
+
+    Raises:
+      ValueError: if a variable is not finite.
+    """
     arrays = jax.tree.map(jnp.asarray, arrays)
     counts = _counts_from_json(record["counts"])
     snapshot = Snapshot(
@@ -317,7 +341,7 @@ def _read(folder: Path, step: int, like: Any) -> tuple[Snapshot, str]:
     )
     if problem := _not_finite(snapshot):
         raise ValueError(f"{problem} in it")
-    return snapshot, digest
+    return snapshot
 
 
 def _not_finite(snapshot: Snapshot) -> str:
@@ -328,14 +352,6 @@ def _not_finite(snapshot: Snapshot) -> str:
         if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(np.asarray(leaf)).all():
             return f"{jax.tree_util.keystr(path, simple=True, separator='/')} is not finite"
     return ""
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error's message, shortened in the middle, with its type."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    if len(line) > 300:
-        line = f"{line[:100]} ... {line[-190:]}"
-    return line if isinstance(error, ValueError) and line else f"{type(error).__name__}: {line}"
 
 
 def _digest(arrays: dict[str, Any], record: dict[str, Any]) -> str:

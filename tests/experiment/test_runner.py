@@ -234,6 +234,28 @@ def test_resume_auto_starts_resumes_and_reports(tiny, tmp_path, capsys, no_figur
     assert "must keep its seed: it is 0" in capsys.readouterr().err
 
 
+def test_resume_auto_repeats_the_command_that_started_the_run(
+    few_images, tmp_path, capsys, monkeypatch, no_figures
+):
+    """With a path relative to the working directory, and a recipe."""
+    monkeypatch.chdir(Path(few_images).parent)
+    command = ["train", "--workdir", str(tmp_path / "run"), "--resume", "auto", "--epochs", "1"]
+    command += ["--data", Path(few_images).name, "--recipe", "modern", "--warmup-epochs", "0"]
+    command += ["--augment", "flip", "--schedule", "constant"]
+    assert command_line.main(command) == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert command_line.main(command) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert (again[0], again[-1]) == ("the run is finished", first)
+
+
+def test_keep_best_needs_a_validation_split(tiny, tmp_path):
+    experiment = dataclasses.replace(tiny, validation_fraction=0.0)
+    with pytest.raises(ValueError, match="keep_best must be False for data without a validation"):
+        run(experiment, tmp_path / "run", execution=Execution(keep_best=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_changed_learning_rate_is_an_amendment(tiny, one_epoch, tmp_path, no_figures):
     folder = shutil.copytree(one_epoch, tmp_path / "run")
     changed = dataclasses.replace(tiny, epochs=2, learning_rate=1e-4)

@@ -243,8 +243,35 @@ def test_a_save_that_does_not_read_back_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_write", write_and_damage)
     with pytest.raises(OSError, match="cannot save step 8"):
         train.save(tmp_path, dataclasses.replace(SNAPSHOT, state=make_state(8)))
-    with pytest.warns(UserWarning, match="step 8"):
-        assert int(train.restore(tmp_path, LIKE).state.step) == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "7"]
+    assert int(train.restore(tmp_path, LIKE).state.step) == 7
+
+
+def test_larger_numbers_do_not_displace_new_snapshots(tmp_path):
+    saved(tmp_path)
+    for number in (999, 1000):
+        (tmp_path / str(number)).mkdir()
+    for step in (8, 9, 10):
+        train.save(tmp_path, dataclasses.replace(SNAPSHOT, state=make_state(step, step)))
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [9, 10, 999, 1000]
+    with pytest.warns(UserWarning, match="step (999|1000): "):
+        assert int(train.restore(tmp_path, LIKE).state.step) == 10
+
+
+def test_a_failure_to_delete_keeps_the_new_snapshot(tmp_path, monkeypatch):
+    saved(tmp_path)
+    rmtree = shutil.rmtree
+
+    def denied(path, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied")
+        rmtree(path, ignore_errors=True)
+
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", denied)
+    for step in (8, 8):
+        with pytest.raises(OSError, match=r"Permission denied; the last saved step is 8"):
+            train.save(tmp_path, dataclasses.replace(SNAPSHOT, state=make_state(step, step)))
+        assert int(train.restore(tmp_path, LIKE).state.step) == 8
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: (folder / "5").mkdir()])
