@@ -1,8 +1,20 @@
 """Entry point for the ``jaxcnn`` command and ``python -m jaxcnn``."""
 
+import io
 import sys
 
-from jaxcnn.commands.main import main
+from jaxcnn.commands.signals import handle_signals
+
+
+def main() -> int:
+    """Run the command in ``sys.argv`` and return its exit code."""
+    handle_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log file is complete at any time
+    from jaxcnn.commands.main import main as command  # takes seconds
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,8 @@
 """The command line: parse a command, run it, and report errors in one line.
 
-Bad input results in one line on standard error and exit code 2; a clean stop by a signal results in
-exit code 130. ``JAXCNN_TRACEBACK=1`` shows the traceback of an error.
+Bad input results in one line on standard error and exit code 2, diverged training in exit code 1;
+for a stop by a signal, see `jaxcnn.commands.signals`. ``JAXCNN_TRACEBACK=1`` shows the traceback of
+an error.
 """
 
 import logging
@@ -11,13 +12,22 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from jaxcnn import train
 from jaxcnn.commands.parse import parse
+from jaxcnn.commands.signals import exit_code
 from jaxcnn.data.decode import ignore_pillow_warnings
 from jaxcnn.experiment import Interrupted
 from jaxcnn.experiment.process import keep_compiled_programs, keep_freed_memory
 from jaxcnn.messages import printable
 
+# What bad input, a full disk, too little memory and a user's network raise.
+_REPORTED = (
+    ValueError, OSError, MemoryError, RecursionError, train.DivergedError,
+    jax.errors.JaxRuntimeError,
+)  # fmt: skip
+_LONGEST = 1000  # characters of a message
 # The messages of these errors are short or empty.
 _EXPLAINED = {
     MemoryError: "not enough memory",
@@ -46,17 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             ignore_pillow_warnings()
             command()
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        hint = (
-            "; if the run has a checkpoint, resume it with --resume"
-            if argv[:1] == ["train"]
-            else ""
-        )
-        print(f"interrupted{hint}", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, MemoryError, RecursionError, train.DivergedError) as error:
+        print(f"jaxcnn: {_one_line(stop)}", file=sys.stderr)
+        return exit_code(stop.signal)
+    except BrokenPipeError:  # the reader of our output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except _REPORTED as error:
         if os.environ.get("JAXCNN_TRACEBACK"):
             raise
         print(f"jaxcnn: error: {_one_line(error)}", file=sys.stderr)
@@ -70,8 +75,13 @@ def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 
 
 def _one_line(message: object) -> str:
-    """Return a message on one line, even if it contains unusual file or class names."""
-    line = printable(" ".join(str(message).split()))
+    """Return a message on one line, even if it contains unusual or long file or class names."""
+    text = str(message)
+    if isinstance(message, jax.errors.JaxRuntimeError):  # its cause is last, after a traceback
+        text = " ".join(dict.fromkeys((text.splitlines()[0], text.strip().splitlines()[-1])))
+    line = printable(" ".join(text.split()))
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
     for kind, explanation in _EXPLAINED.items():
         if isinstance(message, kind):
             line = f"{explanation}: {line}" if line else explanation

@@ -1,31 +1,36 @@
 """Parse the command line into a command, with tyro."""
 
 import dataclasses
+import importlib.metadata
 import itertools
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-from jaxcnn import commands
-from jaxcnn.commands.training import is_started
+from jaxcnn.commands.datasets import InspectData, Prepare
+from jaxcnn.commands.listing import Models
+from jaxcnn.commands.saved import Evaluate, Export, Features, Inspect, Predict
+from jaxcnn.commands.timing import Benchmark
+from jaxcnn.commands.training import FindLearningRate, Train, is_started
 from jaxcnn.experiment import Experiment, recipe, run_folder, sweeps
 from jaxcnn.experiment.config import RECIPES
 from jaxcnn.messages import did_you_mean
 
 _COMMANDS: dict[str, Any] = {
-    "train": commands.Train,
-    "find-learning-rate": commands.FindLearningRate,
-    "evaluate": commands.Evaluate,
-    "predict": commands.Predict,
-    "inspect": commands.Inspect,
-    "features": commands.Features,
-    "export": commands.Export,
-    "prepare": commands.Prepare,
-    "inspect-data": commands.InspectData,
-    "models": commands.Models,
-    "benchmark": commands.Benchmark,
+    "train": Train,
+    "find-learning-rate": FindLearningRate,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "inspect": Inspect,
+    "features": Features,
+    "export": Export,
+    "prepare": Prepare,
+    "inspect-data": InspectData,
+    "models": Models,
+    "benchmark": Benchmark,
 }
 _CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
@@ -72,11 +77,18 @@ def parse(argv: Sequence[str]) -> Any:
       0.1
     """
     argv = _with_values(argv)
+    if argv[:1] == ["--version"]:
+        versions = (f"{name} {importlib.metadata.version(name)}" for name in ("jaxcnn", "jax"))
+        print(f"{', '.join(versions)}, Python {platform.python_version()}")
+        raise SystemExit(0)
+    if "" in argv:
+        before = argv[argv.index("") - 1] if argv[0] else "the command"
+        raise ValueError(f"an argument is empty, after {before}; an empty path is not accepted")
     name, *arguments = argv or [""]
     if name and not name.startswith("-") and name not in _COMMANDS:
         raise ValueError(f"unknown command {name!r}. {did_you_mean(name, _COMMANDS)}")
     kind = _COMMANDS.get(name)
-    if kind in (commands.Train, commands.FindLearningRate):
+    if kind in (Train, FindLearningRate):
         base, _ = tyro.cli(
             _Base,
             prog=f"jaxcnn {name}",

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import safetensors
 import tyro
 
 from jaxcnn import data, models
 from jaxcnn import train as training
+from jaxcnn.commands.outputs import check_output_file
 from jaxcnn.commands.tables import print_table
 from jaxcnn.data.files import atomic_write, json_text
 from jaxcnn.data.lazy import in_parts
@@ -17,6 +19,7 @@ from jaxcnn.experiment.network import Source
 from jaxcnn.experiment.splits import load_split
 from jaxcnn.messages import printable
 from jaxcnn.models.weights.hub import HUB
+from jaxcnn.models.weights.jaxcnn_files import is_own
 from jaxcnn.view import inspection
 from jaxcnn.view.predictions import describe
 
@@ -142,6 +145,8 @@ class Inspect(_Opened):
 
         if self.is_weights and self.image is None:
             raise ValueError("--image must be given for a weights file, which contains no images")
+        if self.output is not None:
+            run_folder.check_writable(self.output, "--output")
         opened = self.open()
         network, variables = opened.network, opened.state.eval_variables
         figures: dict[str, Any] = {}
@@ -207,11 +212,16 @@ class Features(_Opened):
     """Images that cannot be read: stop and name the first (raise), or skip them (skip)."""
     batch_size: int = 64
     """Number of images per batch."""
+    force: bool = False
+    """Replace an existing file of another kind."""
 
     def __call__(self) -> None:
         """Write the file."""
         if self.output.suffix != ".npz":
             raise ValueError(f"--output must end in .npz, got {self.output}")
+        check_output_file(
+            self.output, "--output", is_replaceable=_contains_features, force=self.force
+        )
         opened = self.open()
         preprocess = opened.network.preprocess
         splits = data.load_splits(
@@ -243,11 +253,30 @@ class Export:
     """Output file."""
     checkpoint: str = "last"
     """Checkpoint to export: last, best (by validation score), or a step."""
+    force: bool = False
+    """Replace an existing file of another kind."""
 
     def __call__(self) -> None:
         """Write the file."""
         if self.output.suffix != ".safetensors":
             raise ValueError(f"the file must end in .safetensors, got {self.output}")
+        check_output_file(self.output, "the file", is_replaceable=_is_exported, force=self.force)
         run = open_run(self.run, checkpoint=self.checkpoint)
         models.save_pretrained(self.output, saved.to_pretrained(run))
         print(f"weights: {self.output} ({self.output.stat().st_size:,} bytes)")
+
+
+def _contains_features(path: Path) -> bool:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return any(name.endswith("_features") for name in arrays.files)
+    except Exception:  # not a file of arrays
+        return False
+
+
+def _is_exported(path: Path) -> bool:
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return is_own(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return False

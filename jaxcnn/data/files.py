@@ -28,6 +28,8 @@ IMAGES = (
     ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 
+_UNFINISHED: set[Path] = set()  # temporary files of atomic_write
+
 # Limits in bytes; a compressed tar must be read as a whole.
 _LARGEST_FILE = 1 << 30
 _LARGEST_TAR = 4 << 30
@@ -317,12 +319,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
       ['notes.txt']
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    _UNFINISHED.add(temporary)
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _UNFINISHED.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files of `atomic_write`, before a signal ends the process."""
+    for temporary in list(_UNFINISHED):
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

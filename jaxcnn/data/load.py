@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcnn.data.files import is_archive
+from jaxcnn.data.files import is_archive, is_zip
 from jaxcnn.data.folders import ORDER, read_folder
 from jaxcnn.data.lazy import OnBad
 from jaxcnn.data.official.catalog import PREPARABLE
@@ -209,6 +209,8 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
             f"data must name a dataset or an .npz file; there is no file {printable(path)}"
         )
     try:
+        if not is_zip(path):
+            raise ValueError("it is not a zip of arrays, as numpy.savez writes")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             splits = [s for s in SPLITS if f"{s}_images" in arrays.files or s in needed]
             names = [f"{split}_{part}" for split in splits for part in ("images", "labels")]
@@ -216,10 +218,12 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
                 raise ValueError(
                     f"it does not contain {missing[0]}, only {', '.join(arrays.files)}"
                 )
-            labels = {split: arrays[f"{split}_labels"] for split in splits}
+            labels = {split: _array(arrays, f"{split}_labels") for split in splits}
             classes = _class_names(arrays, labels)
             sources = {
-                split: from_arrays(arrays[f"{split}_images"], labels[split], classes=classes)
+                split: from_arrays(
+                    _array(arrays, f"{split}_images"), labels[split], classes=classes
+                )
                 for split in splits
             }
             _check_alike(sources)
@@ -228,6 +232,18 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
         is_header = isinstance(error, tokenize.TokenError)
         why = "the header of an array is damaged" if is_header else error
         raise ValueError(printable(f"data file {path} cannot be used: {why}")) from error
+
+
+def _array(arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        array = arrays[name]
+    except ValueError as error:
+        # NumPy's own message advises allowing pickles, which can execute code.
+        why = "contains Python objects" if "allow_pickle" in str(error) else f"is damaged: {error}"
+        raise ValueError(f"its {name} {why}") from error
+    if not isinstance(array, np.ndarray):  # NumPy returns other members of the zip as bytes
+        raise ValueError(f"its {name} is not a NumPy array")
+    return array
 
 
 def _check_alike(sources: dict[str, ArraySource]) -> None:
@@ -262,7 +278,7 @@ def _class_names(
     arrays: np.lib.npyio.NpzFile, labels: dict[str, np.ndarray]
 ) -> Sequence[str] | None:
     if "classes" in arrays.files:
-        return arrays["classes"].reshape(-1).tolist()
+        return _array(arrays, "classes").reshape(-1).tolist()
     every = list(labels.values())
     if any(a.ndim != 1 or a.size == 0 or a.dtype.kind not in "bui" for a in every):
         return None

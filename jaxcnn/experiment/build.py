@@ -20,6 +20,9 @@ from jaxcnn.experiment.splits import Splits, check_readable, load_splits, make_p
 from jaxcnn.experiment.task import check_labels, make_task, task_settings
 from jaxcnn.parameters import other_modules, select
 
+# Batches are padded, so a batch size far beyond the number of examples only wastes memory.
+_LARGEST_PADDED_BATCH = 1024
+
 
 class Assembly(NamedTuple):
     """All parts of an experiment, checked against each other; nothing is compiled yet.
@@ -68,6 +71,12 @@ def assemble(experiment: Experiment, weights: models.Pretrained | None) -> Assem
         raise ValueError(
             "steps_per_call must be 1 for images that are decoded on demand, "
             f"got {experiment.steps_per_call}"
+        )
+    largest = max(len(splits.train), _LARGEST_PADDED_BATCH)
+    if experiment.batch_size > largest:
+        raise ValueError(
+            f"batch_size must be at most {largest} for {len(splits.train)} training examples, got "
+            f"{experiment.batch_size}"
         )
     batches = data.batches(
         splits.train, experiment.batch_size, seed=experiment.seed, balanced=experiment.balanced
@@ -153,6 +162,7 @@ def make_network(
             views=make_views(experiment),
             penalty=penalty if experiment.l1 or experiment.l2 else None,
             accumulate=experiment.accumulate,
+            on_nonfinite=experiment.on_nonfinite,
             ema_decay=experiment.ema_decay,
             frozen=experiment.frozen,
         )

@@ -101,6 +101,7 @@ class Network(NamedTuple):
       views: additional views for test-time augmentation.
       penalty: function of the parameters that is added to the objective; None adds nothing.
       accumulate: number of microbatches per batch.
+      on_nonfinite: what happens if a step is not finite.
       ema_decay: decay rate of the exponential moving average of the variables; None disables it.
       frozen: name patterns of parameters that are never trained.
       pretrained: pretrained variables to start from; None to initialize all variables.
@@ -116,6 +117,7 @@ class Network(NamedTuple):
     views: Sequence[View] = ()
     penalty: Callable[[chex.ArrayTree], jax.Array] | None = None
     accumulate: int = 1
+    on_nonfinite: train.OnNonfinite = "raise"
     ema_decay: float | None = None
     frozen: tuple[str, ...] = ()
     pretrained: dict[str, Any] | None = None
@@ -151,6 +153,7 @@ class Network(NamedTuple):
             augment=self.augment,
             penalty=self.penalty,
             accumulate=self.accumulate,
+            on_nonfinite=self.on_nonfinite,
             ema_decay=self.ema_decay,
             frozen=(*self.frozen, *frozen),
         )

@@ -6,6 +6,8 @@ and the ``amendments``: one ``{"field", "from", "to", "step"}`` for each field c
 
 import dataclasses
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ from jaxcnn.experiment.config import Experiment
 
 FORMAT = 3
 """Version of the layout of run and sweep folders."""
-AMENDABLE = ("epochs", "learning_rate", "on_bad_example")
+AMENDABLE = ("epochs", "learning_rate", "on_bad_example", "on_nonfinite")
 """Fields of an experiment that may be changed when a run is resumed."""
 
 
@@ -178,12 +180,15 @@ def data_name(name_or_path: str) -> str:
 
 
 def check_free(workdir: str | Path | None) -> None:
-    """Check that a folder is empty or does not exist.
+    """Check that a folder is empty, or can be created.
 
     Raises:
-      ValueError: if ``workdir`` is not empty.
+      ValueError: if ``workdir`` is not empty, not a folder, or not on a file system.
     """
-    if workdir is None or not Path(workdir).is_dir():
+    if workdir is None:
+        return
+    check_writable(Path(workdir), "workdir")
+    if not Path(workdir).is_dir():
         return
     if any(path.name != lock.NAME for path in Path(workdir).iterdir()):
         raise ValueError(
@@ -192,11 +197,33 @@ def check_free(workdir: str | Path | None) -> None:
         )
 
 
+def check_writable(folder: Path, name: str) -> None:
+    """Check that a folder can be created and written, before the work whose results it gets.
+
+    Args:
+      folder: the folder.
+      name: the argument, for the error message.
+
+    Raises:
+      ValueError: if the path is a URL, passes through a file, or must not be written.
+    """
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
+        raise ValueError(
+            f"{name} must be a folder on a file system, got the URL {folder}; mount the bucket, or "
+            "copy the folder afterwards"
+        )
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise ValueError(f"{name} must be a folder, but {existing} is not one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{name} {folder} cannot be written: no permission for {existing}")
+
+
 def new_folder(workdir: str | Path | None, name: str) -> Path:
     """Create the folder ``workdir``, or ``runs/<name>`` if it is None, numbered if that exists.
 
     Raises:
-      ValueError: if ``workdir`` is not empty.
+      ValueError: if ``workdir`` cannot be used (see `check_free`).
     """
     check_free(workdir)
     if workdir is not None:
@@ -212,3 +239,18 @@ def new_folder(workdir: str | Path | None, name: str) -> Path:
             number += 1
         else:
             return folder
+
+
+def discard_unstarted(folder: Path) -> None:
+    """Remove the folder of a new run that failed before it wrote results, if it has no other files.
+
+    The run can then be started again with other settings and the same ``workdir``.
+    """
+    ours = {"config.json", "run.json", "checkpoints", lock.NAME}
+    checkpoints = folder / "checkpoints"
+    if {path.name for path in folder.iterdir()} - ours or any(checkpoints.iterdir()):
+        return
+    checkpoints.rmdir()
+    for name in ours - {"checkpoints"}:
+        (folder / name).unlink(missing_ok=True)
+    folder.rmdir()

@@ -11,8 +11,10 @@ import dataclasses
 import functools
 import importlib.metadata
 import platform
+import signal
 import time
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +23,25 @@ import numpy as np
 import rich.console
 
 from jaxcnn import data, train
+from jaxcnn.batch import Batch
 from jaxcnn.data.decode import ignore_pillow_warnings
 from jaxcnn.data.files import json_text
 from jaxcnn.data.lazy import in_parts
+from jaxcnn.experiment import run_folder
 from jaxcnn.experiment.build import Assembly, assemble
 from jaxcnn.experiment.config import Experiment
 from jaxcnn.experiment.execution import Execution
-from jaxcnn.experiment.finetune import as_resolved, resolve
+from jaxcnn.experiment.finetune import resolve
 from jaxcnn.experiment.lock import only_trainer
 from jaxcnn.experiment.loop import make_early_stopping
+from jaxcnn.experiment.memory import memory_errors
 from jaxcnn.experiment.optimizer import make_plateau
 from jaxcnn.experiment.process import keep_freed_memory
+from jaxcnn.experiment.resume import check_resumable, last_snapshot
 from jaxcnn.experiment.run_folder import (
-    AMENDABLE,
     Record,
     check_no_links,
-    check_unedited,
     new_folder,
-    read_record,
     run_name,
     write_json,
     write_record,
@@ -46,8 +49,8 @@ from jaxcnn.experiment.run_folder import (
 )
 from jaxcnn.experiment.splits import (
     Splits,
-    difference,
     fingerprints,
+    read_bad_examples,
     unreadable,
     write_bad_examples,
 )
@@ -59,7 +62,15 @@ _PACKAGES = ("jaxcnn", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the work is saved
-    """The run was asked to stop; its folder contains everything needed to resume it."""
+    """The run was asked to stop; its folder contains everything needed to resume it.
+
+    Attributes:
+      signal: the signal that asked, for example SIGTERM.
+    """
+
+    def __init__(self, message: str, signal: signal.Signals):
+        super().__init__(message)
+        self.signal = signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +84,7 @@ class _Run:
     record: Record
     console: rich.console.Console | None
     events: EventFiles | None
+    should_stop: train.StopRequest
 
     @property
     def early_stopping(self) -> train.EarlyStopping | None:
@@ -81,6 +93,12 @@ class _Run:
     @property
     def how_to_resume(self) -> str:
         return f"resume with: jaxcnn train --workdir {self.folder} --resume"
+
+    def check_stop(self, where: str) -> None:
+        """Raise `Interrupted` if the process was asked to stop."""
+        if self.should_stop.received is not None:
+            message = f"stopped {where}, all work saved; {self.how_to_resume}"
+            raise Interrupted(message, self.should_stop.received)
 
 
 def run(
@@ -94,7 +112,8 @@ def run(
     """Train an experiment in a run folder and evaluate it on the test split, once, at the end.
 
     Everything is checked before the folder is created or anything is compiled. Call this function
-    in the main thread, where SIGINT and SIGTERM stop the run cleanly.
+    in the main thread, where SIGINT, SIGTERM and SIGUSR1 stop the run cleanly once it has
+    started.
 
     Args:
       experiment: the configuration.
@@ -102,9 +121,9 @@ def run(
         ``runs/<model>-<data>-seed<seed>``, numbered if that exists.
       execution: settings that do not affect the results.
       resume: resume from the last intact checkpoint in ``workdir``; the results are bit-for-bit
-        the same as if the run had never stopped. Only ``epochs``, ``learning_rate`` and
-        ``on_bad_example`` may differ from the stored configuration. A run that has no checkpoint
-        yet starts over.
+        the same as if the run had never stopped. Only ``epochs``, ``learning_rate``,
+        ``on_bad_example`` and ``on_nonfinite`` may differ from the stored configuration. A run
+        that has no checkpoint yet starts over.
       console: console to print progress to; None prints nothing.
 
     Returns:
@@ -140,13 +159,14 @@ def _carry_out(job: _Run, start: train.Snapshot, began: float) -> dict[str, Any]
     if job.events:
         job.events.open(job.folder / "tensorboard", start.history)
     try:
-        state, history = _train(job, start)
+        with memory_errors(job.experiment, job.parts):
+            state, history = _train(job, start)
     except OSError as error:
         raise OSError(f"{error}; {job.how_to_resume}") from error
-    try:
-        result = _finish(job, state, history)
-    except KeyboardInterrupt:
-        raise Interrupted(f"stopped after training, all work saved; {job.how_to_resume}") from None
+    except (MemoryError, train.DivergedError, jax.errors.JaxRuntimeError):
+        run_folder.discard_unstarted(job.folder)
+        raise
+    result = _finish(job, state, history)
     result |= {"wall_seconds": round(time.monotonic() - began, 2)}
     write_json(job.folder / "result.json", result)
     if console and (line := unreadable(job.parts.splits)):
@@ -169,11 +189,14 @@ def _prepare(
     """
     experiment = experiment.with_absolute_paths()
     record, weights = None, None
+    if not resume:
+        run_folder.check_free(workdir)
     folder = Path(workdir or "")
     has_snapshots = False
     if resume:
-        experiment, record = _check_resumable(experiment, workdir)
+        experiment, record = check_resumable(experiment, workdir)
         check_no_links(folder)
+        read_bad_examples(folder / "bad_examples.jsonl")
         stack.enter_context(only_trainer(folder))  # first: its trainer may be about to save
         has_snapshots = train.has_snapshots(folder / "checkpoints")
     if not has_snapshots:
@@ -188,7 +211,7 @@ def _prepare(
         stack.enter_context(only_trainer(folder))
         record = Record(experiment, experiment.sha256(), [])
     if has_snapshots:
-        start = _last_snapshot(experiment, parts, folder, record.started)
+        start = last_snapshot(experiment, parts, folder, record.started)
     else:
         if resume and console:
             console.print("no checkpoint yet, so the run starts over")
@@ -199,59 +222,10 @@ def _prepare(
             | {"experiment": experiment.to_json()},
         )
     record = record.amend(experiment, step=int(start.state.step))
+    (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)  # the resumed run writes a new one
-    return _Run(experiment, execution, parts, folder, record, console, events), start
-
-
-def _check_resumable(
-    experiment: Experiment, workdir: str | Path | None
-) -> tuple[Experiment, Record]:
-    if workdir is None:
-        raise ValueError("resume needs the run folder: --workdir RUN --resume")
-    record = read_record(Path(workdir))
-    if record.started.sha256() != record.sha256:
-        raise ValueError(
-            f"{Path(workdir) / 'config.json'} was edited after the run was started, so the run "
-            "cannot be resumed; restore it, or start a new run"
-        )
-    stored = record.experiment
-    experiment = as_resolved(experiment, stored)
-    for field in dataclasses.fields(Experiment):
-        given, kept = getattr(experiment, field.name), getattr(stored, field.name)
-        if given != kept and field.name not in AMENDABLE:
-            raise ValueError(
-                f"a resumed run must keep its {field.name}: it is {kept!r} in {workdir}, "
-                f"got {given!r}"
-            )
-    if experiment.epochs != stored.epochs and stored.schedule == "cosine":
-        raise ValueError(
-            f"a resumed run with a {stored.schedule} schedule must keep its epochs, "
-            f"{stored.epochs}, got {experiment.epochs}"
-        )
-    return experiment, record
-
-
-def _last_snapshot(
-    experiment: Experiment, parts: Assembly, folder: Path, started: Experiment
-) -> train.Snapshot:
-    like = jax.eval_shape(lambda: parts.network.initial_state(experiment.seed))
-    snapshot = train.restore(folder / "checkpoints", like, set_aside=True)
-    check_unedited(folder, started, snapshot.metadata)
-    if change := difference(parts.splits, snapshot.metadata):
-        raise ValueError(
-            f"data {experiment.data} has changed since the run in {folder} was started: {change}"
-        )
-    taken, last = int(snapshot.state.step), experiment.epochs * len(parts.train)
-    finished = (folder / "result.json").is_file()
-    stopping = make_early_stopping(experiment, frozen_epochs=experiment.frozen_epochs)
-    if finished and stopping is not None and stopping.should_stop(snapshot.history):
-        raise ValueError(f"the run in {folder} stopped early after {taken} steps, and is finished")
-    if taken > last or (finished and taken == last):
-        raise ValueError(
-            f"epochs must be larger to train further: the run in {folder} has taken {taken} steps, "
-            f"and {experiment.epochs} epochs are {last} steps"
-        )
-    return snapshot
+    should_stop = stack.enter_context(train.stop_signals())
+    return _Run(experiment, execution, parts, folder, record, console, events, should_stop), start
 
 
 def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dict[str, float]]]:
@@ -279,7 +253,6 @@ def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dic
             job.events.write(row)
 
     with (
-        train.stop_signals() as should_stop,
         contextlib.closing(job.events) if job.events else contextlib.nullcontext(),
         progress or contextlib.nullcontext(),
     ):
@@ -298,17 +271,14 @@ def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dic
                 saving=saving,
                 on_step=progress.on_step if progress else None,
                 on_epoch=on_epoch,
-                should_stop=should_stop,
+                should_stop=job.should_stop,
             )
-            if should_stop():
+            if job.should_stop():
                 break
             start = train.Snapshot(state, history=history, metadata=start.metadata)
     stopped_early = early_stopping is not None and early_stopping.should_stop(history)
     if len(history) < experiment.epochs and not stopped_early:
-        raise Interrupted(
-            f"stopped at step {int(state.step)} of {experiment.epochs * len(parts.train)}, "
-            f"all work saved; {job.how_to_resume}"
-        )
+        job.check_stop(f"at step {int(state.step)} of {experiment.epochs * len(parts.train)}")
     if early_stopping and console:
         console.print(f"best validation loss: epoch {early_stopping.best_epoch(history)}")
     return state, history
@@ -336,7 +306,7 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
     measured = {}
     for split, source in parts.splits._asdict().items():
         if len(source):
-            batches = data.batches(source, experiment.batch_size)
+            batches = _until_stopped(job, data.batches(source, experiment.batch_size))
             measured[split] = train.predict(parts.eval_step, state, batches, overall=task.overall)
     bad = write_bad_examples(job.folder / "bad_examples.jsonl", parts.splits)
     _draw(job, state, history, measured["test"][1])
@@ -348,6 +318,8 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
     }
     if experiment.on_bad_example == "skip":
         result["bad_examples"] = bad
+    if experiment.on_nonfinite == "skip":
+        result["skipped_steps"] = sum(row.get("skipped_steps", 0) for row in history)
     if parts.validation:
         result["gap"] = result[f"train_{task.score}"] - result[f"validation_{task.score}"]
     if early_stopping := job.early_stopping:
@@ -370,6 +342,12 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
     }
 
 
+def _until_stopped(job: _Run, batches: Iterable[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        job.check_stop("after training")
+        yield batch
+
+
 def _draw(
     job: _Run, state: train.TrainState, history: list[dict[str, float]], outputs: np.ndarray
 ) -> None:
@@ -389,6 +367,7 @@ def _draw(
         lambda: run_figures.result_figures(network.task, outputs, splits.test.without_bad()),
         of_network,
     ):
+        job.check_stop("after training")
         try:
             for name, figure in make().items():
                 plots.save_figure(figure, folder / f"{name}.png")

@@ -285,15 +285,27 @@ def data_fingerprint(source: data.ArraySource) -> str:
     return train.fingerprint({"images": content, "labels": source.labels})
 
 
+def read_bad_examples(path: Path) -> list[dict[str, Any]]:
+    """Return the unreadable examples that a run found before it was resumed.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it to resume") from error
+
+
 def write_bad_examples(path: Path, splits: Splits) -> int:
     """Add the unreadable examples to a JSON Lines file, without duplicates.
 
     Returns:
       The number of examples in the file.
     """
-    rows = []
-    if path.is_file():  # written before the run was resumed
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = read_bad_examples(path)
     for split, source in splits._asdict().items():
         for bad in source.bad.values():
             row = {"split": split, "file": bad.file, "label": bad.label, "reason": bad.reason}

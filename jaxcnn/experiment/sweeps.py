@@ -147,7 +147,10 @@ def _read(folder: Path) -> tuple[Experiment, list[int]]:
     values = run_folder.read_json(path)
     run_folder.check_format(folder, values)
     try:
-        return Experiment.from_json(values["config"]), values["seeds"]
+        seeds = values["seeds"]
+        if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+            raise ValueError(f"seeds must be a list of integers, got {seeds!r}")
+        return Experiment.from_json(values["config"]), seeds
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
@@ -166,8 +169,9 @@ def _run_member(
         shutil.rmtree(folder)  # stopped before its configuration was written
     try:
         return runner.run(experiment, folder, execution=execution, resume=started, console=console)
-    except runner.Interrupted:
+    except runner.Interrupted as stop:
         raise runner.Interrupted(
             f"stopped in {folder}, all work saved; resume with: "
-            f"jaxcnn train --workdir {folder.parent} --resume"
+            f"jaxcnn train --workdir {folder.parent} --resume",
+            stop.signal,
         ) from None

@@ -145,8 +145,8 @@ def summarize(counts: Counts) -> dict[str, float]:
       >>> summarize({"accuracy": Ratio(3, 4), "examples": 4, "loss": Ratio(1.0, 4)})
       {'loss': 0.25, 'accuracy': 0.75}
     """
-    exact = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(counts))
-    exact.pop("examples", None)
+    sums = {name: value for name, value in counts.items() if isinstance(value, Sums)}
+    exact = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(sums))
     # Compiled functions return dictionaries sorted by key.
     names = sorted(exact, key=lambda name: (name != "loss", name))
     return {name: exact[name].value() for name in names}

@@ -1,12 +1,13 @@
 """Training: state, jitted steps, the training loop, and verified checkpoints."""
 
 from jaxcnn.parameters import fingerprint as fingerprint
-from jaxcnn.train.checkpoint import DivergedError as DivergedError
 from jaxcnn.train.checkpoint import Snapshot as Snapshot
 from jaxcnn.train.checkpoint import best_step as best_step
 from jaxcnn.train.checkpoint import has_snapshots as has_snapshots
 from jaxcnn.train.checkpoint import restore as restore
 from jaxcnn.train.checkpoint import save as save
+from jaxcnn.train.divergence import DivergedError as DivergedError
+from jaxcnn.train.divergence import OnNonfinite as OnNonfinite
 from jaxcnn.train.learning_rates import LearningRates as LearningRates
 from jaxcnn.train.learning_rates import find_learning_rate as find_learning_rate
 from jaxcnn.train.learning_rates import layer_rates as layer_rates
@@ -14,12 +15,13 @@ from jaxcnn.train.loop import EpochBatches as EpochBatches
 from jaxcnn.train.loop import evaluate as evaluate
 from jaxcnn.train.loop import fit as fit
 from jaxcnn.train.loop import predict as predict
-from jaxcnn.train.loop import stop_signals as stop_signals
 from jaxcnn.train.monitors import EarlyStopping as EarlyStopping
 from jaxcnn.train.monitors import Monitor as Monitor
 from jaxcnn.train.monitors import ReduceOnPlateau as ReduceOnPlateau
 from jaxcnn.train.multi_step import fuse_steps as fuse_steps
 from jaxcnn.train.saving import Saving as Saving
+from jaxcnn.train.signals import StopRequest as StopRequest
+from jaxcnn.train.signals import stop_signals as stop_signals
 from jaxcnn.train.state import TrainState as TrainState
 from jaxcnn.train.state import create_state as create_state
 from jaxcnn.train.state import decay_mask as decay_mask

@@ -26,16 +26,13 @@ import orbax.checkpoint as ocp
 from jaxcnn.messages import error_line
 from jaxcnn.metrics import SUMS, Counts
 from jaxcnn.parameters import fingerprint
+from jaxcnn.train.divergence import DivergedError
 from jaxcnn.train.state import TrainState
 
 History = list[dict[str, float]]
 
 _TEMPORARY = ".orbax-checkpoint-tmp"  # suffix of a folder that orbax has not committed
 _REPLACED = "replaced-"  # prefix of a snapshot while another one is saved in its place
-
-
-class DivergedError(RuntimeError):
-    """A loss, norm or variable is no longer finite."""
 
 
 @dataclasses.dataclass(frozen=True)

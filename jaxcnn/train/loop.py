@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
@@ -17,7 +16,8 @@ import optax
 from jaxcnn import shapes
 from jaxcnn.batch import Batch, prefetch
 from jaxcnn.metrics import Counts, add_counts, summarize
-from jaxcnn.train.checkpoint import DivergedError, History, Snapshot
+from jaxcnn.train.checkpoint import History, Snapshot
+from jaxcnn.train.divergence import NONFINITE_STEP, SKIPPED_STEPS, DivergedError, check_finite
 from jaxcnn.train.monitors import Monitor
 from jaxcnn.train.saving import Saver, Saving
 from jaxcnn.train.state import TrainState
@@ -80,7 +80,8 @@ def fit(
 
     Raises:
       ValueError: if ``epochs`` is not positive, or a monitored metric is not in the history.
-      DivergedError: if a value in an epoch's row is not finite; nothing is saved after that.
+      DivergedError: if a step (see ``on_nonfinite`` of `make_train_step`) or a value in an epoch's
+        row is not finite; nothing is saved after that.
 
     Example:
       >>> import optax
@@ -113,6 +114,7 @@ def fit(
                         run.save()
                         return run.state, run.history
                     run.save_if_due()
+            run.check_finite()
             row = _row(epoch, run.state, run.counts, validate and validate(run.state))
             run.finish_epoch(row | {"seconds": time.monotonic() - began}, monitors)
             offset = 0
@@ -135,6 +137,7 @@ class _Run:
         self._metadata, self._saving = start.metadata, saving
         self._saver = None if saving is None else Saver(saving)
         self._saved = time.monotonic()
+        self._unchecked: tuple[Counts, Any] | None = None  # from the last step
 
     def __enter__(self) -> Self:
         return self
@@ -155,11 +158,20 @@ class _Run:
             for batch in coming:
                 if has_rows.popleft():
                     self.state, counts = train_step(self.state, batch)
-                    self.counts = add_counts(self.counts, counts)
+                    self.check_finite()  # of the step before: the device never waits for the host
+                    self._unchecked = counts, batch
+                    sums = {name: counts[name] for name in counts if name != NONFINITE_STEP}
+                    self.counts = add_counts(self.counts, sums)
                 else:  # no image in the batch could be read, but its steps still count
                     self.state = dataclasses.replace(self.state, step=self.state.step + batch.steps)
                 number += batch.steps
                 yield number
+
+    def check_finite(self) -> None:
+        """Raise an error if the last step was not finite (see `check_finite`)."""
+        if self._unchecked is not None:
+            check_finite(*self._unchecked)
+            self._unchecked = None
 
     def finish_epoch(self, row: dict[str, float], monitors: Sequence[Monitor]) -> None:
         """Append a row to the history and apply the monitors' decisions."""
@@ -172,7 +184,8 @@ class _Run:
         self.counts = None
 
     def save(self) -> None:
-        """Save a snapshot if saving is enabled."""
+        """Save a snapshot if saving is enabled and the last step was finite."""
+        self.check_finite()
         if self._saver is not None:
             self._saver.save(
                 Snapshot(self.state, self.counts, list(self.history), self._metadata, self.best)
@@ -282,43 +295,19 @@ def _collect(
     return counts, jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a flag for `fit`; the second has its usual effect.
-
-    Only the main thread receives signals, so enter this context manager there.
-
-    Yields:
-      ``should_stop() -> bool``.
-
-    Example:
-      >>> with stop_signals() as should_stop:
-      ...     should_stop()
-      False
-    """
-    received: list[int] = []
-    before: dict[signal.Signals, Any] = {}
-
-    def handle(number: int, frame: Any) -> None:
-        del frame
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
-    try:
-        yield lambda: bool(received)
-    finally:
-        for restored, handler in before.items():
-            signal.signal(restored, handler)
-
-
 def _row(
     epoch: int, state: TrainState, counts: Counts | None, validation: dict[str, float] | None
 ) -> dict[str, float]:
     if counts is None:
         raise _nothing_readable()
     row: dict[str, float] = {"epoch": epoch + 1, "step": int(state.step)}
+    if skipped := int(counts.get(SKIPPED_STEPS, 0)):
+        row[SKIPPED_STEPS] = skipped
+        if not int(counts["examples"]):
+            raise DivergedError(
+                f"all steps of epoch {epoch + 1} were skipped, because none was finite; try a "
+                "smaller learning rate"
+            )
     row |= {f"train_{name}": value for name, value in summarize(counts).items()}
     row["parameter_norm"] = float(_norm(state.params))
     row |= {f"validation_{name}": value for name, value in (validation or {}).items()}

@@ -14,6 +14,7 @@ from jax import lax
 from jaxcnn import shapes
 from jaxcnn.batch import Batch
 from jaxcnn.metrics import Counts, add_counts
+from jaxcnn.train.divergence import NONFINITE_STEP
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import TrainStep
 
@@ -108,7 +109,7 @@ def fuse_steps(
     Args:
       train_step: a step from `make_train_step`.
       batches: batches from `jaxcnn.data.batches`, over examples in arrays that fit on the device.
-      steps: number of steps per call, >= 1.
+      steps: number of steps per call, >= 1; at most an epoch's are taken.
 
     Returns:
       The fused step and its batches, to pass to `fit` in place of the originals.
@@ -135,6 +136,7 @@ def fuse_steps(
             "batches must come from jaxcnn.data.batches, over examples in arrays, to fuse steps, "
             f"got {type(batches).__name__}"
         )
+    steps = min(steps, len(batches))  # a call never spans two epochs
     examples = jax.device_put((batches.source.images, batches.source.labels))
     call = jax.jit(_loop_over(train_step), donate_argnums=0)
     return lambda state, rows: call(state, examples, rows), FusedBatches(batches, steps)
@@ -144,8 +146,8 @@ def _loop_over(train_step: TrainStep) -> Any:
     def call(
         state: TrainState, examples: tuple[jax.Array, Any], rows: Rows
     ) -> tuple[TrainState, Counts]:
-        def one(number: Any, carry: tuple[TrainState, Any]) -> tuple[TrainState, Counts]:
-            state, counts = carry
+        def one(carry: tuple[Any, TrainState, Any]) -> tuple[Any, TrainState, Counts]:
+            number, state, counts = carry
             index = rows.index[number]
             image, label = jax.tree.map(
                 lambda array: array.at[index].get(mode="promise_in_bounds"), examples
@@ -153,10 +155,16 @@ def _loop_over(train_step: TrainStep) -> Any:
             state, more = train_step(
                 state, Batch(image, label, rows.mask[number], index, rows.epoch)
             )
-            return state, add_counts(counts, more)
+            return number + 1, state, add_counts(counts, more)
 
-        empty = jax.eval_shape(lambda state: one(0, (state, None))[1], state)
+        def has_more(carry: tuple[Any, TrainState, Any]) -> Any:
+            number, _, counts = carry
+            # The steps after one that is not finite would be as well.
+            return (number < rows.count) & (counts.get(NONFINITE_STEP, 0) == 0)
+
+        start = jnp.zeros((), jnp.int32)
+        empty = jax.eval_shape(lambda state: one((start, state, None))[2], state)
         counts = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), empty)
-        return lax.fori_loop(0, rows.count, one, (state, counts))
+        return lax.while_loop(has_more, one, (start, state, counts))[1:]
 
     return call

@@ -61,6 +61,7 @@ class Saver:
         self._saving = saving
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "save")
         self._pending: concurrent.futures.Future[None] | None = None
+        self._exists = Path(saving.folder).is_dir()
 
     def save(self, snapshot: Snapshot) -> None:
         """Copy a snapshot to the host and start to save it, once the previous save is finished.
@@ -79,7 +80,10 @@ class Saver:
 
     def _save(self, snapshot: Snapshot) -> None:
         policy = self._saving
+        if self._exists and not Path(policy.folder).is_dir():
+            raise OSError(f"cannot save step {int(snapshot.state.step)}: {policy.folder} is gone")
         checkpoint.save(policy.folder, snapshot, keep=policy.keep, keep_best=policy.keep_best)
+        self._exists = True
         if self._saving.after is not None:
             self._saving.after(snapshot)
 

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import chex
 import flax.linen as nn
@@ -22,6 +22,8 @@ from jaxcnn.batch import Batch
 from jaxcnn.metrics import Counts
 from jaxcnn.ops.barriers import materialize
 from jaxcnn.parameters import matches, select
+from jaxcnn.train.accumulation import accumulated
+from jaxcnn.train.divergence import OnNonfinite, guard
 from jaxcnn.train.state import AUGMENT, DROPOUT, TrainState, to_variables
 from jaxcnn.train.tasks import Task, multi_class
 
@@ -52,6 +54,7 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float | None = None,
     frozen: Sequence[str] = (),
+    on_nonfinite: OnNonfinite = "raise",
 ) -> TrainStep:
     """Make the compiled training step.
 
@@ -73,6 +76,9 @@ def make_train_step(
       frozen: patterns (see `jaxcnn.parameters.select`) for parameters that are not trained. Modules
         named by a pattern (``block`` or ``block/*``, not ``*kernel``) run in evaluation mode, with
         running statistics and without dropout.
+      on_nonfinite: what happens if the objective, its gradients, or the updated variables are not
+        finite: ``"raise"`` lets `fit` raise an error, ``"skip"`` skips the update, so that only
+        ``state.step`` changes.
 
     Returns:
       ``step(state, batch) -> (state, counts)``. The input state is donated: its buffers are reused,
@@ -80,8 +86,9 @@ def make_train_step(
       ``mask`` is True, each multiplied by its ``weight`` if the batch has weights.
 
     Raises:
-      ValueError: if ``accumulate`` or ``ema_decay`` is out of range; or, when the step is first
-        called, if ``accumulate`` does not divide the batch size or a pattern matches nothing.
+      ValueError: if ``accumulate``, ``ema_decay`` or ``on_nonfinite`` is out of range; or, when the
+        step is first called, if ``accumulate`` does not divide the batch size or a pattern matches
+        nothing.
 
     Example:
       >>> from jaxcnn import data, image, models, train
@@ -98,6 +105,8 @@ def make_train_step(
     shapes.check_integer(accumulate, "accumulate", minimum=1)
     if ema_decay is not None and not 0 < ema_decay < 1:
         raise ValueError(f"ema_decay must be None or in (0, 1), got {ema_decay!r}")
+    if on_nonfinite not in get_args(OnNonfinite):
+        raise ValueError(f"on_nonfinite must be 'raise' or 'skip', got {on_nonfinite!r}")
     objective = _make_objective(model, task or multi_class(), frozen)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Counts]:
@@ -114,7 +123,7 @@ def make_train_step(
             rows = jnp.maximum(jnp.sum(batch.mask), 1)
             return objective(params, batch_stats, part, key, rows)
 
-        share, gradients, batch_stats, counts = _accumulated(
+        share, gradients, batch_stats, counts = accumulated(
             jax.value_and_grad(of_microbatch, has_aux=True), state, batch, dropout_key, accumulate
         )
         # Otherwise XLA on CPU copies parameters updated before the last gradient reads them.
@@ -129,7 +138,7 @@ def make_train_step(
         norm, one = optax.tree.norm(gradients).astype(jnp.float32), jnp.ones((), jnp.int32)
         counts["objective"] = metrics.Ratio(share.astype(jnp.float32), one)
         counts["gradient_norm"] = metrics.Ratio(norm, one)
-        return new, counts
+        return guard(state, new, counts, on_nonfinite)
 
     return jax.jit(step, donate_argnames="state")
 
@@ -281,43 +290,6 @@ def _make_objective(
         return share, (updated.get("batch_stats", batch_stats), counts)
 
     return objective
-
-
-def _accumulated(
-    value_and_grad: Callable[..., Any], state: TrainState, batch: Batch, key: jax.Array, parts: int
-) -> tuple[jax.Array, chex.ArrayTree, chex.ArrayTree, Counts]:
-    """Return value, gradients, statistics and counts for a batch of ``parts`` microbatches."""
-    if parts == 1:
-        (value, (batch_stats, counts)), gradients = value_and_grad(
-            state.params, state.batch_stats, batch, key
-        )
-        return value, gradients, batch_stats, counts
-    rows = len(batch.mask)
-    if rows % parts:
-        raise ValueError(f"accumulate must divide the batch size ({rows}), got {parts}")
-
-    def of_part(batch_stats: chex.ArrayTree, number: jax.Array) -> tuple[Any, Any]:
-        size = rows // parts
-        part = jax.tree.map(
-            lambda leaf: lax.dynamic_slice_in_dim(leaf, number * size, size),
-            batch._replace(epoch=None),
-        )
-        (value, (batch_stats, counts)), gradients = value_and_grad(
-            state.params,
-            batch_stats,
-            part._replace(epoch=batch.epoch),
-            jax.random.fold_in(key, number),
-        )
-        return batch_stats, (value, gradients, counts)
-
-    def body(carry: Any, number: jax.Array) -> tuple[Any, None]:
-        batch_stats, sums = carry
-        batch_stats, more = of_part(batch_stats, number)
-        return (batch_stats, jax.tree.map(jnp.add, sums, more)), None
-
-    first = of_part(state.batch_stats, jnp.zeros((), jnp.int32))
-    (batch_stats, (value, gradients, counts)), _ = lax.scan(body, first, jnp.arange(1, parts))
-    return value, gradients, batch_stats, counts
 
 
 def _updated(

@@ -196,3 +196,45 @@ def _convolution_flops(
         inside = (places >= 0) & (places <= (images[pixels] - 1) * spread) & (places % spread == 0)
         count *= places.size if count_padding else int(inside.sum())
     return 2 * count
+
+
+def activation_bytes(model: Any, variables: dict[str, Any], size: tuple[int, int, int]) -> int:
+    """Return how many bytes of activations a training step keeps per image, before optimizations.
+
+    Args:
+      model: the network.
+      variables: its variables, or their shapes.
+      size: (height, width, channels) of the images.
+
+    Example:
+      >>> from jaxcnn import models
+      >>> model, images = models.create("lenet5", 10), jnp.zeros((1, 28, 28, 1))
+      >>> variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+      >>> activation_bytes(model, variables, (28, 28, 1))
+      61504
+    """
+    # The difference between batch sizes 2 and 1 excludes the kernels, which are kept only once.
+    kept = [_kept_bytes(model, variables, (batch, *size)) for batch in (1, 2)]
+    return kept[1] - kept[0]
+
+
+def _kept_bytes(model: Any, variables: dict[str, Any], shape: tuple[int, ...]) -> int:
+    """Return how many bytes the backward pass needs from a forward pass on images of ``shape``."""
+
+    def residuals(variables: dict[str, Any], images: jax.Array, key: jax.Array) -> list[jax.Array]:
+        def logits(params: Any) -> Any:
+            return model.apply(
+                variables | {"params": params},
+                images,
+                train=True,
+                rngs={"dropout": key},
+                mutable=["batch_stats", "intermediates"],
+            )
+
+        return jax.tree.leaves(jax.vjp(logits, variables["params"], has_aux=True)[1])
+
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    jaxpr = jax.make_jaxpr(residuals)(variables, images, jax.random.key(0)).jaxpr
+    # Several gradients may need the same array.
+    arrays = {id(variable): variable.aval for variable in jaxpr.outvars}
+    return sum(array.size * array.dtype.itemsize for array in arrays.values())

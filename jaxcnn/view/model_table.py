@@ -1,9 +1,8 @@
 """Size and cost of the registered networks: parameters, multiply-adds, activation memory."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -62,35 +61,11 @@ def describe(name: str) -> Description:
         for operation in costs.operations(apply, variables, images, count_padding=True)
         if operation.name in ("conv_general_dilated", "dot_general")
     )
-    # The difference between batch sizes 2 and 1 excludes the kernels, which are kept only once.
-    kept = [_kept_bytes(model, variables, (batch, *entry.size)) for batch in (1, 2)]
     return Description(
         name=name,
         size=entry.size,
         classes=entry.classes,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         multiply_adds=sum(products),
-        kept_bytes=kept[1] - kept[0],
+        kept_bytes=costs.activation_bytes(model, variables, entry.size),
     )
-
-
-def _kept_bytes(model: nn.Module, variables: dict[str, Any], shape: tuple[int, ...]) -> int:
-    """Return how many bytes the backward pass needs from a forward pass on images of ``shape``."""
-
-    def residuals(variables: dict[str, Any], images: jax.Array, key: jax.Array) -> list[jax.Array]:
-        def logits(params: Any) -> Any:
-            return model.apply(
-                variables | {"params": params},
-                images,
-                train=True,
-                rngs={"dropout": key},
-                mutable=["batch_stats", "intermediates"],
-            )
-
-        return jax.tree.leaves(jax.vjp(logits, variables["params"], has_aux=True)[1])
-
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    jaxpr = jax.make_jaxpr(residuals)(variables, images, jax.random.key(0)).jaxpr
-    # Several gradients may need the same array.
-    arrays = {id(variable): variable.aval for variable in jaxpr.outvars}
-    return sum(array.size * array.dtype.itemsize for array in arrays.values())

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxcnn import __main__ as command_line
-from jaxcnn import commands
+from jaxcnn.commands import datasets, training
+from jaxcnn.commands import main as command_line
 from jaxcnn.commands.parse import parse
 from jaxcnn.experiment import Execution, Experiment, run_folder
 from jaxcnn.experiment.config import RECIPES
@@ -287,7 +287,7 @@ def test_tracebacks_are_shown_on_demand(monkeypatch):
 
 UNPRIVILEGED = """
 import os, sys
-from jaxcnn.__main__ import main
+from jaxcnn.commands.main import main
 import jaxcnn.data
 jaxcnn.data.load("fashion_mnist_slice")  # late imports need the owner's rights
 main(["train", "--workdir", sys.argv[1] + "/absent.py", "--epochs", "0"])
@@ -299,8 +299,7 @@ sys.exit(main(["train", "--workdir", sys.argv[1] + "/run", "--model", "lenet5", 
 @pytest.mark.parametrize(
     ("command", "error", "code", "line"),
     [
-        ("prepare", KeyboardInterrupt(), 130, "interrupted\n"),
-        ("train", KeyboardInterrupt(), 130, "interrupted; if the run has a checkpoint, resume it"),
+        ("prepare", OSError("no disk"), 2, "jaxcnn: error: no disk\n"),
         ("train", MemoryError(), 2, "jaxcnn: error: not enough memory\n"),
         ("train", RecursionError("x"), 2, "jaxcnn: error: the input is nested too deeply"),
         ("train", ValueError("a\x1b[31m"), 2, "jaxcnn: error: a\\x1b[31m\n"),
@@ -310,7 +309,7 @@ def test_end_of_a_command_is_reported_in_one_line(command, error, code, line, mo
     def fail(self):
         raise error
 
-    kind = {"prepare": commands.Prepare, "train": commands.Train}[command]
+    kind = {"prepare": datasets.Prepare, "train": training.Train}[command]
     monkeypatch.setattr(kind, "__call__", fail)
     assert command_line.main([command, *(["mnist"] if command == "prepare" else [])]) == code
     errors = capsys.readouterr().err

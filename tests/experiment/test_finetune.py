@@ -11,8 +11,8 @@ import PIL.Image
 import pytest
 from flax.traverse_util import flatten_dict
 
-from jaxcnn import __main__ as command_line
 from jaxcnn import data, models, train
+from jaxcnn.commands import main as command_line
 from jaxcnn.experiment import Experiment, open_run, run
 from jaxcnn.experiment.build import assemble
 from jaxcnn.experiment.finetune import as_resolved, resolve

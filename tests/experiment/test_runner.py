@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxcnn import __main__ as command_line
 from jaxcnn import data, train
+from jaxcnn.commands import main as command_line
 from jaxcnn.experiment import Execution, Experiment, Interrupted, lock, open_run, run, runner
 from jaxcnn.view import run_figures
 
@@ -146,7 +146,7 @@ FLAGS = ("--model", "lenet5", "--epochs", "2", "--batch-size", "50")
     [
         (signal.SIGKILL, -9),
         pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number, code, no_figures):
@@ -512,7 +512,8 @@ def test_amended_run_can_be_stopped_while_it_is_measured(tiny, tmp_path, monkeyp
     longer = dataclasses.replace(tiny, epochs=2)
 
     def stopped(*arguments):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return {}
 
     monkeypatch.setattr(run_figures, "result_figures", stopped)
     with pytest.raises(Interrupted, match="stopped after training"):

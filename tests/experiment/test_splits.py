@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxcnn import __main__ as command_line
 from jaxcnn import data
+from jaxcnn.commands import main as command_line
 from jaxcnn.experiment import Experiment, open_run, run, run_folder
 from jaxcnn.experiment.splits import load_splits
 

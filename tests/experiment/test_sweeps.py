@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxcnn import __main__ as command_line
 from jaxcnn import train
+from jaxcnn.commands import main as command_line
 from jaxcnn.experiment import Experiment, run, run_folder, run_sweep, runner
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -64,7 +64,7 @@ def test_interrupted_sweep_is_resumed(few_images, tmp_path, monkeypatch, capsys)
 
     monkeypatch.setattr(train.checkpoint, "save", save_and_stop)
     flags = ["train", "--data", few_images, "--epochs", "3", "--batch-size", "100"]
-    assert command_line.main([*flags, "--seeds", "3", "5", "--workdir", str(folder)]) == 130
+    assert command_line.main([*flags, "--seeds", "3", "5", "--workdir", str(folder)]) == 75
     assert f"jaxcnn train --workdir {folder} --resume" in capsys.readouterr().err
     monkeypatch.undo()
     resumed = []

@@ -256,7 +256,7 @@ def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
     optimizer = optax.sgd(1e30)
     step = train.make_train_step(MODEL, optimizer, preprocess=PREPROCESS)
     state = train.create_state(jax.random.key(0), MODEL, optimizer, PREPROCESS(SOURCE.images[:1]))
-    with pytest.raises(train.DivergedError, match="train_loss became nan in epoch 1"):
+    with pytest.raises(train.DivergedError, match="the objective is nan after step 2"):
         train.fit(state, step, BATCHES, epochs=2, saving=train.Saving(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -350,13 +350,14 @@ def test_evaluation_of_nothing_is_rejected():
         train.evaluate(EVAL_STEP, initial(), [])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_the_first_signal_is_a_request(number):
     before = signal.getsignal(number)
     with train.stop_signals() as should_stop:
         assert not should_stop()
         os.kill(os.getpid(), number)
         assert should_stop()
+        assert should_stop.received == number
     assert signal.getsignal(number) == before
 
 

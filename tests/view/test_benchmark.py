@@ -3,7 +3,7 @@
 import pytest
 
 from jaxcnn import models
-from jaxcnn.__main__ import main
+from jaxcnn.commands.main import main
 from jaxcnn.view.benchmark import benchmark
 
 

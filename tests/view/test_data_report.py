@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxcnn import __main__ as command_line
 from jaxcnn import data
+from jaxcnn.commands import main as command_line
 from jaxcnn.view.data_report import data_report, report_lines, write_contact_sheet
 
 BAD = ("dark/03", "light/07", "light/11")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxcnn import __main__ as command_line
 from jaxcnn import models
+from jaxcnn.commands import main as command_line
 from jaxcnn.ops.cpu.versions import BARRIERS_HOLD
 from jaxcnn.view.model_table import describe
 

@@ -1,5 +1,6 @@
 """jaxcnn's weights files: safetensors with the network's configuration and a checksum."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxcnn.data.files import atomic_write
 from jaxcnn.image import Preprocess
+from jaxcnn.messages import printable
 from jaxcnn.models.registry import create
 from jaxcnn.models.weights.pretrained import Pretrained
 from jaxcnn.parameters import fingerprint
@@ -20,6 +22,8 @@ _LARGEST_OPTION = 1 << 20  # maximum of the numbers in the options
 _DEEPEST = 16  # maximum number of parts in an array's name
 # A single key: safetensors writes multiple keys in an order that varies between processes.
 _KEY = "jaxcnn"
+_DIGEST = "config_sha256"  # absent in files from earlier versions
+_FIELDS = {"name", "options", "preprocess", "classes", "sha256"}
 # Option names and values in files from earlier versions.
 _RENAMED_OPTIONS = {"count_padding": "count_include_pad"}
 _RENAMED_VALUES = {("padding", "centred"): "centered"}
@@ -28,8 +32,9 @@ _RENAMED_VALUES = {("padding", "centred"): "centered"}
 def save_pretrained(path: str | Path, network: Pretrained) -> None:
     """Write a network to a safetensors file, atomically.
 
-    The metadata contains the name, options, preprocessing and classes as JSON, and the SHA-256 of
-    the arrays (a run's ``params_sha256``). The same network always produces the same bytes.
+    The metadata contains the name, options, preprocessing and classes as JSON, the SHA-256 of the
+    arrays (a run's ``params_sha256``), and the SHA-256 of all of these. The same network always
+    produces the same bytes.
 
     Args:
       path: the file to write.
@@ -63,7 +68,7 @@ def save_pretrained(path: str | Path, network: Pretrained) -> None:
         "sha256": fingerprint(variables),
     }
     try:
-        text = json.dumps(config)
+        text = json.dumps(config | {_DIGEST: _config_digest(config)})
     except TypeError as error:
         raise ValueError(f"options must be JSON values, got {network.options!r}") from error
     arrays = {"/".join(key): np.ascontiguousarray(a) for key, a in flatten_dict(variables).items()}
@@ -94,6 +99,7 @@ def unpack(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Pretrain
         variables = unflatten_dict(arrays)
         digest = fingerprint(variables)
         config = json.loads(metadata[_KEY])
+        _check_config(config)
         stored = config["preprocess"]
         size, channels = tuple(stored["size"]), stored["channels"]
         _check_options(config["options"], len(arrays))
@@ -113,6 +119,24 @@ def unpack(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Pretrain
     if config.get("sha256") != digest:
         raise ValueError("its SHA-256 does not match its arrays")
     return Pretrained(model, variables, preprocess, classes, name, options)
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """Check the digest of a configuration, which covers the digest of the arrays.
+
+    Raises:
+      ValueError: if it does not match, or a field is unknown, which might be a damaged name.
+    """
+    if unknown := sorted(set(config) - _FIELDS - {_DIGEST}):
+        raise ValueError(f"its configuration has the unknown field {printable(unknown[0])!r}")
+    if _DIGEST in config and config[_DIGEST] != _config_digest(config):
+        raise ValueError("its SHA-256 does not match its configuration")
+
+
+def _config_digest(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of a configuration, except for the digest itself."""
+    digested = {name: value for name, value in config.items() if name != _DIGEST}
+    return hashlib.sha256(json.dumps(digested, sort_keys=True).encode()).hexdigest()
 
 
 def _kernels(arrays: dict[tuple[str, ...], np.ndarray]) -> list[np.ndarray]:

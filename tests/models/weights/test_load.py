@@ -269,7 +269,9 @@ def test_a_whole_file_with_an_option_of_an_earlier_version(path):
     network = models.Pretrained(model, variables, Preprocess((8, 8), 3), ("a", "b"), name, options)
     models.save_pretrained(path, network)
     with safetensors.safe_open(path, framework="np") as file:
-        text = file.metadata()["jaxcnn"].replace("centered", "centred")
+        config = json.loads(file.metadata()["jaxcnn"].replace("centered", "centred"))
+    config.pop("config_sha256")
+    text = json.dumps(config)
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, {"jaxcnn": text})
     found = models.load_pretrained(None, path)
     chex.assert_trees_all_equal(found.variables, variables)
@@ -336,6 +338,37 @@ def test_invalid_classes_are_not_written(path):
     assert not path.exists()
 
 
+def test_a_damaged_header_is_rejected_or_harmless(path):
+    """Flip single bits in the configuration: no other class name, size or mean is accepted."""
+    network = own(path)
+    content = path.read_bytes()
+    start = content.index(b'{\\"name\\"')
+    end = content.index(b'"}', start)
+    rng, rejected = np.random.default_rng(0), 0
+    for position in rng.choice(np.arange(start, end), 60, replace=False):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            found = models.load_pretrained(None, path)
+        except ValueError:
+            rejected += 1
+        else:
+            assert found[2:] == network[2:]
+    assert rejected > 50
+
+
+@pytest.mark.parametrize("change", [{"classes": ["dog", "cat", "fish"]}, {"note": "a new field"}])
+def test_a_changed_configuration_does_not_match_its_digest(path, change):
+    own(path)
+    with safetensors.safe_open(path, framework="np") as file:
+        config = json.loads(file.metadata()["jaxcnn"]) | change
+    tensors = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file(tensors, path, {"jaxcnn": json.dumps(config)})
+    with pytest.raises(ValueError, match=r"does not match its configuration|unknown field 'note'"):
+        models.load_pretrained(None, path)
+
+
 def test_bfloat16_weights_keep_their_bits(path):
     network = own(path)
     halves = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), network.variables)
@@ -363,6 +396,7 @@ def rewritten(path, change):
     with contextlib.suppress(IndexError):  # an array inside another array has no checksum
         if isinstance(config, dict):
             config["sha256"] = fingerprint(unflatten_dict(arrays))
+            config.pop("config_sha256")  # as in files from earlier versions
     safetensors.numpy.save_file(tensors, path, {"jaxcnn": json.dumps(config)})
 
 

@@ -1,0 +1,144 @@
+"""Outputs and inputs that commands check before their work: one line, and nothing written."""
+
+import json
+import re
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from jaxcnn.commands import main as command_line
+from jaxcnn.experiment import Experiment, run, run_folder, runner
+
+
+@pytest.fixture(scope="module")
+def place(few_images, tmp_path_factory):
+    """A folder with a run, files of other kinds, and damaged copies."""
+    tmp = tmp_path_factory.mktemp("outputs")
+    shutil.copy(few_images, tmp / "data.npz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_draw", lambda *arguments: None)
+        run(Experiment(data=str(tmp / "data.npz"), epochs=1, batch_size=100), tmp / "run")
+    for name in ("notes.txt", "notes.npz", "notes.safetensors"):
+        (tmp / name).write_text("my own notes")
+    for name, file, content in (
+        ("bad_rows", "bad_examples.jsonl", '{"split": "train'),
+        ("no_seeds", "sweep.json", json.dumps({"format": run_folder.FORMAT, "config": {}})),
+        (
+            "seeds",
+            "sweep.json",
+            json.dumps({"format": run_folder.FORMAT, "config": {}, "seeds": "abc"}),
+        ),
+    ):
+        shutil.copytree(tmp / "run", tmp / name)
+        (tmp / name / file).write_text(content)
+    np.save(tmp / "array.npy", np.zeros(3))
+    (tmp / "array.npy").rename(tmp / "array.npz")
+    parts = [f"{split}_{part}" for split in ("train", "test") for part in ("images", "labels")]
+    np.savez(tmp / "objects.npz", **dict.fromkeys(parts, np.array([{}])))
+    with zipfile.ZipFile(tmp / "member.npz", "w") as archive:
+        for split in ("train", "test"):
+            archive.writestr(f"{split}_images.npy", b"not an array")
+            archive.writestr(f"{split}_labels.npy", b"")
+    return tmp
+
+
+LONG = "x" * 5000
+CASES = [
+    ("export {tmp}/run {tmp}/notes.safetensors", "was not written by this command"),
+    ("export {tmp}/run {tmp}/none/net.safetensors --checkpoint first", "checkpoint must be last"),
+    ("export {tmp}/run {tmp}/notes.txt/net.safetensors", "notes.txt is not one"),
+    (
+        "features {tmp}/run --data {tmp}/data.npz --output {tmp}/notes.npz",
+        "replace it with --force",
+    ),
+    ("features {tmp}/run --data {tmp}/data.npz --output {tmp}/notes.txt/a.npz", "is not one"),
+    ("inspect {tmp}/run --output {tmp}/notes.txt", "--output must be a folder, but"),
+    ("inspect {tmp}/run --output s3://bucket/figures", "got the URL s3:/bucket/figures"),
+    ("find-learning-rate --data {tmp}/data.npz --workdir {tmp}/notes.txt", "workdir must be a"),
+    ("find-learning-rate --data {tmp}/data.npz --workdir gs://b/run", "got the URL gs:/b/run"),
+    ("train --data {tmp}/data.npz --workdir {tmp}/notes.txt/run", "notes.txt is not one"),
+    ("train --data {tmp}/data.npz --workdir gs://bucket/run", "workdir must be a folder on a file"),
+    ("train --data {tmp}/data.npz --seeds 1 2 --workdir hdfs://host/run", "got the URL hdfs:/host"),
+    ("inspect-data {tmp}/data.npz --workdir {tmp}/notes.npz", "workdir must be a folder"),
+    ("train --workdir {tmp}/bad_rows --resume --epochs 2", "bad_examples.jsonl is damaged"),
+    ("train --workdir {tmp}/no_seeds --resume", "sweep.json cannot be read"),
+    ("train --workdir {tmp}/seeds --resume", "seeds must be a list of integers, got 'abc'"),
+    ("train --data {tmp}/data.npz --batch-size 2000000000", "batch_size must be at most 1024 for"),
+    ("train --data {tmp}/notes.npz", "it is not a zip of arrays"),
+    ("train --data {tmp}/array.npz", "it is not a zip of arrays"),
+    ("train --data {tmp}/objects.npz", "its train_labels contains Python objects"),
+    ("train --data {tmp}/member.npz", "its train_labels is not a NumPy array"),
+    (f"train --data {{tmp}}/{LONG}.npz", "File name too long"),
+    (f"train --model {LONG}", "model must name a network"),
+    (f"evaluate {{tmp}}/{LONG}", "File name too long"),
+]
+
+
+def listing(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def check_error(arguments, message, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    before = listing(place)
+    assert command_line.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"jaxcnn: error: [^\n]{1,1010}\n", captured.err)
+    assert message in captured.err
+    assert listing(place) == before
+
+
+@pytest.mark.parametrize(("arguments", "message"), CASES, ids=[case[0][:60] for case in CASES])
+def test_checked_before_the_work(arguments, message, place, monkeypatch, capsys):
+    arguments = [argument.format(tmp=place) for argument in arguments.split()]
+    check_error(arguments, message, place, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "--workdir", ""], ["inspect", "{tmp}/run", "--output", ""], [""]]
+)
+def test_an_empty_argument_is_rejected(arguments, place, monkeypatch, capsys):
+    arguments = [argument.format(tmp=place) for argument in arguments]
+    check_error(arguments, "an argument is empty", place, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "export {tmp}/run {tmp}/out/{name}.safetensors",
+        FEATURES := ("features {tmp}/run --data {tmp}/data.npz --output {tmp}/out/{name}.npz"),
+    ],
+)
+def test_own_files_are_replaced_and_others_with_force(arguments, place):
+    (place / "out").mkdir(exist_ok=True)
+    suffix = "npz" if arguments is FEATURES else "safetensors"
+    for name, extra in (("own", []), ("own", []), ("other", ["--force"])):
+        if name == "other":
+            shutil.copy(place / "notes.txt", place / "out" / f"other.{suffix}")
+        command = [part.format(tmp=place, name=name) for part in arguments.split()]
+        assert command_line.main([*command, *extra]) == 0
+    written = [(place / "out" / f"{name}.{suffix}").read_bytes() for name in ("own", "other")]
+    assert written[0] == written[1] if suffix == "safetensors" else len(written[1]) > 1000
+
+
+@pytest.mark.slow
+def test_a_step_that_does_not_fit_in_memory(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    arguments = "train --data data.npz --model small_vgg --image-size 400 400 --batch-size 1000"
+    assert command_line.main([*arguments.split(), "--workdir", "large"]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"jaxcnn: error: not enough memory: [^\n]+\n", error)
+    assert "a training step on 1000 images of 400 x 400 keeps about" in error
+    assert "--accumulate (now 1)" in error
+    assert not (place / "large").exists()
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command_line.main(["--version"])
+    assert re.fullmatch(
+        r"jaxcnn [\d.]+\S*, jax [\d.]+\S*, Python [\d.]+\S*\n", capsys.readouterr().out
+    )

@@ -1,0 +1,572 @@
+"""Fault campaign: real processes are killed, stopped, starved and damaged; nothing may be lost.
+
+Usage: python tests/faults/campaign.py RESULTS.jsonl [PART ...]
+
+Each trial appends one JSON line to the results, with its part, number, scene and ``problem``
+(empty if the run behaved as documented). Trials that are in the file already are skipped, so an
+interrupted campaign can be resumed. At the end, a table with the counts of each part is printed.
+"""
+
+import argparse
+import collections
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcnn import train
+from jaxcnn.commands.main import main as command
+from jaxcnn.experiment import open_run
+
+TRAINER = Path(__file__).with_name("trainer.py")
+NOBODY = 65534
+EPOCHS, STEPS = 3, 4  # steps of an epoch; a snapshot is saved after each step
+FLAGS = (
+    *("--model", "lenet5", "--epochs", str(EPOCHS), "--batch-size", "75"),
+    *("--ema-decay", "0.9", "--early-stopping", "3", "--min-delta", "10", "--keep-best"),
+    *("--checkpoint-seconds", "1e-6"),
+)  # patience begins after the first epoch
+
+
+class Place:
+    """A folder with data and an uninterrupted run to compare with."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        rng = np.random.default_rng(0)
+        arrays: dict[str, np.ndarray] = {}
+        for split, count in (("train", 334), ("test", 66)):
+            labels = np.arange(count) % 3
+            noise = rng.integers(0, 120, (count, 12, 12, 1))
+            arrays[f"{split}_images"] = (noise + 60 * labels[:, None, None, None]).astype(np.uint8)
+            arrays[f"{split}_labels"] = labels
+        np.savez(folder / "data.npz", **arrays)
+        self.whole = folder / "whole"
+        self.flags = ("--data", str(folder / "data.npz"), *FLAGS)
+        if run_here("train", *self.flags, "--workdir", str(self.whole)) != 0:
+            raise RuntimeError("the reference run failed")
+
+    def clear(self) -> None:
+        """Delete the runs of a trial."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and path != self.whole:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def fresh(self) -> Path:
+        """Return the path of a new run, which does not exist yet."""
+        return Path(tempfile.mkdtemp(dir=self.folder)) / "run"
+
+    def copy(self) -> Path:
+        """Return a copy of the finished run."""
+        return shutil.copytree(self.whole, self.fresh())
+
+    def train(self, run: Path, moment: str = "-:0:SIGTERM:0", **options: Any) -> subprocess.Popen:
+        """Start training in a process that signals itself at a moment."""
+        events = run.parent / "events"
+        arguments = [sys.executable, str(TRAINER), moment, str(events)]
+        return start([*arguments, "train", *self.flags, "--workdir", str(run)], **options)
+
+    def finish(self, run: Path) -> str:
+        """Resume a run, and return what differs from the uninterrupted one."""
+        if run_here("train", *self.flags, "--workdir", str(run), "--resume", "auto") != 0:
+            return "the run cannot be resumed"
+        return self.difference(run)
+
+    def difference(self, run: Path) -> str:
+        """Return what differs between a finished run and the uninterrupted one."""
+        both = (run, self.whole)
+        ours, theirs = (json.loads((path / "result.json").read_text()) for path in both)
+        for values in (ours, theirs):
+            values.pop("wall_seconds")
+            values["last_epoch"].pop("seconds")
+        if ours != theirs:
+            return f"result.json differs in {[k for k in theirs if ours.get(k) != theirs[k]]}"
+        if history(run) != history(self.whole):
+            return "metrics.jsonl differs"
+        states = [train.fingerprint(open_run(path).state) for path in both]
+        return "" if states[0] == states[1] else "the state differs"
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's history without the time that they took."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in row if name != "seconds"} for row in rows]
+
+
+def start(arguments: list[str], **options: Any) -> subprocess.Popen:
+    """Start a process whose output is read at its end."""
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def run_here(*arguments: str) -> int:
+    """Run a command in this process, quietly; return its exit code."""
+    quiet = io.StringIO()
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        return command(list(arguments))
+
+
+def events(run: Path) -> list[str]:
+    """Return the moments that a trainer reached."""
+    path = run.parent / "events"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def last_saved(run: Path) -> int | None:
+    """Return the last step whose save was complete, None if there is none."""
+    saved = [int(line.split()[1]) for line in events(run) if line.startswith("saved ")]
+    return saved[-1] if saved else None
+
+
+def check_state(run: Path) -> str:
+    """Return a problem if the run cannot be read, or is older than its last complete save."""
+    saved = last_saved(run)
+    if saved is None:
+        return ""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step = int(open_run(run).state.step)
+    if caught:
+        return f"a warning: {caught[0].message}"
+    return "" if step >= saved else f"step {step} is older than the last save, {saved}"
+
+
+def check_line(errors: str, text: str = "") -> str:
+    """Return a problem if a command did not end with one line that contains a text."""
+    if "Traceback" in errors or errors.count("\n") != 1:
+        return f"not one line: {errors[:300]!r}"
+    return "" if text in errors else f"{text!r} is missing in {errors!r}"
+
+
+def kill(place: Place, number: int) -> tuple[str, str]:
+    """SIGKILL at a random moment; 4 of 10 inside a save."""
+    rng = random.Random(number)
+    inside = number % 10 < 4
+    name = rng.choice(
+        ["write", "verify", "clean"] if inside else ["step", "row", "train", "finish"]
+    )
+    count = {"write": 12, "verify": 12, "clean": 3, "step": 12, "row": 3}.get(name, 1)
+    delay = rng.uniform(0, 0.04 if inside else 0.3)
+    moment = f"{name}:{rng.randint(1, count)}:SIGKILL:{delay:.4f}"
+    run = place.fresh()
+    process = place.train(run, moment)
+    process.communicate()
+    if process.returncode not in (0, -signal.SIGKILL):
+        return moment, f"exit code {process.returncode}"
+    if not (run / "config.json").exists():
+        return moment, "killed before the run was written" if last_saved(run) else ""
+    return moment, check_state(run) or place.finish(run)
+
+
+STOPS = [
+    *(f"{name}:1" for name in ("config", "train")),
+    *(f"step:{step}" for step in range(1, EPOCHS * STEPS + 1)),
+    *(f"{name}:{count}" for name in ("validate", "row", "history") for count in (1, 2, 3)),
+    *("write:1", "write:4", "write:5", "verify:3", "verify:8", "clean:1", "clean:2"),
+    *("predict:1", "predict:2", "predict:3", "draw:1", "figure:1", "figure:4", "result:1"),
+]
+
+
+def stop(place: Place, number: int) -> tuple[str, str]:
+    """Stop cleanly at each moment of a run, then resume."""
+    moment = f"{STOPS[number]}:SIGTERM:0"
+    run = place.fresh()
+    process = place.train(run, moment)
+    _, errors = process.communicate()
+    if process.returncode == 0 and moment.startswith("result"):
+        return moment, place.difference(run)
+    if process.returncode != 75:
+        return moment, f"exit code {process.returncode}: {errors[-300:]!r}"
+    return moment, check_line(errors, "resume with: ") or check_state(run) or place.finish(run)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
+DELAYS = (0.0, 0.2, 0.6, 1.2)  # seconds after the first line of the command
+SIGNAL_MOMENTS = [
+    *(("start", delay) for delay in DELAYS),
+    *((name, 0.0) for name in ("read", "folder", "config", "train", "step", "write", "verify")),
+    *((name, 0.0) for name in ("clean", "history", "validate", "row", "predict", "draw", "figure")),
+]
+
+
+def signals(place: Place, number: int) -> tuple[str, str]:
+    """SIGINT, SIGTERM and SIGUSR1 at 18 moments, three times each."""
+    sent = SIGNALS[number // len(SIGNAL_MOMENTS) % 3]
+    name, delay = SIGNAL_MOMENTS[number % len(SIGNAL_MOMENTS)]
+    scene = f"{sent.name} at {name} {delay}"
+    run = place.fresh()
+    if name == "start":
+        arguments = ["train", *place.flags, "--workdir", str(run)]
+        process = start([sys.executable, "-m", "jaxcnn", *arguments])
+        wait_for_handlers(process)
+        time.sleep(delay)
+        process.send_signal(sent)
+    else:
+        count = 1 + number // (3 * len(SIGNAL_MOMENTS))
+        process = place.train(run, f"{name}:{count}:{sent.name}:0")
+    _, errors = process.communicate()
+    if process.returncode != CODES[sent]:
+        return scene, f"exit code {process.returncode}: {errors[-300:]!r}"
+    return scene, check_line(errors) or check_state(run) or place.finish(run)
+
+
+def second_signal(place: Place, number: int) -> tuple[str, str]:
+    """A second signal ends the process at once."""
+    name = ("train", "step", "validate", "predict", "figure", "write")[number % 6]
+    moment = f"{name}:1:SIGTERM,SIGINT:0"
+    run = place.fresh()
+    process = place.train(run, moment)
+    _, errors = process.communicate()
+    if process.returncode not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        return moment, f"exit code {process.returncode}: {errors[-300:]!r}"
+    problem = check_line(errors, "ended at once by a second signal")
+    return moment, problem or check_state(run) or place.finish(run)
+
+
+def wait_for_handlers(process: subprocess.Popen) -> None:
+    """Wait until a process catches SIGUSR1."""
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        caught = next(line for line in status.read_text().splitlines() if "SigCgt" in line)
+        if int(caught.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1:
+            return
+        time.sleep(0.001)
+
+
+def outcome(run: Path, values: dict[str, str]) -> str:
+    """Read a damaged run: return ``newest``, ``older`` (announced), ``error`` or a problem."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            opened = open_run(run)
+        except (ValueError, OSError):
+            return "error"
+    digest = train.fingerprint(opened.state)
+    if digest not in values:
+        return "SILENTLY WRONG" if not caught else "WRONG, with a warning"
+    if values[digest] == "older" and not caught:
+        return "older, without a warning"
+    return values[digest]
+
+
+def values_of(place: Place) -> dict[str, str]:
+    """Return the digests of the states that may be read from the finished run."""
+    steps = sorted(int(path.name) for path in (place.whole / "checkpoints").iterdir())
+    digests = {
+        train.fingerprint(open_run(place.whole, checkpoint=step).state): "older" for step in steps
+    }
+    return digests | {train.fingerprint(open_run(place.whole).state): "newest"}
+
+
+def newest_files(run: Path) -> list[Path]:
+    """Return the files of a run's newest checkpoint, and its configuration."""
+    newest = max(run.joinpath("checkpoints").iterdir(), key=lambda path: int(path.name))
+    files = sorted(path for path in newest.rglob("*") if path.is_file())
+    return [*files, run / "config.json", run / "run.json"]
+
+
+def flip(place: Place, number: int) -> tuple[str, str]:
+    """Flip one bit of a file of the newest checkpoint, of the configuration, or of an export."""
+    rng = random.Random(number)
+    run = place.copy()
+    files = newest_files(run)
+    if number % 10 == 9:
+        exported = run / "network.safetensors"
+        if run_here("export", str(run), str(exported)) != 0:
+            return "export", "the run cannot be exported"
+        return flip_bit(exported, rng), exported_outcome(exported, place)
+    scene = flip_bit(files[number % len(files)], rng)
+    found = outcome(run, values_of(place))
+    return f"{scene}: {found}", "" if found in ("newest", "older", "error") else found
+
+
+def flip_bit(path: Path, rng: random.Random) -> str:
+    """Flip a random bit of a file, and describe it."""
+    content = bytearray(path.read_bytes())
+    position, bit = rng.randrange(max(1, len(content))), rng.randrange(8)
+    if content:
+        content[position] ^= 1 << bit
+    path.write_bytes(content)
+    return f"{path.name} bit {bit} of byte {position}"
+
+
+def exported_outcome(path: Path, place: Place) -> str:
+    """Return a problem if a damaged exported file gives another network without an error."""
+    from jaxcnn import models
+
+    try:
+        found = models.load_pretrained(None, path)
+    except ValueError:
+        return ""
+    opened = open_run(place.whole)
+    same = train.fingerprint(found.variables) == train.fingerprint(opened.state.eval_variables)
+    same &= found.classes == opened.network.classes
+    same &= found.preprocess == opened.network.preprocess
+    return "" if same else "SILENTLY WRONG"
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "halved": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "one byte short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "deleted": lambda path: path.unlink(),
+}
+
+
+def damage(place: Place, number: int) -> tuple[str, str]:
+    """Damage every file in four ways."""
+    run = place.copy()
+    path = newest_files(run)[number // len(DAMAGES)]
+    name = list(DAMAGES)[number % len(DAMAGES)]
+    DAMAGES[name](path)
+    found = outcome(run, values_of(place))
+    scene = f"{path.relative_to(run)} {name}: {found}"
+    return scene, "" if found in ("newest", "older", "error") else found
+
+
+STRAYS: dict[str, Callable[[Path], Any]] = {
+    "empty 999": lambda folder: (folder / "999").mkdir(),
+    "copy 999": lambda folder: shutil.copytree(folder / "12", folder / "999"),
+    "file 999": lambda folder: (folder / "999").write_text(""),
+    "²": lambda folder: (folder / "²").mkdir(),
+    "link 13": lambda folder: (folder / "13").symlink_to("12"),
+    "replaced-12": lambda folder: shutil.copytree(folder / "12", folder / "replaced-12"),
+    "damaged newest": lambda folder: shutil.rmtree(folder / "12" / "state"),
+    "link instead of newest": lambda folder: (
+        (folder / "12").rename(folder / "elsewhere"),
+        (folder / "12").symlink_to("elsewhere"),
+    ),
+}
+
+
+def stray(place: Place, number: int) -> tuple[str, str]:
+    """Put a stray thing among the checkpoints, resume, and count the saves: all must be made."""
+    name = list(STRAYS)[number % len(STRAYS)]
+    run = place.copy()
+    STRAYS[name](run / "checkpoints")
+    (run / "result.json").unlink()
+    if run_here("train", "--workdir", str(run), "--resume", "--epochs", "5") != 0:
+        return name, "the run cannot be resumed"
+    step = int(open_run(run).state.step)
+    return name, "" if step == 5 * STEPS else f"the newest checkpoint is of step {step}"
+
+
+def expect_failure(
+    place: Place, run: Path, process: subprocess.Popen, text: str, *, equal: bool = True
+) -> tuple[str, float]:
+    """Check that a trainer ends soon with one line, and that its run can be resumed."""
+    _, errors = process.communicate(timeout=120)
+    if process.returncode == 0:
+        return "", -1.0  # the fault came too late
+    if process.returncode != 2:
+        return f"exit code {process.returncode}: {errors[-300:]!r}", 0.0
+    return check_line(errors, text), 0.0
+
+
+def file_size_limit(place: Place, number: int) -> tuple[str, str]:
+    """Limit the size of a file, so that a save fails."""
+    limit = 20_000 + 3_000 * number
+    run = place.fresh()
+    process = place.train(
+        run,
+        preexec_fn=lambda: (
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        ),
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place.folder / "none")},
+    )
+    problem, _ = expect_failure(place, run, process, "cannot save step")
+    return f"{limit} bytes", problem or check_state(run) or place.finish(run)
+
+
+@contextlib.contextmanager
+def small_disk(place: Place) -> Iterator[Path]:
+    """Mount a file system of 24 MiB (requires root)."""
+    folder = Path(tempfile.mkdtemp(dir=place.folder))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def full_disk(place: Place, number: int) -> tuple[str, str]:
+    """Fill the disk while a run trains."""
+    with small_disk(place) as disk:
+        run = disk / "run"
+        process = place.train(run)
+        wait_for(run, f"saved {1 + number % 8}")
+        with contextlib.suppress(OSError), (disk / "filler").open("wb") as filler:
+            while True:
+                filler.write(bytes(1 << 16))
+        began = time.monotonic()
+        problem, late = expect_failure(place, run, process, "cannot save step")
+        seconds = time.monotonic() - began
+        (disk / "filler").unlink()
+        problem = problem or check_state(run) or place.finish(run)
+        return f"ended after {seconds:.1f} s" if not late else "too late", problem
+
+
+def wait_for(run: Path, event: str) -> None:
+    """Wait until a trainer has reached a moment."""
+    ending = time.monotonic() + 120
+    while event not in events(run) and time.monotonic() < ending:
+        time.sleep(0.01)
+
+
+def read_only(place: Place, number: int) -> tuple[str, str]:
+    """Take away the permission to write in the run folder (requires root)."""
+    run = place.fresh()
+    for folder in (place.folder, run.parent):
+        folder.chmod(0o777)
+    process = place.train(run, user=NOBODY, env=os.environ | {"HOME": str(run.parent)})
+    wait_for(run, f"saved {1 + number % 8}")
+    folders = [run / "checkpoints"] if number % 2 else [run, run / "checkpoints"]
+    for folder in folders:
+        folder.chmod(0o555)
+    began = time.monotonic()
+    problem, late = expect_failure(place, run, process, "")
+    seconds = time.monotonic() - began
+    for folder in folders:
+        folder.chmod(0o777)
+    problem = problem or check_state(run) or place.finish(run)
+    return f"ended after {seconds:.1f} s" if not late else "too late", problem
+
+
+def removed(place: Place, number: int) -> tuple[str, str]:
+    """Remove the run folder while a run trains: one line, and it is not created again."""
+    run = place.fresh()
+    process = place.train(run)
+    wait_for(run, f"saved {1 + number % 8}")
+    while run.exists():
+        shutil.rmtree(run, ignore_errors=True)
+    began = time.monotonic()
+    problem, late = expect_failure(place, run, process, "")
+    if not late and run.exists():
+        problem = problem or f"it was created again: {sorted(run.rglob('*'))[:3]}"
+    return f"ended after {time.monotonic() - began:.1f} s" if not late else "too late", problem
+
+
+def together(place: Place, number: int) -> tuple[str, str]:
+    """Two trainers in one folder: the second is rejected, the first is undisturbed."""
+    kind = ("resume beside running", "two resumes", "two fresh", "after a kill")[number % 4]
+    run = place.fresh()
+    if kind in ("two resumes", "after a kill"):
+        moment = f"step:5:{'SIGTERM' if kind == 'two resumes' else 'SIGKILL'}:0"
+        place.train(run, moment).communicate()
+    arguments = [sys.executable, "-m", "jaxcnn", "train", *place.flags, "--workdir", str(run)]
+    resume = [*arguments, "--resume", "auto"]
+    first = start(arguments if kind in ("resume beside running", "two fresh") else resume)
+    if kind == "after a kill":
+        _, errors = first.communicate()
+        return kind, place.difference(run) if first.returncode == 0 else errors[-300:]
+    if kind == "resume beside running":
+        while not (run / "config.json").exists() and first.poll() is None:
+            time.sleep(0.01)
+    second = start(arguments if kind == "two fresh" else resume)
+    ended = [(process.communicate()[1], process.returncode) for process in (first, second)]
+    rejected = [errors for errors, code in ended if code == 2]
+    if [code for _, code in ended].count(0) != 1 or len(rejected) != 1:
+        codes = [code for _, code in ended]
+        return kind, "" if codes == [0, 0] and "resume" in kind else f"exit codes {codes}"
+    return kind, check_line(rejected[0]) or place.difference(run)
+
+
+def evaluate(place: Place, number: int) -> tuple[str, str]:
+    """Evaluate beside a trainer that saves after each step."""
+    run = place.fresh()
+    process = place.train(run)
+    wait_for(run, "saved 1")
+    problems = []
+    count = 0
+    while process.poll() is None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                open_run(run)
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+        problems += [str(warning.message) for warning in caught]
+        count += 1
+    process.communicate()
+    return f"{count} evaluations", "; ".join(problems) or place.difference(run)
+
+
+PARTS: dict[str, tuple[Callable[[Place, int], tuple[str, str]], int]] = {
+    "kill": (kill, 100),
+    "stop": (stop, len(STOPS)),
+    "signals": (signals, 3 * len(SIGNAL_MOMENTS)),
+    "second_signal": (second_signal, 18),
+    "flip": (flip, 200),
+    "damage": (damage, 68),
+    "stray": (stray, 8),
+    "file_size_limit": (file_size_limit, 20),
+    "full_disk": (full_disk, 20),
+    "read_only": (read_only, 20),
+    "removed": (removed, 20),
+    "together": (together, 20),
+    "evaluate": (evaluate, 5),
+}
+
+
+def main() -> None:
+    """Run the parts named on the command line, and print the counts."""
+    parser = argparse.ArgumentParser(description="Run the fault campaign.")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("--trials", type=int, help="at most this many of each part")
+    chosen = parser.parse_args()
+    done = set()
+    if chosen.results.exists():
+        rows = [json.loads(line) for line in chosen.results.read_text().splitlines()]
+        done = {(row["part"], row["number"]) for row in rows}
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    place = Place(folder)
+    with chosen.results.open("a") as results:
+        for part in chosen.parts:
+            trial, count = PARTS[part]
+            for number in range(min(count, chosen.trials or count)):
+                if (part, number) in done:
+                    continue
+                began = time.monotonic()
+                scene, problem = trial(place, number)
+                place.clear()
+                row = {"part": part, "number": number, "scene": scene, "problem": problem}
+                row["seconds"] = round(time.monotonic() - began, 1)
+                results.write(json.dumps(row, ensure_ascii=False) + "\n")
+                results.flush()
+                if problem:
+                    print(f"{part} {number}: {scene}: {problem}", flush=True)
+    shutil.rmtree(folder)
+    print_counts(chosen.results)
+
+
+def print_counts(path: Path) -> None:
+    """Print the number of trials and problems of each part."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    trials = collections.Counter(row["part"] for row in rows)
+    problems = collections.Counter(row["part"] for row in rows if row["problem"])
+    for part, count in trials.items():
+        print(f"{part:16} {count:4} trials, {problems[part]} with a problem")
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    main()
