@@ -65,6 +65,7 @@ def ours(folder):
     return run(folder, ("jaxcnn",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", SELF_CONTAINED)
 def test_self_contained_blocks_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -80,6 +81,7 @@ def test_blocks_fit_on_the_page():
     assert max(len(line) for _, block in BLOCKS for line in block.splitlines()) <= 100
 
 
+@pytest.mark.slow
 def test_blocks_of_jaxcnn_run(ours):
     assert ours["network_input"].shape == (224, 224, 3)
     assert ours["squares"].shape == (1, 64, 64, 3)

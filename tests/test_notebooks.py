@@ -239,6 +239,7 @@ def uniform(key, images, low=0.0, high=1.0):
     return jax.random.uniform(key, (len(images), 1, 1, 1), minval=low, maxval=high)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("says", "augment"),
     [
@@ -261,6 +262,7 @@ def test_checks_of_augmentation(capsys, says, augment):
     assert says in said(capsys, checks.augmentation, augment, photographs)
 
 
+@pytest.mark.slow
 def test_checks_of_noise_and_of_masks(capsys):
     temple = load_sample_image("china.jpg")[None]  # full of detail that a wide median removes
     original = image.resize(image.to_grayscale(image.to_float(temple)), 64)
@@ -313,6 +315,7 @@ def avg_pool(x):
     return ops.avg_pool(x, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("says", "network"),
     [
@@ -340,6 +343,7 @@ BARE = Network((nn.relu,))
 FULL = Network((layers.BatchNorm, nn.relu, max_pool, "dropout", "noise"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("says", "network", "remedies"),
     [

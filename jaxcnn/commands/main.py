@@ -8,6 +8,7 @@ an error.
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -48,8 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
-            # orbax logs tracebacks, and the contents of damaged files, for errors that we report.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            # The storage libraries log tracebacks, and the contents of damaged files, for errors
+            # that are raised and reported here, and so do their threads.
+            for name in ("absl", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            sys.unraisablehook = _print_unraisable
             command = parse(argv)
             keep_compiled_programs()
             keep_freed_memory()
@@ -67,6 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxcnn: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, train.DivergedError) else 2
     return 0
+
+
+def _print_unraisable(unraisable: Any) -> None:
+    """Print an exception that has no caller, unless it is from a thread of a storage library."""
+    if threading.current_thread() is threading.main_thread():
+        sys.__unraisablehook__(unraisable)
 
 
 def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:

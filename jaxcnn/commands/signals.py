@@ -11,12 +11,15 @@ import select
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import NoReturn
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 _NUMBERS = [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)]
 _GRACE = 0.5  # seconds to wait for the main thread, which cannot handle signals while it compiles
+
+_EXITING = threading.Lock()  # held by the thread that ends the process
 
 
 def handle_signals() -> None:
@@ -68,6 +71,9 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _exit(message: str, code: int) -> NoReturn:
+    if not _EXITING.acquire(blocking=False):
+        time.sleep(_GRACE)  # the other thread prints its line and exits
+        os._exit(code)
     # An import might be in progress, so the module is used only if it is there.
     files = sys.modules.get("jaxcnn.data.files")
     if (remove_unfinished := getattr(files, "remove_unfinished", None)) is not None:

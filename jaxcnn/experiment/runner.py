@@ -162,7 +162,8 @@ def _carry_out(job: _Run, start: train.Snapshot, began: float) -> dict[str, Any]
         with memory_errors(job.experiment, job.parts):
             state, history = _train(job, start)
     except OSError as error:
-        raise OSError(f"{error}; {job.how_to_resume}") from error
+        hint = f"; {job.how_to_resume}" if (job.folder / "config.json").is_file() else ""
+        raise OSError(f"{error}{hint}") from error
     except (MemoryError, train.DivergedError, jax.errors.JaxRuntimeError):
         run_folder.discard_unstarted(job.folder)
         raise
@@ -294,6 +295,9 @@ def _phases(job: _Run, taken: int) -> list[tuple[int, train.TrainStep]]:
 
 
 def _write_history(folder: Path, splits: Splits, snapshot: train.Snapshot) -> None:
+    # The storage library creates missing folders, so a removed run would seem to be saved.
+    if not (folder / "config.json").is_file():
+        raise OSError(f"{folder} was removed, or its config.json, so the run cannot be saved")
     # Rewritten from the snapshot, so the history of a resumed run contains each epoch once.
     rows = [json_text(row) + "\n" for row in snapshot.history]
     write_text(folder / "metrics.jsonl", "".join(rows))

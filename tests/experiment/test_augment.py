@@ -50,6 +50,7 @@ def test_augmentation_changes_images(name, channels):
         np.testing.assert_array_equal(after.label, batch.label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in MIXES])
 def test_augmentation_of_an_example_does_not_depend_on_its_batch(name):
     whole = augmented((name,), batch_of(range(32)))

@@ -93,6 +93,7 @@ def test_initial_state_has_the_weights(experiment):
     )
 
 
+@pytest.mark.slow
 def test_equal_classes_keep_the_last_layer(few_images, frozen_run, tmp_path):
     experiment, folder, result, _ = frozen_run
     assert command_line.main(["export", str(folder), f"{tmp_path}/own.safetensors"]) == 0

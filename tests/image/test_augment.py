@@ -17,6 +17,7 @@ def test_compose_draws_independently_for_each_transform(key):
     assert (moved % 2 == 1).any(), "both transforms drew the same shift"
 
 
+@pytest.mark.slow
 def test_sometimes_follows_its_probability(key):
     invert = image.sometimes(lambda _, images: 1 - images, 0.3)
     changed = invert(key, jnp.zeros((2000, 1, 1, 1))).mean()

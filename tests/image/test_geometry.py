@@ -60,15 +60,16 @@ def warped_by_scipy(images, matrices, order, border, size):
     return result
 
 
+# Numbers of shapes, with the borders that the quick suite tests them with.
+QUICK_WARPS = ((0, "constant"), (0, "reflect101"), (2, "reflect"))
+
+
 @pytest.mark.parametrize(
     ("shape", "border"),
-    [(SHAPES[0], border) for border in SCIPY_MODES]
-    + [(SHAPES[2], "reflect")]
-    + [
-        pytest.param(shape, border, marks=pytest.mark.slow)
-        for shape in SHAPES[1:]
+    [
+        pytest.param(shape, border, marks=[pytest.mark.slow] * ((n, border) not in QUICK_WARPS))
+        for n, shape in enumerate(SHAPES)
         for border in SCIPY_MODES
-        if (shape, border) != (SHAPES[2], "reflect")
     ],
 )
 def test_warp_equals_scipy(shape, border):

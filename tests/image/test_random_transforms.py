@@ -46,7 +46,8 @@ TRANSFORMS = {
 
 # These draw in the same way as random_affine, random_flip_left_right or random_brightness.
 ALIKE = {"random_rotation", "random_flip_up_down", "random_contrast", "random_gamma"}
-ALIKE |= {"random_saturation", "random_solarize"}
+ALIKE |= {"random_saturation", "random_solarize", "random_posterize", "random_sharpness"}
+ALIKE |= {"random_translate", "random_hue", "one_of"}
 
 
 def make_images(count):

@@ -61,6 +61,7 @@ def test_properties_of_known_shapes():
     np.testing.assert_allclose(eccentricities[3], np.sqrt(1 - 0.25), rtol=0.01)
 
 
+@pytest.mark.slow
 def test_touching_components_do_not_change_a_measurement():
     pixels = np.zeros((1, 12, 12, 1), np.float32)
     pixels[0, 3:9, 2:10] = 1
@@ -79,6 +80,7 @@ def test_labels_above_max_count_are_dropped():
     assert found.box[0, :, 1].tolist() == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_remove_small_components_and_largest_component():
     mask = blobs(2, 24)
     labels = np.asarray(image.connected_components(mask).labels)

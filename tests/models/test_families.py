@@ -113,6 +113,7 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32(name):
     chex.assert_type(features, jnp.bfloat16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "smallest"),
     [("vgg16", 32), ("inception_v3", 75), ("resnet18", 1), ("efficientnet_b0", 1)],

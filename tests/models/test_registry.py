@@ -565,7 +565,10 @@ def test_shapes_and_counts_with_options(option):
         chex.assert_shape(jax.eval_shape(apply, initial, batch)[0], (2, CLASSES))
 
 
-@every_option
+@pytest.mark.parametrize(
+    "option",
+    [pytest.param(name, marks=[pytest.mark.slow] * (n > 3)) for n, name in enumerate(OPTIONS)],
+)
 def test_training_with_options(option, key):
     """Check that training differs from evaluation where it should, and no gradient is zero."""
     name, options, _, _, statistics, is_random = OPTIONS[option]

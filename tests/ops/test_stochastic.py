@@ -139,7 +139,7 @@ def test_units_are_kept_or_dropped_as_a_whole(op, own, shape, rate, dtype, seed)
 
 
 @every_unit
-@pytest.mark.parametrize("spatial", [(3,), (3, 2), (2, 1, 3)])
+@pytest.mark.parametrize("spatial", [pytest.param((3,), marks=pytest.mark.slow), (3, 2), (2, 1, 3)])
 def test_decisions_for_units_differ(op, own, spatial, key):
     kept = op(key, jnp.ones((64, *spatial, 8)), 0.5) > 0
     kept = np.asarray(kept[:, *(0,) * len(spatial)])

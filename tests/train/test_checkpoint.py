@@ -167,10 +167,17 @@ SCENES = {
     "left over from a replacement": stray("replaced-8"),
     "damaged newest": damage_newest,
 }
+QUICK_SCENES = ("copy of a snapshot", "damaged newest")
 
 
 @pytest.mark.filterwarnings("ignore:skipped a damaged checkpoint")
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize(
+    "scene",
+    [
+        pytest.param(scene, marks=[] if scene in QUICK_SCENES else pytest.mark.slow)
+        for scene in SCENES
+    ],
+)
 def test_every_later_save_is_made(tmp_path, scene):
     saved(tmp_path)
     SCENES[scene](tmp_path)
@@ -206,8 +213,9 @@ def not_finite(value, part):
     return dataclasses.replace(SNAPSHOT, state=state, best=best)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("part", ["params", "batch_stats", "best"])
+@pytest.mark.parametrize(
+    ("part", "value"), [("params", np.nan), ("batch_stats", np.inf), ("best", np.nan)]
+)
 def test_variables_that_are_not_finite_are_never_saved(tmp_path, value, part):
     saved(tmp_path)
     with pytest.raises(train.DivergedError, match=f"{part}.* is not finite by step 8"):

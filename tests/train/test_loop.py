@@ -298,6 +298,7 @@ def test_fused_steps_equal_separate_steps():
         np.testing.assert_allclose(history[1]["train_loss"], rows[1]["train_loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [pytest.param(4, marks=pytest.mark.slow), 7])
 def test_stop_and_resume_between_calls_is_bit_for_bit(tmp_path, stop_after):
     unbroken, history = in_calls_of_two(initial())

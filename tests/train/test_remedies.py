@@ -26,6 +26,7 @@ def one_step(model, optimizer, batch=BATCH, steps=1, ema=False, **options):
     return state, counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "rows"),
     [(4, 101), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((4, 128), (2, 60)))],
@@ -163,6 +164,7 @@ class TwoHeads(nn.Module):
         return models.layers.Dense(10, name="main")(x)
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_count_with_their_weight():
     gradients = {}
     for weight in (0.0, 0.3, 0.6):
@@ -189,6 +191,7 @@ def test_auxiliary_outputs_of_another_shape_are_rejected():
         one_step(Misshaped(), optax.sgd(1.0))
 
 
+@pytest.mark.slow
 def test_the_average_of_what_never_moves_is_exact():
     model = models.create("lenet5", 10)
     initial = train.create_state(jax.random.key(0), model, optax.sgd(0.5), SPEC)

@@ -173,6 +173,7 @@ def test_saliency_against_differences_in_double_precision():
     np.testing.assert_allclose(found, np.abs(expected).max(-1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saliency_of_a_network_against_differences():
     model, images = models.create("lenet5", 10), NUMBERS.uniform(0, 1, (1, 12, 12, 1))
     variables = numbered(model, images.shape[1:])
@@ -239,6 +240,7 @@ def test_networks_of_the_library(name):
     assert attribution.saliency(model, variables, images).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [attribution.grad_cam, attribution.saliency])
 def test_images_are_independent(function):
     model, size = models.create("small_vgg", 4, widths=(3,)), (8, 8, 1)
@@ -273,6 +275,7 @@ class Counted(nn.Module):
         return self.output(features.mean((1, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [attribution.grad_cam, attribution.saliency])
 @pytest.mark.parametrize("classes", [None, [0, 2]])
 def test_one_compilation_for_a_shape_and_evaluation_mode(function, classes):
@@ -477,6 +480,7 @@ def figures_of(task, outputs, names):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "count"), [(train.multi_class(), 4), (train.multi_label(), 2)])
 def test_the_report_shows_the_most_probable_classes(task, count, tmp_path):
     figures, outputs, network = figures_of(task, count, CLASSES[:count])

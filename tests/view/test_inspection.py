@@ -119,7 +119,7 @@ STACKS = {
 }
 
 
-@pytest.mark.parametrize("fill", [0.0, -1.0, np.nan])
+@pytest.mark.parametrize("fill", [0.0, pytest.param(-1.0, marks=pytest.mark.slow), np.nan])
 @pytest.mark.parametrize(("steps", "expected"), STACKS.values(), ids=STACKS)
 def test_receptive_fields_by_hand(steps, expected, fill):
     model = Stack(tuple(steps))
@@ -320,7 +320,7 @@ def test_parameter_table_lists_every_array():
     assert len(table) == 14
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", SMALLEST_OF_FAMILIES)
 def test_the_first_kernel_sees_the_image(name, channels):
     model, size = models.create(name, 10), (80, 80, channels)

@@ -67,6 +67,7 @@ def test_a_task_gets_its_pictures(name, tmp_path):
     save(figures, tmp_path)
 
 
+@pytest.mark.slow
 @every_task
 @pytest.mark.parametrize("rows", [1, ROWS])
 def test_labels_without_variety_have_pictures_too(name, rows, tmp_path):
@@ -165,6 +166,7 @@ def test_ten_labels_are_enough_for_one_picture(tmp_path):
     save(figures, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["multi_class", "binary", "multi_label"])
 def test_calibration_matches_the_metrics(name):
     outputs, source = example(name)

@@ -279,7 +279,12 @@ def test_a_whole_file_with_an_option_of_an_earlier_version(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("classic_cnn", (20, 24)), ("lenet5", (40, 28)), ("small_vgg", (8, 16))]
+    ("name", "size"),
+    [
+        pytest.param("classic_cnn", (20, 24), marks=pytest.mark.slow),
+        ("lenet5", (40, 28)),
+        pytest.param("small_vgg", (8, 16), marks=pytest.mark.slow),
+    ],
 )
 def test_our_own_files_of_networks_for_images_of_one_size(name, size, path):
     model = models.create(name, 2)
