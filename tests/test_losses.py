@@ -57,6 +57,7 @@ def test_binary_weights_and_mean_over_labels():
     np.testing.assert_allclose(value, [np.log1p(np.exp(-1)) * (2 + 3) / 2], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [1.0, 2.0])
 def test_gradients_are_finite_for_certain_predictions(gamma):
     logits = jnp.array([[100.0, -100.0], [-100.0, 100.0]])

@@ -217,6 +217,7 @@ def flower():
     return load_sample_image("flower.jpg")[None]
 
 
+@pytest.mark.slow
 def test_checks_of_preprocessing(capsys):
     pixels = flower()
     unit = np.float32(pixels) / 255
@@ -365,6 +366,7 @@ def test_checks_of_a_trained_network(capsys, says, network, remedies):
     assert says in said(capsys, checks.training, remedies, *trained(network), 0.0)
 
 
+@pytest.mark.slow
 def test_checks_of_what_only_the_history_shows(capsys):
     network, state, history, *rest = trained(FULL)
     words = ["early stopping", "L2 regularization", "pooling"]

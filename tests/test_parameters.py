@@ -39,6 +39,7 @@ def test_a_pattern_must_match(pattern):
         parameters.select(TREE, ["conv1", pattern])
 
 
+@pytest.mark.slow
 def test_penalty_and_its_gradient():
     def penalty(tree):
         return regularizers.penalty(tree, l1=0.5, l2=0.1, patterns=["*kernel"])

@@ -18,9 +18,14 @@ import jax
 from jaxcnn import train
 from jaxcnn.commands.parse import parse
 from jaxcnn.commands.signals import exit_code
+from jaxcnn.commands.training import Train
 from jaxcnn.data.decode import ignore_pillow_warnings
 from jaxcnn.experiment import Interrupted
-from jaxcnn.experiment.process import keep_compiled_programs, keep_freed_memory
+from jaxcnn.experiment.process import (
+    keep_compiled_programs,
+    keep_freed_memory,
+    use_deterministic_operations,
+)
 from jaxcnn.messages import printable
 
 # What bad input, a full disk, too little memory and a user's network raise.
@@ -56,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.unraisablehook = _print_unraisable
             command = parse(argv)
             keep_compiled_programs()
+            if isinstance(command, Train) and command.execution.deterministic:
+                use_deterministic_operations()
             keep_freed_memory()
             ignore_pillow_warnings()
             command()

@@ -19,9 +19,11 @@ class Execution(Section):
     """Also write TensorBoard event files (requires the tensorboard extra)."""
     checkpoint_seconds: float = 300.0
     """Seconds between checkpoints during an epoch, in addition to the one after each epoch."""
-
     keep_best: bool = False
     """Also keep the checkpoint of the epoch with the best validation score, for
     `jaxcnn evaluate --checkpoint best`."""
+
+    deterministic: bool = False
+    """On a GPU, use only deterministic operations, which may be slower; CPUs and TPUs always do."""
 
     RANGES: ClassVar[Ranges] = {"checkpoint_seconds": (lambda value: value > 0, "> 0")}

@@ -1,4 +1,4 @@
-"""Process-wide settings: the memory allocator, and the cache of compiled programs."""
+"""Process-wide settings: memory allocator, deterministic operations, cache of compiled programs."""
 
 import ctypes
 import functools
@@ -13,6 +13,7 @@ import jax.monitoring
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _LARGEST_HEAP = 64 << 20  # for every thread but the first
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of JAX
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 _LONG = 0.5  # seconds; longer compilations free enough memory to be worth trimming
 
 
@@ -54,6 +55,32 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     _trim_after_compiling()
     return all(library.mallopt(name, value) for name, value in settings)
+
+
+def use_deterministic_operations() -> None:
+    """Make XLA compile deterministic programs on a GPU, without atomics and autotuning.
+
+    Programs for CPUs and TPUs are deterministic anyway. Call this function before JAX creates its
+    first array, as the command line does.
+
+    Reference:
+      The flag ``--xla_gpu_deterministic_ops`` of XLA.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
+
+
+def reproducibility() -> str:
+    """Return what another run of the same experiment has in common with one in this process.
+
+    Example:
+      >>> reproducibility()
+      'byte-equal with the same versions, processor and number of devices'
+    """
+    if jax.default_backend() == "gpu" and _DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
+        return "equal up to rounding; byte-equal with --deterministic"
+    return "byte-equal with the same versions, processor and number of devices"
 
 
 def keep_compiled_programs() -> None:

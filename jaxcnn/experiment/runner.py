@@ -36,7 +36,11 @@ from jaxcnn.experiment.lock import only_trainer
 from jaxcnn.experiment.loop import make_early_stopping
 from jaxcnn.experiment.memory import memory_errors
 from jaxcnn.experiment.optimizer import make_plateau
-from jaxcnn.experiment.process import keep_freed_memory
+from jaxcnn.experiment.process import (
+    keep_freed_memory,
+    reproducibility,
+    use_deterministic_operations,
+)
 from jaxcnn.experiment.resume import check_resumable, last_snapshot
 from jaxcnn.experiment.run_folder import (
     Record,
@@ -131,7 +135,7 @@ def run(
       metrics of the final network, the overfitting ``gap`` (the task's score on the training split
       minus its score on the validation split), ``best_epoch`` with early stopping, ``last_epoch``
       (the last row of the history), ``params_sha256``, ``experiment_sha256``, ``amendments``,
-      seed, steps, wall_seconds, versions, device and config.
+      seed, steps, wall_seconds, versions, device, reproducibility and config.
 
     Raises:
       ValueError: if the configuration or the folder cannot be used.
@@ -144,6 +148,8 @@ def run(
       18
     """
     began = time.monotonic()
+    if execution.deterministic:
+        use_deterministic_operations()
     keep_freed_memory()
     ignore_pillow_warnings()
     with contextlib.ExitStack() as stack:
@@ -342,6 +348,7 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
+        "reproducibility": reproducibility(),
         "config": experiment.to_json(),
     }
 

@@ -74,8 +74,11 @@ def as_rgb(images: np.ndarray) -> np.ndarray:
 def literal(text: str) -> str:
     r"""Escape ``$``, which would start a formula in matplotlib, and control characters.
 
+    Lines longer than 60 characters, such as those with very long class names, are shortened.
+
     Example:
       >>> literal("a$b")
       'a\\$b'
     """
-    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")
+    lines = (line if len(line) <= 60 else f"{line[:59]}…" for line in text.split("\n"))
+    return "\n".join(map(printable, lines)).replace("$", r"\$")

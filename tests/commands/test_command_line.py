@@ -317,6 +317,7 @@ def test_end_of_a_command_is_reported_in_one_line(command, error, code, line, mo
     assert errors.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become an unprivileged user")
 def test_folder_that_cannot_be_written_is_bad_input(tmp_path):
     for parent in (tmp_path, *tmp_path.parents):

@@ -67,6 +67,7 @@ def test_a_second_signal_ends_training_at_once(tmp_path):
     assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_output_to_a_reader_that_has_ended(tmp_path):
     process = start("models", "lenet5", "classic_cnn")
     with process:

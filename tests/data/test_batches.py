@@ -249,6 +249,7 @@ def test_balanced_batches_show_every_class_equally_often(counts, seed, epoch):
     np.testing.assert_array_equal(order, seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_evaluation_is_the_same_for_every_batch_size(batch_size):
     rng = np.random.default_rng(0)

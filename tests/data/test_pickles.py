@@ -28,6 +28,7 @@ VALUES = st.recursive(
 ENCODE = {"_codecs encode": Function(cifar._encoded)}
 
 
+@pytest.mark.slow
 @given(VALUES, st.integers(2, 5))
 def test_plain_values_come_back(value, protocol):
     names = {**ENCODE, "builtins bytes": Function(bytes), "__builtin__ bytes": Function(bytes)}

@@ -121,6 +121,7 @@ def test_several_devices_give_the_same_images_without_gathering():
     assert done.stdout == f"sharded {len(NAMES)}\n", done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_augmentation_figure_shows_each_epoch():
     source = data.from_arrays(batch_of(range(32)).image, np.arange(32) % 5)
     preprocess = image.Preprocess(size=(12, 10), channels=3)

@@ -58,6 +58,7 @@ def body_of(variables):
     return {path: leaf for path, leaf in flatten_dict(variables).items() if path[1] != "fc"}
 
 
+@pytest.mark.slow
 def test_weights_fill_in_the_settings(experiment, weights):
     resolved, network = resolve(experiment)
     assert resolved.model_options == OPTIONS and resolved.normalization == MEAN + STD
@@ -166,6 +167,7 @@ def test_body_and_its_statistics_stay_frozen(frozen_run):
     assert all(not np.array_equal(leaf, moved[path]) for path, leaf in body_of(begin).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 3))])
 def test_stopped_run_resumes_to_the_same_bytes_without_the_file(
     stop, frozen_run, weights, tmp_path
@@ -240,6 +242,7 @@ def test_layer_rates():
         train.layer_rates(pair, images, 0.5)
 
 
+@pytest.mark.slow
 def test_features_are_the_input_of_the_last_layer(weights, few_images, tmp_path, capsys):
     output = tmp_path / "features.npz"
     flags = ["--data", few_images, "--output", str(output), "--batch-size", "64"]
@@ -278,6 +281,7 @@ def test_features_are_the_input_of_the_last_layer(weights, few_images, tmp_path,
     assert not list(tmp_path.glob(".features*"))
 
 
+@pytest.mark.slow
 def test_predict_and_inspect_of_a_weight_file(weights, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     PIL.Image.new("RGB", (20, 30), "red").save("red.png")

@@ -77,6 +77,7 @@ print(total)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "setting"),
     [
@@ -119,6 +120,7 @@ for seconds in (0.1, 10.0):
 """
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_memory_is_trimmed_after_a_long_compilation():
     script = COMPILED.format(event=process._COMPILED)
@@ -156,3 +158,29 @@ def test_compiled_programs_are_cached_in_the_users_cache_folder(case, tmp_path, 
             jax.config.update(name, value)
     folder = str(tmp_path / "cache" / "jaxcnn" / "compiled")
     assert found == {"free": folder, "taken": None, "set": "elsewhere"}[case]
+
+
+def test_deterministic_operations_are_requested_once(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x")
+    for _ in range(2):
+        process.use_deterministic_operations()
+    expected = "--xla_dump_to=/tmp/x --xla_gpu_deterministic_ops=true"
+    assert os.environ["XLA_FLAGS"] == expected
+
+
+@pytest.mark.parametrize(
+    ("platform_name", "flags", "expected"),
+    [
+        ("cpu", "", "byte-equal with the same versions, processor and number of devices"),
+        ("gpu", "", "equal up to rounding; byte-equal with --deterministic"),
+        (
+            "gpu",
+            "--xla_gpu_deterministic_ops=true",
+            "byte-equal with the same versions, processor and number of devices",
+        ),
+    ],
+)
+def test_reproducibility_depends_on_the_platform(platform_name, flags, expected, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setattr(jax, "default_backend", lambda: platform_name)
+    assert process.reproducibility() == expected

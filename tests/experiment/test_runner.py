@@ -88,6 +88,7 @@ def test_evaluate_agrees_with_the_history(finished, capsys):
     assert f"test accuracy: {result['test_accuracy']:.4f} (2,000" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_predict_names_classes_of_any_image(finished, tmp_path, capsys):
     _, folder = finished
     source = data.load("fashion_mnist_slice", split="test")
@@ -108,6 +109,7 @@ def test_predict_names_classes_of_any_image(finished, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"{paths[0]}: {best[0]['class']} ")
 
 
+@pytest.mark.slow
 def test_inspect_prints_tables_and_draws_figures(finished, capsys, tmp_path):
     _, folder = finished
     PIL.Image.new("L", (50, 50), 99).save(tmp_path / "square.png")
@@ -173,6 +175,7 @@ def test_interrupted_run_resumes_to_the_same_bytes(finished, tmp_path, number, c
     assert len(rows) == 2
 
 
+@pytest.mark.slow
 def test_resume_with_more_epochs_is_an_amendment(tiny, one_epoch, tmp_path, no_figures):
     folder = shutil.copytree(one_epoch, tmp_path / "run")
     longer = dataclasses.replace(tiny, epochs=2)
@@ -256,6 +259,7 @@ def test_keep_best_needs_a_validation_split(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_changed_learning_rate_is_an_amendment(tiny, one_epoch, tmp_path, no_figures):
     folder = shutil.copytree(one_epoch, tmp_path / "run")
     changed = dataclasses.replace(tiny, epochs=2, learning_rate=1e-4)
@@ -530,6 +534,7 @@ def test_tensorboard_needs_its_extra(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_find_learning_rate(few_images, tmp_path, capsys):
     folder = tmp_path / "found"
     flags = ["--data", few_images, "--steps", "40", "--workdir", str(folder)]

@@ -99,6 +99,7 @@ def test_evaluate_and_predict_decode_like_training(finished, capsys):
     assert record["predictions"][0]["class"] == ("dark", "light")[int(np.argmax(logits))]
 
 
+@pytest.mark.slow
 def test_inspect_and_find_learning_rate_accept_image_folders(finished, tmp_path, capsys):
     root, folder, *_ = finished
     assert command_line.main(["inspect", str(folder)]) == 0
@@ -119,6 +120,7 @@ def test_resumed_run_on_a_folder_gives_the_same_bytes(tmp_path):
     assert resumed["bad_examples"] == whole["bad_examples"] == 1
 
 
+@pytest.mark.slow
 def test_changed_files_are_rejected(tmp_path, capsys):
     root = photographs(tmp_path / "photos")
     run(experiment(root, epochs=1), tmp_path / "run")
@@ -177,6 +179,7 @@ def test_channel_moments_are_those_of_the_decoded_images(tmp_path):
     np.testing.assert_allclose(std, expected.std(0), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_batches_without_a_readable_image_give_finite_losses(tmp_path):
     root = photographs(tmp_path / "photos", each=10)
     for path in (root / "dark").iterdir():
@@ -221,6 +224,7 @@ def test_number_of_skipped_images_is_printed(tmp_path, capsys):
     assert expected in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_any_class_name_is_printable(tmp_path, capsys):
     names = ("a$_$", "b\x1b[31m\nc" + os.fsdecode(b"caf\xe9"))
     root = photographs(tmp_path / "photos", classes=names)

@@ -31,6 +31,7 @@ def swept(tmp_path_factory, few_images):
         return run_sweep(experiment, folder, seeds=[3, 5]), folder
 
 
+@pytest.mark.slow
 def test_each_seed_has_a_run_and_the_summary_has_all(swept):
     summary, folder = swept
     assert {path.name for path in folder.iterdir()} == {

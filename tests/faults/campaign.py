@@ -10,8 +10,10 @@ interrupted campaign can be resumed. At the end, a table with the counts of each
 import argparse
 import collections
 import contextlib
+import functools
 import io
 import json
+import os
 import random
 import resource
 import shutil
@@ -19,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +34,9 @@ import numpy as np
 from jaxcnn import train
 from jaxcnn.commands.main import main as command
 from jaxcnn.experiment import open_run
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bad_commands
 
 TRAINER = Path(__file__).with_name("trainer.py")
 # Without this capability, permissions apply to root too.
@@ -507,6 +513,89 @@ def evaluate(place: Place, number: int) -> tuple[str, str]:
     return f"{count} evaluations", "; ".join(problems) or place.difference(run)
 
 
+@functools.cache
+def bad_command_lines(place: Place) -> list[list[str]]:
+    """Return command lines that must fail."""
+    paths = bad_commands.make_inputs(place.whole / "inputs")
+    return [*bad_commands.settings(), *bad_commands.inputs(paths, place.whole)]
+
+
+def command_line(place: Place, number: int) -> tuple[str, str]:
+    """Bad command lines and inputs: one line, exit code 2, nothing written."""
+    arguments = bad_command_lines(place)[number]
+    scene = " ".join(arguments)[:200]
+    empty = place.fresh()
+    empty.mkdir()
+    errors, is_parsers = io.StringIO(), False
+    signal.alarm(60)
+    with contextlib.chdir(empty), contextlib.redirect_stderr(errors):
+        try:
+            code: Any = command(arguments)
+        except SystemExit as end:
+            code, is_parsers = end.code, True
+    signal.alarm(0)
+    text = errors.getvalue()
+    if code != 2:
+        return scene, f"exit code {code}: {text[-300:]!r}"
+    if any(empty.iterdir()):
+        return scene, f"written: {[path.name for path in empty.iterdir()]}"
+    if is_parsers:  # which prints a box, with the argument as it was given
+        return scene, "a traceback" if "Traceback" in text else ""
+    if "\x1b" in text:
+        return scene, "a control character"
+    return scene, check_line(text.rpartition("warning: ")[2])
+
+
+def soak(place: Place, number: int) -> tuple[str, str]:
+    """10,000 steps with saves: memory, files, threads and compilations stay constant."""
+    rng = np.random.default_rng(number)
+    labels = np.arange(33_400) % 3
+    images = rng.integers(0, 255, (len(labels), 12, 12, 1)).astype(np.uint8)
+    path = place.whole / "soak.npz"
+    np.savez(
+        path,
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:66],
+        test_labels=labels[:66],
+    )
+    run = place.fresh()
+    flags = ("--model", "lenet5", "--epochs", "25", "--batch-size", "75", "--clip-norm", "1")
+    arguments = ["train", "--data", str(path), *flags, "--checkpoint-seconds", "0.5"]
+    arguments += ["--workdir", str(run)]
+    process = start(
+        [sys.executable, str(TRAINER), "-:0:SIGTERM:0", str(run.parent / "events"), *arguments],
+        env=os.environ | {"JAX_LOG_COMPILES": "1"},
+    )
+    output: list[str] = []
+    reader = threading.Thread(target=lambda: output.append(process.communicate()[1]))
+    reader.start()
+    samples = []
+    while reader.is_alive():
+        time.sleep(0.5)
+        steps = sum(line.startswith("step ") for line in events(run))
+        with contextlib.suppress(OSError, StopIteration):
+            status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+            threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
+            files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+            samples.append((steps, kib, threads, files))
+    reader.join()
+    steady = [sample for sample in samples if 500 <= sample[0] < 9_900]
+    compiled = output[0].count("Finished XLA compilation of jit(step)")
+    saves = sum(line.startswith("saved ") for line in events(run))
+    growth = steady[-1][1] / steady[0][1] - 1
+    most, least = (tuple(f(s[i] for s in steady) for i in (2, 3)) for f in (max, min))
+    scene = (
+        f"{samples[-1][0]} steps, {saves} saves, {compiled} compilation of the training step, RSS "
+        f"{steady[0][1] / 1024:.0f} MiB, growth {growth:.1%}, threads {least[0]}-{most[0]}, files "
+        f"{least[1]}-{most[1]}"
+    )
+    if process.returncode != 0 or samples[-1][0] < 10_000:
+        return scene, f"exit code {process.returncode}: {output[0][-300:]!r}"
+    return scene, "" if growth < 0.05 and compiled <= 2 else "not constant"
+
+
 PARTS: dict[str, tuple[Callable[[Place, int], tuple[str, str]], int]] = {
     "kill": (kill, 100),
     "stop": (stop, len(STOPS)),
@@ -521,6 +610,8 @@ PARTS: dict[str, tuple[Callable[[Place, int], tuple[str, str]], int]] = {
     "removed": (removed, 20),
     "together": (together, 20),
     "evaluate": (evaluate, 5),
+    "command_line": (command_line, 454),
+    "soak": (soak, 1),
 }
 
 

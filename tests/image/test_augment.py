@@ -10,6 +10,7 @@ import pytest
 from jaxcnn import image
 
 
+@pytest.mark.slow
 def test_compose_draws_independently_for_each_transform(key):
     once = functools.partial(image.random_translate, max_shift=2)
     images = jnp.zeros((64, 9, 9, 1)).at[:, 4, 4].set(1)
@@ -112,6 +113,7 @@ def test_bad_input(message, key):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_fill_values_are_rounded_and_clipped_for_uint8(key):
     bytes_ = jnp.zeros((1, 3, 3, 1), jnp.uint8)
     blank = image.random_erasing(key, bytes_, probability=1.0, area=(1, 1), value=127.6)

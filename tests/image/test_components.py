@@ -128,6 +128,7 @@ def test_nonzero_integers_are_foreground():
     assert image.connected_components(mask).labels.tolist() == [[[1, 0, 2], [0, 0, 2]]]
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from([4, 8]), st.sampled_from([(1, 5), (6, 7)]))
 def test_similar_components_are_the_transitive_closure(seed, connectivity, size):
@@ -156,6 +157,7 @@ def test_similar_components_of_a_mask_include_its_background():
         assert len(pairs) == found.count[row] == inside[row].max() + outside[row].max()
 
 
+@pytest.mark.slow
 def test_one_compilation_under_jit_and_vmap():
     mask = jnp.asarray(noise(6, 10, 11))
 

@@ -191,6 +191,7 @@ def test_nearest_warps_a_mask_as_its_image():
     chex.assert_trees_all_equal(moved, kept > 0.5)
 
 
+@pytest.mark.slow
 def test_transforms_are_warps_by_their_matrices():
     images = make_images((3, 6, 7, 2))
     numbers = np.array([5.0, -20.0, 33.0])

@@ -28,6 +28,7 @@ def test_labels_equal_the_shares_of_the_pixels(mix, key):
     np.testing.assert_allclose(mix(keys, images, labels)[0], mixed, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 def test_mixup_weights_follow_a_folded_beta_distribution(alpha, key):
     _, targets = image.mixup(key, jnp.zeros((ROWS, 1, 1, 1)), jnp.eye(ROWS), alpha=alpha)
@@ -46,6 +47,7 @@ def test_each_row_is_a_partner_once(key):
     assert (np.count_nonzero(others, 0) <= 1).all() and (np.count_nonzero(others, 1) <= 1).all()
 
 
+@pytest.mark.slow
 def test_cutmix_pastes_one_rectangle(key):
     images, labels = numbered(60)
     mixed, targets = jax.tree.map(np.asarray, image.cutmix(key, images, labels))
@@ -83,6 +85,7 @@ def test_bad_input(message, key):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_traced_alpha_compiles_once(key):
     function = jax.jit(lambda alpha: image.cutmix(key, IMAGES, LABELS, alpha=alpha)[1])
     targets = [function(alpha) for alpha in (0.1, 5.0)]

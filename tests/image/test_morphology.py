@@ -98,6 +98,7 @@ def test_median_blur_equals_numpy(window, border):
         chex.assert_trees_all_equal(found, expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.sampled_from([(1, 5), (7, 6)]), st.sampled_from([2, 3, (3, 1)]), st.integers(0, 99))
 def test_laws(size, window, seed):
@@ -111,6 +112,7 @@ def test_laws(size, window, seed):
     assert (image.morphological_gradient(images, window) >= 0).all()
 
 
+@pytest.mark.slow
 def test_gradients_go_to_the_selected_values():
     images = jnp.asarray(np.random.default_rng(0).permutation(42).reshape(1, 6, 7, 1), jnp.float32)
     for function in (image.erode, image.dilate, image.median_blur):

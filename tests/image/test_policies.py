@@ -74,6 +74,7 @@ def count_operations(results, candidates):
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "factor", "bits", "moves"),
     [
@@ -105,6 +106,7 @@ def test_operations_follow_each_other(key):
     assert 0.63 < alike[0] < 0.84 and alike[1] < 0.05
 
 
+@pytest.mark.slow
 def test_gray_images(key):
     gray = IMAGES[:50, ..., :1]
     changed = image.trivial_augment(key, gray)

@@ -18,6 +18,7 @@ def check_uniform(values, low, high):
     assert abs(values.mean() - (low + high) / 2) < width / 20
 
 
+@pytest.mark.slow
 def test_amounts_are_drawn_uniformly(key):
     check_uniform(image.random_brightness(key, GRAY, max_delta=0.2)[:, 0, 0, 0], 0.3, 0.7)
     stripes = np.stack([GRAY[:, 0] - 0.1, GRAY[:, 0] + 0.1], 1)

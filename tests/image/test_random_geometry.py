@@ -32,6 +32,7 @@ def test_flips_follow_their_probability(flip, axis, key):
     np.testing.assert_array_equal(flip(key, images, probability=1.0), np.flip(images, axis))
 
 
+@pytest.mark.slow
 def test_draw_affine_stays_within_its_bounds(key):
     draw = functools.partial(image.draw_affine, key, 3000, (10, 20))
     angles = np.rad2deg(np.arctan2(*draw(max_angle=30)[:, 0, 1::-1].T))
@@ -72,6 +73,7 @@ def test_random_crops_come_from_everywhere(key):
     assert 0 < (padded == 0).mean() < 0.3
 
 
+@pytest.mark.slow
 def test_random_resized_crops_stay_within_their_bounds(key):
     rows, columns = np.indices((40, 60)).astype(np.float32)
     places = np.broadcast_to(np.stack([rows, columns], -1), (800, 40, 60, 2))

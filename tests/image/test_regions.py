@@ -43,6 +43,7 @@ def test_properties_equal_those_of_each_component_alone():
             np.testing.assert_allclose(values.mean_intensity, mean, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_properties_of_known_shapes():
     masks = np.zeros((4, 41, 41), bool)
     masks[0, 5:15, 7:27] = True  # a rectangle of 10 x 20
@@ -72,6 +73,7 @@ def test_touching_components_do_not_change_a_measurement():
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[:, 1:], inner), outer)
 
 
+@pytest.mark.slow
 def test_labels_above_max_count_are_dropped():
     mask = np.zeros((1, 3, 9), bool)
     mask[0, 1, ::2] = True
@@ -95,6 +97,7 @@ def test_remove_small_components_and_largest_component():
     assert not image.largest_component(mask & False).any()
 
 
+@pytest.mark.slow
 def test_crops_are_resized_boxes():
     pixels = np.random.default_rng(0).random((2, 12, 14, 3)).astype(np.float32)
     mask = np.zeros((2, 12, 14), bool)
@@ -109,6 +112,7 @@ def test_crops_are_resized_boxes():
     assert not larger[1, 1].any()
 
 
+@pytest.mark.slow
 def test_under_jit_and_vmap():
     components = image.connected_components(blobs(3, 16))
     pixels = jnp.ones((3, 16, 16, 1))

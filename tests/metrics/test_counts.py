@@ -46,6 +46,7 @@ def reference(logits, labels, losses, mask):
     }
 
 
+@pytest.mark.slow
 @given(batches())
 def test_only_unmasked_rows_are_counted(batch):
     counts = COUNTS(*batch)

@@ -117,6 +117,7 @@ def test_scores_of_each_class(drawn):
         close(value, wanted)
 
 
+@pytest.mark.slow
 @given(examples(1, st.integers(0, 1)))
 def test_binary(drawn):
     outputs, labels, mask, _ = drawn
@@ -140,6 +141,7 @@ def test_binary(drawn):
         close(summary["average_precision"], sklearn.metrics.average_precision_score(true, scores))
 
 
+@pytest.mark.slow
 @given(examples(3, st.tuples(*[st.integers(0, 1)] * 3)))
 def test_multi_label(drawn):
     outputs, labels, mask, _ = drawn

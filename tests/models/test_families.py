@@ -79,6 +79,7 @@ def test_features_have_the_size_of_the_last_stage(name):
     assert features.shape[1:3] == stages[-1].shape[1:3]
 
 
+@pytest.mark.slow
 @every_kind
 def test_any_channels_and_outputs(name):
     for channels, classes in ((1, 3), (5, 1)):
@@ -201,6 +202,7 @@ def test_drop_path_rises_from_block_to_block(name):
     assert rates == sorted(rates) and rates[0] == 0 and 0.25 < rates[-1] <= 0.3
 
 
+@pytest.mark.slow
 def test_the_auxiliary_head_learns_in_training_alone(key):
     model = models.create("inception_v3", 7)
     variables, (_, updated) = shaped(model, (299, 299, 3), train=True)

@@ -246,6 +246,7 @@ def test_images_are_independent_in_evaluation(name, key):
     chex.assert_trees_all_close(alone, together[2:3], rtol=0, atol=atol)
 
 
+@pytest.mark.slow
 @every_model
 def test_bfloat16_networks_return_float32_logits(name, key):
     half = small(name, dtype=jnp.bfloat16)

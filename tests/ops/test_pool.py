@@ -458,6 +458,7 @@ def test_adaptive_pool_numerical_derivatives(key):
     check_grads(jax.jit(functools.partial(ops.adaptive_avg_pool, size=(2, 9))), (images,), order=1)
 
 
+@pytest.mark.slow
 def test_adaptive_pool_of_known_sizes(key):
     images = jax.random.normal(key, (2, 8, 6, 3))
     np.testing.assert_array_equal(ops.adaptive_avg_pool(images, (8, 6)), images)

@@ -255,6 +255,7 @@ def test_a_save_that_does_not_read_back_is_an_error(tmp_path, monkeypatch):
     assert int(train.restore(tmp_path, LIKE).state.step) == 7
 
 
+@pytest.mark.slow
 def test_larger_numbers_do_not_displace_new_snapshots(tmp_path):
     saved(tmp_path)
     for number in (999, 1000):
@@ -266,6 +267,7 @@ def test_larger_numbers_do_not_displace_new_snapshots(tmp_path):
         assert int(train.restore(tmp_path, LIKE).state.step) == 10
 
 
+@pytest.mark.slow
 def test_a_failure_to_delete_keeps_the_new_snapshot(tmp_path, monkeypatch):
     saved(tmp_path)
     rmtree = shutil.rmtree

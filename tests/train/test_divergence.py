@@ -142,6 +142,7 @@ def test_an_epoch_without_a_finite_step_is_an_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_skipped_steps_survive_a_resume(tmp_path):
     """Stop after the third step, which is after one that was skipped."""
     whole, history = fit("pixels", "skip", steps=[2])
@@ -171,6 +172,26 @@ def test_a_run_may_change_its_policy_when_resumed(tmp_path):
     start = train.restore(tmp_path, state)
     _, history = train.fit(start, step, batches_with(images, targets), epochs=1)
     assert history[0]["skipped_steps"] == 1
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_the_check_reads_no_activations(policy, monkeypatch):
+    """Compare the operations on whole batches with those of a step without the check."""
+
+    def operations():
+        state, step = setup(policy)
+        batch = next(iter(batches_with().epoch(0)))
+        text = step.lower(state, batch).as_text()
+        return sorted(
+            line.split("=")[1].split("%")[0]
+            for line in text.splitlines()
+            if "<8x" in line and "=" in line
+        )
+
+    checked = operations()
+    monkeypatch.setattr("jaxcnn.train.step.guard", lambda old, new, counts, policy: (new, counts))
+    assert checked == operations()
+    assert len(checked) > 10
 
 
 def test_an_unknown_policy_is_rejected():

@@ -220,6 +220,7 @@ def test_the_time_between_checkpoints_is_bounded(tmp_path):
     assert kept[-1][1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 150])
 def test_evaluation_is_the_same_for_any_batch_size(batch_size):
     state = initial()
@@ -261,6 +262,7 @@ def test_divergence_is_an_error_and_saves_nothing_broken(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_parameters_that_explode_in_the_last_step_are_seen(tmp_path):
     """Train one step per epoch; its loss is computed before the update."""
     optimizer = optax.sgd(1e30)

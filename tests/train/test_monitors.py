@@ -58,6 +58,7 @@ def test_plateau():
     assert scales == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [1, 3])
 def test_a_plateau_is_that_of_optax(patience):
     values = [5, 4, 4, 3, 3, 3, 3, 2, 3]

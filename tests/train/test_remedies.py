@@ -78,6 +78,7 @@ def line_states(steps, **options):
         yield jax.tree.map(np.asarray, (state.params, state.ema)), counts
 
 
+@pytest.mark.slow
 def test_the_average_by_hand():
     """Compute w = 0, 0.5, 0.5 + 1 - p(0.5); the decay is at most 2/11, then 3/12."""
     first, second = (float(params["free"]) for (params, _), _ in line_states(2))
@@ -95,6 +96,7 @@ def test_the_average_by_hand():
     np.testing.assert_allclose(averages, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluation_uses_averaged_parameters_and_statistics():
     model = models.create("small_vgg", 10, widths=(4,), dropout=0.0)
     state, _ = one_step(model, optax.sgd(0.5), steps=3, ema=True, ema_decay=0.5)

@@ -46,6 +46,7 @@ def test_kernels_start_glorot_uniform_and_biases_zero():
     assert not bias.any()
 
 
+@pytest.mark.slow
 def test_decay_mask_spares_biases_and_scales():
     state = train.create_state(
         jax.random.key(0), models.create("small_vgg", 10, widths=(4,)), optax.sgd(0.1), IMAGES

@@ -123,6 +123,7 @@ def test_augmentation_keys_belong_to_the_example(batch_size):
     assert drawn[0, 0] != drawn[1, 0]
 
 
+@pytest.mark.slow
 def test_batch_statistics_move_in_training_only():
     model, optimizer, state = make("small_vgg", widths=(4,))
     before = jax.device_get(state.batch_stats)

@@ -29,6 +29,7 @@ def test_bad_deviations(std):
         train.regression(std=std)
 
 
+@pytest.mark.slow
 def test_the_reported_loss_has_no_smoothing_and_weights():
     arguments = jnp.array([[3.0, -1.0], [0.0, 1.0]]), jnp.array([0, 0]), MASK
     plain = train.multi_class()

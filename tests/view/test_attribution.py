@@ -358,6 +358,7 @@ class Other(Flat):
         return features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -498,6 +499,7 @@ def test_the_report_shows_the_most_probable_classes(task, count, tmp_path):
     assert (tmp_path / "attribution.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_report_skips_improbable_classes():
     _, _, (model, variables) = figures_of(train.multi_class(), 4, CLASSES)
     for bias, expected in ((20.0, ["hen"]), (-20.0, ["cat", "dog", "cow"])):
@@ -510,6 +512,7 @@ def test_the_report_skips_improbable_classes():
         assert [title.split("\n")[0] for title in titles(figures["attribution"])[::3]] == expected
 
 
+@pytest.mark.slow
 def test_the_report_of_a_binary_task_shows_the_second_class():
     figures, outputs, _ = figures_of(train.binary(), 1, ("cat", "dog"))
     chance = 1 / (1 + np.exp(-outputs[0]))

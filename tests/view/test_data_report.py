@@ -91,6 +91,7 @@ def test_images_must_have_two_spatial_dimensions(tmp_path, capsys):
     assert "[N, H, W, C] images for a report, got shape (4, 8, 1)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dataset_by_name(capsys, tmp_path):
     assert inspect_data("fashion_mnist_slice", tmp_path / "out") == 0
     assert "train: 10,000 examples" in capsys.readouterr().out

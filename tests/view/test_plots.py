@@ -158,6 +158,12 @@ def test_confusion_matrix(classes, tmp_path):
     drawn(figure, tmp_path)
 
 
+def test_very_long_names_are_shortened():
+    figure = plots.confusion_matrix(np.eye(2), ["cat" * 40_000, "dog"])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert [len(label) for label in labels] == [60, 3]
+
+
 def test_names_are_drawn_literally(tmp_path):
     """Use formulas, control characters, non-UTF-8 bytes, and a script that the font lacks."""
     names = ["a$_$", "b\x1b[31m", os.fsdecode(b"caf\xe9"), "猫"]

@@ -214,6 +214,7 @@ def test_history_has_curves_and_norms(tmp_path):
     save(figures, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_network_shows_its_first_kernels_and_first_and_last_maps(tmp_path):
     model = models.create("small_vgg", 3, widths=(2, 3), norm="none")
     picture = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)

@@ -105,6 +105,7 @@ def test_an_option_draws_only_its_parameter(option, value, name, expected):
         assert not others
 
 
+@pytest.mark.slow
 def test_an_image_of_an_epoch_is_the_same_in_any_batch():
     generator = ImageDataGenerator(**CONTINUOUS)
     seen = {}

@@ -278,6 +278,7 @@ def test_a_file_that_ends_early(form, tmp_path):
             read_keras(path)
 
 
+@pytest.mark.slow
 @given(
     form=st.sampled_from(list(FORMS)),
     flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4),

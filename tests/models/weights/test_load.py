@@ -160,6 +160,7 @@ def test_names_and_sources(path):
         models.load_pretrained("efficientnet_b0", path)
 
 
+@pytest.mark.slow
 def test_a_new_head_is_asked_for(path):
     whole = load(path, random_tensors())
     found = load(path, random_tensors(), num_classes=5)

@@ -34,6 +34,7 @@ def check(windows, sizes, batch):
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_patches_in_several_chunks_match_xla(monkeypatch):
     monkeypatch.setattr(patches, "_CHUNK_BYTES", 100)
     check(Windows((3, 2), (2, 1), ((1, 0), (0, 1)), (1, 2)), (6, 5), batch=12)
