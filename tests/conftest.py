@@ -12,7 +12,7 @@ import pytest
 COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-# Compilation takes most of the time; .ci/run repeats the numerical tests with all passes.
+# Compilation takes most of the time; .ci/run repeats many tests with all passes, on Python 3.13.
 os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
 jax.config.update("jax_compilation_cache_dir", str(COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -1,8 +1,7 @@
 """The command line: parse a command, run it, and report errors in one line.
 
-Bad input results in one line on standard error and exit code 2, diverged training in exit code 1;
-for a stop by a signal, see `jaxcnn.commands.signals`. ``JAXCNN_TRACEBACK=1`` shows the traceback of
-an error.
+Bad input prints one line to standard error and exits with code 2; diverged training exits with code
+1. For signals, see `jaxcnn.commands.signals`. Set ``JAXCNN_TRACEBACK=1`` to see tracebacks.
 """
 
 import logging
@@ -28,7 +27,7 @@ from jaxcnn.experiment.process import (
 )
 from jaxcnn.messages import printable
 
-# What bad input, a full disk, too little memory and a user's network raise.
+# Errors that bad input, a full disk, too little memory and custom networks raise.
 _REPORTED = (
     ValueError, OSError, MemoryError, RecursionError, train.DivergedError,
     jax.errors.JaxRuntimeError,
@@ -54,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
-            # The storage libraries log tracebacks, and the contents of damaged files, for errors
-            # that are raised and reported here, and so do their threads.
+            # The storage libraries and their threads log tracebacks, and the contents of damaged
+            # files, for errors that are also raised and reported here.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             sys.unraisablehook = _print_unraisable
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"jaxcnn: {_one_line(stop)}", file=sys.stderr)
         return exit_code(stop.signal)
-    except BrokenPipeError:  # the reader of our output, such as head, has ended
+    except BrokenPipeError:  # the program that reads the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except _REPORTED as error:
@@ -77,11 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"jaxcnn: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, train.DivergedError) else 2
+    finally:
+        sys.unraisablehook = sys.__unraisablehook__
     return 0
 
 
 def _print_unraisable(unraisable: Any) -> None:
-    """Print an exception that has no caller, unless it is from a thread of a storage library."""
+    """Print an unraisable exception, unless it comes from a storage library's thread."""
     if threading.current_thread() is threading.main_thread():
         sys.__unraisablehook__(unraisable)
 
@@ -94,8 +95,11 @@ def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 def _one_line(message: object) -> str:
     """Return a message on one line, even if it contains unusual or long file or class names."""
     text = str(message)
-    if isinstance(message, jax.errors.JaxRuntimeError):  # its cause is last, after a traceback
-        text = " ".join(dict.fromkeys((text.splitlines()[0], text.strip().splitlines()[-1])))
+    if isinstance(
+        message, jax.errors.JaxRuntimeError
+    ):  # the cause is on the last line, after a traceback
+        lines = text.strip().splitlines() or [""]
+        text = " ".join(dict.fromkeys((lines[0], lines[-1])))
     line = printable(" ".join(text.split()))
     if len(line) > _LONGEST:
         line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"

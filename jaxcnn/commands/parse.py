@@ -83,7 +83,7 @@ def parse(argv: Sequence[str]) -> Any:
         raise SystemExit(0)
     if "" in argv:
         before = argv[argv.index("") - 1] if argv[0] else "the command"
-        raise ValueError(f"an argument is empty, after {before}; an empty path is not accepted")
+        raise ValueError(f"empty argument after {before}; paths must not be empty")
     name, *arguments = argv or [""]
     if name and not name.startswith("-") and name not in _COMMANDS:
         raise ValueError(f"unknown command {name!r}. {did_you_mean(name, _COMMANDS)}")

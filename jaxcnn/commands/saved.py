@@ -1,6 +1,7 @@
 """Commands for a trained network: evaluate, predict, inspect, features, export."""
 
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from jaxcnn import data, models
 from jaxcnn import train as training
 from jaxcnn.commands.outputs import check_output_file
 from jaxcnn.commands.tables import print_table
-from jaxcnn.data.files import atomic_write, json_text
+from jaxcnn.data.files import atomic_write, is_zip, json_text
 from jaxcnn.data.lazy import in_parts
 from jaxcnn.experiment import open_run, run_folder, saved
 from jaxcnn.experiment.network import Source
@@ -147,6 +148,8 @@ class Inspect(_Opened):
             raise ValueError("--image must be given for a weights file, which contains no images")
         if self.output is not None:
             run_folder.check_writable(self.output, "--output")
+        elif not self.is_weights:
+            run_folder.check_no_links(self.run)
         opened = self.open()
         network, variables = opened.network, opened.state.eval_variables
         figures: dict[str, Any] = {}
@@ -174,7 +177,6 @@ class Inspect(_Opened):
             return self.output
         if self.is_weights:
             return run_folder.new_folder(None, f"{opened.experiment.model}-figures")
-        run_folder.check_no_links(self.run)
         return self.run / "figures"
 
 
@@ -213,7 +215,7 @@ class Features(_Opened):
     batch_size: int = 64
     """Number of images per batch."""
     force: bool = False
-    """Replace an existing file of another kind."""
+    """Replace an existing file even if this command did not write it."""
 
     def __call__(self) -> None:
         """Write the file."""
@@ -238,6 +240,7 @@ class Features(_Opened):
             arrays |= {f"{name}_features": rows, f"{name}_labels": labels}
             arrays["classes"] = np.array(source.classes)
             print(f"{name}: {rows.shape[0]:,} examples with {rows.shape[1]:,} features")
+        self.output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.output) as path, path.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         print(f"features: {self.output}")
@@ -254,7 +257,7 @@ class Export:
     checkpoint: str = "last"
     """Checkpoint to export: last, best (by validation score), or a step."""
     force: bool = False
-    """Replace an existing file of another kind."""
+    """Replace an existing file even if this command did not write it."""
 
     def __call__(self) -> None:
         """Write the file."""
@@ -262,15 +265,19 @@ class Export:
             raise ValueError(f"the file must end in .safetensors, got {self.output}")
         check_output_file(self.output, "the file", is_replaceable=_is_exported, force=self.force)
         run = open_run(self.run, checkpoint=self.checkpoint)
+        self.output.parent.mkdir(parents=True, exist_ok=True)
         models.save_pretrained(self.output, saved.to_pretrained(run))
         print(f"weights: {self.output} ({self.output.stat().st_size:,} bytes)")
 
 
 def _contains_features(path: Path) -> bool:
     try:
+        if not is_zip(path):
+            return False
         with np.load(path, allow_pickle=False) as arrays:
-            return any(name.endswith("_features") for name in arrays.files)
-    except Exception:  # not a file of arrays
+            parts = [name.rpartition("_")[2] for name in arrays.files if name != "classes"]
+            return "classes" in arrays.files and set(parts) == {"features", "labels"}
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 

@@ -19,7 +19,8 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 _NUMBERS = [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)]
 _GRACE = 0.5  # seconds to wait for the main thread, which cannot handle signals while it compiles
 
-_EXITING = threading.Lock()  # held by the thread that ends the process
+_REPEAT = 1.0  # seconds in which the same signal counts once, as in jaxcnn.train.stop_signals
+_EXITING = threading.RLock()  # held by the thread that ends the process
 
 
 def handle_signals() -> None:
@@ -51,12 +52,14 @@ def exit_code(number: int) -> int:
 
 
 def _watch(reader: int) -> None:
-    first = _next(reader)
+    first = second = _next(reader)
+    began = time.monotonic()
     waits = signal.getsignal(first) is _stop
     if waits and not select.select([reader], [], [], _GRACE)[0]:
         _stop(first, None)
-    second = _next(reader)
-    _exit(f"ended at once by a second signal, {signal.Signals(second).name}", 128 + second)
+    while second == first and time.monotonic() - began < _REPEAT:
+        second = _next(reader)
+    _exit_at_once(second)
 
 
 def _next(reader: int) -> int:
@@ -67,7 +70,13 @@ def _next(reader: int) -> int:
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     del frame
+    if any(signal.getsignal(other) is not _stop for other in _NUMBERS):
+        _exit_at_once(number)  # a run received the first signal, and passes on the second
     _exit(f"stopped by {signal.Signals(number).name}", exit_code(number))
+
+
+def _exit_at_once(number: int) -> NoReturn:
+    _exit(f"ended at once by a second signal, {signal.Signals(number).name}", 128 + number)
 
 
 def _exit(message: str, code: int) -> NoReturn:

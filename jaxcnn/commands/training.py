@@ -39,8 +39,8 @@ class Train(_Configured):
     """Folder for the run, new or empty unless resuming; by default,
     runs/<model>-<data>-seed<seed>."""
     resume: Literal["no", "yes", "auto"] = "no"
-    """Resume the run or sweep in --workdir from its last checkpoint; auto starts it if there is
-    none, and reports the results if it is finished. --resume alone means yes."""
+    """Resume the run or sweep in --workdir from its last checkpoint; auto starts a new one if none
+    exists, and reports the results if it has finished. --resume alone means yes."""
     seeds: tuple[int, ...] = ()
     """Do one training run per seed, and print the mean and spread of the results."""
 
@@ -53,7 +53,7 @@ class Train(_Configured):
             print("the run is finished")
             _print_result(result)
             return
-        console = rich.console.Console(highlight=False)
+        console = _Console(highlight=False)
         resumes_sweep = resume and self.workdir and sweeps.is_sweep(self.workdir)
         every_fold = self.experiment.folds is not None and self.experiment.fold is None
         if self.seeds or every_fold or resumes_sweep:
@@ -77,7 +77,7 @@ class Train(_Configured):
         _print_result(result)
 
     def _finished(self) -> dict[str, Any] | None:
-        """Return the results of the run in ``workdir`` if it is finished, with these settings."""
+        """Return the results in ``workdir`` if the run has finished and used these settings."""
         folder = self.workdir
         if folder is None or not (folder / "result.json").is_file() or sweeps.is_sweep(folder):
             return None
@@ -85,6 +85,14 @@ class Train(_Configured):
         if as_resolved(self.experiment.with_absolute_paths(), stored) != stored:
             return None
         return run_folder.read_json(folder / "result.json") | {"workdir": str(folder)}
+
+
+class _Console(rich.console.Console):
+    """A console that raises an error if the program that reads its output has ended."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error for the command line to handle; Rich's own method exits with code 1."""
+        raise BrokenPipeError
 
 
 def is_started(folder: Path | None) -> bool:
@@ -131,7 +139,11 @@ class FindLearningRate(_Configured):
         # Suggest a rate for the whole network, not only for a new last layer.
         from jaxcnn.view import plots  # matplotlib would delay other commands
 
-        experiment = dataclasses.replace(self.experiment, frozen_epochs=0)
+        experiment = dataclasses.replace(
+            self.experiment,
+            frozen_epochs=0,
+            on_nonfinite="raise",  # the test ends there
+        )
         experiment, weights = resolve(experiment)
         parts = assemble(experiment, weights)
 

@@ -210,7 +210,7 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
         )
     try:
         if not is_zip(path):
-            raise ValueError("it is not a zip of arrays, as numpy.savez writes")
+            raise ValueError("it is not an archive of arrays like those written by numpy.savez")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             splits = [s for s in SPLITS if f"{s}_images" in arrays.files or s in needed]
             names = [f"{split}_{part}" for split in splits for part in ("images", "labels")]

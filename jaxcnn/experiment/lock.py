@@ -15,7 +15,7 @@ NAME = "trainer.lock"
 
 @contextlib.contextmanager
 def only_trainer(folder: Path) -> Iterator[None]:
-    """Hold the lock on a run folder, which the kernel releases when the process ends.
+    """Hold the lock on a run folder. The kernel releases the lock when the process ends.
 
     Reading a run, for example to evaluate it, does not need the lock.
 
@@ -36,8 +36,8 @@ def only_trainer(folder: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:  # which of them depends on the system
             holder = _describe(os.read(descriptor, 4096))
             raise ValueError(
-                f"only one process may train in {folder} at a time, and {holder} does; stop it, or "
-                "choose another workdir"
+                f"{holder} is already training in {folder}, and only one process may do so at a "
+                "time; stop it, or choose another workdir"
             ) from error
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         text = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": now})

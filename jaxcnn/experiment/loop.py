@@ -29,8 +29,8 @@ class LoopConfig(Section):
     start_epoch: int = 1
     """Early stopping: first epoch that may be kept as the best or count toward the patience."""
     on_nonfinite: train.OnNonfinite = "raise"
-    """A step whose loss, gradients or updated variables are NaN or infinite: stop and name the
-    step and its examples (raise), or skip its update and count it (skip)."""
+    """Action if a step's loss, gradients or updated variables are NaN or infinite: stop and report
+    the step and its examples (raise), or skip the update and count it (skip)."""
 
     RANGES: ClassVar[Ranges] = {
         "epochs": (is_count, ">= 1"),

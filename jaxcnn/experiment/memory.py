@@ -1,4 +1,4 @@
-"""The error message for training that does not fit in the memory of the device."""
+"""The error message for training that does not fit in the device's memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from jaxcnn.view.costs import activation_bytes
 
 @contextlib.contextmanager
 def memory_errors(experiment: Experiment, parts: Assembly) -> Iterator[None]:
-    """Turn the device's error for a lack of memory into one that says what to change.
+    """Convert an out-of-memory error of the device into one that suggests what to change.
 
     Raises:
-      MemoryError: if a program does not fit.
+      MemoryError: if the device runs out of memory.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def _message(experiment: Experiment, parts: Assembly) -> str:
     needed += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     return (
         f"a training step on {rows} images of {size[0]} x {size[1]} keeps about "
-        f"{needed / 2**30:,.1f} GiB of activations, parameters and optimizer state. Reduce "
+        f"{needed / 2**20:,.0f} MiB of activations, parameters and optimizer state. Reduce "
         f"--batch-size (now {experiment.batch_size}) or --image-size, compute the gradients in "
         f"microbatches with --accumulate (now {experiment.accumulate}), or recompute activations "
         "with --model-options remat True if the network has that option"

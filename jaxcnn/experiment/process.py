@@ -58,7 +58,7 @@ def keep_freed_memory() -> bool:
 
 
 def use_deterministic_operations() -> None:
-    """Make XLA compile deterministic programs on a GPU, without atomics and autotuning.
+    """Make XLA compile deterministic GPU programs, without atomics and autotuning.
 
     Programs for CPUs and TPUs are deterministic anyway. Call this function before JAX creates its
     first array, as the command line does.
@@ -72,7 +72,7 @@ def use_deterministic_operations() -> None:
 
 
 def reproducibility() -> str:
-    """Return what another run of the same experiment has in common with one in this process.
+    """Describe how closely another run of the same experiment reproduces the results.
 
     Example:
       >>> reproducibility()

@@ -1,4 +1,4 @@
-"""Resumption of a run: the checks that it continues the same experiment on the same data."""
+"""Checks that a resumed run continues the same experiment on the same data."""
 
 import dataclasses
 from pathlib import Path

@@ -4,10 +4,12 @@
 and the ``amendments``: one ``{"field", "from", "to", "step"}`` for each field changed by a resume.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ from jaxcnn.data.files import atomic_write, json_text
 from jaxcnn.experiment import lock
 from jaxcnn.experiment.config import Experiment
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout of run and sweep folders."""
 AMENDABLE = ("epochs", "learning_rate", "on_bad_example", "on_nonfinite")
 """Fields of an experiment that may be changed when a run is resumed."""
@@ -94,7 +96,7 @@ def check_unedited(folder: Path, experiment: Experiment, metadata: Mapping[str, 
     """Check that a run's configuration is the one that its checkpoint was trained with.
 
     Raises:
-      ValueError: if a field that may not be changed differs.
+      ValueError: if a setting that must stay the same has changed.
     """
     trained = metadata.get("experiment", {})
     for name, value in json.loads(json.dumps(experiment.to_json())).items():
@@ -106,14 +108,14 @@ def check_unedited(folder: Path, experiment: Experiment, metadata: Mapping[str, 
 
 
 def check_no_links(folder: Path) -> None:
-    """Check that what is written in a run folder stays in it.
+    """Check that writes to a run folder cannot end up outside of it.
 
     Raises:
-      ValueError: if one of its subfolders is a link, as in a folder made by someone else.
+      ValueError: if a subfolder is a link, which a folder from someone else may contain.
     """
     for name in ("checkpoints", "figures", "tensorboard"):
         if (folder / name).is_symlink():
-            raise ValueError(f"{folder / name} must be a folder, got a link to another place")
+            raise ValueError(f"{folder / name} must be a regular folder, got a link")
 
 
 def check_format(folder: Path, values: Mapping[str, Any]) -> None:
@@ -198,14 +200,14 @@ def check_free(workdir: str | Path | None) -> None:
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Check that a folder can be created and written, before the work whose results it gets.
+    """Check that a folder can be created and written to.
 
     Args:
       folder: the folder.
       name: the argument, for the error message.
 
     Raises:
-      ValueError: if the path is a URL, passes through a file, or must not be written.
+      ValueError: if the path is a URL, contains a file in place of a folder, or is not writable.
     """
     if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
         raise ValueError(
@@ -214,13 +216,13 @@ def check_writable(folder: Path, name: str) -> None:
         )
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
-        raise ValueError(f"{name} must be a folder, but {existing} is not one")
+        raise ValueError(f"{name} must be a folder, but {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{name} {folder} cannot be written: no permission for {existing}")
+        raise ValueError(f"{name} {folder} is not writable: permission denied for {existing}")
 
 
 def new_folder(workdir: str | Path | None, name: str) -> Path:
-    """Create the folder ``workdir``, or ``runs/<name>`` if it is None, numbered if that exists.
+    """Create ``workdir``; if it is None, create ``runs/<name>``, with a number if that exists.
 
     Raises:
       ValueError: if ``workdir`` cannot be used (see `check_free`).
@@ -242,15 +244,18 @@ def new_folder(workdir: str | Path | None, name: str) -> Path:
 
 
 def discard_unstarted(folder: Path) -> None:
-    """Remove the folder of a new run that failed before it wrote results, if it has no other files.
+    """Remove the files of a new run that failed before its first checkpoint, then the empty folder.
 
-    The run can then be started again with other settings and the same ``workdir``.
+    The same ``workdir`` can then be used again. If the folder contains anything else, nothing is
+    removed; errors are ignored, because another error is being reported.
     """
-    ours = {"config.json", "run.json", "checkpoints", lock.NAME}
-    checkpoints = folder / "checkpoints"
-    if {path.name for path in folder.iterdir()} - ours or any(checkpoints.iterdir()):
-        return
-    checkpoints.rmdir()
-    for name in ours - {"checkpoints"}:
-        (folder / name).unlink(missing_ok=True)
-    folder.rmdir()
+    ours = {"config.json", "run.json", "checkpoints", "tensorboard", lock.NAME}
+    with contextlib.suppress(OSError):
+        checkpoints = folder / "checkpoints"
+        if {path.name for path in folder.iterdir()} - ours or any(checkpoints.iterdir()):
+            return
+        checkpoints.rmdir()
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        for name in ("config.json", "run.json", lock.NAME):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()

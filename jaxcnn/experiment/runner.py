@@ -86,9 +86,10 @@ class _Run:
     parts: Assembly
     folder: Path
     record: Record
+    is_new: bool
     console: rich.console.Console | None
     events: EventFiles | None
-    should_stop: train.StopRequest
+    should_stop: train.StopRequest = dataclasses.field(default_factory=train.StopRequest)
 
     @property
     def early_stopping(self) -> train.EarlyStopping | None:
@@ -112,8 +113,9 @@ def run(
     execution: Execution = Execution(),  # noqa: B008 - immutable
     resume: bool = False,
     console: rich.console.Console | None = None,
+    should_stop: train.StopRequest | None = None,
 ) -> dict[str, Any]:
-    """Train an experiment in a run folder and evaluate it on the test split, once, at the end.
+    """Run an experiment in a run folder: train the model, then evaluate it once on the test split.
 
     Everything is checked before the folder is created or anything is compiled. Call this function
     in the main thread, where SIGINT, SIGTERM and SIGUSR1 stop the run cleanly once it has
@@ -122,13 +124,15 @@ def run(
     Args:
       experiment: the configuration.
       workdir: the run folder, which must be new or empty unless ``resume`` is True; None creates
-        ``runs/<model>-<data>-seed<seed>``, numbered if that exists.
+        ``runs/<model>-<data>-seed<seed>``, with a number if that exists.
       execution: settings that do not affect the results.
       resume: resume from the last intact checkpoint in ``workdir``; the results are bit-for-bit
         the same as if the run had never stopped. Only ``epochs``, ``learning_rate``,
         ``on_bad_example`` and ``on_nonfinite`` may differ from the stored configuration. A run
         that has no checkpoint yet starts over.
       console: console to print progress to; None prints nothing.
+      should_stop: request from `jaxcnn.train.stop_signals` if the caller handles signals; by
+        default, this function does.
 
     Returns:
       The contents of ``result.json``, and ``workdir``: ``train_``, ``validation_`` and ``test_``
@@ -154,6 +158,8 @@ def run(
     ignore_pillow_warnings()
     with contextlib.ExitStack() as stack:
         job, start = _prepare(experiment, workdir, execution, resume, console, stack)
+        should_stop = should_stop or stack.enter_context(train.stop_signals())
+        job = dataclasses.replace(job, should_stop=should_stop)
         result = _carry_out(job, start, began)
     return result | {"workdir": str(job.folder)}
 
@@ -161,21 +167,25 @@ def run(
 def _carry_out(job: _Run, start: train.Snapshot, began: float) -> dict[str, Any]:
     """Train, evaluate, and write ``result.json``."""
     console = job.console
-    write_record(job.folder, job.record)
-    if job.events:
-        job.events.open(job.folder / "tensorboard", start.history)
     try:
+        write_record(job.folder, job.record)
+        (job.folder / "checkpoints").mkdir(exist_ok=True)
+        if job.events:
+            job.events.open(job.folder / "tensorboard", start.history)
         with memory_errors(job.experiment, job.parts):
             state, history = _train(job, start)
+            result = _finish(job, state, history)
+        result |= {"wall_seconds": round(time.monotonic() - began, 2)}
+        write_json(job.folder / "result.json", result)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         hint = f"; {job.how_to_resume}" if (job.folder / "config.json").is_file() else ""
         raise OSError(f"{error}{hint}") from error
     except (MemoryError, train.DivergedError, jax.errors.JaxRuntimeError):
-        run_folder.discard_unstarted(job.folder)
+        if job.is_new:
+            run_folder.discard_unstarted(job.folder)
         raise
-    result = _finish(job, state, history)
-    result |= {"wall_seconds": round(time.monotonic() - began, 2)}
-    write_json(job.folder / "result.json", result)
     if console and (line := unreadable(job.parts.splits)):
         path = printable(job.folder / "bad_examples.jsonl")
         console.print(f"{line}: {path}", soft_wrap=True, markup=False)
@@ -212,7 +222,7 @@ def _prepare(
     if execution.keep_best and not parts.validation:
         raise ValueError("keep_best must be False for data without a validation split, got True")
     events = EventFiles() if execution.tensorboard else None
-    if record is None:
+    if is_new := record is None:
         fold = "" if experiment.fold is None else f"-fold{experiment.fold}"
         folder = new_folder(workdir, f"{run_name(experiment)}-seed{experiment.seed}{fold}")
         stack.enter_context(only_trainer(folder))
@@ -229,10 +239,8 @@ def _prepare(
             | {"experiment": experiment.to_json()},
         )
     record = record.amend(experiment, step=int(start.state.step))
-    (folder / "checkpoints").mkdir(exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)  # the resumed run writes a new one
-    should_stop = stack.enter_context(train.stop_signals())
-    return _Run(experiment, execution, parts, folder, record, console, events, should_stop), start
+    return _Run(experiment, execution, parts, folder, record, is_new, console, events), start
 
 
 def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dict[str, float]]]:
@@ -301,9 +309,9 @@ def _phases(job: _Run, taken: int) -> list[tuple[int, train.TrainStep]]:
 
 
 def _write_history(folder: Path, splits: Splits, snapshot: train.Snapshot) -> None:
-    # The storage library creates missing folders, so a removed run would seem to be saved.
+    # The storage library creates missing folders, so saving a removed run would not fail.
     if not (folder / "config.json").is_file():
-        raise OSError(f"{folder} was removed, or its config.json, so the run cannot be saved")
+        raise OSError(f"{folder} or its config.json was removed, so the run cannot be saved")
     # Rewritten from the snapshot, so the history of a resumed run contains each epoch once.
     rows = [json_text(row) + "\n" for row in snapshot.history]
     write_text(folder / "metrics.jsonl", "".join(rows))

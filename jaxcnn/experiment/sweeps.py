@@ -6,6 +6,7 @@ The folder contains ``sweep.json`` (the experiment and the seeds), a folder for 
 
 import dataclasses
 import shutil
+import signal
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import rich.console
 
+from jaxcnn import train
 from jaxcnn.experiment import run_folder, runner
 from jaxcnn.experiment.build import assemble
 from jaxcnn.experiment.config import Experiment
@@ -89,6 +91,7 @@ def run_sweep(
         folder = Path(workdir)
     else:
         # Reject bad input before the folder is created.
+        run_folder.check_free(workdir)
         assemble(*resolve(next(iter(members.values()))))
         if execution.tensorboard:
             EventFiles()
@@ -97,10 +100,13 @@ def run_sweep(
     sweep = {"format": run_folder.FORMAT, "config": config, "seeds": list(seeds)}
     run_folder.write_json(folder / "sweep.json", sweep)
     results: dict[str, dict[str, Any]] = {}
-    for name, member in members.items():
-        if console:
-            console.print(f"--- {name} ({len(results) + 1} of {len(members)})", highlight=False)
-        results[name] = _run_member(member, folder / name, execution, console)
+    with train.stop_signals() as should_stop:
+        for name, member in members.items():
+            if should_stop.received is not None:
+                raise _interrupted(folder / name, should_stop.received)
+            if console:
+                console.print(f"--- {name} ({len(results) + 1} of {len(members)})", highlight=False)
+            results[name] = _run_member(member, folder / name, execution, console, should_stop)
     summary = summarize(results) | {"config": config}
     run_folder.write_json(folder / "summary.json", summary)
     return summary | {"workdir": str(folder)}
@@ -160,6 +166,7 @@ def _run_member(
     folder: Path,
     execution: Execution,
     console: rich.console.Console | None,
+    should_stop: train.StopRequest,
 ) -> dict[str, Any]:
     """Return the stored result of a run, or resume or start the run."""
     if (folder / "result.json").is_file():
@@ -168,10 +175,21 @@ def _run_member(
     if not started and (folder / "run.json").is_file():
         shutil.rmtree(folder)  # stopped before its configuration was written
     try:
-        return runner.run(experiment, folder, execution=execution, resume=started, console=console)
+        return runner.run(
+            experiment,
+            folder,
+            execution=execution,
+            resume=started,
+            console=console,
+            should_stop=should_stop,
+        )
     except runner.Interrupted as stop:
-        raise runner.Interrupted(
-            f"stopped in {folder}, all work saved; resume with: "
-            f"jaxcnn train --workdir {folder.parent} --resume",
-            stop.signal,
-        ) from None
+        raise _interrupted(folder, stop.signal) from None
+
+
+def _interrupted(folder: Path, number: signal.Signals) -> runner.Interrupted:
+    return runner.Interrupted(
+        f"stopped in {folder}, all work saved; resume with: "
+        f"jaxcnn train --workdir {folder.parent} --resume",
+        number,
+    )

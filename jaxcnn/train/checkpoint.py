@@ -3,7 +3,7 @@
 orbax commits a checkpoint atomically but does not verify its contents, so a SHA-256 digest is saved
 in the same commit. A snapshot that does not match its digest is skipped, and the next older one is
 read instead. orbax's ``CheckpointManager`` is not used: it silently skips a save whose step is not
-above the largest number in the folder, whatever put that number there.
+greater than the highest number in the folder, even if that number is not from this run.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class Snapshot:
     best: dict[str, chex.ArrayTree] | None = None
 
     def on_host(self) -> "Snapshot":
-        """Return a copy in the memory of the host, which later training steps do not change."""
+        """Return a copy in host memory, unaffected by later training steps."""
         state, best = jax.tree.map(_to_host, (self.state, self.best))
         return dataclasses.replace(self, state=state, best=best)
 
@@ -65,12 +65,12 @@ def save(
     """Write a snapshot under its step number, read it back, and delete older ones.
 
     The snapshot is either complete or absent, no matter when the process dies. Older snapshots are
-    deleted only after the new one has been read back; those with larger numbers never are.
+    deleted only after the new one has been read back; snapshots of later steps are never deleted.
 
     Args:
       folder: folder for the run's checkpoints, created if missing.
       snapshot: the snapshot to write.
-      keep: number of snapshots to keep, the new one and those before it, >= 1.
+      keep: number of snapshots to keep, including the new one, >= 1.
       keep_best: metric in the history, such as ``"validation_accuracy"``; the snapshot of the epoch
         with its highest value is kept too (see `best_step`).
 
@@ -122,7 +122,7 @@ def restore(
     step: int | None = None,
     set_aside: bool = False,
 ) -> Snapshot:
-    """Read the newest intact snapshot, or that of a given step.
+    """Read the newest intact snapshot, or the one of a given step.
 
     Args:
       folder: folder with the run's checkpoints.
@@ -131,7 +131,7 @@ def restore(
         function that returns such a state, given the snapshot's metadata.
       step: the step to read; None reads the newest snapshot.
       set_aside: rename newer snapshots that were skipped, for example to ``damaged-8``. Required
-        to resume the run, whose later snapshots would otherwise be mixed with them.
+        when resuming, because new snapshots would otherwise be mixed with the skipped ones.
 
     Returns:
       The snapshot, identical bit for bit to what was saved. Damaged snapshots, and those whose
@@ -195,7 +195,7 @@ def has_snapshots(folder: str | Path) -> bool:
 def best_step(folder: str | Path, metric: str) -> int:
     """Return the step of the snapshot whose epoch has the highest value of a metric.
 
-    Only snapshots between epochs are compared; among equal values, the first one is the best.
+    Only snapshots taken at the end of an epoch are considered; ties go to the earliest.
 
     Args:
       folder: folder with the run's checkpoints.
@@ -220,7 +220,7 @@ def best_step(folder: str | Path, metric: str) -> int:
     folder = Path(folder).absolute()
     best = _best_step(folder, metric)
     if best is None:
-        raise ValueError(f"no checkpoint in {folder} is from the end of an epoch with {metric}")
+        raise ValueError(f"{folder} contains no end-of-epoch checkpoint that recorded {metric}")
     return best
 
 
@@ -237,7 +237,7 @@ def _best_step(folder: Path, metric: str) -> int | None:
 
 
 def _steps(folder: Path) -> list[int]:
-    """Return the steps in a folder, newest first; links and other names are not snapshots."""
+    """Return the steps in a folder, newest first; links and other names are ignored."""
     names = [path.name for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
     return sorted((int(n) for n in names if re.fullmatch("0|[1-9][0-9]{0,17}", n)), reverse=True)
 
@@ -301,10 +301,10 @@ def _read_record(source: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path, step: int, like: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the record and the arrays of a snapshot, on the host if they were saved from there.
+    """Return the record and the arrays of a snapshot, on the host if they were saved from the host.
 
     Raises:
-      ValueError: if they do not match their digest, or the folder has the number of another step.
+      ValueError: if they do not match their digest, or the folder is named after a different step.
     """
     source = folder / str(step)
     record = _read_record(source)

@@ -1,7 +1,7 @@
-"""Detection of training steps whose results are not finite, on the device.
+"""On-device detection of training steps with non-finite results.
 
-A step is finite if its objective, the norm of its gradients, and the parameters and batch
-statistics after its update are. Everything else in the state is computed from these.
+A step is finite if the objective, the gradient norm, and the updated parameters and batch
+statistics are all finite. Everything else in the state is computed from these.
 """
 
 import dataclasses
@@ -17,27 +17,27 @@ from jaxcnn.train.state import TrainState
 OnNonfinite = Literal["raise", "skip"]
 
 NONFINITE_STEP = "nonfinite_step"
-"""Entry of a step's counts with the policy ``"raise"``: its number if it is not finite, else 0."""
+"""Name in the counts, with policy ``"raise"``: the step's number if it is not finite, else 0."""
 SKIPPED_STEPS = "skipped_steps"
-"""Entry of a step's counts: 1 if it was skipped, else 0."""
+"""Name in the counts: the number of skipped steps."""
 _LISTED = 8
 
 
 class DivergedError(RuntimeError):
-    """Training diverged: values that should be finite are not."""
+    """Training diverged: a loss, gradient or variable is not finite."""
 
 
 def guard(
     old: TrainState, new: TrainState, counts: Counts, policy: OnNonfinite
 ) -> tuple[TrainState, Counts]:
-    """Return the state and counts after a step, depending on whether its results are finite.
+    """Return the state and counts after a step, depending on whether the step was finite.
 
     Args:
       old: state before the step.
       new: state after it.
       counts: the step's counts, with ``objective`` and ``gradient_norm``.
-      policy: with ``"raise"``, the counts report a step that is not finite, for `fit` to raise;
-        with ``"skip"``, such a step changes only ``state.step``, and counts as skipped.
+      policy: ``"raise"`` marks a non-finite step in the counts, so that `fit` can raise an error;
+        ``"skip"`` makes such a step change only ``state.step``, and counts it as skipped.
     """
     finite = _is_finite((counts["objective"].numerator, counts["gradient_norm"].numerator))
     finite &= _is_finite((new.params, new.batch_stats))
@@ -58,13 +58,13 @@ def guard(
 
 
 def check_finite(counts: Counts, batch: Any) -> None:
-    """Raise an error that names the step and its examples if a call to a step was not finite.
+    """Raise an error if a step was not finite, naming the step and its examples.
 
-    Waits until the call is finished.
+    This waits for the step to finish.
 
     Args:
-      counts: the counts that the call returned.
-      batch: the batch, or the group of batches, that it used.
+      counts: the counts returned by the step, or by several fused steps.
+      batch: the batch, or group of batches, that was passed to it.
 
     Raises:
       DivergedError: if a step was not finite and its policy is ``"raise"``.
@@ -77,21 +77,21 @@ def check_finite(counts: Counts, batch: Any) -> None:
         if not np.isfinite(value := float(counts[name].numerator)):
             cause = f"the {name.replace('_', ' ')} is {value}"
     index, mask = np.asarray(batch.index), np.asarray(batch.mask)
-    if index.ndim > 1:  # a group: its last step is the one that is not finite
+    if index.ndim > 1:  # fused steps, which end with the one that is not finite
         last = int(counts["objective"].denominator) - 1
         index, mask = index[last], mask[last]
     index = index[mask]
     listed = ", ".join(map(str, index[:_LISTED]))
     more = f" and {len(index) - _LISTED} more" if len(index) > _LISTED else ""
     raise DivergedError(
-        f"{cause} after step {step}, on training examples {listed}{more}; the last checkpoint is "
-        "finite. Try a smaller learning rate, or skip such steps: on_nonfinite='skip'"
+        f"{cause} after step {step}, on training examples {listed}{more}; try a "
+        "smaller learning rate, or on_nonfinite='skip' to skip such steps"
     )
 
 
 def _is_finite(tree: Any) -> jax.Array:
     """Return whether all floating-point values in a tree are finite."""
-    # A sum is finite only if its terms are, and adding is all that it costs.
+    # A sum is finite only if all of its terms are, and costs a single pass.
     sums = [
         jnp.sum(leaf, dtype=jnp.float32)
         for leaf in jax.tree.leaves(tree)

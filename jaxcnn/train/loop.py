@@ -158,7 +158,7 @@ class _Run:
             for batch in coming:
                 if has_rows.popleft():
                     self.state, counts = train_step(self.state, batch)
-                    self.check_finite()  # of the step before: the device never waits for the host
+                    self.check_finite()  # of the previous step, so that the device does not wait
                     self._unchecked = counts, batch
                     sums = {name: counts[name] for name in counts if name != NONFINITE_STEP}
                     self.counts = add_counts(self.counts, sums)
@@ -305,8 +305,8 @@ def _row(
         row[SKIPPED_STEPS] = skipped
         if not int(counts["examples"]):
             raise DivergedError(
-                f"all steps of epoch {epoch + 1} were skipped, because none was finite; try a "
-                "smaller learning rate"
+                f"all steps of epoch {epoch + 1} were skipped because their results were not "
+                "finite; try a smaller learning rate"
             )
     row |= {f"train_{name}": value for name, value in summarize(counts).items()}
     row["parameter_norm"] = float(_norm(state.params))

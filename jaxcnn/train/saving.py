@@ -23,8 +23,8 @@ class Saving:
       folder: folder for the run's checkpoints.
       seconds: maximum age of the last snapshot; once it is older, a new one is saved during the
         epoch. This limits the training time lost in a crash.
-      keep: number of the newest snapshots to keep, >= 1.
-      keep_best: metric whose best snapshot is kept too (see `jaxcnn.train.save`); None keeps none.
+      keep: number of recent snapshots to keep, >= 1.
+      keep_best: metric whose best snapshot is also kept (see `jaxcnn.train.save`), or None.
       after: called as ``after(snapshot)`` after each save, in the thread that saves.
 
     Example:
@@ -64,7 +64,7 @@ class Saver:
         self._exists = Path(saving.folder).is_dir()
 
     def save(self, snapshot: Snapshot) -> None:
-        """Copy a snapshot to the host and start to save it, once the previous save is finished.
+        """Wait for the previous save, copy a snapshot to the host, and start saving it.
 
         Raises:
           OSError, DivergedError: if the previous save failed, as in `jaxcnn.train.save`.
@@ -73,7 +73,7 @@ class Saver:
         self._pending = self._thread.submit(self._save, snapshot.on_host())
 
     def check(self, *, wait: bool = False) -> None:
-        """Raise the error of a save that failed; with ``wait``, finish the save in progress."""
+        """Raise the error from a failed save; with ``wait``, finish the save in progress first."""
         if self._pending is not None and (wait or self._pending.done()):
             pending, self._pending = self._pending, None
             pending.result()
@@ -81,7 +81,9 @@ class Saver:
     def _save(self, snapshot: Snapshot) -> None:
         policy = self._saving
         if self._exists and not Path(policy.folder).is_dir():
-            raise OSError(f"cannot save step {int(snapshot.state.step)}: {policy.folder} is gone")
+            raise OSError(
+                f"cannot save step {int(snapshot.state.step)}: {policy.folder} was removed"
+            )
         checkpoint.save(policy.folder, snapshot, keep=policy.keep, keep_best=policy.keep_best)
         self._exists = True
         if self._saving.after is not None:
@@ -97,7 +99,7 @@ class Saver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish the save in progress; its error is raised unless another is on its way."""
+        """Finish the save in progress, and raise its error unless another is being raised."""
         self._thread.shutdown(wait=True)
         if error is None:
             self.check()

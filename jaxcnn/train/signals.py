@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from typing import Any
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
+REPEAT_SECONDS = 1.0
 
 
 class StopRequest:
@@ -34,6 +36,9 @@ class StopRequest:
 def stop_signals() -> Iterator[StopRequest]:
     """Turn the first SIGINT, SIGTERM or SIGUSR1 into a flag; a second signal has its usual effect.
 
+    The same signal within a second counts once, because launchers such as ``timeout`` send it to a
+    process and then to its group.
+
     Only the main thread receives signals, so enter this context manager there.
 
     Yields:
@@ -46,12 +51,15 @@ def stop_signals() -> Iterator[StopRequest]:
     """
     request = StopRequest()
     before: dict[int, Any] = {}
+    began = 0.0
 
     def handle(number: int, frame: Any) -> None:
+        nonlocal began
         del frame
         if request.received is None:
             request.received = signal.Signals(number)
-        else:
+            began = time.monotonic()
+        elif number != request.received or time.monotonic() - began > REPEAT_SECONDS:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 

@@ -71,13 +71,14 @@ def make_train_step(
       accumulate: number of microbatches to split a batch into. This computes the whole batch's
         gradient in the memory of one microbatch; batch norm uses microbatch statistics. On CPU, the
         loop makes convolutions outside `jaxcnn.ops` many times slower.
-      ema_decay: decay rate of the exponential moving average, in (0, 1); at step t at most
-        (1 + t) / (10 + t), to forget the initial values. Requires a state made with ``ema=True``.
+      ema_decay: decay rate of the exponential moving average, in (0, 1), capped at
+        (1 + t) / (10 + t) at step t, so that the initial values are forgotten quickly. Requires a
+        state made with ``ema=True``.
       frozen: patterns (see `jaxcnn.parameters.select`) for parameters that are not trained. Modules
         named by a pattern (``block`` or ``block/*``, not ``*kernel``) run in evaluation mode, with
         running statistics and without dropout.
-      on_nonfinite: what happens if the objective, its gradients, or the updated variables are not
-        finite: ``"raise"`` lets `fit` raise an error, ``"skip"`` skips the update, so that only
+      on_nonfinite: what to do if the objective, the gradients or the updated variables are not
+        finite: ``"raise"`` makes `fit` raise an error; ``"skip"`` skips the update, so that only
         ``state.step`` changes.
 
     Returns:

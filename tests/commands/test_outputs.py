@@ -4,12 +4,19 @@ import json
 import re
 import shutil
 import zipfile
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from jaxcnn import train
 from jaxcnn.commands import main as command_line
 from jaxcnn.experiment import Experiment, run, run_folder, runner
+
+
+def experiment(place):
+    return Experiment(data=str(place / "data.npz"), epochs=1, batch_size=100)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +26,7 @@ def place(few_images, tmp_path_factory):
     shutil.copy(few_images, tmp / "data.npz")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "_draw", lambda *arguments: None)
-        run(Experiment(data=str(tmp / "data.npz"), epochs=1, batch_size=100), tmp / "run")
+        run(experiment(tmp), tmp / "run")
     for name in ("notes.txt", "notes.npz", "notes.safetensors"):
         (tmp / name).write_text("my own notes")
     for name, file, content in (
@@ -48,17 +55,17 @@ LONG = "x" * 5000
 CASES = [
     ("export {tmp}/run {tmp}/notes.safetensors", "was not written by this command"),
     ("export {tmp}/run {tmp}/none/net.safetensors --checkpoint first", "checkpoint must be last"),
-    ("export {tmp}/run {tmp}/notes.txt/net.safetensors", "notes.txt is not one"),
+    ("export {tmp}/run {tmp}/notes.txt/net.safetensors", "notes.txt is a file"),
     (
         "features {tmp}/run --data {tmp}/data.npz --output {tmp}/notes.npz",
         "replace it with --force",
     ),
-    ("features {tmp}/run --data {tmp}/data.npz --output {tmp}/notes.txt/a.npz", "is not one"),
+    ("features {tmp}/run --data {tmp}/data.npz --output {tmp}/notes.txt/a.npz", "is a file"),
     ("inspect {tmp}/run --output {tmp}/notes.txt", "--output must be a folder, but"),
     ("inspect {tmp}/run --output s3://bucket/figures", "got the URL s3:/bucket/figures"),
     ("find-learning-rate --data {tmp}/data.npz --workdir {tmp}/notes.txt", "workdir must be a"),
     ("find-learning-rate --data {tmp}/data.npz --workdir gs://b/run", "got the URL gs:/b/run"),
-    ("train --data {tmp}/data.npz --workdir {tmp}/notes.txt/run", "notes.txt is not one"),
+    ("train --data {tmp}/data.npz --workdir {tmp}/notes.txt/run", "notes.txt is a file"),
     ("train --data {tmp}/data.npz --workdir gs://bucket/run", "workdir must be a folder on a file"),
     ("train --data {tmp}/data.npz --seeds 1 2 --workdir hdfs://host/run", "got the URL hdfs:/host"),
     ("inspect-data {tmp}/data.npz --workdir {tmp}/notes.npz", "workdir must be a folder"),
@@ -66,8 +73,8 @@ CASES = [
     ("train --workdir {tmp}/no_seeds --resume", "sweep.json cannot be read"),
     ("train --workdir {tmp}/seeds --resume", "seeds must be a list of integers, got 'abc'"),
     ("train --data {tmp}/data.npz --batch-size 2000000000", "batch_size must be at most 1024 for"),
-    ("train --data {tmp}/notes.npz", "it is not a zip of arrays"),
-    ("train --data {tmp}/array.npz", "it is not a zip of arrays"),
+    ("train --data {tmp}/notes.npz", "it is not an archive of arrays"),
+    ("train --data {tmp}/array.npz", "it is not an archive of arrays"),
     ("train --data {tmp}/objects.npz", "its train_labels contains Python objects"),
     ("train --data {tmp}/member.npz", "its train_labels is not a NumPy array"),
     (f"train --data {{tmp}}/{LONG}.npz", "File name too long"),
@@ -102,7 +109,7 @@ def test_checked_before_the_work(arguments, message, place, monkeypatch, capsys)
 )
 def test_an_empty_argument_is_rejected(arguments, place, monkeypatch, capsys):
     arguments = [argument.format(tmp=place) for argument in arguments]
-    check_error(arguments, "an argument is empty", place, monkeypatch, capsys)
+    check_error(arguments, "empty argument after", place, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,6 @@ def test_an_empty_argument_is_rejected(arguments, place, monkeypatch, capsys):
     ],
 )
 def test_own_files_are_replaced_and_others_with_force(arguments, place):
-    (place / "out").mkdir(exist_ok=True)
     suffix = "npz" if arguments is FEATURES else "safetensors"
     for name, extra in (("own", []), ("own", []), ("other", ["--force"])):
         if name == "other":
@@ -124,16 +130,56 @@ def test_own_files_are_replaced_and_others_with_force(arguments, place):
     assert written[0] == written[1] if suffix == "safetensors" else len(written[1]) > 1000
 
 
-@pytest.mark.slow
-def test_a_step_that_does_not_fit_in_memory(place, monkeypatch, capsys):
-    monkeypatch.chdir(place)
-    arguments = "train --data data.npz --model small_vgg --image-size 400 400 --batch-size 1000"
-    assert command_line.main([*arguments.split(), "--workdir", "large"]) == 2
+@pytest.mark.parametrize("flags", [[], ["--tensorboard"]])
+def test_a_step_that_does_not_fit_in_memory(flags, place, monkeypatch, capsys):
+    def fail(job, start):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(runner, "_train", fail)
+    workdir = place / "large"
+    arguments = f"--data {place}/data.npz --batch-size 1000 --workdir {workdir}".split()
+    assert command_line.main(["train", *arguments, *flags]) == 2
     error = capsys.readouterr().err
     assert re.fullmatch(r"jaxcnn: error: not enough memory: [^\n]+\n", error)
-    assert "a training step on 1000 images of 400 x 400 keeps about" in error
+    assert re.search(
+        "a training step on 1000 images of 8 x 8 keeps about [1-9][0-9]+ MiB of", error
+    )
     assert "--accumulate (now 1)" in error
-    assert not (place / "large").exists()
+    assert not workdir.exists()
+
+
+def test_a_run_that_was_resumed_keeps_its_folder(place, monkeypatch, tmp_path):
+    """A run without a checkpoint is started over, which fails."""
+    run_folder.write_record(
+        tmp_path, run_folder.Record(experiment(place), experiment(place).sha256(), [])
+    )
+
+    def fail(job, start):
+        raise train.DivergedError("nan")
+
+    monkeypatch.setattr(runner, "_train", fail)
+    assert command_line.main(["train", "--workdir", str(tmp_path), "--resume"]) == 1
+    assert (tmp_path / "config.json").is_file()
+
+
+@pytest.mark.parametrize("extra", ["notes.txt", "checkpoints/8/state", "metrics.jsonl"])
+def test_a_folder_with_other_files_is_not_removed(extra, tmp_path):
+    names = ("config.json", "run.json", "trainer.lock", extra)
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    run_folder.discard_unstarted(tmp_path)
+    assert all((tmp_path / name).exists() for name in names)
+
+
+def test_a_folder_that_cannot_be_removed_is_emptied(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").touch()
+    monkeypatch.chdir(tmp_path)
+    run_folder.discard_unstarted(Path())  # the current folder cannot be removed by this name
+    assert not any(tmp_path.iterdir())
+    run_folder.discard_unstarted(tmp_path / "absent")
 
 
 def test_the_version_is_printed(capsys):

@@ -51,6 +51,18 @@ def test_each_seed_has_a_run_and_the_summary_has_all(swept):
     assert stored == {name: value for name, value in summary.items() if name != "workdir"}
 
 
+def test_a_signal_after_a_run_stops_the_sweep(few_images, tmp_path, monkeypatch, capsys):
+    def finish(experiment, folder, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"test_loss": 1.0}
+
+    monkeypatch.setattr(runner, "run", finish)
+    flags = ["--data", few_images, "--seeds", "3", "5", "--workdir", str(tmp_path / "sweep")]
+    assert command_line.main(["train", *flags]) == 75
+    error = capsys.readouterr().err
+    assert f"stopped in {tmp_path / 'sweep' / 'seed5'}, all work saved" in error
+
+
 @pytest.mark.slow
 def test_interrupted_sweep_is_resumed(few_images, tmp_path, monkeypatch, capsys):
     """Stop the second run midway: the first run is kept, the second run is resumed."""

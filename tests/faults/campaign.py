@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import unittest.mock
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ import numpy as np
 
 from jaxcnn import train
 from jaxcnn.commands.main import main as command
-from jaxcnn.experiment import open_run
+from jaxcnn.experiment import open_run, runner
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bad_commands
@@ -62,7 +63,7 @@ class Place:
             arrays[f"{split}_images"] = (noise + 60 * labels[:, None, None, None]).astype(np.uint8)
             arrays[f"{split}_labels"] = labels
         np.savez(folder / "data.npz", **arrays)
-        self.whole = folder / "whole"
+        self.whole, self.inputs = folder / "whole", folder / "inputs"
         self.flags = ("--data", str(folder / "data.npz"), *FLAGS)
         if run_here("train", *self.flags, "--workdir", str(self.whole)) != 0:
             raise RuntimeError("the reference run failed")
@@ -70,7 +71,7 @@ class Place:
     def clear(self) -> None:
         """Delete the runs of a trial."""
         for path in self.folder.iterdir():
-            if path.is_dir() and path != self.whole:
+            if path.is_dir() and path not in (self.whole, self.inputs):
                 shutil.rmtree(path, ignore_errors=True)
 
     def fresh(self) -> Path:
@@ -130,7 +131,8 @@ def start(arguments: list[str], **options: Any) -> subprocess.Popen:
 def run_here(*arguments: str) -> int:
     """Run a command in this process, quietly; return its exit code."""
     quiet = io.StringIO()
-    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+    without_figures = unittest.mock.patch.object(runner, "_draw")  # they are not compared
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet), without_figures:
         return command(list(arguments))
 
 
@@ -181,8 +183,8 @@ def kill(place: Place, number: int) -> tuple[str, str]:
     process.communicate()
     if process.returncode not in (0, -signal.SIGKILL):
         return moment, f"exit code {process.returncode}"
-    if not (run / "config.json").exists():
-        return moment, "killed before the run was written" if last_saved(run) else ""
+    if process.returncode == 0:
+        moment = f"ended before {moment}"
     return moment, check_state(run) or place.finish(run)
 
 
@@ -208,7 +210,7 @@ def stop(place: Place, number: int) -> tuple[str, str]:
     return moment, check_line(errors, "resume with: ") or check_state(run) or place.finish(run)
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (*[signal.SIGINT, signal.SIGTERM] * 3, signal.SIGUSR1)  # one round each
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
 DELAYS = (0.0, 0.2, 0.6, 1.2)  # seconds after the first line of the command
 SIGNAL_MOMENTS = [
@@ -219,8 +221,8 @@ SIGNAL_MOMENTS = [
 
 
 def signals(place: Place, number: int) -> tuple[str, str]:
-    """SIGINT, SIGTERM and SIGUSR1 at 18 moments, three times each."""
-    sent = SIGNALS[number // len(SIGNAL_MOMENTS) % 3]
+    """SIGINT and SIGTERM at 18 moments, three times each, and SIGUSR1 once."""
+    sent = SIGNALS[number // len(SIGNAL_MOMENTS)]
     name, delay = SIGNAL_MOMENTS[number % len(SIGNAL_MOMENTS)]
     scene = f"{sent.name} at {name} {delay}"
     run = place.fresh()
@@ -231,8 +233,7 @@ def signals(place: Place, number: int) -> tuple[str, str]:
         time.sleep(delay)
         process.send_signal(sent)
     else:
-        count = 1 + number // (3 * len(SIGNAL_MOMENTS))
-        process = place.train(run, f"{name}:{count}:{sent.name}:0")
+        process = place.train(run, f"{name}:1:{sent.name}:0")
     _, errors = process.communicate()
     if process.returncode != CODES[sent]:
         return scene, f"exit code {process.returncode}: {errors[-300:]!r}"
@@ -242,11 +243,11 @@ def signals(place: Place, number: int) -> tuple[str, str]:
 def second_signal(place: Place, number: int) -> tuple[str, str]:
     """A second signal ends the process at once."""
     name = ("train", "step", "validate", "predict", "figure", "write")[number % 6]
-    moment = f"{name}:1:SIGTERM,SIGINT:0"
+    moment = f"{name}:1:SIGINT,SIGTERM:0"
     run = place.fresh()
     process = place.train(run, moment)
     _, errors = process.communicate()
-    if process.returncode not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+    if process.returncode <= CODES[signal.SIGINT]:  # 128 + SIGTERM, or SIGINT if handled last
         return moment, f"exit code {process.returncode}: {errors[-300:]!r}"
     problem = check_line(errors, "ended at once by a second signal")
     return moment, problem or check_state(run) or place.finish(run)
@@ -262,14 +263,17 @@ def wait_for_handlers(process: subprocess.Popen) -> None:
         time.sleep(0.001)
 
 
-def outcome(run: Path, values: dict[str, str]) -> str:
-    """Read a damaged run: return ``newest``, ``older`` (announced), ``error`` or a problem."""
+def outcome(run: Path, damaged: Path, values: dict[str, str]) -> str:
+    """Read a damaged run: return ``newest``, ``older`` (announced), ``error`` or a problem.
+
+    An error is accepted only if the configuration is damaged.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             opened = open_run(run)
-        except (ValueError, OSError):
-            return "error"
+        except (ValueError, OSError) as error:
+            return "error" if damaged.parent == run else f"UNREADABLE: {error}"
     digest = train.fingerprint(opened.state)
     if digest not in values:
         return "SILENTLY WRONG" if not caught else "WRONG, with a warning"
@@ -304,8 +308,9 @@ def flip(place: Place, number: int) -> tuple[str, str]:
         if run_here("export", str(run), str(exported)) != 0:
             return "export", "the run cannot be exported"
         return flip_bit(exported, rng), exported_outcome(exported, place)
-    scene = flip_bit(files[number % len(files)], rng)
-    found = outcome(run, values_of(place))
+    path = files[number % len(files)]
+    scene = flip_bit(path, rng)
+    found = outcome(run, path, values_of(place))
     return f"{scene}: {found}", "" if found in ("newest", "older", "error") else found
 
 
@@ -348,7 +353,7 @@ def damage(place: Place, number: int) -> tuple[str, str]:
     path = newest_files(run)[number // len(DAMAGES)]
     name = list(DAMAGES)[number % len(DAMAGES)]
     DAMAGES[name](path)
-    found = outcome(run, values_of(place))
+    found = outcome(run, path, values_of(place))
     scene = f"{path.relative_to(run)} {name}: {found}"
     return scene, "" if found in ("newest", "older", "error") else found
 
@@ -516,8 +521,13 @@ def evaluate(place: Place, number: int) -> tuple[str, str]:
 @functools.cache
 def bad_command_lines(place: Place) -> list[list[str]]:
     """Return command lines that must fail."""
-    paths = bad_commands.make_inputs(place.whole / "inputs")
+    paths = bad_commands.make_inputs(place.inputs)
     return [*bad_commands.settings(), *bad_commands.inputs(paths, place.whole)]
+
+
+def raise_timeout(number: int, frame: Any) -> None:
+    """Raise an error that the command line does not report."""
+    raise RuntimeError("no answer after 60 s")
 
 
 def command_line(place: Place, number: int) -> tuple[str, str]:
@@ -527,13 +537,17 @@ def command_line(place: Place, number: int) -> tuple[str, str]:
     empty = place.fresh()
     empty.mkdir()
     errors, is_parsers = io.StringIO(), False
+    signal.signal(signal.SIGALRM, raise_timeout)
     signal.alarm(60)
     with contextlib.chdir(empty), contextlib.redirect_stderr(errors):
         try:
             code: Any = command(arguments)
         except SystemExit as end:
             code, is_parsers = end.code, True
-    signal.alarm(0)
+        except Exception as error:
+            return scene, f"raised {error!r}"
+        finally:
+            signal.alarm(0)
     text = errors.getvalue()
     if code != 2:
         return scene, f"exit code {code}: {text[-300:]!r}"
@@ -543,7 +557,8 @@ def command_line(place: Place, number: int) -> tuple[str, str]:
         return scene, "a traceback" if "Traceback" in text else ""
     if "\x1b" in text:
         return scene, "a control character"
-    return scene, check_line(text.rpartition("warning: ")[2])
+    lines = [line for line in text.splitlines() if not line.startswith("jaxcnn: warning: ")]
+    return scene, check_line("".join(f"{line}\n" for line in lines))
 
 
 def soak(place: Place, number: int) -> tuple[str, str]:
@@ -551,7 +566,7 @@ def soak(place: Place, number: int) -> tuple[str, str]:
     rng = np.random.default_rng(number)
     labels = np.arange(33_400) % 3
     images = rng.integers(0, 255, (len(labels), 12, 12, 1)).astype(np.uint8)
-    path = place.whole / "soak.npz"
+    path = place.folder / "soak.npz"
     np.savez(
         path,
         train_images=images,
@@ -599,7 +614,7 @@ def soak(place: Place, number: int) -> tuple[str, str]:
 PARTS: dict[str, tuple[Callable[[Place, int], tuple[str, str]], int]] = {
     "kill": (kill, 100),
     "stop": (stop, len(STOPS)),
-    "signals": (signals, 3 * len(SIGNAL_MOMENTS)),
+    "signals": (signals, len(SIGNALS) * len(SIGNAL_MOMENTS)),
     "second_signal": (second_signal, 18),
     "flip": (flip, 200),
     "damage": (damage, 68),

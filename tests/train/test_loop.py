@@ -372,10 +372,18 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def test_the_second_interrupt_has_its_usual_effect(interruptible):
+def test_the_second_interrupt_has_its_usual_effect(interruptible, monkeypatch):
+    monkeypatch.setattr(train.signals, "REPEAT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt), train.stop_signals():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_sent_twice_at_once_counts_once(interruptible):
+    with train.stop_signals() as should_stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert should_stop.received == signal.SIGINT
 
 
 class WithBlanks:

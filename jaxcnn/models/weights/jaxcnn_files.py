@@ -122,19 +122,19 @@ def unpack(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Pretrain
 
 
 def _check_config(config: dict[str, Any]) -> None:
-    """Check the digest of a configuration, which covers the digest of the arrays.
+    """Check the digest of a configuration, which includes the digest of the arrays.
 
     Raises:
-      ValueError: if it does not match, or a field is unknown, which might be a damaged name.
+      ValueError: if it does not match, or a field is unknown because its name may be damaged.
     """
     if unknown := sorted(set(config) - _FIELDS - {_DIGEST}):
-        raise ValueError(f"its configuration has the unknown field {printable(unknown[0])!r}")
+        raise ValueError(f"its configuration has an unknown field: {printable(unknown[0])!r}")
     if _DIGEST in config and config[_DIGEST] != _config_digest(config):
         raise ValueError("its SHA-256 does not match its configuration")
 
 
 def _config_digest(config: dict[str, Any]) -> str:
-    """Return the SHA-256 of a configuration, except for the digest itself."""
+    """Return the SHA-256 of a configuration, excluding its digest field."""
     digested = {name: value for name, value in config.items() if name != _DIGEST}
     return hashlib.sha256(json.dumps(digested, sort_keys=True).encode()).hexdigest()
 
