@@ -39,8 +39,8 @@ class Train(_Configured):
     """Folder for the run, new or empty unless resuming; by default,
     runs/<model>-<data>-seed<seed>."""
     resume: Literal["no", "yes", "auto"] = "no"
-    """Resume the run or sweep in --workdir from its last checkpoint; auto starts a new one if none
-    exists, and reports the results if it has finished. --resume alone means yes."""
+    """Resume the run or sweep in --workdir from its last checkpoint; auto starts a new run if there
+    is none, and reports the results if the run has finished. --resume alone means yes."""
     seeds: tuple[int, ...] = ()
     """Do one training run per seed, and print the mean and spread of the results."""
 

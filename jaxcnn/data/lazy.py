@@ -147,7 +147,7 @@ class DecodedImages:
 
     @property
     def identity(self) -> np.ndarray:
-        """Bytes that change when the images change, if that is detectable without reading them."""
+        """Bytes that change with the images, as far as detectable without reading them."""
         numbers = np.concatenate([self.shape, self._rows]).astype("<i8")
         return np.frombuffer(self._shared.encoded.identity() + numbers.tobytes(), np.uint8)
 

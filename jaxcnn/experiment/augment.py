@@ -34,7 +34,7 @@ class AugmentConfig(Section):
     input_noise: float = 0.0
     """Standard deviation of the Gaussian noise added to training images in [0, 1]."""
     test_views: tuple[Literal["flip", "shift"], ...] = ()
-    """Test-time augmentation: also average the outputs over the mirrored image (flip), four
+    """Test-time augmentation: average the outputs over the image and its mirror image (flip), four
     one-pixel shifts (shift), or both."""
 
     RANGES: ClassVar[Ranges] = {"input_noise": (is_finite, "finite and >= 0")}

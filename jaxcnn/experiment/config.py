@@ -1,4 +1,4 @@
-"""The configuration of a training run, composed of sections, and presets."""
+"""The configuration of a training run, organized into sections, and its presets."""
 
 import dataclasses
 import hashlib

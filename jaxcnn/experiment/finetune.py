@@ -66,7 +66,7 @@ def as_resolved(experiment: Experiment, stored: Experiment) -> Experiment:
 def kept_variables(
     network: models.Pretrained, config: TaskConfig, classes: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the variables to start from, with the last layer only if the classes are the same."""
+    """Return the variables to start from, without the last layer if the classes differ."""
     if network.classes == classes and config.task in ("multi_class", "multi_label"):
         return network.variables
     layers = [tuple(layer.split("/")) for layer in models.info(network.name).network.output_layers]

@@ -180,6 +180,6 @@ def features(
     rows, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     if rows.ndim != 2:
         raise ValueError(
-            f"model must return [B, F] features without its last layer, got {rows.shape}"
+            f"without its last layer, model must return [B, F] features, got {rows.shape}"
         )
     return rows, labels

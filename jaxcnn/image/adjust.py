@@ -1,4 +1,4 @@
-"""Brightness and color adjustments for images in [0, 1], by one amount for all or one per image.
+"""Brightness and color adjustments for images in [0, 1], by one amount or one per image.
 
 The formulas come from dm-pix and are applied to whole batches. Results are in [0, 1].
 """
@@ -96,7 +96,7 @@ def adjust_hue(images: jax.Array, deltas: Numbers) -> jax.Array:
 
     Args:
       images: ``[B, H, W, 3]``, RGB, floating point in [0, 1].
-      deltas: fractions of a turn, a number or ``[B]``; 1/3 turns red into green; may be traced.
+      deltas: fractions of a turn, a number or ``[B]``; 1/3 maps red to green; may be traced.
 
     Returns:
       Array with the shape and dtype of ``images``, clipped to [0, 1].

@@ -271,7 +271,8 @@ def _border_lengths(labels: jax.Array) -> jax.Array:
     """Return the contribution of each border pixel to its component's perimeter, ``[H, W]``.
 
     The contribution depends on which neighbors are also border pixels: 1 along a row or column,
-    sqrt(2) along a diagonal, and the mean of the two where one meets the other.
+    sqrt(2) along a diagonal, and the average of 1 and sqrt(2) where a straight step meets a
+    diagonal one.
     """
     padded = jnp.pad(labels, 1)
     height, width = labels.shape

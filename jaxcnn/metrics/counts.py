@@ -15,7 +15,7 @@ Counts = dict[str, Any]
 
 
 class Ratio(NamedTuple):
-    """Mean of ratios, such as an accuracy or a macro-averaged F1.
+    """Mean of ratios, such as accuracy or macro-averaged F1.
 
     Attributes:
       numerator: array of any shape.

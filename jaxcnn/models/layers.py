@@ -312,7 +312,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Return ``x``, of any shape; in training, units are zeroed and the others scaled up."""
+        """Apply dropout to ``x`` of any shape in training; return ``x`` otherwise."""
         shapes.check_probability(self.rate, "rate")
         if self.unit not in _DROPOUTS:
             raise ValueError(f"unit must be one of {', '.join(_DROPOUTS)}, got {self.unit!r}")

@@ -1,6 +1,6 @@
 """Convolutions over 1, 2 or 3 spatial dimensions.
 
-Images are ``[B, *spatial, C]``, kernels ``[*spatial, in / groups, out]``. As usual in deep
+Images are ``[B, *spatial, C]``, kernels ``[*spatial, in / groups, out]``. As is standard in deep
 learning, "convolution" slides the kernel without flipping it (mathematically: correlation).
 """
 
@@ -324,7 +324,7 @@ def _transposed_padding(
     for n, w, s, (low, high) in zip(sizes, window, strides, cropped, strict=True):
         if (n - 1) * s + w - low - high < 1:
             raise ValueError(
-                f"padding must not crop the entire output for images of size {tuple(sizes)} and a "
+                f"padding must leave a nonempty output for images of size {tuple(sizes)} and a "
                 f"window of {tuple(window)}, got {padding!r}"
             )
     return [(w - 1 - low, w - 1 - high) for w, (low, high) in zip(window, cropped, strict=True)]

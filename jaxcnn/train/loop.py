@@ -227,7 +227,7 @@ def evaluate(
       The values of the step's metrics, plus the metrics that ``overall`` returns.
 
     Raises:
-      ValueError: if there are no batches, or no batch has a row that counts.
+      ValueError: if there are no batches, or all rows of all batches are masked.
 
     Example:
       >>> from jaxcnn import data, image, models, train

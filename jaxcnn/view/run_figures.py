@@ -161,7 +161,7 @@ def attribution_figures(
 def augmentation_figures(
     key: jax.Array, augment: Augment | None, source: ArraySource, preprocess: image.Preprocess
 ) -> Figures:
-    """Draw eight training images as augmented in each of the first eight epochs.
+    """Plot eight training images with the augmentations of each of the first eight epochs.
 
     The augmentations are exactly those used in training, except with mixup and cutmix, which choose
     partners from the batch.

@@ -1,4 +1,4 @@
-"""Endless batches of arrays or files, as returned by the `ImageDataGenerator.flow` methods."""
+"""Endless streams of batches, as returned by the `ImageDataGenerator.flow` methods."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ Standardize = Callable[[jax.Array], jax.Array]
 
 
 class Flow:
-    """Endless batches of transformed and normalized images.
+    """An endless stream of batches of transformed and normalized images.
 
     Attributes:
       filenames: names of the image files, relative to their folder; empty for arrays.
@@ -241,7 +241,7 @@ def decoded_files(
     *,
     keep_aspect_ratio: bool,
 ) -> DecodedImages:
-    """Return the decoded images, resized by stretching or after cropping to the aspect ratio."""
+    """Return the decoded images, either stretched or cropped and resized to the target size."""
     channels = {"rgb": 3, "grayscale": 1}
     if color_mode not in channels:
         raise ValueError(f"color_mode must be rgb or grayscale, got {color_mode!r}")

@@ -186,7 +186,7 @@ class ImageTransforms:
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     def standardize(self, x: np.ndarray | jax.Array) -> jax.Array:
-        """Normalize images ``[H, W, C]`` or ``[B, H, W, C]`` as the options specify, to float32.
+        """Normalize images ``[H, W, C]`` or ``[B, H, W, C]`` as specified; return float32.
 
         Raises:
           ValueError: if required statistics were not fitted, or were fitted to different shapes.
