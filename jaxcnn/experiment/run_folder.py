@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -243,12 +243,21 @@ def new_folder(workdir: str | Path | None, name: str) -> Path:
             return folder
 
 
-def discard_unstarted(folder: Path) -> None:
-    """Remove the files of a new run that failed before its first checkpoint, then the empty folder.
+@contextlib.contextmanager
+def removed_if_unstarted(folder: Path) -> Iterator[None]:
+    """Remove a new run's folder if the block diverges or runs out of memory before a checkpoint.
 
-    The same ``workdir`` can then be used again. If the folder contains anything else, nothing is
-    removed; errors are ignored, because another error is being reported.
+    The same ``workdir`` can then be used again. If the folder contains files that are not the run's
+    own, nothing is removed.
     """
+    try:
+        yield
+    except (MemoryError, RuntimeError):  # including errors of JAX, and divergence
+        _remove_unstarted(folder)
+        raise
+
+
+def _remove_unstarted(folder: Path) -> None:
     ours = {"config.json", "run.json", "checkpoints", "tensorboard", lock.NAME}
     with contextlib.suppress(OSError):
         checkpoints = folder / "checkpoints"

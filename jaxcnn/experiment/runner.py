@@ -166,13 +166,14 @@ def run(
 
 def _carry_out(job: _Run, start: train.Snapshot, began: float) -> dict[str, Any]:
     """Train, evaluate, and write ``result.json``."""
-    console = job.console
     try:
         write_record(job.folder, job.record)
         (job.folder / "checkpoints").mkdir(exist_ok=True)
         if job.events:
             job.events.open(job.folder / "tensorboard", start.history)
-        with memory_errors(job.experiment, job.parts):
+        with memory_errors(job.experiment, job.parts), contextlib.ExitStack() as stack:
+            if job.is_new:
+                stack.enter_context(run_folder.removed_if_unstarted(job.folder))
             state, history = _train(job, start)
             result = _finish(job, state, history)
         result |= {"wall_seconds": round(time.monotonic() - began, 2)}
@@ -182,13 +183,6 @@ def _carry_out(job: _Run, start: train.Snapshot, began: float) -> dict[str, Any]
     except OSError as error:
         hint = f"; {job.how_to_resume}" if (job.folder / "config.json").is_file() else ""
         raise OSError(f"{error}{hint}") from error
-    except (MemoryError, train.DivergedError, jax.errors.JaxRuntimeError):
-        if job.is_new:
-            run_folder.discard_unstarted(job.folder)
-        raise
-    if console and (line := unreadable(job.parts.splits)):
-        path = printable(job.folder / "bad_examples.jsonl")
-        console.print(f"{line}: {path}", soft_wrap=True, markup=False)
     return result
 
 
@@ -327,6 +321,9 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
             batches = _until_stopped(job, data.batches(source, experiment.batch_size))
             measured[split] = train.predict(parts.eval_step, state, batches, overall=task.overall)
     bad = write_bad_examples(job.folder / "bad_examples.jsonl", parts.splits)
+    if job.console and (line := unreadable(parts.splits)):
+        path = printable(job.folder / "bad_examples.jsonl")
+        job.console.print(f"{line}: {path}", soft_wrap=True, markup=False)
     _draw(job, state, history, measured["test"][1])
     result: dict[str, Any] = {
         f"{split}_{name}": value

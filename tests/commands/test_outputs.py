@@ -169,7 +169,7 @@ def test_a_folder_with_other_files_is_not_removed(extra, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
-    run_folder.discard_unstarted(tmp_path)
+    run_folder._remove_unstarted(tmp_path)
     assert all((tmp_path / name).exists() for name in names)
 
 
@@ -177,9 +177,9 @@ def test_a_folder_that_cannot_be_removed_is_emptied(tmp_path, monkeypatch):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").touch()
     monkeypatch.chdir(tmp_path)
-    run_folder.discard_unstarted(Path())  # the current folder cannot be removed by this name
+    run_folder._remove_unstarted(Path())  # the current folder cannot be removed by this name
     assert not any(tmp_path.iterdir())
-    run_folder.discard_unstarted(tmp_path / "absent")
+    run_folder._remove_unstarted(tmp_path / "absent")
 
 
 def test_the_version_is_printed(capsys):
