@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       SystemExit: after the parser has printed help (code 0) or its own error (code 2).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    hook = sys.unraisablehook
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jaxcnn: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, train.DivergedError) else 2
     finally:
-        sys.unraisablehook = sys.__unraisablehook__
+        sys.unraisablehook = hook
     return 0
 
 
