@@ -11,9 +11,10 @@ def main() -> int:
     handle_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log file is complete at any time
-    from jaxcnn.commands.main import main as command  # takes seconds
+    from jaxcnn.commands import main as command  # takes seconds
 
-    return command()
+    sys.unraisablehook = command.print_unraisable
+    return command.main()
 
 
 if __name__ == "__main__":

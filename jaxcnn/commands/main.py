@@ -50,15 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       SystemExit: after the parser has printed help (code 0) or its own error (code 2).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    hook = sys.unraisablehook
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
-            # The storage libraries and their threads log tracebacks, and the contents of damaged
-            # files, for errors that are also raised and reported here.
+            # The storage libraries log tracebacks, and the contents of damaged files, for errors
+            # that are also raised and reported here.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-            sys.unraisablehook = _print_unraisable
             command = parse(argv)
             keep_compiled_programs()
             if isinstance(command, Train) and command.execution.deterministic:
@@ -77,13 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"jaxcnn: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, train.DivergedError) else 2
-    finally:
-        sys.unraisablehook = hook
     return 0
 
 
-def _print_unraisable(unraisable: Any) -> None:
-    """Print an unraisable exception, unless it comes from a storage library's thread."""
+def print_unraisable(unraisable: Any) -> None:
+    """Print an unraisable exception, unless it comes from a thread of a storage library."""
     if threading.current_thread() is threading.main_thread():
         sys.__unraisablehook__(unraisable)
 

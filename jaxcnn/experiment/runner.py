@@ -169,6 +169,8 @@ def _carry_out(job: _Run, start: train.Snapshot, began: float) -> dict[str, Any]
     try:
         write_record(job.folder, job.record)
         (job.folder / "checkpoints").mkdir(exist_ok=True)
+        if start.history:  # the process may have ended before it wrote the last row
+            _write_history(job.folder, job.parts.splits, start)
         if job.events:
             job.events.open(job.folder / "tensorboard", start.history)
         with memory_errors(job.experiment, job.parts), contextlib.ExitStack() as stack:

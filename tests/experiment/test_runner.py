@@ -259,6 +259,16 @@ def test_keep_best_needs_a_validation_split(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_row_lost_in_a_crash_is_written_by_a_resume(one_epoch, tmp_path, no_figures):
+    """A process may end between its last checkpoint and the row of the history."""
+    folder = shutil.copytree(one_epoch, tmp_path / "run")
+    rows = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").unlink()
+    (folder / "result.json").unlink()
+    assert command_line.main(["train", "--workdir", str(folder), "--resume"]) == 0
+    assert (folder / "metrics.jsonl").read_text() == rows
+
+
 @pytest.mark.slow
 def test_a_changed_learning_rate_is_an_amendment(tiny, one_epoch, tmp_path, no_figures):
     folder = shutil.copytree(one_epoch, tmp_path / "run")

@@ -148,6 +148,14 @@ def last_saved(run: Path) -> int | None:
     return saved[-1] if saved else None
 
 
+def is_saving(run: Path) -> bool:
+    """Return whether a trainer ended after it began a save and before that save was complete."""
+    began = [
+        line.startswith("write ") for line in events(run) if line.startswith(("write", "saved"))
+    ]
+    return bool(began) and began[-1]
+
+
 def check_state(run: Path) -> str:
     """Return a problem if the run cannot be read, or is older than its last complete save."""
     saved = last_saved(run)
@@ -185,6 +193,8 @@ def kill(place: Place, number: int) -> tuple[str, str]:
         return moment, f"exit code {process.returncode}"
     if process.returncode == 0:
         moment = f"ended before {moment}"
+    elif is_saving(run):
+        moment = f"{moment} inside a save"
     return moment, check_state(run) or place.finish(run)
 
 
@@ -247,7 +257,7 @@ def second_signal(place: Place, number: int) -> tuple[str, str]:
     run = place.fresh()
     process = place.train(run, moment)
     _, errors = process.communicate()
-    if process.returncode <= CODES[signal.SIGINT]:  # 128 + SIGTERM, or SIGINT if handled last
+    if process.returncode not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         return moment, f"exit code {process.returncode}: {errors[-300:]!r}"
     problem = check_line(errors, "ended at once by a second signal")
     return moment, problem or check_state(run) or place.finish(run)

@@ -75,9 +75,10 @@ def main() -> int:
         os.write(events, f"saved {int(snapshot.state.step)}\n".encode())
 
     checkpoint.save = saved
-    from jaxcnn.commands.main import main as command
+    from jaxcnn.commands import main as command
 
-    return command(sys.argv[3:])
+    sys.unraisablehook = command.print_unraisable
+    return command.main(sys.argv[3:])
 
 
 if __name__ == "__main__":
