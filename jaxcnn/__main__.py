@@ -11,10 +11,9 @@ def main() -> int:
     handle_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log file is complete at any time
-    from jaxcnn.commands import main as command  # takes seconds
+    from jaxcnn.commands.main import run_as_process  # takes seconds
 
-    sys.unraisablehook = command.print_unraisable
-    return command.main()
+    return run_as_process()
 
 
 if __name__ == "__main__":

@@ -78,7 +78,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def print_unraisable(unraisable: Any) -> None:
+def run_as_process(argv: Sequence[str] | None = None) -> int:
+    """Run one command as the only task of the process; end the process if the command fails.
+
+    After a failed save, threads of the storage library may log errors, and wait for minutes.
+    """
+    sys.unraisablehook = _print_unraisable
+    code = main(argv)
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _print_unraisable(unraisable: Any) -> None:
     """Print an unraisable exception, unless it comes from a thread of a storage library."""
     if threading.current_thread() is threading.main_thread():
         sys.__unraisablehook__(unraisable)

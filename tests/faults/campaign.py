@@ -398,7 +398,11 @@ def stray(place: Place, number: int) -> tuple[str, str]:
 
 def check_failure(process: subprocess.Popen, text: str) -> str:
     """Return a problem unless a trainer ends soon with exit code 2 and one line."""
-    _, errors = process.communicate(timeout=120)
+    try:
+        _, errors = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return "it did not end within 120 s"
     if process.returncode != 2:
         return f"exit code {process.returncode}: {errors[-300:]!r}"
     return check_line(errors, text)

@@ -75,10 +75,9 @@ def main() -> int:
         os.write(events, f"saved {int(snapshot.state.step)}\n".encode())
 
     checkpoint.save = saved
-    from jaxcnn.commands import main as command
+    from jaxcnn.commands.main import run_as_process
 
-    sys.unraisablehook = command.print_unraisable
-    return command.main(sys.argv[3:])
+    return run_as_process(sys.argv[3:])
 
 
 if __name__ == "__main__":
