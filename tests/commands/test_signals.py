@@ -64,7 +64,8 @@ def test_a_second_signal_ends_training_at_once(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert errors.startswith("jaxcnn: ended at once by a second signal")
     assert errors.count("\n") == 1
-    assert process.returncode > 130  # 128 + SIGTERM, or SIGINT if that was handled last
+    # The system may deliver them in either order.
+    assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 @pytest.mark.slow
