@@ -15,7 +15,6 @@ import io
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -412,13 +411,7 @@ def file_size_limit(place: Place, number: int) -> tuple[str, str]:
     """Limit the size of a file, so that a save fails."""
     limit = 20_000 + 3_000 * number
     run = place.fresh()
-    process = place.train(
-        run,
-        preexec_fn=lambda: (
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        ),
-    )
+    process = place.train(run, prefix=("prlimit", f"--fsize={limit}"))
     problem = check_failure(process, "cannot save step")
     return f"{limit} bytes", problem or check_state(run) or place.finish(run)
 
