@@ -106,9 +106,8 @@ def _print_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 def _one_line(message: object) -> str:
     """Return a message on one line, even if it contains unusual or long file or class names."""
     text = str(message)
-    if isinstance(
-        message, jax.errors.JaxRuntimeError
-    ):  # the cause is on the last line, after a traceback
+    if isinstance(message, jax.errors.JaxRuntimeError):
+        # The cause is on the last line, after a traceback.
         lines = text.strip().splitlines() or [""]
         text = " ".join(dict.fromkeys((lines[0], lines[-1])))
     line = printable(" ".join(text.split()))

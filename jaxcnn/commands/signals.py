@@ -18,7 +18,6 @@ from typing import NoReturn
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 _NUMBERS = [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)]
 _GRACE = 0.5  # seconds to wait for the main thread, which cannot handle signals while it compiles
-
 _REPEAT = 1.0  # seconds in which the same signal counts once, as in jaxcnn.train.stop_signals
 _EXITING = threading.RLock()  # held by the thread that ends the process
 

@@ -319,8 +319,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
       ['notes.txt']
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    _UNFINISHED.add(temporary)
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    _UNFINISHED.add(temporary)
     try:
         yield temporary
         temporary.replace(path)

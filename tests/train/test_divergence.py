@@ -73,6 +73,15 @@ def fit(case, policy, *, steps, value=np.nan, call=1, epochs=2, **options):
     return train.fit(state, step, batches, epochs=epochs, **options)
 
 
+def stop_after(steps):
+    """Return options of `fit` that stop training after a number of steps."""
+    taken = []
+    return {
+        "on_step": lambda number, counts: taken.append(number),
+        "should_stop": lambda: len(taken) == steps,
+    }
+
+
 @pytest.mark.parametrize("call", [1, 2, 3])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("case", CASES)
@@ -94,16 +103,8 @@ def test_nothing_that_is_not_finite_is_saved(tmp_path):
 
 
 def test_a_stop_reports_a_step_that_is_not_finite(tmp_path):
-    taken = []
     with pytest.raises(train.DivergedError, match="after step 3"):
-        fit(
-            "targets",
-            "raise",
-            steps=[3],
-            saving=train.Saving(tmp_path),
-            on_step=lambda number, counts: taken.append(number),
-            should_stop=lambda: len(taken) == 3,
-        )
+        fit("targets", "raise", steps=[3], saving=train.Saving(tmp_path), **stop_after(3))
     assert not list(tmp_path.iterdir())
 
 
@@ -146,15 +147,7 @@ def test_an_epoch_without_a_finite_step_is_an_error(tmp_path):
 def test_skipped_steps_survive_a_resume(tmp_path):
     """Stop after the third step, which is after one that was skipped."""
     whole, history = fit("pixels", "skip", steps=[2])
-    taken = []
-    fit(
-        "pixels",
-        "skip",
-        steps=[2],
-        saving=train.Saving(tmp_path),
-        on_step=lambda number, counts: taken.append(number),
-        should_stop=lambda: len(taken) == 3,
-    )
+    fit("pixels", "skip", steps=[2], saving=train.Saving(tmp_path), **stop_after(3))
     images, targets, _ = CASES["pixels"](np.nan, [8])
     state, step = setup("skip")
     start = train.restore(tmp_path, state)
