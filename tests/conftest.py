@@ -33,6 +33,12 @@ def key(request: pytest.FixtureRequest) -> jax.Array:
     return jax.random.key(seed)
 
 
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A NumPy generator unique to each test, so that values do not depend on the order of tests."""
+    return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
 @pytest.fixture(scope="session")
 def few_images(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A data file with 400 small images in three classes, for tests where any data will do."""

@@ -16,8 +16,6 @@ from jaxcnn import image, models, ops, train
 from jaxcnn.models.layers import BatchNorm, Conv, Dense, Dropout
 from jaxcnn.view import attribution, plots, run_figures
 
-NUMBERS = np.random.default_rng(0)
-
 
 class Network(nn.Module):
     """Network whose features are means of 2x2 pixels and whose head multiplies by ``weights``.
@@ -104,14 +102,14 @@ def test_a_positive_factor_in_the_head_changes_nothing(seed, factor):
     chex.assert_trees_all_equal(heat_at(features, 8 * weights, [1]), heat)
 
 
-def test_grad_cam_has_the_size_of_the_images():
+def test_grad_cam_has_the_size_of_the_images(rng):
     class Up(Network):
         def features(self, images, *, train):
             return images.repeat(3, 1).repeat(3, 2)
 
     weights = {"params": {"weights": np.float32([[1.0]])}}
     for model, size in ((Network(), (7, 11)), (Up(), (5, 3))):
-        images = NUMBERS.uniform(0, 1, (2, *size, 1)).astype(np.float32)
+        images = rng.uniform(0, 1, (2, *size, 1)).astype(np.float32)
         heat = attribution.grad_cam(model, weights, images)
         chex.assert_shape(heat, (2, *size))
         assert heat.min() >= 0 and heat.max() <= 1
@@ -137,22 +135,22 @@ def test_saliency_of_a_linear_model_is_its_largest_weight():
     chex.assert_trees_all_equal(attribution.saliency(model, variables, images)[2], found[0])
 
 
-def test_saliency_is_zero_where_the_model_ignores_the_image():
+def test_saliency_is_zero_where_the_model_ignores_the_image(rng):
     def apply(params, images, *, train, key):
         return jnp.tanh(images[:, :3, :2].reshape(len(images), -1)) @ params
 
     model = train.from_functions(lambda key, images: None, apply)
-    images = NUMBERS.standard_normal((4, 8, 9, 3)).astype(np.float32)
-    params = NUMBERS.standard_normal((18, 5)).astype(np.float32)
+    images = rng.standard_normal((4, 8, 9, 3)).astype(np.float32)
+    params = rng.standard_normal((18, 5)).astype(np.float32)
     found = np.array(attribution.saliency(model, {"params": params}, images, [0, 1, 2, 3]))
     assert (found[:, :3, :2] > 0).all()
     found[:, :3, :2] = 0
     assert not found.any()
 
 
-def test_saliency_against_differences_in_double_precision():
-    first, second = NUMBERS.standard_normal((18, 7)), NUMBERS.standard_normal((7, 3))
-    images = NUMBERS.standard_normal((2, 3, 3, 2))
+def test_saliency_against_differences_in_double_precision(rng):
+    first, second = rng.standard_normal((18, 7)), rng.standard_normal((7, 3))
+    images = rng.standard_normal((2, 3, 3, 2))
 
     def logits(images):
         return np.tanh(images.reshape(len(images), -1) @ first) @ second
@@ -174,8 +172,8 @@ def test_saliency_against_differences_in_double_precision():
 
 
 @pytest.mark.slow
-def test_saliency_of_a_network_against_differences():
-    model, images = models.create("lenet5", 10), NUMBERS.uniform(0, 1, (1, 12, 12, 1))
+def test_saliency_of_a_network_against_differences(rng):
+    model, images = models.create("lenet5", 10), rng.uniform(0, 1, (1, 12, 12, 1))
     variables = numbered(model, images.shape[1:])
     found = attribution.saliency(model, variables, np.float32(images), [4])
     places = [(0, 0), (3, 7), (6, 6), (11, 4)]
@@ -219,12 +217,16 @@ NETWORKS = {
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name != "classic_cnn")) for name in NETWORKS],
 )
-def test_networks_of_the_library(name):
+def test_networks_of_the_library(name, rng):
     options, size = NETWORKS[name]
     model = models.create(name.split(",")[0], 5, **options)
     variables = numbered(model, size)
-    images = NUMBERS.uniform(0, 1, (3, *size)).astype(np.float32)
-    best = np.asarray(model.apply(variables, images, train=False)).argmax(-1)
+    images = rng.uniform(0, 1, (12, *size)).astype(np.float32)
+    logits = np.asarray(model.apply(variables, images, train=False)).astype(np.float32)
+    # Rounding decides between classes of almost equal logits, so keep the three clearest images.
+    second, first = np.sort(logits)[:, -2:].T
+    clearest = (first - second).argsort()[-3:]
+    images, best = images[clearest], logits[clearest].argmax(-1)
     for function in (attribution.grad_cam, attribution.saliency):
         found = function(model, variables, images)
         chex.assert_shape(found, images.shape[:3])
@@ -242,10 +244,10 @@ def test_networks_of_the_library(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", [attribution.grad_cam, attribution.saliency])
-def test_images_are_independent(function):
+def test_images_are_independent(function, rng):
     model, size = models.create("small_vgg", 4, widths=(3,)), (8, 8, 1)
     variables = numbered(model, size)
-    images = NUMBERS.uniform(0, 1, (3, *size)).astype(np.float32)
+    images = rng.uniform(0, 1, (3, *size)).astype(np.float32)
     together = function(model, variables, images, [3, 0, 1])
     for number, chosen in enumerate([3, 0, 1]):
         alone = function(model, variables, images[number : number + 1], [chosen])
@@ -294,9 +296,9 @@ def test_one_compilation_for_a_shape_and_evaluation_mode(function, classes):
 
 
 @pytest.mark.parametrize("function", [attribution.grad_cam, attribution.saliency])
-def test_inside_jit_and_with_no_images(function):
+def test_inside_jit_and_with_no_images(function, rng):
     model, variables = Network(), {"params": {"weights": np.float32([[1.0, 2.0]])}}
-    images = NUMBERS.uniform(0, 1, (2, 4, 4, 1)).astype(np.float32)
+    images = rng.uniform(0, 1, (2, 4, 4, 1)).astype(np.float32)
     expected = function(model, variables, images, [0, 1])
     jitted = jax.jit(lambda images, classes: function(model, variables, images, classes))
     np.testing.assert_allclose(jitted(images, jnp.array([0, 1])), expected, rtol=1e-6)
@@ -433,10 +435,10 @@ def titles(figure):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_the_figure_has_a_row_for_each_image(channels, tmp_path):
-    images = NUMBERS.uniform(0, 1, (2, 5, 8, channels))
+def test_the_figure_has_a_row_for_each_image(channels, tmp_path, rng):
+    images = rng.uniform(0, 1, (2, 5, 8, channels))
     heat = np.stack([np.zeros((5, 8)), np.ones((5, 8))])
-    saliency = NUMBERS.uniform(1, 4, (2, 5, 8))
+    saliency = rng.uniform(1, 4, (2, 5, 8))
     figure = plots.attribution(images, heat, saliency, ["cat\n90%", "dog\n9%"])
     names = ["Grad-CAM", "saliency"]
     assert titles(figure) == ["cat\n90%", *names, "dog\n9%", *names]
@@ -466,7 +468,7 @@ def test_the_figure_of_zeros_is_black(tmp_path):
 
 
 PREPROCESS = image.Preprocess((8, 9), 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-PICTURE = NUMBERS.integers(0, 256, (8, 9, 3), np.uint8)
+PICTURE = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
 CLASSES = ("cat", "dog", "cow", "hen")
 
 
