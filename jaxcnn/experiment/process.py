@@ -71,6 +71,19 @@ def use_deterministic_operations() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
 
 
+def check_deterministic_operations() -> None:
+    """Check that deterministic operations were requested, if JAX runs on a GPU.
+
+    Raises:
+      ValueError: if JAX runs on a GPU, but the flag is not set; it is too late to set it now.
+    """
+    if not _is_deterministic():
+        raise ValueError(
+            "deterministic requires the environment variable "
+            f"XLA_FLAGS={_DETERMINISTIC} before JAX starts"
+        )
+
+
 def reproducibility() -> str:
     """Describe how closely another run of the same experiment reproduces the results.
 
@@ -78,9 +91,13 @@ def reproducibility() -> str:
       >>> reproducibility()
       'byte-equal with the same versions, processor and number of devices'
     """
-    if jax.default_backend() == "gpu" and _DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
+    if not _is_deterministic():
         return "equal up to rounding; byte-equal with --deterministic"
     return "byte-equal with the same versions, processor and number of devices"
+
+
+def _is_deterministic() -> bool:
+    return jax.default_backend() != "gpu" or _DETERMINISTIC in os.environ.get("XLA_FLAGS", "")
 
 
 def keep_compiled_programs() -> None:

@@ -182,12 +182,13 @@ def data_name(name_or_path: str) -> str:
 
 
 def check_free(workdir: str | Path | None) -> None:
-    """Check that a folder is empty, or can be created.
+    """Check that a folder is empty, or can be created; for None, that ``runs`` is writable.
 
     Raises:
       ValueError: if ``workdir`` is not empty, not a folder, or not on a file system.
     """
     if workdir is None:
+        check_writable(Path("runs"), "the folder for new runs (choose another: --workdir)")
         return
     check_writable(Path(workdir), "workdir")
     if not Path(workdir).is_dir():

@@ -37,9 +37,9 @@ from jaxcnn.experiment.loop import make_early_stopping
 from jaxcnn.experiment.memory import memory_errors
 from jaxcnn.experiment.optimizer import make_plateau
 from jaxcnn.experiment.process import (
+    check_deterministic_operations,
     keep_freed_memory,
     reproducibility,
-    use_deterministic_operations,
 )
 from jaxcnn.experiment.resume import check_resumable, last_snapshot
 from jaxcnn.experiment.run_folder import (
@@ -153,7 +153,7 @@ def run(
     """
     began = time.monotonic()
     if execution.deterministic:
-        use_deterministic_operations()
+        check_deterministic_operations()
     keep_freed_memory()
     ignore_pillow_warnings()
     with contextlib.ExitStack() as stack:

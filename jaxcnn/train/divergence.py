@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxcnn.metrics import Counts
 from jaxcnn.train.state import TrainState
@@ -45,15 +46,12 @@ def guard(
     if policy == "raise":
         number = jnp.where(finite, 0, new.step)
         return new, counts | {SKIPPED_STEPS: skipped, NONFINITE_STEP: number}
-    kept = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (new.params, new.batch_stats, new.opt_state, new.ema),
-        (old.params, old.batch_stats, old.opt_state, old.ema),
+    # A branch copies each array once; jnp.where would read both candidates of every array.
+    new, counts = lax.cond(
+        finite,
+        lambda: (new, counts),
+        lambda: (dataclasses.replace(old, step=new.step), jax.tree.map(jnp.zeros_like, counts)),
     )
-    new = dataclasses.replace(
-        new, **dict(zip(("params", "batch_stats", "opt_state", "ema"), kept, strict=True))
-    )
-    counts = jax.tree.map(lambda sums: jnp.where(finite, sums, jnp.zeros_like(sums)), counts)
     return new, counts | {SKIPPED_STEPS: skipped + ~finite}
 
 

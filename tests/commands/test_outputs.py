@@ -188,3 +188,15 @@ def test_the_version_is_printed(capsys):
     assert re.fullmatch(
         r"jaxcnn [\d.]+\S*, jax [\d.]+\S*, Python [\d.]+\S*\n", capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("line", ["train", "find-learning-rate", "inspect-data {data}"])
+def test_the_default_folder_is_checked_before_the_work(line, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_text("a file, where a folder should be")
+    for module in ("jaxcnn.experiment.runner", "jaxcnn.commands.training"):
+        monkeypatch.setattr(f"{module}.assemble", lambda *arguments: pytest.fail("work was done"))
+    monkeypatch.setattr("jaxcnn.commands.datasets.data.load", lambda *_: pytest.fail("data read"))
+    assert command_line.main(line.format(data=place / "data.npz").split()) == 2
+    message = "jaxcnn: error: the folder for new runs (choose another: --workdir) must be a folder"
+    assert capsys.readouterr().err.startswith(message)

@@ -9,7 +9,7 @@ import jax
 import jax.monitoring
 import pytest
 
-from jaxcnn.experiment import process
+from jaxcnn.experiment import Execution, Experiment, process, run
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc malloc")
 
@@ -184,3 +184,13 @@ def test_reproducibility_depends_on_the_platform(platform_name, flags, expected,
     monkeypatch.setenv("XLA_FLAGS", flags)
     monkeypatch.setattr(jax, "default_backend", lambda: platform_name)
     assert process.reproducibility() == expected
+
+
+def test_deterministic_operations_must_be_requested_before_jax_starts(monkeypatch, tmp_path):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    process.check_deterministic_operations()
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with pytest.raises(ValueError, match="XLA_FLAGS=--xla_gpu_deterministic_ops=true before JAX"):
+        run(Experiment(), tmp_path / "run", execution=Execution(deterministic=True))
+    assert not (tmp_path / "run").exists()

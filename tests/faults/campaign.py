@@ -592,26 +592,29 @@ def soak(place: Place, number: int) -> tuple[str, str]:
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.communicate()[1]))
     reader.start()
-    samples = []
+    samples = []  # between saves: (steps, KiB, threads, files)
     while reader.is_alive():
-        time.sleep(0.5)
+        time.sleep(0.1)
         steps = sum(line.startswith("step ") for line in events(run))
         with contextlib.suppress(OSError, StopIteration):
+            if is_saving(run):
+                continue
             status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
             threads = next(int(line.split()[1]) for line in status if line.startswith("Threads"))
             files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
-            samples.append((steps, kib, threads, files))
+            if not is_saving(run):
+                samples.append((steps, kib, threads, files))
     reader.join()
     steady = [sample for sample in samples if 500 <= sample[0] < 9_900]
     compiled = output[0].count("Finished XLA compilation of jit(step)")
     saves = sum(line.startswith("saved ") for line in events(run))
     growth = steady[-1][1] / steady[0][1] - 1
-    most, least = (tuple(f(s[i] for s in steady) for i in (2, 3)) for f in (max, min))
+    counts = [collections.Counter(sample[i] for sample in steady).most_common(4) for i in (2, 3)]
     scene = (
         f"{samples[-1][0]} steps, {saves} saves, {compiled} compilation of the training step, RSS "
-        f"{steady[0][1] / 1024:.0f} MiB, growth {growth:.1%}, threads {least[0]}-{most[0]}, files "
-        f"{least[1]}-{most[1]}"
+        f"{steady[0][1] / 1024:.0f} MiB, growth {growth:.1%}, between saves threads {counts[0]}, "
+        f"files {counts[1]}"
     )
     if process.returncode != 0 or samples[-1][0] < 10_000:
         return scene, f"exit code {process.returncode}: {output[0][-300:]!r}"
