@@ -175,7 +175,7 @@ def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
 
 
 def _check_range(picture: PIL.Image.Image) -> None:
-    """Reject pixels whose value for white is unknown."""
+    """Reject pixel formats whose white level is unknown."""
     if picture.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     # Mode I means 32-bit integers in TIFF files, but 16-bit integers in all other formats.

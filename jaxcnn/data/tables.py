@@ -145,7 +145,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     column = next((name for name in _FILE_COLUMNS if name in rows[0]), None)
     if column is None:
         raise ValueError(
-            f"a column must have one of the names {', '.join(_FILE_COLUMNS)}, got "
+            f"one of the columns must be named {' or '.join(_FILE_COLUMNS)}, got "
             f"{', '.join(rows[0])}"
         )
     label_columns = [name for name in rows[0] if name not in (column, "split")]
@@ -217,7 +217,7 @@ def _check_no_number_with_a_point(strings: list[str], numbers: list[bool], name:
 
 
 def _check_no_id(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Reject columns that look like row IDs, which would become targets."""
+    """Reject columns that look like row IDs, which would otherwise become targets."""
     for name in names:
         values = {str(row[name]) for row in rows}
         if len(values) == len(rows) and all(map(_is_integer, values)) and not values <= {"0", "1"}:

@@ -1,4 +1,4 @@
-"""Fine-tuning: fill in an experiment's settings from a weights file, and select its variables."""
+"""Fine-tuning: fill in an experiment's settings from a weights file; select variables."""
 
 import dataclasses
 from typing import Any

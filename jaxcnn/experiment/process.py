@@ -58,13 +58,13 @@ def keep_freed_memory() -> bool:
 
 
 def use_deterministic_operations() -> None:
-    """Make XLA compile deterministic GPU programs, without atomics and autotuning.
+    """Make XLA compile deterministic GPU programs, without atomics or autotuning.
 
     Programs for CPUs and TPUs are deterministic anyway. Call this function before JAX creates its
     first array, as the command line does.
 
     Reference:
-      The flag ``--xla_gpu_deterministic_ops`` of XLA.
+      The XLA flag ``--xla_gpu_deterministic_ops``.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if _DETERMINISTIC not in flags:

@@ -183,7 +183,7 @@ def make_preprocess(
         mean, std = data.channel_moments(source.images)
         if not std.all():
             raise ValueError(
-                "normalization standardize needs channels that vary, got standard deviations "
+                "normalization='standardize' requires channels that vary, got standard deviations "
                 f"{std.tolist()}"
             )
     elif not isinstance(normalization, str):

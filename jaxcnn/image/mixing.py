@@ -25,8 +25,8 @@ def mixup(
       key: one key, or ``[B]`` keys.
       images: ``[B, H, W, C]``, floating point.
       labels: ``[B, K]``, floating point: one-hot labels or any other targets.
-      alpha: parameter of the Beta(alpha, alpha) distribution from which each example's own weight
-        is drawn, > 0; the weight is at least 1/2, and closer to 1/2 for larger values of alpha.
+      alpha: parameter, > 0, of the Beta(alpha, alpha) distribution from which each example's own
+        weight is drawn; the weight is at least 1/2, and is closer to 1/2 for larger alpha.
 
     Returns:
       The mixed images and labels, with the shapes and dtypes of the arguments.

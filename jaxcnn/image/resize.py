@@ -178,7 +178,9 @@ def _size(
     images: jax.Array, size: shapes.IntOrInts | None, fx: float | None, fy: float | None
 ) -> tuple[int, ...]:
     if (size is None) == (fx is None and fy is None):
-        raise ValueError(f"either size or fx and/or fy must be given, got {size!r}, {fx!r}, {fy!r}")
+        raise ValueError(
+            f"give either size, or at least one of fx and fy; got {size!r}, {fx!r}, {fy!r}"
+        )
     if size is not None:
         return shapes.ints(size, 2, "size")
     for name, factor in (("fx", fx), ("fy", fy)):

@@ -222,7 +222,7 @@ def _skip_group_norm(call: Any, arguments: Any, options: Any, context: Any) -> A
 
 
 def _positive(path: tuple[Any, ...], leaf: jax.Array) -> np.ndarray:
-    """Return averaging kernels, ones for scales and variances, zeros for biases and means."""
+    """Return averaging kernels, with ones for scales and variances and zeros for the rest."""
     if leaf.ndim > 1:
         return np.full(leaf.shape, leaf.shape[-1] / leaf.size, leaf.dtype)
     name = jax.tree_util.keystr(path[-1:], simple=True)

@@ -201,7 +201,7 @@ BAD_FOLDERS = {
     "only a header": (table("file,label\n"), "it has no rows"),
     "no file column": (
         table("name,label\na.png,x\n"),
-        "must have one of the names file, .* got name",
+        "must be named file or .* got name",
     ),
     "no labels": (table("file\na.png\n"), "it has no label column"),
     "too few columns": (table("file,label\na.png\n"), "line 2 must have 2 columns"),

@@ -129,8 +129,8 @@ def test_under_jit_vmap_half_precision_and_gradients(method):
 
 GRAY = np.zeros((2, 4, 4, 1), np.float32)
 BAD = {
-    "either size or fx and/or fy must be given, got None": lambda: image.resize(GRAY),
-    "either size or fx and/or fy must be given, got 3": lambda: image.resize(GRAY, 3, fx=2),
+    "give either size, or at least one of fx and fy; got None": lambda: image.resize(GRAY),
+    "give either size, or at least one of fx and fy; got 3": lambda: image.resize(GRAY, 3, fx=2),
     "fx must be > 0, got -1": lambda: image.resize(GRAY, fx=-1, fy=1),
     "fy must be > 0, got 0": lambda: image.resize(GRAY, fy=0),
     "size must be a positive integer or 2 such integers, got (0, 3)": (

@@ -158,7 +158,8 @@ def listed_by_dataframe(
     names = [str(name) for name in column_of(dataframe, x_col)]
     if missing := [name for name in names if not (root / name).is_file()]:
         raise ValueError(
-            f"{x_col} names {len(missing)} files that do not exist, such as {printable(missing[0])}"
+            f"column {x_col} refers to {len(missing)} files that do not exist, such as "
+            f"{printable(missing[0])}"
         )
     part = part_of(len(names), subset, split)
     values: np.ndarray = np.zeros(len(names))

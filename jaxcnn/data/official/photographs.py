@@ -142,8 +142,8 @@ def corel1000(paths: Mapping[str, Path]) -> Any:
     if [number for number, _ in names] != list(range(count)):
         raise ValueError(
             f"{path} must contain each of the images 0.jpg to {count - 1}.jpg exactly once, got "
-            f"{len({number for number, _ in names} & set(range(count)))} of these images among "
-            f"{len(images)}"
+            f"{len({number for number, _ in names} & set(range(count)))} of them among "
+            f"{len(images)} images"
         )
 
     def examples() -> Iterator[tuple[int, dict[str, Any]]]:

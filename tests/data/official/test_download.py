@@ -343,11 +343,11 @@ COREL = [f"{number}.jpg" for number in range(1000)]
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        (["readme.txt"], "0 of these images among 0"),
-        (COREL[:7], "7 of these images among 7"),
-        (COREL[1:], "999 of these images among 999"),
-        ([*COREL, "again/3.jpg"], "1000 of these images among 1001"),
-        ([*COREL[:-1], "1000.jpg"], "999 of these images among 1000"),
+        (["readme.txt"], "0 of them among 0"),
+        (COREL[:7], "7 of them among 7"),
+        (COREL[1:], "999 of them among 999"),
+        ([*COREL, "again/3.jpg"], "1000 of them among 1001"),
+        ([*COREL[:-1], "1000.jpg"], "999 of them among 1000"),
     ],
 )
 def test_corel_must_be_complete(names, found, tmp_path):
