@@ -15,8 +15,8 @@ def cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
     *,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
+    label_smoothing: float | jax.Array = 0.0,
+    focal_gamma: float | jax.Array = 0.0,
     class_weights: jax.Array | None = None,
 ) -> jax.Array:
     """Return each example's softmax cross-entropy over K classes.
@@ -37,7 +37,8 @@ def cross_entropy(
       The losses, ``[B]``.
 
     Raises:
-      ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range.
+      ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range, or the shapes do not
+        match.
 
     Example:
       >>> logits, labels = jnp.array([[0.0, 0.0]]), jnp.array([1])
@@ -50,13 +51,16 @@ def cross_entropy(
     """
     shapes.check_probability(label_smoothing, "label_smoothing")
     _check_gamma(focal_gamma)
-    is_share = labels.ndim == logits.ndim
-    if label_smoothing or focal_gamma or is_share:
+    is_share = _check_class_labels(logits, labels)
+    if class_weights is not None:
+        shapes.check_shape(class_weights, logits.shape[-1:], "class_weights", "[K]")
+    if is_share or _is_used(label_smoothing) or _is_used(focal_gamma):
         targets = labels if is_share else jax.nn.one_hot(labels, logits.shape[-1])
-        targets = optax.smooth_labels(targets, label_smoothing)
-        log_p = jax.nn.log_softmax(logits)
+        targets = optax.smooth_labels(shapes.at_least_float32(targets), label_smoothing)
+        # A class of probability 0, with an infinite logarithm, does not count if its target is 0.
+        log_p = jnp.where(targets == 0, 0, jax.nn.log_softmax(logits))
         # For a probability near one, -expm1 keeps digits that 1 - exp would round away.
-        easiness = (-jnp.expm1(log_p)) ** focal_gamma if focal_gamma else 1.0
+        easiness = (-jnp.expm1(log_p)) ** focal_gamma if _is_used(focal_gamma) else 1.0
         losses = -jnp.sum(targets * easiness * log_p, axis=-1)
     else:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -69,8 +73,8 @@ def binary_cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
     *,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
+    label_smoothing: float | jax.Array = 0.0,
+    focal_gamma: float | jax.Array = 0.0,
     class_weights: jax.Array | None = None,
 ) -> jax.Array:
     """Return each example's sigmoid cross-entropy, the mean over L independent binary labels.
@@ -86,7 +90,8 @@ def binary_cross_entropy(
       The losses, ``[B]``.
 
     Raises:
-      ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range.
+      ValueError: if ``label_smoothing`` or ``focal_gamma`` is out of range, or the shapes do not
+        match.
 
     Example:
       >>> binary_cross_entropy(jnp.array([[0.0], [9.0]]), jnp.array([[1], [1]])).round(4).tolist()
@@ -94,12 +99,18 @@ def binary_cross_entropy(
     """
     shapes.check_probability(label_smoothing, "label_smoothing")
     _check_gamma(focal_gamma)
+    _check_columns(logits, labels, "logits", "labels", "[B, L]")
     targets = labels * (1 - label_smoothing) + label_smoothing / 2
-    if focal_gamma:
-        losses = optax.sigmoid_focal_loss(logits, targets, gamma=focal_gamma)
+    infinite = jnp.isinf(logits)
+    finite_logits = jnp.where(infinite, 0, logits)
+    if _is_used(focal_gamma):
+        losses = optax.sigmoid_focal_loss(finite_logits, targets, gamma=focal_gamma)
     else:
-        losses = optax.sigmoid_binary_cross_entropy(logits, targets)
+        losses = optax.sigmoid_binary_cross_entropy(finite_logits, targets)
+    # The formula multiplies 0 by infinity where a certain prediction is right.
+    losses = jnp.where(infinite, jnp.where(targets == (logits > 0), 0, jnp.inf), losses)
     if class_weights is not None:
+        shapes.check_shape(class_weights, (2, logits.shape[-1]), "class_weights", "[2, L]")
         losses = losses * jnp.where(labels > 0.5, class_weights[1], class_weights[0])
     return jnp.mean(losses, axis=-1)
 
@@ -114,14 +125,18 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     Returns:
       The losses, ``[B]``.
 
+    Raises:
+      ValueError: if the shapes differ.
+
     Example:
       >>> squared_error(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]])).tolist()
       [5.0]
     """
+    _check_columns(outputs, targets, "outputs", "targets", "[B, D]")
     return jnp.mean(optax.squared_error(outputs, targets), axis=-1)
 
 
-def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.Array:
+def huber(outputs: jax.Array, targets: jax.Array, *, delta: float | jax.Array = 1.0) -> jax.Array:
     """Return each example's mean Huber loss over its D outputs.
 
     The Huber loss is half the squared error for errors up to ``delta`` and linear beyond, which
@@ -136,7 +151,7 @@ def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.
       The losses, ``[B]``.
 
     Raises:
-      ValueError: if ``delta`` is not finite and > 0.
+      ValueError: if ``delta`` is not finite and > 0, or the shapes differ.
 
     Example:
       >>> huber(jnp.array([[1.0], [3.0]]), jnp.zeros((2, 1))).tolist()
@@ -145,12 +160,40 @@ def huber(outputs: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.
     Reference:
       Huber 1964, "Robust estimation of a location parameter".
     """
-    if not 0 < delta < float("inf"):
+    if not isinstance(delta, jax.Array) and not 0 < delta < float("inf"):
         raise ValueError(f"delta must be finite and > 0, got {delta!r}")
+    _check_columns(outputs, targets, "outputs", "targets", "[B, D]")
     return jnp.mean(optax.huber_loss(outputs, targets, delta=delta), axis=-1)
 
 
-def _check_gamma(gamma: float) -> None:
+def _is_used(option: float | jax.Array) -> bool:
+    """Return whether an option is not 0; a JAX array may be traced, so it counts as used."""
+    return isinstance(option, jax.Array) or option != 0
+
+
+def _check_gamma(gamma: float | jax.Array) -> None:
     # For gamma between 0 and 1, the gradient is infinite where a probability rounds to one.
-    if gamma != 0 and not 1 <= gamma < float("inf"):
+    if not isinstance(gamma, jax.Array) and gamma != 0 and not 1 <= gamma < float("inf"):
         raise ValueError(f"focal_gamma must be 0, or finite and >= 1, got {gamma!r}")
+
+
+def _check_class_labels(logits: jax.Array, labels: jax.Array) -> bool:
+    """Check labels for logits ``[B, K]``; return whether they are probabilities ``[B, K]``."""
+    if logits.ndim < 2:
+        raise ValueError(f"logits must be [B, K], got shape {logits.shape}")
+    if labels.shape == logits.shape:
+        return True
+    if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels must be integer class indices with shape {logits.shape[:-1]}, or class "
+            f"probabilities with shape {logits.shape}, got {labels.dtype} with shape {labels.shape}"
+        )
+    return False
+
+
+def _check_columns(
+    outputs: jax.Array, targets: jax.Array, name: str, target_name: str, meaning: str
+) -> None:
+    if outputs.ndim < 2:
+        raise ValueError(f"{name} must be {meaning}, got shape {outputs.shape}")
+    shapes.check_shape(targets, outputs.shape, target_name, f"the shape of {name}")

@@ -87,6 +87,27 @@ def check_bias(bias: jax.Array, features: int, name: str = "bias") -> None:
         raise ValueError(f"{name} must have shape ({features},), got {bias.shape}")
 
 
+def check_shape(x: Any, shape: Sequence[int], name: str, meaning: str) -> None:
+    """Check the shape of an array, where broadcasting would hide a mistake.
+
+    Args:
+      x: the array.
+      shape: the only accepted shape.
+      name: the argument's name.
+      meaning: that shape in words, for the message.
+
+    Raises:
+      ValueError: if the shape differs.
+
+    Example:
+      >>> check_shape(jnp.zeros(2), (2,), "labels", "[B]")
+    """
+    if jnp.shape(x) != tuple(shape):
+        raise ValueError(
+            f"{name} must have shape {tuple(shape)}, {meaning}, got shape {jnp.shape(x)}"
+        )
+
+
 def check_probability(value: Any, name: str) -> None:
     """Check that a number is in [0, 1); JAX arrays may be traced, so they are not checked.
 

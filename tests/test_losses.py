@@ -120,3 +120,84 @@ def test_bad_options(options, message):
             function(LOGITS, labels, **options)
     with pytest.raises(ValueError, match="delta must be finite and > 0"):
         losses.huber(jnp.zeros((1, 1)), jnp.zeros((1, 1)), delta=0.0)
+
+
+# Strict rank promotion, which tests enable, would reject some of these by itself.
+MISMATCHED = {
+    "binary, labels [B]": lambda x: losses.binary_cross_entropy(x[:, :1], jnp.array([1, 0])),
+    "binary, labels [1, L]": lambda x: losses.binary_cross_entropy(x, jnp.ones((1, 3))),
+    "binary, outputs [B]": lambda x: losses.binary_cross_entropy(x[:, 0], jnp.array([1, 0])),
+    "binary, weights [L]": lambda x: losses.binary_cross_entropy(
+        x, jnp.ones((2, 3)), class_weights=jnp.ones(3)
+    ),
+    "classes, labels [B, 1]": lambda x: losses.cross_entropy(x, jnp.array([[0], [1]])),
+    "classes, floats [B, 1]": lambda x: losses.cross_entropy(x, jnp.array([[0.0], [1.0]])),
+    "classes, floats [B]": lambda x: losses.cross_entropy(x, jnp.array([0.0, 1.0])),
+    "classes, one label": lambda x: losses.cross_entropy(x, jnp.array([1])),
+    "classes, logits [K]": lambda x: losses.cross_entropy(x[0], jnp.array(1)),
+    "classes, weights [1]": lambda x: losses.cross_entropy(
+        x, jnp.array([0, 1]), class_weights=jnp.ones(1)
+    ),
+    "huber, one target": lambda x: losses.huber(x[:, 0], x[:1, 0]),
+    "huber, [B]": lambda x: losses.huber(x[:, 0], x[:, 0]),
+    "squared, targets [B]": lambda x: losses.squared_error(x[:, :1], x[:, 0]),
+    "squared, targets [1, D]": lambda x: losses.squared_error(x, x[:1]),
+}
+
+
+@pytest.mark.parametrize("case", MISMATCHED)
+def test_shapes_never_broadcast(case):
+    rejected = pytest.raises(ValueError, match=r"must (be|have shape).* got .*shape \(")
+    with jax.numpy_rank_promotion("allow"), rejected:
+        MISMATCHED[case](jnp.array([[9.0, 0.0, 1.0], [-9.0, 2.0, 1.0]]))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("kind", ["indices", "integers", "shares"])
+def test_a_class_that_is_impossible_does_not_count(gamma, kind):
+    logits = jnp.array([[1.0, -jnp.inf, 0.5], [-jnp.inf, 2.0, 2.5]])
+    labels = {
+        "indices": jnp.array([0, 2]),
+        "integers": jnp.array([[1, 0, 0], [0, 0, 1]]),
+        "shares": jnp.array([[0.8, 0.0, 0.2], [0.0, 0.3, 0.7]]),
+    }[kind]
+
+    def loss(logits):
+        return losses.cross_entropy(logits, labels, focal_gamma=gamma)
+
+    without = logits.at[0, 1].set(-100.0).at[1, 0].set(-100.0)
+    np.testing.assert_allclose(loss(logits), loss(without), rtol=1e-6)
+    gradients = [jax.grad(lambda x: loss(x).sum())(x) for x in (logits, without)]
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-7)
+    missed = losses.cross_entropy(logits, jnp.array([1, 0]), focal_gamma=gamma)
+    assert np.isinf(missed).all() and (missed > 0).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_binary_loss_of_infinite_logits(gamma):
+    logits = jnp.array([[-jnp.inf], [jnp.inf], [jnp.inf], [jnp.nan]])
+    labels = jnp.array([[0], [1], [0], [1]])
+    value = losses.binary_cross_entropy(logits, labels, focal_gamma=gamma)
+    np.testing.assert_array_equal(value, [0, 0, np.inf, np.nan])
+    gradient = jax.grad(
+        lambda x: losses.binary_cross_entropy(x, labels[:2], focal_gamma=gamma).sum()
+    )
+    np.testing.assert_array_equal(gradient(logits[:2]), jnp.zeros((2, 1)))
+
+
+def test_options_may_be_traced():
+    def both(smoothing, gamma, delta):
+        return (
+            losses.cross_entropy(
+                LOGITS, jnp.asarray(LABELS), label_smoothing=smoothing, focal_gamma=gamma
+            ),
+            losses.binary_cross_entropy(
+                LOGITS, jnp.ones((3, 3)), label_smoothing=smoothing, focal_gamma=gamma
+            ),
+            losses.huber(LOGITS, jnp.zeros((3, 3)), delta=delta),
+        )
+
+    for traced, plain in zip(jax.jit(both)(0.1, 2.0, 0.5), both(0.1, 2.0, 0.5), strict=True):
+        np.testing.assert_allclose(traced, plain, rtol=1e-5)
+    for traced, plain in zip(jax.jit(both)(0.0, 0.0, 0.5), both(0.0, 0.0, 0.5), strict=True):
+        np.testing.assert_allclose(traced, plain, rtol=1e-5)

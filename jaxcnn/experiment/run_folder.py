@@ -19,7 +19,7 @@ from jaxcnn.data.files import atomic_write, json_text
 from jaxcnn.experiment import lock
 from jaxcnn.experiment.config import Experiment
 
-FORMAT = 4
+FORMAT = 5
 """Version of the layout of run and sweep folders."""
 AMENDABLE = ("epochs", "learning_rate", "on_bad_example", "on_nonfinite")
 """Fields of an experiment that may be changed when a run is resumed."""
@@ -111,7 +111,7 @@ def check_no_links(folder: Path) -> None:
     """Check that writes to a run folder cannot end up outside of it.
 
     Raises:
-      ValueError: if a subfolder is a link, which a folder from someone else may contain.
+      ValueError: if a subfolder is a link; someone else's run folder may contain one.
     """
     for name in ("checkpoints", "figures", "tensorboard"):
         if (folder / name).is_symlink():

@@ -20,8 +20,8 @@ class Ratio(NamedTuple):
     Attributes:
       numerator: array of any shape.
       denominator: array that broadcasts with ``numerator``.
-      present: array that broadcasts with both; entries count where it is positive. None means the
-        denominator itself.
+      present: array that broadcasts with both; only entries where it is positive are counted. None
+        means the denominator itself.
     """
 
     numerator: Any
@@ -55,19 +55,44 @@ class RootMeanSquare(NamedTuple):
 
 
 class RSquared(NamedTuple):
-    """Coefficient of determination: ``[D]`` sums of squared errors, targets and their squares."""
+    """Coefficient of determination, from statistics of D outputs and targets.
+
+    Attributes:
+      squared: ``[D]``, sums of squared errors.
+      mean: ``[D]``, means of the targets.
+      spread: ``[D]``, sums of the targets' squared differences from their means.
+      examples: number of examples.
+    """
 
     squared: Any
-    target: Any
-    target_squared: Any
+    mean: Any
+    spread: Any
     examples: Any
+
+    def merge(self, more: "RSquared") -> "RSquared":
+        """Return the statistics of two sets of examples, either of which may be empty.
+
+        Sums of the targets and of their squares could be added, but would leave no digits of the
+        spread if it is small compared to the mean.
+
+        Reference:
+          Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance".
+        """
+        examples = self.examples + more.examples
+        share = more.examples / jnp.maximum(examples, 1)
+        step = more.mean - self.mean
+        return RSquared(
+            squared=self.squared + more.squared,
+            mean=self.mean + step * share,
+            spread=self.spread + more.spread + step**2 * (self.examples * share),
+            examples=examples,
+        )
 
     def value(self) -> float:
         """Return the mean over the outputs; a constant target scores 1 for no error, else 0."""
-        spread = self.target_squared - self.target**2 / self.examples
-        # A spread below the rounding error of the float32 sums is treated as zero.
-        constant = spread <= 4e-7 * self.target_squared
-        explained = 1 - self.squared / np.where(constant, 1, spread)
+        # The mean of a constant may be one or two units in the last place of float32 off.
+        constant = self.spread <= self.examples * (2.4e-7 * self.mean) ** 2
+        explained = 1 - self.squared / np.where(constant, 1, self.spread)
         return float(np.where(constant, self.squared == 0, explained).mean())
 
 
@@ -120,19 +145,24 @@ def as_sums(value: Any, name: str) -> Sums:
     )
 
 
-@jax.jit
-def _sum(counts: Counts, more: Counts) -> Counts:
-    return jax.tree.map(jnp.add, counts, more)
-
-
 def add_counts(counts: Counts | None, more: Counts) -> Counts:
-    """Add two sets of counts on the device; None stands for empty counts.
+    """Add two sets of counts on the device; None stands for empty counts, and so do zeros.
 
     Example:
       >>> add_counts({"examples": 2}, {"examples": 3})["examples"].item()
       5
     """
-    return more if counts is None else _sum(counts, more)
+    return more if counts is None else _add(counts, more)
+
+
+@jax.jit
+def _add(counts: Counts, more: Counts) -> Counts:
+    return jax.tree.map(
+        lambda one, other: one.merge(other) if isinstance(one, RSquared) else one + other,
+        counts,
+        more,
+        is_leaf=lambda node: isinstance(node, RSquared),
+    )
 
 
 def summarize(counts: Counts) -> dict[str, float]:

@@ -28,7 +28,7 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
       labels: ``[N]``, 0 or 1; both must occur.
 
     Raises:
-      ValueError: if the shapes differ, or one of the two classes is missing.
+      ValueError: if the shapes differ, a score is NaN, or one of the two classes is missing.
 
     Example:
       >>> curve = roc_curve(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
@@ -59,6 +59,9 @@ def roc_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     Returns:
       A number in [0, 1], or NaN if one of the two classes is missing.
 
+    Raises:
+      ValueError: if the shapes differ, or a score is NaN.
+
     Example:
       >>> roc_auc(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
       0.5
@@ -78,7 +81,7 @@ def precision_recall_curve(scores: np.ndarray, labels: np.ndarray) -> Curve:
       labels: ``[N]``, 0 or 1, with at least one 1.
 
     Raises:
-      ValueError: if the shapes differ, or no label is 1.
+      ValueError: if the shapes differ, a score is NaN, or no label is 1.
 
     Example:
       >>> curve = precision_recall_curve(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1]))
@@ -101,11 +104,15 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     Returns:
       A number in [0, 1], or NaN if no label is 1.
 
+    Raises:
+      ValueError: if the shapes differ, or a score is NaN.
+
     Example:
       >>> round(average_precision(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 1])), 4)
       0.8333
     """
-    if not np.any(labels):
+    found, _, _ = _cumulated(scores, labels)
+    if not found[-1]:
         return float("nan")
     curve = precision_recall_curve(scores, labels)
     return float(np.sum(np.diff(curve.x, prepend=0.0) * curve.y))
@@ -119,6 +126,8 @@ def _cumulated(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
             "scores and labels must be [N] and non-empty, "
             f"got shapes {scores.shape} and {labels.shape}"
         )
+    if np.isnan(scores).any():
+        raise ValueError(f"scores must not be NaN, got {np.isnan(scores).sum()} of {len(scores)}")
     order = np.argsort(-scores, kind="stable")
     scores, labels = scores[order], labels[order]
     last = np.flatnonzero(np.append(np.diff(scores) != 0, True))

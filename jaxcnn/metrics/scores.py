@@ -1,7 +1,8 @@
 """Metrics for classification and regression as masked sums, and per-class scores.
 
 Every metric is a pure function ``metric(predictions, labels, mask) -> sums`` that can be jitted;
-``mask`` ``[B]`` is True for the rows that count. The values match scikit-learn's.
+``mask`` ``[B]`` is True for the rows that count. Each raises ``ValueError`` if the shapes do not
+match, because broadcasting would give wrong counts. The values match scikit-learn's.
 """
 
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcnn import shapes
 from jaxcnn.metrics.counts import Calibration, Ratio, RootMeanSquare, RSquared, divide
 
 BINS = 15
@@ -38,8 +40,9 @@ def accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
       >>> accuracy(logits, jnp.array([1, 1]), jnp.array([True, True])).value()
       0.5
     """
-    if labels.ndim == logits.ndim:
+    if labels.shape == logits.shape:
         labels = jnp.argmax(labels, axis=-1)
+    _check_classes(logits, labels, mask)
     return _share((jnp.argmax(logits, axis=-1) == labels) & mask, mask)
 
 
@@ -64,6 +67,7 @@ def top_k_accuracy(
       >>> top_k_accuracy(logits, jnp.array([1, 0]), jnp.array([True, True]), k=2).value()
       0.5
     """
+    _check_classes(logits, labels, mask)
     classes = logits.shape[-1]
     if classes <= k:
         return None
@@ -127,6 +131,7 @@ def class_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> 
       >>> class_calibration(logits, jnp.array([0]), jnp.array([True])).value()
       1.0
     """
+    _check_classes(logits, labels, mask)
     confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
     return _calibration(confidence, jnp.argmax(logits, axis=-1) == labels, mask)
 
@@ -144,6 +149,7 @@ def label_accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Rat
       >>> label_accuracy(logits, labels, jnp.array([True])).value()
       0.0
     """
+    _check_columns(logits, labels, mask)
     return _share(jnp.all((logits > 0) == (labels > 0.5), axis=-1) & mask, mask)
 
 
@@ -207,6 +213,7 @@ def label_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> 
       >>> label_calibration(jnp.zeros((2, 1)), jnp.array([[0], [1]]), jnp.ones(2, bool)).value()
       0.0
     """
+    _check_columns(logits, labels, mask)
     true = labels > 0.5
     return _calibration(jax.nn.sigmoid(logits), true, jnp.broadcast_to(mask[:, None], true.shape))
 
@@ -224,6 +231,7 @@ def mean_absolute_error(outputs: jax.Array, targets: jax.Array, mask: jax.Array)
       >>> mean_absolute_error(outputs, targets, jnp.array([True, True])).value()
       0.5
     """
+    _check_columns(outputs, targets, mask)
     return Ratio(_column_sums(jnp.abs(outputs - targets), mask), _examples(mask))
 
 
@@ -237,24 +245,31 @@ def root_mean_squared_error(
       >>> root_mean_squared_error(outputs, targets, jnp.array([True, True])).value()
       0.5
     """
+    _check_columns(outputs, targets, mask)
     return RootMeanSquare(_column_sums(jnp.square(outputs - targets), mask), _examples(mask))
 
 
 def r2_score(outputs: jax.Array, targets: jax.Array, mask: jax.Array) -> RSquared:
-    """Compute the sums for R squared; arguments as for `mean_absolute_error`.
-
-    The sums are float32, so targets should have a mean near zero.
+    """Compute the statistics for R squared; arguments as for `mean_absolute_error`.
 
     Example:
       >>> outputs, targets = jnp.array([[1.0], [2.0]]), jnp.array([[1.0], [2.0]])
       >>> r2_score(outputs, targets, jnp.array([True, True])).value()
       1.0
     """
+    _check_columns(outputs, targets, mask)
+    examples = _examples(mask)
+
+    def mean(values: jax.Array) -> jax.Array:
+        return _column_sums(values, mask) / jnp.maximum(examples, 1)
+
+    center = mean(targets)
+    center += mean(targets - center[None])  # removes the rounding error of the first sum
     return RSquared(
         squared=_column_sums(jnp.square(outputs - targets), mask),
-        target=_column_sums(targets, mask),
-        target_squared=_column_sums(jnp.square(targets), mask),
-        examples=_examples(mask),
+        mean=center,
+        spread=_column_sums(jnp.square(targets - center[None]), mask),
+        examples=examples,
     )
 
 
@@ -293,18 +308,21 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
       num_classes: ``K``.
 
     Raises:
-      ValueError: if a class index is not in ``[0, K)``.
+      ValueError: if a class index is not in ``[0, K)``, or the shapes are not both ``[N]``.
 
     Example:
       >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
       array([[1, 1],
              [0, 1]])
     """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be [N], got shape {labels.shape}")
+    shapes.check_shape(predictions, labels.shape, "predictions", "the shape of labels")
     for name, values in (("labels", labels), ("predictions", predictions)):
-        values = np.asarray(values)
         if values.size and not 0 <= values.min() <= values.max() < num_classes:
             raise ValueError(f"{name} must be in 0..{num_classes - 1}, got {values}")
-    cells = np.asarray(labels, np.int64) * num_classes + np.asarray(predictions)
+    cells = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -320,6 +338,7 @@ def _class_counts(
     logits: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the numbers of correct, predicted and true examples of each class."""
+    _check_classes(logits, labels, mask)
     predicted = jnp.argmax(logits, axis=-1)
     none, rows = jnp.zeros(logits.shape[-1], jnp.int32), mask.astype(jnp.int32)
     correct = (predicted == labels).astype(jnp.int32) * rows
@@ -330,6 +349,7 @@ def _label_counts(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, *, micro: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the numbers of correct, predicted and true examples, per label or in total."""
+    _check_columns(logits, labels, mask)
     predicted, true = logits > 0, labels > 0.5
     axes = (0, 1) if micro else 0
     correct, predicted, true = (
@@ -337,6 +357,22 @@ def _label_counts(
         for cells in (predicted & true, predicted, true)
     )
     return correct, predicted, true
+
+
+def _check_classes(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> None:
+    """Check the shapes of logits ``[B, K]``, class indices ``[B]`` and a mask ``[B]``."""
+    if jnp.ndim(logits) != 2:
+        raise ValueError(f"logits must be [B, K], got shape {jnp.shape(logits)}")
+    shapes.check_shape(labels, logits.shape[:1], "labels", "[B]")
+    shapes.check_shape(mask, logits.shape[:1], "mask", "[B]")
+
+
+def _check_columns(outputs: jax.Array, labels: jax.Array, mask: jax.Array) -> None:
+    """Check the shapes of outputs and labels ``[B, D]`` and a mask ``[B]``."""
+    if jnp.ndim(outputs) != 2:
+        raise ValueError(f"outputs must be [B, D], got shape {jnp.shape(outputs)}")
+    shapes.check_shape(labels, outputs.shape, "labels", "the shape of the outputs")
+    shapes.check_shape(mask, outputs.shape[:1], "mask", "[B]")
 
 
 def _column_sums(values: jax.Array, mask: jax.Array) -> jax.Array:

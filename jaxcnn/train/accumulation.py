@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxcnn.batch import Batch
-from jaxcnn.metrics import Counts
+from jaxcnn.metrics import Counts, add_counts
 from jaxcnn.train.state import TrainState
 
 
@@ -38,7 +38,7 @@ def accumulated(
     if rows % parts:
         raise ValueError(f"accumulate must divide the batch size ({rows}), got {parts}")
 
-    def of_part(batch_stats: chex.ArrayTree, number: jax.Array) -> tuple[Any, Any]:
+    def of_part(batch_stats: chex.ArrayTree, number: jax.Array) -> tuple[Any, Any, Counts]:
         size = rows // parts
         part = jax.tree.map(
             lambda leaf: lax.dynamic_slice_in_dim(leaf, number * size, size),
@@ -50,13 +50,14 @@ def accumulated(
             part._replace(epoch=batch.epoch),
             jax.random.fold_in(key, number),
         )
-        return batch_stats, (value, gradients, counts)
+        return batch_stats, (value, gradients), counts
 
     def body(carry: Any, number: jax.Array) -> tuple[Any, None]:
-        batch_stats, sums = carry
-        batch_stats, more = of_part(batch_stats, number)
-        return (batch_stats, jax.tree.map(jnp.add, sums, more)), None
+        batch_stats, sums, counts = carry
+        batch_stats, more, more_counts = of_part(batch_stats, number)
+        sums = jax.tree.map(jnp.add, sums, more)
+        return (batch_stats, sums, add_counts(counts, more_counts)), None
 
     first = of_part(state.batch_stats, jnp.zeros((), jnp.int32))
-    (batch_stats, (value, gradients, counts)), _ = lax.scan(body, first, jnp.arange(1, parts))
+    (batch_stats, (value, gradients), counts), _ = lax.scan(body, first, jnp.arange(1, parts))
     return value, gradients, batch_stats, counts

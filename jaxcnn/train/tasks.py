@@ -302,7 +302,7 @@ def regression(
         return losses.huber(outputs, (labels - center) / scale, delta=huber_delta or 1.0)
 
     def in_unit(metric: Metric) -> Metric:
-        # Omit the mean from both: differences do not change, and the sums are more precise.
+        # Omit the mean from both: differences do not change, and are more precise.
         return lambda outputs, labels, mask: metric(outputs * scale, labels - center, mask)
 
     measured = {
@@ -370,15 +370,14 @@ def _areas(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def _errors(
     outputs: np.ndarray, labels: np.ndarray, *, center: np.ndarray, scale: np.ndarray
 ) -> dict[str, float]:
-    """Compute metrics in double precision, with centered targets to keep R squared precise."""
+    """Compute metrics in double precision."""
     errors = outputs.astype(np.float64) * scale + center - labels
-    targets = labels - labels.mean(0, dtype=np.float64)
-    targets[np.abs(targets) < 1e-12 * np.abs(labels)] = 0.0  # for constant columns
-    squared, examples = (errors**2).sum(0), len(labels)
+    mean = labels.mean(0, dtype=np.float64)
+    squared, spread, examples = (errors**2).sum(0), ((labels - mean) ** 2).sum(0), len(labels)
     return {
         "mae": metrics.Ratio(np.abs(errors).sum(0), examples).value(),
         "rmse": metrics.RootMeanSquare(squared, examples).value(),
-        "r2": metrics.RSquared(squared, targets.sum(0), (targets**2).sum(0), examples).value(),
+        "r2": metrics.RSquared(squared, mean, spread, examples).value(),
     }
 
 

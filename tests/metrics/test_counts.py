@@ -175,3 +175,12 @@ def test_confusion_matrix_of_device_arrays():
 def test_confusion_matrix_rejects_classes_out_of_range(labels, guesses, named):
     with pytest.raises(ValueError, match=named):
         metrics.confusion_matrix(np.array(labels), np.array(guesses), 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "guesses"),
+    [([0, 1], [0]), ([0], [0, 1]), ([[0], [1]], [0, 1]), ([[0, 1]], [[0, 1]]), (0, 1)],
+)
+def test_confusion_matrix_rejects_other_shapes(labels, guesses):
+    with pytest.raises(ValueError, match=r"(labels|predictions) must .* got shape \("):
+        metrics.confusion_matrix(np.array(labels), np.array(guesses), 2)

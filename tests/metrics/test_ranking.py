@@ -68,3 +68,20 @@ def test_one_class_has_no_area():
 def test_bad_shapes(shape):
     with pytest.raises(ValueError, match=r"scores and labels must be \[N\]"):
         metrics.roc_auc(np.zeros(shape), np.zeros(shape))
+
+
+@pytest.mark.parametrize("labels", [[1, 0], [0, 1], [0, 0], [1, 1]])
+@pytest.mark.parametrize(
+    "function",
+    [
+        metrics.roc_auc,
+        metrics.roc_curve,
+        metrics.average_precision,
+        metrics.precision_recall_curve,
+    ],
+)
+def test_scores_that_are_nan_are_rejected(function, labels):
+    with pytest.raises(ValueError, match="scores must not be NaN, got 1 of 2"):
+        function(np.array([np.nan, 0.5]), np.array(labels))
+    with pytest.raises(ValueError, match="scores must not be NaN, got 2 of 2"):
+        function(np.full(2, np.nan), np.array(labels))

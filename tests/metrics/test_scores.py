@@ -207,3 +207,89 @@ def test_a_confidence_on_an_edge_is_in_the_bin_below(edge):
         bins = metrics.label_calibration(logits, np.ones((1, 1)), np.ones(1, bool))
         expected = np.searchsorted(np.linspace(0, 1, 16)[1:-1], confidence)
         assert np.flatnonzero(bins.examples).tolist() == [expected]
+
+
+TARGETS = np.float32(2000 + np.random.default_rng(0).choice([-1, 1], (300, 2)))
+
+
+@pytest.mark.parametrize("mean", [(0.0,), (2000.0, 2000.0)])
+@pytest.mark.parametrize("batch", [1, 7, 100, 300])
+def test_r2_is_precise_far_from_zero(mean, batch):
+    outputs = TARGETS + np.random.default_rng(1).normal(0, 0.1, TARGETS.shape).astype(np.float32)
+    task = train.regression(mean=mean)
+    counts = None
+    for start in range(0, len(TARGETS), batch):
+        rows = slice(start, start + batch)
+        r2 = task.metrics["r2"](
+            outputs[rows] - mean, TARGETS[rows], np.ones(len(TARGETS[rows]), bool)
+        )
+        counts = metrics.add_counts(counts, {"r2": r2})
+    expected = sklearn.metrics.r2_score(TARGETS, outputs)
+    assert expected > 0.98
+    np.testing.assert_allclose(metrics.summarize(counts)["r2"], expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("value", [0.1, -2000.3, 1e-15, 3e18])
+def test_r2_of_constant_batches_is_that_of_a_constant(value):
+    targets = np.full((97, 1), value, np.float32)
+    for offset, expected in ((0.0, 1.0), (1.0, 0.0)):
+        counts = None
+        for start in range(0, 97, 13):
+            part = targets[start : start + 13]
+            rows = np.ones(len(part), bool)
+            r2 = metrics.r2_score(part * np.float32(1 + offset), part, rows)
+            counts = metrics.add_counts(counts, {"r2": r2})
+        assert metrics.summarize(counts)["r2"] == expected
+
+
+def test_empty_batches_do_not_change_r2():
+    outputs, rows = TARGETS + 0.5, np.ones(len(TARGETS), bool)
+    whole = {"r2": metrics.r2_score(outputs, TARGETS, rows)}
+    empty = {"r2": metrics.r2_score(outputs, TARGETS, ~rows)}
+    for counts in (
+        metrics.add_counts(whole, empty),
+        metrics.add_counts(empty, whole),
+        metrics.add_counts(jax.tree.map(np.zeros_like, whole), whole),
+    ):
+        assert metrics.summarize(counts) == metrics.summarize(whole)
+
+
+CLASSES = (
+    metrics.accuracy,
+    functools.partial(metrics.top_k_accuracy, k=1),
+    metrics.class_precision,
+    metrics.class_recall,
+    metrics.class_f1,
+    metrics.class_calibration,
+)
+COLUMNS = (
+    metrics.label_accuracy,
+    metrics.label_precision,
+    metrics.label_recall,
+    metrics.label_f1,
+    metrics.label_calibration,
+    metrics.mean_absolute_error,
+    metrics.root_mean_squared_error,
+    metrics.r2_score,
+)
+
+
+@pytest.mark.parametrize("metric", [*CLASSES, *COLUMNS])
+def test_shapes_never_broadcast(metric):
+    outputs, rows, labels = np.ones((4, 2), np.float32), np.ones(4, bool), np.ones(4, int)
+    good = labels if metric in CLASSES else np.ones((4, 2))
+    metric(outputs, good, rows)
+    bad = [
+        (outputs, np.ones((4, 1), int), rows),
+        (outputs, good[:1], rows),
+        (outputs[:1], good, rows),
+        (outputs[:, 0], labels, rows),
+        (outputs, good, rows[:1]),
+        (outputs, good, rows[:, None]),
+    ]
+    if metric in COLUMNS:
+        bad.append((outputs, labels, rows))
+    with jax.numpy_rank_promotion("allow"):
+        for arguments in bad:
+            with pytest.raises(ValueError, match=r"must (be|have shape) .* got shape \("):
+                metric(*arguments)
