@@ -42,12 +42,13 @@ class Regions(NamedTuple):
 
 
 def region_properties(
-    components: Components, images: jax.Array | None = None, *, max_count: int
+    components: Components | jax.Array, images: jax.Array | None = None, *, max_count: int
 ) -> Regions:
     """Measure the components of each image.
 
     Args:
-      components: from `connected_components` or `similar_components`.
+      components: from `connected_components` or `similar_components`, or any label images
+        ``[B, H, W]`` of integers. Labels may have gaps; 0 and negative numbers are background.
       images: ``[B, H, W, C]``, used for ``mean_intensity``; None leaves it empty.
       max_count: ``K``, the fixed number of entries per image; components with larger labels are
         dropped.
@@ -56,7 +57,8 @@ def region_properties(
       `Regions` with ``K`` entries per image.
 
     Raises:
-      ValueError: if the shapes do not match, or ``max_count`` is not an integer >= 1.
+      ValueError: if the labels are not ``[B, H, W]`` integers, the shapes do not match, or
+        ``max_count`` is not an integer >= 1.
 
     Example:
       >>> mask = jnp.zeros((1, 5, 5), bool).at[0, 1:3, 1:4].set(True)
@@ -68,7 +70,7 @@ def region_properties(
       scikit-image's ``regionprops``.
     """
     max_count = shapes.check_integer(max_count, "max_count", minimum=1)
-    labels = components.labels
+    labels = _as_int32(components.labels if isinstance(components, Components) else components)
     if images is not None:
         check_images(images)
         if images.shape[:3] != labels.shape:
@@ -193,6 +195,17 @@ def crop_components(
     crops = jax.vmap(crop, 1, 1)(matrices)
     exists = regions.mask[..., None, None, None]
     return jnp.where(exists, crops, jnp.zeros_like(crops))
+
+
+def _as_int32(labels: jax.Array) -> jax.Array:
+    """Check label images and convert them to int32, with 0 for the background."""
+    labels = jnp.asarray(labels)
+    if labels.ndim != 3 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels must be [B, H, W] integers, got {labels.dtype} with shape {labels.shape}"
+        )
+    largest = min(jnp.iinfo(labels.dtype).max, jnp.iinfo(jnp.int32).max)
+    return jnp.clip(labels, 0, largest).astype(jnp.int32)
 
 
 def _areas(labels: jax.Array) -> jax.Array:

@@ -73,6 +73,42 @@ def test_touching_components_do_not_change_a_measurement():
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[:, 1:], inner), outer)
 
 
+LABEL_IMAGES = {
+    "negative": np.array([[1, 1, -1, 2], [-5, 0, 4, 4], [0, 0, 4, -1]], np.int32),
+    "uint8": np.array([[255, 255, 0, 7], [9, 0, 7, 7], [9, 9, 0, 200]], np.uint8),
+    "int8": np.array([[127, 127, -128, 3], [3, 3, 3, 0], [5, 0, 0, 5]], np.int8),
+    "uint16": np.array([[300, 300, 0, 1], [1, 65_535, 0, 1], [2, 2, 2, 2]], np.uint16),
+    "uint32": np.array([[2**32 - 1, 1, 0, 1], [2**31, 2, 0, 1], [2, 2, 2, 2]], np.uint32),
+    "gaps": np.array([[9, 9, 0, 30], [0, 0, 30, 30], [4, 4, 4, 4]], np.int16),
+}
+
+
+@pytest.mark.parametrize("kind", LABEL_IMAGES)
+def test_label_images_of_other_programs(kind):
+    labels, most = LABEL_IMAGES[kind], 310
+    expected = [label for label in np.unique(labels).tolist() if 0 < label <= most]
+    batch = jnp.asarray(labels)[None]
+    for given in (batch, image.Components(batch, jnp.array([2]))):
+        found = jax.tree.map(lambda x: x[0], image.region_properties(given, max_count=most))
+        assert (np.flatnonzero(found.mask) + 1).tolist() == expected
+        for label in expected:
+            rows, columns = np.nonzero(labels == label)
+            box = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+            assert found.area[label - 1] == len(rows)
+            assert found.box[label - 1].tolist() == box
+            centroid = [rows.mean(), columns.mean()]
+            np.testing.assert_allclose(found.centroid[label - 1], centroid, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.ones((2, 2), int), np.ones((1, 2, 2)), np.ones((1, 2, 2, 1), int), np.int32(1)]
+)
+def test_label_images_are_checked(labels):
+    for given in (labels, image.Components(labels, np.array([1]))):
+        with pytest.raises(ValueError, match=r"labels must be \[B, H, W\] integers, got .* shape"):
+            image.region_properties(given, max_count=1)
+
+
 @pytest.mark.slow
 def test_labels_above_max_count_are_dropped():
     mask = np.zeros((1, 3, 9), bool)
