@@ -44,6 +44,10 @@ class InspectData:
     channels: Literal[1, 3] | None = None
     """Number of channels, 1 for grayscale or 3 for color; by default, as in the dataset, or 3 for
     image files."""
+    group: str | None = None
+    """Groups of images, as in `jaxcnn train --group`, to count."""
+    label_separator: str | None = None
+    """String between several labels in one cell of a table, such as a space."""
     workdir: Path | None = None
     """Folder for report.json and contact_sheet.png, new or empty; by default,
     runs/<data>-report."""
@@ -61,6 +65,8 @@ class InspectData:
             channels=self.channels,
             test_fraction=None,
             on_bad="skip",
+            group=self.group,
+            label_separator=self.label_separator,
         )
         in_files = data.is_path(self.data) and not self.data.lower().endswith(".npz")
         skipped = skipped_files(Path(self.data).expanduser()) if in_files else None

@@ -210,6 +210,10 @@ class Features(_Opened):
     test_fraction: float = 0.2
     """Fraction of each class to hold out as the test split, if the data has only training
     examples."""
+    group: str | None = None
+    """Keep groups of images in the same split, as in `jaxcnn train --group`."""
+    label_separator: str | None = None
+    """String between several labels in one cell of a table, such as a space."""
     on_bad_example: Literal["raise", "skip"] = "raise"
     """Images that cannot be read: stop and name the first (raise), or skip them (skip)."""
     batch_size: int = 64
@@ -233,6 +237,8 @@ class Features(_Opened):
             channels=preprocess.channels,
             test_fraction=self.test_fraction,
             on_bad=self.on_bad_example,
+            group=self.group,
+            label_separator=self.label_separator,
         )
         arrays: dict[str, np.ndarray] = {}
         for name, source in splits.items():

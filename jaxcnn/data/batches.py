@@ -4,7 +4,6 @@ import collections
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
@@ -99,16 +98,22 @@ class Batches:
             mask=of((rows,), np.bool_),
             index=of((rows,), np.int32),
             epoch=of((), np.int32),
+            weight=None if self.source.weights is None else of((rows,), np.float32),
         )
 
-    def _labels(self, rows: np.ndarray) -> Any:
-        return jax.tree.map(lambda leaf: leaf[rows], self.source.labels)
+    def _batch(
+        self, images: np.ndarray, rows: np.ndarray, mask: np.ndarray, epoch: np.int32
+    ) -> Batch:
+        labels, weights = jax.tree.map(
+            lambda leaf: leaf[rows], (self.source.labels, self.source.weights)
+        )
+        return Batch(images, labels, mask, rows, epoch, weight=weights)
 
     def _gathered(
         self, rows: Iterator[tuple[np.ndarray, np.ndarray]], images: np.ndarray, epoch: np.int32
     ) -> Iterator[Batch]:
         for index, mask in rows:
-            yield Batch(images[index], self._labels(index), mask, index, epoch)
+            yield self._batch(images[index], index, mask, epoch)
 
     def _decoded(
         self, rows: Iterator[tuple[np.ndarray, np.ndarray]], images: DecodedImages, epoch: np.int32
@@ -142,15 +147,14 @@ class Batches:
         def batch() -> Batch:
             pixels, readable = wait()
             if len(pixels) == len(index) and readable.all():
-                return Batch(pixels, self._labels(index), mask, index, epoch)
+                return self._batch(pixels, index, mask, epoch)
             readable = readable[place]
             source, kept = np.arange(len(index)), mask & readable
             if kept.any():
                 # Unreadable rows are replaced with readable rows of the same batch.
                 stand_in = np.resize(np.flatnonzero(kept), len(index))
                 source = np.where(readable, source, stand_in)
-            rows = index[source]
-            return Batch(pixels[place[source]], self._labels(rows), kept, rows, epoch)
+            return self._batch(pixels[place[source]], index[source], kept, epoch)
 
         return batch
 

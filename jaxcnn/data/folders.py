@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxcnn.data.decode import reason
 from jaxcnn.data.files import Files, is_image, listed_files, open_files
+from jaxcnn.data.groups import check_groups_apart, group_indices, groups_of_names
 from jaxcnn.data.lazy import Encoded, OnBad
 from jaxcnn.data.reading import CHANNELS, SIZE, Reading
 from jaxcnn.data.sources import ArraySource, label_names
@@ -37,6 +38,8 @@ class Listing(NamedTuple):
       labels: ``[N]`` or ``[N, L]`` int32, or ``[N, D]`` float32.
       classes: names of the classes, labels or targets.
       splits: the rows of each split, by split name.
+      groups: ``[N]`` int32, the group of each example, or None.
+      weights: ``[N]`` float32, the weight of each example, or None.
     """
 
     files: Files
@@ -44,6 +47,8 @@ class Listing(NamedTuple):
     labels: np.ndarray
     classes: tuple[str, ...]
     splits: dict[str, np.ndarray]
+    groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 def from_folder(
@@ -53,8 +58,10 @@ def from_folder(
     channels: int = CHANNELS,
     test_fraction: float | None = 0.2,
     on_bad: OnBad = "raise",
+    group: str | None = None,
+    label_separator: str | None = None,
 ) -> dict[str, ArraySource]:
-    """Read the splits of a folder, zip, tar or table (CSV, JSON Lines) of images.
+    r"""Read the splits of a folder, zip, tar or table (CSV, JSON Lines) of images.
 
     The layout is ``class/image.jpg``; ``train/class/image.jpg`` alongside ``val/`` and ``test/``;
     or a table, ``labels.csv`` or ``labels.jsonl``, with a ``file`` column, label columns and an
@@ -69,6 +76,10 @@ def from_folder(
         test nor a validation split; always the same files. None keeps the splits as they are.
       on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` masks the
         image in batches and records it in ``source.bad``.
+      group: column of the table with each image's group, such as a patient; or a regular expression
+        that finds the group in each file name, such as ``r"patient(\d+)"``. A group is never
+        split between training, validation and test.
+      label_separator: string between several labels in a cell of the table, such as ``" "``.
 
     Returns:
       The splits ``train``, ``test`` and possibly ``validation``, each an `ArraySource`; with
@@ -76,8 +87,8 @@ def from_folder(
 
     Raises:
       ValueError: if the layout is unknown, a class has no images, a split has a class that is
-        missing from ``train``, or a symbolic link makes a folder appear a second time (links to
-        other folders are followed).
+        missing from ``train``, two splits share a group, or a symbolic link makes a folder appear a
+        second time (links to other folders are followed).
 
     Example:
       >>> import tempfile, PIL.Image
@@ -89,12 +100,14 @@ def from_folder(
       >>> splits["train"].images.shape, splits["train"].classes
       ((2, 32, 32, 3), ('cat', 'dog'))
     """
-    return read_folder(Path(path), Reading(size, channels, test_fraction, on_bad))
+    return read_folder(
+        Path(path), Reading(size, channels, test_fraction, on_bad, group, label_separator)
+    )
 
 
 def read_folder(path: Path, reading: Reading) -> dict[str, ArraySource]:
     """Read the splits of a folder, archive or table; see `from_folder`."""
-    listing = list_examples(path)
+    listing = list_examples(path, group=reading.group, label_separator=reading.label_separator)
     missing = set(listing.names) - set(listing.files.sizes)
     if reading.on_bad == "raise" and missing:
         raise ValueError(f"{path} lists the file {min(missing)}, which does not exist")
@@ -118,7 +131,9 @@ def read_folder(path: Path, reading: Reading) -> dict[str, ArraySource]:
         label=label_names(listing.labels, listing.classes),
         identity=identity,
     )
-    whole = ArraySource(reading.images(encoded), listing.labels, listing.classes)
+    whole = ArraySource(
+        reading.images(encoded), listing.labels, listing.classes, listing.groups, listing.weights
+    )
     splits = {name: whole.take(rows) for name, rows in listing.splits.items()}
     return reading.with_test_split(splits, str(path))
 
@@ -154,14 +169,18 @@ def skipped_files(path: str | Path) -> dict[str, int]:
     return dict(endings.most_common())
 
 
-def list_examples(path: Path) -> Listing:
-    """Find the examples of a folder, archive or table.
+def list_examples(
+    path: Path, *, group: str | None = None, label_separator: str | None = None
+) -> Listing:
+    """Find the examples of a folder, archive or table; options as in `from_folder`.
 
     Raises:
       ValueError: if there are no examples, or the layout is unknown.
     """
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
-        table = read_table(path.read_bytes(), path.name)
+        table = read_table(
+            path.read_bytes(), path.name, group=group, label_separator=label_separator
+        )
         return _of_table(listed_files(path.parent, table.files), "", table)
     files = open_files(path)
     prefix = _common_folder(files)
@@ -173,8 +192,13 @@ def list_examples(path: Path) -> Listing:
                 raise ValueError(
                     f"table {path}/{prefix}{name} cannot be read: {reason(error)}"
                 ) from error
-            return _of_table(files, prefix, read_table(content, f"{path}/{prefix}{name}"))
-    return _of_folders(files, prefix)
+            table = read_table(
+                content, f"{path}/{prefix}{name}", group=group, label_separator=label_separator
+            )
+            return _of_table(files, prefix, table)
+    if label_separator is not None:
+        raise ValueError(f"label_separator requires a table of labels, got {path}")
+    return _of_folders(files, prefix, group)
 
 
 def _common_folder(files: Files) -> str:
@@ -216,10 +240,13 @@ def _of_table(files: Files, prefix: str, table: Table) -> Listing:
     if table.splits is not None:
         given = np.array(table.splits)
         splits = {split: rows[given == split] for split in ORDER if split in table.splits}
-    return _checked(Listing(files, names, table.labels, table.classes, splits))
+    listing = Listing(
+        files, names, table.labels, table.classes, splits, table.groups, table.weights
+    )
+    return _checked(listing)
 
 
-def _of_folders(files: Files, prefix: str) -> Listing:
+def _of_folders(files: Files, prefix: str, group: str | None) -> Listing:
     inside = {name: name.removeprefix(prefix).split("/") for name in files.sizes if is_image(name)}
     tops = {parts[0] for parts in inside.values() if len(parts) > 1}
     named = {top for top in tops if top.lower() in SPLIT_NAMES}
@@ -246,7 +273,12 @@ def _of_folders(files: Files, prefix: str) -> Listing:
     if has_splits:
         of = np.array([SPLIT_NAMES[parts[0].lower()] for parts in examples.values()])
         splits = {split: rows[of == split] for split in ORDER if split in of}
-    return _checked(Listing(files, tuple(examples), labels, classes, splits))
+    groups = None
+    if group is not None:
+        groups = group_indices(
+            groups_of_names([name.removeprefix(prefix) for name in examples], group)
+        )
+    return _checked(Listing(files, tuple(examples), labels, classes, splits, groups))
 
 
 def _check_no_empty_class(
@@ -286,4 +318,6 @@ def _checked(listing: Listing) -> Listing:
                 )
         if len(listing.classes) < 2:
             raise ValueError(f"{root} must contain at least two classes, got {listing.classes}")
+    if listing.groups is not None:
+        check_groups_apart({split: listing.groups[rows] for split, rows in listing.splits.items()})
     return listing

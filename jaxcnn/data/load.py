@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxcnn.data.array_checks import UNNAMED_CLASSES
 from jaxcnn.data.files import is_archive, is_zip
 from jaxcnn.data.folders import ORDER, read_folder
+from jaxcnn.data.groups import check_groups_apart
 from jaxcnn.data.lazy import OnBad
 from jaxcnn.data.official.catalog import PREPARABLE
 from jaxcnn.data.official.idx import FASHION_CLASSES
 from jaxcnn.data.reading import Reading
-from jaxcnn.data.sources import UNNAMED_CLASSES, ArraySource, from_arrays, resized
+from jaxcnn.data.sources import ArraySource, from_arrays, resized
 from jaxcnn.data.tfds import data_root, find_prepared, read_prepared
 from jaxcnn.messages import did_you_mean, printable
 
@@ -41,6 +43,8 @@ def load(
     channels: int | None = None,
     test_fraction: float = 0.2,
     on_bad: OnBad = "raise",
+    group: str | None = None,
+    label_separator: str | None = None,
 ) -> ArraySource:
     """Load one split of a dataset.
 
@@ -55,6 +59,8 @@ def load(
       test_fraction: fraction of each class to hold out as the test split, if the data has none.
       on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` masks the
         image in batches and records it in ``source.bad``.
+      group: column or regular expression that identifies groups of images, as in `from_folder`.
+      label_separator: string between the labels in a cell of a table, as in `from_folder`.
 
     Returns:
       An `ArraySource`.
@@ -69,7 +75,7 @@ def load(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    reading = Reading(size, channels, test_fraction, on_bad)
+    reading = Reading(size, channels, test_fraction, on_bad, group, label_separator)
     splits = _splits(os.fspath(name_or_path), data_dir, reading, needed=(split,))
     if split not in splits:
         name = printable(name_or_path)
@@ -85,6 +91,8 @@ def load_splits(
     channels: int | None = None,
     test_fraction: float | None = 0.2,
     on_bad: OnBad = "raise",
+    group: str | None = None,
+    label_separator: str | None = None,
 ) -> dict[str, ArraySource]:
     """Load a dataset by name, or from a file or folder.
 
@@ -99,7 +107,7 @@ def load_splits(
         - an ``.npz`` file with the arrays ``train_images``, ``train_labels``, ``test_images`` and
           ``test_labels`` as in `from_arrays`, and optionally ``validation_...`` and ``classes``;
           class labels need at least two classes, and every class in another split must also be in
-          the training split.
+          the training split. ``train_groups`` and ``train_weights`` are optional.
       data_dir: folder of prepared datasets; None means TFDS's own (``$TFDS_DATA_DIR``, or
         ``~/tensorflow_datasets``).
       size: (height, width) to resize images to; None means the dataset's own size, or 64 x 64 for
@@ -109,6 +117,8 @@ def load_splits(
         None keeps the splits as they are.
       on_bad: ``"raise"`` raises an error that names the unreadable image; ``"skip"`` masks the
         image in batches and records it in ``source.bad``.
+      group: column or regular expression that identifies groups of images, as in `from_folder`.
+      label_separator: string between the labels in a cell of a table, as in `from_folder`.
 
     Returns:
       The splits ``train`` and ``test``, and ``validation`` if the dataset has one; with
@@ -121,7 +131,7 @@ def load_splits(
       >>> sorted(load_splits("fashion_mnist_slice"))
       ['test', 'train']
     """
-    reading = Reading(size, channels, test_fraction, on_bad)
+    reading = Reading(size, channels, test_fraction, on_bad, group, label_separator)
     needed = ("train",) if test_fraction is None else ("train", "test")
     return _splits(os.fspath(name_or_path), data_dir, reading, needed=needed)
 
@@ -156,12 +166,15 @@ def _expanded(name: str) -> Path:
 def _splits(
     name: str, data_dir: str | Path | None, reading: Reading, *, needed: Sequence[str]
 ) -> dict[str, ArraySource]:
+    if is_path(name) and _suffix(name) != ".npz":
+        return read_folder(_expanded(name), reading)
+    for option in ("group", "label_separator"):
+        if getattr(reading, option) is not None:
+            raise ValueError(f"{option} requires a folder, archive or table of images, got {name}")
     if name == EMBEDDED:
         splits = _read_embedded()
     elif _suffix(name) == ".npz":
         splits = _read_archive(_expanded(name), needed)
-    elif is_path(name):
-        return read_folder(_expanded(name), reading)
     else:
         return read_prepared(name, _prepared(name, data_dir), reading)
     return {
@@ -220,13 +233,22 @@ def _read_archive(path: Path, needed: Sequence[str]) -> dict[str, ArraySource]:
                 )
             labels = {split: _array(arrays, f"{split}_labels") for split in splits}
             classes = _class_names(arrays, labels)
+            groups, weights = (
+                {s: _array(arrays, f"{s}_{part}") for s in splits if f"{s}_{part}" in arrays.files}
+                for part in ("groups", "weights")
+            )
             sources = {
                 split: from_arrays(
-                    _array(arrays, f"{split}_images"), labels[split], classes=classes
+                    _array(arrays, f"{split}_images"),
+                    labels[split],
+                    classes=classes,
+                    groups=groups.get(split),
+                    weights=weights.get(split),
                 )
                 for split in splits
             }
             _check_alike(sources)
+            check_groups_apart(groups)
             return sources
     except _UNREADABLE as error:
         is_header = isinstance(error, tokenize.TokenError)

@@ -22,6 +22,8 @@ class Reading:
       test_fraction: fraction of each class to hold out as the test split if the data has none;
         None keeps the splits as they are.
       on_bad: ``"raise"`` an error for unreadable images, or ``"skip"`` them.
+      group: column of a table, or regular expression for file names, that identifies groups.
+      label_separator: string between the labels in a cell of a table.
 
     Raises:
       ValueError: if an option is out of range.
@@ -31,6 +33,8 @@ class Reading:
     channels: int | None
     test_fraction: float | None
     on_bad: OnBad
+    group: str | None = None
+    label_separator: str | None = None
 
     def __post_init__(self) -> None:
         check_decoding(
@@ -38,6 +42,8 @@ class Reading:
             CHANNELS if self.channels is None else self.channels,
         )
         check_on_bad(self.on_bad)
+        if self.label_separator == "":
+            raise ValueError("label_separator must not be empty")
         if self.test_fraction is not None:
             shapes.check_probability(self.test_fraction, "test_fraction")
 

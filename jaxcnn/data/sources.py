@@ -10,10 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxcnn.data.array_checks import (
+    checked_groups,
+    checked_labels,
+    checked_pixels,
+    checked_weights,
+    stacked,
+)
 from jaxcnn.data.lazy import BadExample, DecodedImages, Encoded, OnBad, encoded_arrays
-
-# Limit on labels without class names: larger values are probably not class indices.
-UNNAMED_CLASSES = 100_000
 
 
 class Source(Protocol):
@@ -48,6 +52,9 @@ class ArraySource:
       labels: ``[N]`` int32 indices into ``classes``; ``[N, L]`` int32, 0 or 1 for each label; or
         ``[N, D]`` float32 regression targets.
       classes: one name per class, label or target.
+      groups: ``[N]`` int32, the group of each example, such as a patient; groups are never split
+        between training, validation and test. None means that each example is its own group.
+      weights: ``[N]`` float32, the weight of each example in the training loss; None means 1.
 
     Example:
       >>> source = from_arrays(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 2, 1]))
@@ -58,6 +65,8 @@ class ArraySource:
     images: np.ndarray | DecodedImages
     labels: np.ndarray
     classes: tuple[str, ...]
+    groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -99,7 +108,13 @@ class ArraySource:
         """Return a source with the examples at ``indices``, in that order."""
         in_memory = isinstance(self.images, np.ndarray)
         images = self.images[indices] if in_memory else self.images.take(indices)
-        return dataclasses.replace(self, images=images, labels=self.labels[indices])
+        return dataclasses.replace(
+            self,
+            images=images,
+            labels=self.labels[indices],
+            groups=None if self.groups is None else self.groups[indices],
+            weights=None if self.weights is None else self.weights[indices],
+        )
 
     def without_bad(self) -> "ArraySource":
         """Return a source with only the readable examples.
@@ -116,6 +131,8 @@ def from_arrays(
     labels: np.ndarray,
     *,
     classes: Sequence[str] | None = None,
+    groups: Sequence[object] | np.ndarray | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
     channels_first: bool = False,
 ) -> ArraySource:
     """Check arrays and wrap them in a source.
@@ -127,6 +144,8 @@ def from_arrays(
         ``[N, D]`` finite floats as regression targets.
       classes: one name per class, label or target; None names them "0", "1", ...
         (classes up to the largest label, which is at most 99,999).
+      groups: the group of each example, ``[N]`` integers or strings; None means none.
+      weights: ``[N]`` finite numbers >= 0, weights in the training loss; None means 1.
       channels_first: whether ``images`` are ``[N, C, *spatial]`` (PyTorch's layout), to be
         transposed here. This is the library's only layout conversion: everything after it is
         channels-last.
@@ -136,7 +155,7 @@ def from_arrays(
 
     Raises:
       ValueError: if images and labels differ in length, a shape or dtype is not one of the
-        above, a label is out of range, or floating-point pixels are outside [0, 1].
+        above, a label or weight is out of range, or floating-point pixels are outside [0, 1].
 
     Example:
       >>> source = from_arrays(np.zeros((4, 28, 28, 1), np.uint8), np.array([0, 1, 2, 1]))
@@ -153,11 +172,13 @@ def from_arrays(
         raise ValueError("images must hold at least one example, got none")
     if channels_first:
         images = np.moveaxis(images, 1, -1)
-    labels, count = _checked_labels(labels, len(images), None if classes is None else len(classes))
+    labels, count = checked_labels(labels, len(images), None if classes is None else len(classes))
     return ArraySource(
-        images=np.ascontiguousarray(_checked_pixels(images)),
+        images=np.ascontiguousarray(checked_pixels(images)),
         labels=labels,
         classes=tuple(map(str, range(count) if classes is None else classes)),
+        groups=None if groups is None else checked_groups(groups, len(images)),
+        weights=None if weights is None else checked_weights(weights, len(images)),
     )
 
 
@@ -201,7 +222,7 @@ def from_source(
         raise ValueError("source must hold at least one example, got an empty source")
     rows = enumerate(_each(source))
     given = stacked([_field(row, "label", number) for number, row in rows], "labels")
-    labels, count = _checked_labels(given, len(source), None if classes is None else len(classes))
+    labels, count = checked_labels(given, len(source), None if classes is None else len(classes))
     names = tuple(map(str, range(count) if classes is None else classes))
 
     def read_many(numbers: Sequence[int]) -> list[bytes | np.ndarray]:
@@ -265,27 +286,6 @@ def label_names(labels: np.ndarray, classes: Sequence[str]) -> Callable[[int], s
     return describe
 
 
-def stacked(rows: Any, name: str) -> np.ndarray:
-    """Stack rows of values into an array.
-
-    Raises:
-      ValueError: if the rows differ in shape.
-
-    Example:
-      >>> stacked([[1, 0], [0, 1]], "labels").shape
-      (2, 2)
-    """
-    try:
-        return np.asarray(rows)
-    except ValueError as error:
-        sizes = [np.shape(row) for row in rows]
-        index = next(index for index, size in enumerate(sizes) if size != sizes[0])
-        raise ValueError(
-            f"{name} must have the same shape in all rows, got {sizes[0]} in the first and "
-            f"{sizes[index]} at index {index}"
-        ) from error
-
-
 def _each(source: Source, chunk: int = 1024) -> Any:
     """Yield all examples, reading several at a time if the source supports it."""
     for first in range(0, len(source), chunk):
@@ -309,58 +309,3 @@ def _field(row: Mapping[str, Any], name: str, number: int) -> Any:
 
 def _content(image: Any) -> bytes | np.ndarray:
     return image if isinstance(image, bytes) else np.asarray(image)
-
-
-def _checked_pixels(images: np.ndarray) -> np.ndarray:
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"images must be uint8 or floating point, got {images.dtype}")
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"floating-point images must be in [0, 1], got values from {low} to {high}; "
-            "divide 0..255 values by 255"
-        )
-    return images.astype(np.float32)
-
-
-def _checked_labels(labels: np.ndarray, rows: int, names: int | None) -> tuple[np.ndarray, int]:
-    """Return the labels in their final dtype and the number of classes, labels or targets."""
-    floats = np.issubdtype(labels.dtype, np.floating)
-    integers = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_
-    has_shape = labels.ndim in (1, 2) and len(labels) == rows and 0 not in labels.shape
-    if not has_shape or not floats | integers:
-        raise ValueError(
-            f"labels must be integers of shape ({rows},) or ({rows}, L), or floats of shape "
-            f"({rows},) or ({rows}, D), got {labels.dtype} of shape {labels.shape}"
-        )
-    if floats:
-        with np.errstate(over="ignore"):
-            labels = labels.reshape(rows, -1).astype(np.float32)
-        if not np.isfinite(labels).all():
-            raise ValueError(
-                "floating-point labels must be finite when cast to float32, got non-finite values"
-            )
-    if labels.ndim == 2:
-        count = labels.shape[1]
-        if names not in (None, count):
-            raise ValueError(
-                f"classes must have one name for each of {count} label columns, got {names} names"
-            )
-        if not floats and not np.isin(labels, (0, 1)).all():
-            raise ValueError("integer labels of shape [N, L] must be 0 or 1, got other values")
-        return labels if floats else labels.astype(np.int32), count
-    if names is None and labels.max() >= UNNAMED_CLASSES:
-        raise ValueError(
-            f"labels must be below {UNNAMED_CLASSES} unless classes is given, "
-            f"got {labels.max()} at index {labels.argmax()}"
-        )
-    count = int(labels.max()) + 1 if names is None else names
-    wrong = np.flatnonzero((labels < 0) | (labels >= count))
-    if wrong.size:
-        raise ValueError(
-            f"labels must be in 0..{count - 1} ({count} classes), "
-            f"got {labels[wrong[0]]} at index {wrong[0]}"
-        )
-    return labels.astype(np.int32), count

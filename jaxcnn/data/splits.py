@@ -1,9 +1,13 @@
 """Splitting a source by rules that depend only on its examples, never on a seed."""
 
+import warnings
+
 import numpy as np
 
 from jaxcnn import shapes
+from jaxcnn.data.groups import group_folds, hold_out_groups
 from jaxcnn.data.sources import ArraySource
+from jaxcnn.messages import printable
 
 
 def hold_out(
@@ -15,19 +19,22 @@ def hold_out(
     labels, if stratified), so runs with different seeds are validated on the same images. If all
     images of a class would be held out, one of them is swapped for an image of another class.
 
+    If the source has groups, whole groups are held out. The number of held-out examples then
+    differs from the fraction by at most half the largest group.
+
     Args:
       source: the source to split.
       fraction: fraction of the examples to hold out, in [0, 1).
       stratified: hold out this fraction of every class, rounded to the nearest example, with at
-        least one example of each class in both sources; requires one class per image and at least
-        two images of each class.
+        least one example of each class in both sources; requires one class per image, at least
+        two images of each class, and no groups.
 
     Returns:
       The training and validation sources; the latter is empty if ``fraction`` is 0.
 
     Raises:
-      ValueError: if ``fraction`` is outside [0, 1) or leaves one source without examples, or the
-        labels cannot be stratified.
+      ValueError: if ``fraction`` is outside [0, 1) or leaves one source without examples, the
+        labels cannot be stratified, or there are too few groups.
 
     Example:
       >>> from jaxcnn.data import load
@@ -46,10 +53,16 @@ def hold_out(
         )
     order = permutation(len(source), 0)
     held = order[:count]
-    if stratified and fraction:
+    labels = source.labels if source.labels.ndim == 1 else None
+    if source.groups is not None and fraction:
+        if stratified:
+            raise ValueError("stratified must be False if the source has groups, got True")
+        held = hold_out_groups(source.groups, order, count, labels)
+        _warn_of_lost_classes(source, held)
+    elif stratified and fraction:
         held = _of_each_class(source, order, fraction)
-    elif source.labels.ndim == 1:
-        held = _leaving_each_class(source.labels, order, count)
+    elif labels is not None:
+        held = _leaving_each_class(labels, order, count)
     # Keep the source's own order, so that reading stays sequential.
     rest = np.setdiff1d(np.arange(len(source)), held)
     return source.take(rest), source.take(np.sort(held))
@@ -59,7 +72,8 @@ def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, 
     """Split a source for cross-validation, holding out one fold for validation.
 
     The fold sizes differ by at most one example. The folds depend only on the size of the source,
-    and every example is in exactly one fold.
+    and every example is in exactly one fold. If the source has groups, each group is in one fold,
+    and the sizes differ by at most the largest group.
 
     Args:
       source: the source to split.
@@ -70,7 +84,7 @@ def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, 
       The training and validation sources.
 
     Raises:
-      ValueError: if ``folds`` or ``fold`` is out of range.
+      ValueError: if ``folds`` or ``fold`` is out of range, or there are fewer groups than folds.
 
     Example:
       >>> from jaxcnn.data import load
@@ -80,7 +94,11 @@ def take_fold(source: ArraySource, folds: int, fold: int) -> tuple[ArraySource, 
     """
     shapes.check_integer(folds, "folds", minimum=2, maximum=len(source))
     shapes.check_integer(fold, "fold", minimum=0, maximum=folds - 1)
-    parts = np.array_split(permutation(len(source), 0), folds)
+    order = permutation(len(source), 0)
+    if source.groups is None:
+        parts = np.array_split(order, folds)
+    else:
+        parts = group_folds(source.groups, order, folds)
     rest = np.concatenate(parts[:fold] + parts[fold + 1 :])
     return source.take(np.sort(rest)), source.take(np.sort(parts[fold]))
 
@@ -146,7 +164,7 @@ def with_test_split(
     """Return the splits of a dataset, adding a test split if there is none.
 
     If there is no ``test``, ``validation`` takes its place, as is usual for ImageNet; if there is
-    neither, ``fraction`` of each class is held out from ``train``.
+    neither, ``fraction`` of each class, or of the groups, is held out from ``train``.
 
     Args:
       splits: the existing splits, including ``train``.
@@ -162,15 +180,17 @@ def with_test_split(
     if "validation" in splits:
         return {"train": splits["train"], "test": splits["validation"]}
     whole = splits["train"]
-    _check_two_of_each(whole, where)
-    training, test = hold_out(whole, fraction, stratified=whole.labels.ndim == 1)
+    by_class = whole.labels.ndim == 1 and whole.groups is None
+    if by_class:
+        _check_two_of_each(whole, where)
+    training, test = hold_out(whole, fraction, stratified=by_class)
     if not len(test):
         raise ValueError(f"test_fraction must be > 0 if there is no test split, got {fraction}")
     return {"train": training, "test": test}
 
 
 def _check_two_of_each(whole: ArraySource, where: str) -> None:
-    if whole.labels.ndim == 1 and (alone := np.flatnonzero(np.bincount(whole.labels) == 1)).size:
+    if (alone := np.flatnonzero(np.bincount(whole.labels) == 1)).size:
         raise ValueError(
             f"{where} has only one image of class {whole.classes[alone[0]]!r}, so none would "
             "remain for training once part of each class is held out as the test split: add "
@@ -196,6 +216,20 @@ def _leaving_each_class(labels: np.ndarray, order: np.ndarray, count: int) -> np
         left[labels[[held[place], rest[spare[0]]]]] += [1, -1]
         held[place], rest[spare[0]] = rest[spare[0]], held[place]
     return held
+
+
+def _warn_of_lost_classes(source: ArraySource, held: np.ndarray) -> None:
+    if source.labels.ndim != 1:
+        return
+    left = np.setdiff1d(np.arange(len(source)), held)
+    lost = np.setdiff1d(source.labels[held], source.labels[left])
+    if lost.size:
+        names = ", ".join(source.classes[label] for label in lost)
+        warnings.warn(
+            f"all groups with an example of class {printable(names)} are held out, so none is left "
+            "for training",
+            stacklevel=3,
+        )
 
 
 def _of_each_class(source: ArraySource, order: np.ndarray, fraction: float) -> np.ndarray:

@@ -1,14 +1,18 @@
 """Labels in a table next to the images: CSV with a header, or one JSON object per line.
 
-The column ``file`` (or ``filename``, ``file_name``, ``image``, ``path``) names each image, relative
-to the table; an optional column ``split`` contains ``train``, ``validation`` or ``test``. The label
-is the column ``label``, ``class`` or ``target`` or, if there is no such column, all other columns:
+The column ``file`` (or ``filename``, ``filepath``, ``image``, ``image_id``, ``id_code``, ``path``)
+names each image, relative to the table; an optional column ``split`` contains ``train``,
+``validation`` or ``test``, and an optional column ``weight`` the weight of each example in the
+training loss. The label is the column ``label``, ``class`` or ``target`` or, if there is no such
+column, all other columns. Columns are found regardless of case; columns without a name, such as an
+index written by pandas, are ignored.
 
 - one column of strings or integers: classes;
 - one column of numbers with a decimal point: regression targets;
 - several columns of numbers: multiple labels if all are 0 or 1, otherwise several targets.
 
-In JSON, a label may also be a list of names (multiple labels) or of numbers (targets). Every image
+In JSON, a label may also be a list of names (multiple labels) or of numbers (targets); in CSV,
+names may be joined with a separator, which must then be given. Every image
 must have a label: empty cells, ``NaN``, ``NA``, ``N/A``, ``null`` and ``None`` are rejected, as are
 strings mixed with numbers that have a decimal point.
 """
@@ -16,12 +20,16 @@ strings mixed with numbers that have a decimal point.
 import csv
 import io
 import json
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcnn.data.array_checks import checked_weights
+from jaxcnn.data.groups import group_indices, groups_of_names
 from jaxcnn.messages import printable
 
 NAMES = ("labels.csv", "labels.jsonl")
@@ -30,7 +38,10 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
+_FILE_COLUMNS = (
+    *("file", "filename", "file_name", "filepath", "file_path", "path"),
+    *("image", "image_id", "image_name", "image_path", "id_code"),
+)
 _LABEL_COLUMNS = ("label", "class", "target")
 # Spellings of missing values.
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
@@ -44,20 +55,30 @@ class Table(NamedTuple):
       labels: ``[N]`` int32 class indices, ``[N, L]`` int32 zeros and ones, or ``[N, D]`` float32.
       classes: names of the classes, labels or targets.
       splits: the split of each image, or None if the table has no split column.
+      groups: the group of each image, or None if there are none.
+      weights: ``[N]`` float32, the weight of each image, or None if the table has no such column.
     """
 
     files: tuple[str, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
     splits: tuple[str, ...] | None
+    groups: np.ndarray | None
+    weights: np.ndarray | None
 
 
-def read_table(content: bytes, name: str) -> Table:
+def read_table(
+    content: bytes, name: str, *, group: str | None = None, label_separator: str | None = None
+) -> Table:
     """Read a table.
 
     Args:
       content: contents of the file, in UTF-8.
       name: name of the file; ``.jsonl`` means JSON Lines, anything else CSV.
+      group: name of the column with each image's group; or a regular expression for file names, as
+        in `groups_of_names`. None means no groups.
+      label_separator: string between the labels in a cell of the label column; None means that
+        each cell is one label.
 
     Raises:
       ValueError: if the table is invalid; the message names the offending line or row, if any.
@@ -67,8 +88,8 @@ def read_table(content: bytes, name: str) -> Table:
     except UnicodeDecodeError as error:
         raise ValueError(printable(f"table {name} must be UTF-8 text: {error}")) from error
     try:
-        rows = _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(text)
-        return _table(rows)
+        rows = _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(text, name)
+        return _table(rows, group, label_separator)
     except (ValueError, csv.Error) as error:
         raise ValueError(printable(f"table {name} cannot be used: {error}")) from error
 
@@ -104,24 +125,33 @@ def is_missing(value: Any) -> bool:
     return str(value).strip().lower() in _MISSING
 
 
-def _csv_rows(text: str) -> list[dict[str, Any]]:
+def _csv_rows(text: str, table: str) -> list[dict[str, Any]]:
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )
     names = [str(name).strip() for name in reader.fieldnames or ()]
-    if "" in names or len(set(names)) < len(names):
+    named = [name for name in names if not _is_unnamed(name)]
+    if len(set(named)) < len(named):
         raise ValueError(f"columns must have distinct names, got {', '.join(names)}")
+    if len(named) < len(names):
+        warnings.warn(f"ignored a column without a name in {printable(table)}", stacklevel=2)
     rows = []
     for row in reader:
-        if None in row or None in row.values():
+        cells = {str(key).strip(): value for key, value in row.items() if key is not None}
+        if None in row or any(cells[name] is None for name in named):
             raise ValueError(
                 f"line {reader.line_num} must have {len(reader.fieldnames or ())} columns, like "
                 "the header"
             )
-        rows.append({str(key).strip(): value.strip() for key, value in row.items()})
+        rows.append({name: cells[name].strip() for name in named})
     return rows
+
+
+def _is_unnamed(column: str) -> bool:
+    """Return True for the name of an index column, also as pandas writes it the second time."""
+    return not column or re.fullmatch(r"Unnamed: \d+", column) is not None
 
 
 def _json_rows(text: str) -> list[dict[str, Any]]:
@@ -139,21 +169,28 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _table(
+    rows: Sequence[Mapping[str, Any]], group: str | None, label_separator: str | None
+) -> Table:
     if not rows:
         raise ValueError("it has no rows")
-    column = next((name for name in _FILE_COLUMNS if name in rows[0]), None)
+    column = _find(rows[0], _FILE_COLUMNS)
     if column is None:
         raise ValueError(
             f"one of the columns must be named {' or '.join(_FILE_COLUMNS)}, got "
             f"{', '.join(rows[0])}"
         )
-    label_columns = [name for name in rows[0] if name not in (column, "split")]
-    named = [name for name in _LABEL_COLUMNS if name in label_columns]
-    label_columns = named[:1] or label_columns
+    group_column = None if group is None else _find(rows[0], (group,))
+    split_column = _find(rows[0], ("split",))
+    label_columns = [name for name in rows[0] if name not in (column, split_column, group_column)]
+    weight_column = _find(label_columns, ("weight",)) if len(label_columns) > 1 else None
+    label_columns = [name for name in label_columns if name != weight_column]
+    named = _find(label_columns, _LABEL_COLUMNS)
+    label_columns = label_columns if named is None else [named]
     if not label_columns:
         raise ValueError("it has no label column")
-    used = [column, *label_columns, *(["split"] if "split" in rows[0] else [])]
+    others = (split_column, group_column, weight_column)
+    used = [column, *label_columns, *(name for name in others if name is not None)]
     for number, row in enumerate(rows, 1):
         if missing := [name for name in used if row.get(name) in (None, "")]:
             raise ValueError(f"row {number} has no {missing[0]}")
@@ -163,15 +200,41 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     if len(set(files)) < len(files):
         twice = next(name for i, name in enumerate(files) if name in files[:i])
         raise ValueError(f"it lists {twice} twice")
-    splits = tuple(_split(row["split"]) for row in rows) if "split" in rows[0] else None
+    splits = tuple(_split(row[split_column]) for row in rows) if split_column else None
+    groups = weights = None
+    if group is not None:
+        by_row = [str(row[group_column]) for row in rows] if group_column else None
+        groups = group_indices(by_row or groups_of_names(files, group))
+    if weight_column is not None:
+        weights = checked_weights([_number(row[weight_column]) for row in rows], len(rows))
     if len(label_columns) == 1:
-        labels, classes = _one_column([row[label_columns[0]] for row in rows], label_columns[0])
+        cells = [row[label_columns[0]] for row in rows]
+        if label_separator is not None:
+            cells = [_separated(cell, label_separator) for cell in cells]
+        labels, classes = _one_column(cells, label_columns[0])
     else:
         _check_no_id(rows, label_columns)
         labels, classes = _columns(
             [[row[name] for name in label_columns] for row in rows], label_columns
         )
-    return Table(files, labels, classes, splits)
+    return Table(files, labels, classes, splits, groups, weights)
+
+
+def _find(columns: Iterable[str], names: Sequence[str]) -> str | None:
+    """Return the first column with one of the names, in order of the names; prefer equal case."""
+    columns = list(columns)
+    for name in names:
+        if name in columns:
+            return name
+    folded = {column.casefold(): column for column in reversed(columns)}
+    return next((folded[name.casefold()] for name in names if name.casefold() in folded), None)
+
+
+def _separated(cell: Any, separator: str) -> Any:
+    """Return the labels in a cell; lists in JSON are already separate."""
+    if isinstance(cell, list):
+        return cell
+    return [label.strip() for label in str(cell).split(separator) if label.strip()]
 
 
 def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -256,6 +319,13 @@ def _split(value: Any) -> str:
     if split is None:
         raise ValueError(f"split must be train, validation or test, got {value!r}")
     return split
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weight must be a number, got {value!r}") from error
 
 
 def _is_integer(string: str) -> bool:

@@ -59,6 +59,11 @@ class DataConfig(Section):
     validation and test splits; 0 disables validation."""
     stratified: bool = False
     """Hold out the same fraction of every class for validation."""
+    group: str | None = None
+    """Keep groups of images, such as all images of one patient, in the same split or fold: the name
+    of a table's column, or a regular expression that finds the group in each file name."""
+    label_separator: str | None = None
+    """String between several labels in one cell of a table, such as a space."""
     balanced: bool = False
     """Sample every class equally often; examples of rare classes are repeated within an epoch."""
     folds: int | None = None
@@ -89,6 +94,7 @@ class DataConfig(Section):
             "from 0 to folds - 1, with folds set",
         ),
         ("stratified", lambda c: not c.stratified or c.folds is None, "omitted if folds is set"),
+        ("stratified", lambda c: not c.stratified or c.group is None, "omitted if group is set"),
     )
 
     @property
@@ -122,6 +128,8 @@ def load_splits(config: DataConfig) -> Splits:
         channels=config.channels,
         test_fraction=config.test_fraction,
         on_bad=config.on_bad_example,
+        group=config.group,
+        label_separator=config.label_separator,
     )
     training, test = splits["train"], splits["test"]
     if config.folds is not None:
@@ -282,7 +290,10 @@ def data_fingerprint(source: data.ArraySource) -> str:
     """
     images = source.images
     content = images.identity if isinstance(images, data.DecodedImages) else images
-    return train.fingerprint({"images": content, "labels": source.labels})
+    arrays = {"images": content, "labels": source.labels}
+    if source.weights is not None:
+        arrays["weights"] = source.weights
+    return train.fingerprint(arrays)
 
 
 def read_bad_examples(path: Path) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ class Examples(Protocol):
 
     images: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None
 
 
 @runtime_checkable
@@ -137,24 +138,24 @@ def fuse_steps(
             f"got {type(batches).__name__}"
         )
     steps = min(steps, len(batches))  # a call never spans two epochs
-    examples = jax.device_put((batches.source.images, batches.source.labels))
+    source = batches.source
+    examples = jax.device_put((source.images, source.labels, source.weights))
     call = jax.jit(_loop_over(train_step), donate_argnums=0)
     return lambda state, rows: call(state, examples, rows), FusedBatches(batches, steps)
 
 
 def _loop_over(train_step: TrainStep) -> Any:
     def call(
-        state: TrainState, examples: tuple[jax.Array, Any], rows: Rows
+        state: TrainState, examples: tuple[jax.Array, Any, Any], rows: Rows
     ) -> tuple[TrainState, Counts]:
         def one(carry: tuple[Any, TrainState, Any]) -> tuple[Any, TrainState, Counts]:
             number, state, counts = carry
             index = rows.index[number]
-            image, label = jax.tree.map(
+            image, label, weight = jax.tree.map(
                 lambda array: array.at[index].get(mode="promise_in_bounds"), examples
             )
-            state, more = train_step(
-                state, Batch(image, label, rows.mask[number], index, rows.epoch)
-            )
+            batch = Batch(image, label, rows.mask[number], index, rows.epoch, weight=weight)
+            state, more = train_step(state, batch)
             return number + 1, state, add_counts(counts, more)
 
         def has_more(carry: tuple[Any, TrainState, Any]) -> Any:

@@ -53,6 +53,7 @@ def data_report(
         sizes = found[split].sizes[found[split].sizes[:, 0] > 0]
         described[split] = {
             "examples": len(source) - len(found[split].bad),
+            **({} if source.groups is None else {"groups": len(np.unique(source.groups))}),
             "classes": _counts(source, np.delete(source.labels, list(found[split].bad), 0)),
             "heights": _range(sizes[:, 0]),
             "widths": _range(sizes[:, 1]),
@@ -78,7 +79,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     """
     lines = []
     for split, values in report["splits"].items():
-        lines.append(f"{split}: {values['examples']:,} examples")
+        groups = f" in {values['groups']:,} groups" if "groups" in values else ""
+        lines.append(f"{split}: {values['examples']:,} examples{groups}")
         counts = {printable(name): count for name, count in values["classes"].items()}
         width = max(map(len, counts), default=0)
         lines += [f"  {name.ljust(width)}  {count:,}" for name, count in counts.items()]

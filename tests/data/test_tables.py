@@ -215,3 +215,86 @@ def test_odd_names_are_rejected_in_one_line(name, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         data.load_splits(name, data_dir=tmp_path)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",file,label\n0,a.png,cat\n1,b.png,dog\n",
+        "Unnamed: 0,file,label\n0,a.png,cat\n1,b.png,dog\n",
+        "file,label,\na.png,cat,\nb.png,dog,\n",
+        "file,label,\na.png,cat\nb.png,dog\n",
+        ",,file,label\n0,0,a.png,cat\n1,1,b.png,dog\n",
+        ", file , label\n0, a.png , cat\n1,b.png,dog\n",
+        "Unnamed: 0;file;label\n0;a.png;cat\n1;b.png;dog\n",
+    ],
+)
+def test_columns_without_a_name_are_ignored(text):
+    with pytest.warns(UserWarning, match="ignored a column without a name in photos.csv"):
+        found = read(text, "photos.csv")
+    assert found.files == ("a.png", "b.png")
+    assert found.classes == ("cat", "dog") and found.labels.tolist() == [0, 1]
+
+
+def test_other_columns_may_not_be_missing():
+    with (
+        pytest.warns(UserWarning, match="ignored a column"),
+        pytest.raises(ValueError, match="line 3 must have 3 columns, like the header"),
+    ):
+        read(",file,label\n0,a.png,cat\n1,b.png\n", "photos.csv")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("File,Label", "FILENAME,CLASS", "image_id,label", "id_code,Target", "filepath,class"),
+        *("Image,target", "Image_Path,label", "file_path,label", "path,label", "image_name,label"),
+    ],
+)
+def test_names_of_columns(header):
+    found = read(f"{header}\na.png,cat\nb.png,dog\n")
+    assert found.files == ("a.png", "b.png") and found.classes == ("cat", "dog")
+
+
+def test_a_column_with_the_exact_name_comes_first():
+    found = read("FILE,file,Label,label\nx,a.png,1,cat\ny,b.png,2,dog\n")
+    assert found.files == ("a.png", "b.png") and found.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("separator", "cells"),
+    [
+        (" ", ("scab rust", "scab", "rust frog")),
+        ("|", ("scab|rust", "scab", "rust|frog")),
+        (";", ("scab; rust", " scab;", ";rust ; frog")),
+        (", ", ('"scab, rust"', "scab", '"rust, frog"')),
+        ("|", ("scab|rust", "scab|scab", "frog|rust")),
+    ],
+)
+def test_labels_in_a_cell_are_separated(separator, cells):
+    rows = "".join(f"{number}.png,{cell}\n" for number, cell in enumerate(cells))
+    found = read_table(f"file,label\n{rows}".encode(), "x.csv", label_separator=separator)
+    assert found.classes == ("frog", "rust", "scab")
+    assert found.labels.tolist() == [[0, 1, 1], [0, 0, 1], [1, 1, 0]]
+
+
+def test_weights_and_labels():
+    found = read("file,label,Weight\na.png,cat,2\nb.png,dog,0.5\n")
+    assert found.weights.tolist() == [2, 0.5] and found.classes == ("cat", "dog")
+    # A single column is the label, whatever its name.
+    found = read("file,weight\na.png,2.0\nb.png,0.5\n")
+    assert found.weights is None and found.labels.tolist() == [[2.0], [0.5]]
+    found = read("file,x,y,weight\na.png,2.0,1.0,3\nb.png,0.5,1.0,1\n")
+    assert found.weights.tolist() == [3, 1] and found.classes == ("x", "y")
+    for cell, message in (("x", "weight must be a number, got 'x'"), ("-1", "finite and >= 0")):
+        with pytest.raises(ValueError, match=message):
+            read(f"file,label,weight\na.png,cat,1\nb.png,dog,{cell}\n")
+
+
+def test_groups_from_columns_and_names():
+    text = b"file,label,patient\nann_1.png,cat,7\nann_2.png,dog,7\nbob_1.png,dog,8\n"
+    for group in ("patient", "Patient", r"^[a-z]+"):
+        assert read_table(text, "x.csv", group=group).groups.tolist() == [0, 0, 1]
+    # The column of groups is not a label.
+    text = text.replace(b"label", b"kind")
+    assert read_table(text, "x.csv", group="patient").classes == ("cat", "dog")

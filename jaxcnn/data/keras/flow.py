@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from jaxcnn import shapes
+from jaxcnn.data.array_checks import stacked
 from jaxcnn.data.batches import batches
 from jaxcnn.data.decode import Interpolation
 from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
 from jaxcnn.data.lazy import DecodedImages, Encoded
-from jaxcnn.data.sources import ArraySource, label_names, stacked
+from jaxcnn.data.sources import ArraySource, label_names
 from jaxcnn.data.tables import class_indices, is_missing
 from jaxcnn.messages import did_you_mean, printable
 

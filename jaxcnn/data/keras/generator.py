@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcnn.data.array_checks import stacked
 from jaxcnn.data.decode import Interpolation
 from jaxcnn.data.keras.flow import (
     ClassMode,
@@ -22,7 +23,6 @@ from jaxcnn.data.keras.flow import (
 )
 from jaxcnn.data.keras.options import ImageTransforms, checked_images
 from jaxcnn.data.lazy import DecodedImages
-from jaxcnn.data.sources import stacked
 
 
 class ImageDataGenerator(ImageTransforms):
