@@ -70,7 +70,7 @@ class Evaluate:
     def __call__(self) -> None:
         """Print the metrics."""
         run = open_run(self.run, model=self.model, checkpoint=self.checkpoint)
-        source = load_split(run.experiment, self.split, run.metadata)
+        source = load_split(run.experiment, run.experiment.task, self.split, run.metadata)
         values = training.evaluate(
             run.network.eval_step(),
             run.state,
@@ -154,7 +154,9 @@ class Inspect(_Opened):
         network, variables = opened.network, opened.state.eval_variables
         figures: dict[str, Any] = {}
         if self.image is None or network.augment is not None:
-            examples = load_split(opened.experiment, "train", opened.metadata)
+            examples = load_split(
+                opened.experiment, opened.experiment.task, "train", opened.metadata
+            )
             image = next(in_parts(examples.images, rows=1))[0]  # the first readable image
             figures |= run_figures.augmentation_figures(
                 opened.state.key, network.augment, examples, network.preprocess

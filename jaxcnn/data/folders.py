@@ -22,11 +22,14 @@ from jaxcnn.data.decode import reason
 from jaxcnn.data.files import Files, is_image, listed_files, open_files
 from jaxcnn.data.groups import check_groups_apart, group_indices, groups_of_names
 from jaxcnn.data.lazy import Encoded, OnBad
-from jaxcnn.data.reading import CHANNELS, SIZE, Reading
+from jaxcnn.data.missing import describe_missing
+from jaxcnn.data.reading import AS_IS, CHANNELS, SIZE, Reading
 from jaxcnn.data.sources import ArraySource, label_names
-from jaxcnn.data.tables import NAMES, SPLIT_NAMES, Table, class_indices, read_table
+from jaxcnn.data.tables import NAMES, SPLIT_NAMES, LabelKind, Table, class_indices
+from jaxcnn.messages import printable
 
 ORDER = ("train", "validation", "test")
+TABLES = (".csv", ".tsv", ".jsonl")
 
 
 class Listing(NamedTuple):
@@ -60,6 +63,7 @@ def from_folder(
     on_bad: OnBad = "raise",
     group: str | None = None,
     label_separator: str | None = None,
+    label_kind: LabelKind | None = None,
 ) -> dict[str, ArraySource]:
     r"""Read the splits of a folder, zip, tar or table (CSV, JSON Lines) of images.
 
@@ -80,6 +84,9 @@ def from_folder(
         that finds the group in each file name, such as ``r"patient(\d+)"``. A group is never
         split between training, validation and test.
       label_separator: string between several labels in a cell of the table, such as ``" "``.
+      label_kind: kind of labels in a table: ``"classes"``, one per image, also as one column of 0
+        and 1 per class; ``"labels"``, any number per image; ``"targets"``, numbers, also without a
+        decimal point. None infers the kind.
 
     Returns:
       The splits ``train``, ``test`` and possibly ``validation``, each an `ArraySource`; with
@@ -101,16 +108,18 @@ def from_folder(
       ((2, 32, 32, 3), ('cat', 'dog'))
     """
     return read_folder(
-        Path(path), Reading(size, channels, test_fraction, on_bad, group, label_separator)
+        Path(path),
+        Reading(size, channels, test_fraction, on_bad, group, label_separator, label_kind),
     )
 
 
 def read_folder(path: Path, reading: Reading) -> dict[str, ArraySource]:
     """Read the splits of a folder, archive or table; see `from_folder`."""
-    listing = list_examples(path, group=reading.group, label_separator=reading.label_separator)
-    missing = set(listing.names) - set(listing.files.sizes)
-    if reading.on_bad == "raise" and missing:
-        raise ValueError(f"{path} lists the file {min(missing)}, which does not exist")
+    listing = list_examples(path, reading)
+    missing = [name for name in listing.names if name not in listing.files.sizes]
+    if missing and (reading.on_bad == "raise" or len(missing) == len(listing.names)):
+        described = describe_missing(missing, _existing(path, listing))
+        raise ValueError(f"{printable(path)} lists {described}")
 
     def identity() -> bytes:
         sizes = listing.files.sizes
@@ -136,6 +145,16 @@ def read_folder(path: Path, reading: Reading) -> dict[str, ArraySource]:
     )
     splits = {name: whole.take(rows) for name, rows in listing.splits.items()}
     return reading.with_test_split(splits, str(path))
+
+
+def _existing(path: Path, listing: Listing) -> Iterable[str]:
+    """Return the names of all files next to a table."""
+    if not is_table(path):
+        return listing.files.sizes
+    try:
+        return open_files(path.parent).sizes
+    except (OSError, ValueError):  # such as links in circles, which do not matter for the table
+        return ()
 
 
 def skipped_files(path: str | Path) -> dict[str, int]:
@@ -169,18 +188,24 @@ def skipped_files(path: str | Path) -> dict[str, int]:
     return dict(endings.most_common())
 
 
-def list_examples(
-    path: Path, *, group: str | None = None, label_separator: str | None = None
-) -> Listing:
-    """Find the examples of a folder, archive or table; options as in `from_folder`.
+def is_table(path: Path) -> bool:
+    """Return True for a path with the extension of a table.
+
+    Example:
+      >>> is_table(Path("labels.csv")), is_table(Path("photos.zip"))
+      (True, False)
+    """
+    return path.suffix.lower() in TABLES
+
+
+def list_examples(path: Path, reading: Reading = AS_IS) -> Listing:
+    """Find the examples of a folder, archive or table.
 
     Raises:
       ValueError: if there are no examples, or the layout is unknown.
     """
-    if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
-        table = read_table(
-            path.read_bytes(), path.name, group=group, label_separator=label_separator
-        )
+    if is_table(path) and path.is_file():
+        table = reading.table(path.read_bytes(), path.name)
         return _of_table(listed_files(path.parent, table.files), "", table)
     files = open_files(path)
     prefix = _common_folder(files)
@@ -192,13 +217,10 @@ def list_examples(
                 raise ValueError(
                     f"table {path}/{prefix}{name} cannot be read: {reason(error)}"
                 ) from error
-            table = read_table(
-                content, f"{path}/{prefix}{name}", group=group, label_separator=label_separator
-            )
-            return _of_table(files, prefix, table)
-    if label_separator is not None:
+            return _of_table(files, prefix, reading.table(content, f"{path}/{prefix}{name}"))
+    if reading.label_separator is not None:
         raise ValueError(f"label_separator requires a table of labels, got {path}")
-    return _of_folders(files, prefix, group)
+    return _of_folders(files, prefix, reading.group)
 
 
 def _common_folder(files: Files) -> str:
@@ -251,10 +273,12 @@ def _of_folders(files: Files, prefix: str, group: str | None) -> Listing:
     tops = {parts[0] for parts in inside.values() if len(parts) > 1}
     named = {top for top in tops if top.lower() in SPLIT_NAMES}
     has_splits = bool(tops) and named == tops
-    if not has_splits and any(SPLIT_NAMES[top.lower()] == "train" for top in named):
+    deep = {parts[0] for parts in inside.values() if len(parts) > 2}
+    if not has_splits and (split := min(named & deep, default=None)):
         raise ValueError(
-            f"{files.path} must contain either splits or classes, got "
-            f"{', '.join(sorted(tops - named))} alongside {', '.join(sorted(named))}"
+            f"{printable(files.path)} must contain either splits or classes, got "
+            f"{printable(', '.join(sorted(tops - named)))} alongside {', '.join(sorted(named))}; "
+            f"to use {split} as a class, put its images directly in it, or list them in labels.csv"
         )
     depth = 2 if has_splits else 1
     examples = {name: parts for name, parts in inside.items() if len(parts) > depth}

@@ -12,19 +12,19 @@ import numpy as np
 
 from jaxcnn.data.array_checks import UNNAMED_CLASSES
 from jaxcnn.data.files import is_archive, is_zip
-from jaxcnn.data.folders import ORDER, read_folder
+from jaxcnn.data.folders import ORDER, TABLES, read_folder
 from jaxcnn.data.groups import check_groups_apart
 from jaxcnn.data.lazy import OnBad
 from jaxcnn.data.official.catalog import PREPARABLE
 from jaxcnn.data.official.idx import FASHION_CLASSES
 from jaxcnn.data.reading import Reading
 from jaxcnn.data.sources import ArraySource, from_arrays, resized
+from jaxcnn.data.tables import LabelKind
 from jaxcnn.data.tfds import data_root, find_prepared, read_prepared
 from jaxcnn.messages import did_you_mean, printable
 
 SPLITS = ORDER
 EMBEDDED = "fashion_mnist_slice"
-_TABLES = (".csv", ".tsv", ".jsonl")
 
 # Exceptions raised while reading damaged archives. NumPy parses an array's header as Python, and
 # allocates as much memory as the header declares.
@@ -45,6 +45,7 @@ def load(
     on_bad: OnBad = "raise",
     group: str | None = None,
     label_separator: str | None = None,
+    label_kind: LabelKind | None = None,
 ) -> ArraySource:
     """Load one split of a dataset.
 
@@ -61,6 +62,7 @@ def load(
         image in batches and records it in ``source.bad``.
       group: column or regular expression that identifies groups of images, as in `from_folder`.
       label_separator: string between the labels in a cell of a table, as in `from_folder`.
+      label_kind: kind of labels in a table, as in `from_folder`.
 
     Returns:
       An `ArraySource`.
@@ -75,7 +77,7 @@ def load(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    reading = Reading(size, channels, test_fraction, on_bad, group, label_separator)
+    reading = Reading(size, channels, test_fraction, on_bad, group, label_separator, label_kind)
     splits = _splits(os.fspath(name_or_path), data_dir, reading, needed=(split,))
     if split not in splits:
         name = printable(name_or_path)
@@ -93,6 +95,7 @@ def load_splits(
     on_bad: OnBad = "raise",
     group: str | None = None,
     label_separator: str | None = None,
+    label_kind: LabelKind | None = None,
 ) -> dict[str, ArraySource]:
     """Load a dataset by name, or from a file or folder.
 
@@ -119,6 +122,7 @@ def load_splits(
         image in batches and records it in ``source.bad``.
       group: column or regular expression that identifies groups of images, as in `from_folder`.
       label_separator: string between the labels in a cell of a table, as in `from_folder`.
+      label_kind: kind of labels in a table, as in `from_folder`.
 
     Returns:
       The splits ``train`` and ``test``, and ``validation`` if the dataset has one; with
@@ -131,7 +135,7 @@ def load_splits(
       >>> sorted(load_splits("fashion_mnist_slice"))
       ['test', 'train']
     """
-    reading = Reading(size, channels, test_fraction, on_bad, group, label_separator)
+    reading = Reading(size, channels, test_fraction, on_bad, group, label_separator, label_kind)
     needed = ("train",) if test_fraction is None else ("train", "test")
     return _splits(os.fspath(name_or_path), data_dir, reading, needed=needed)
 
@@ -147,7 +151,7 @@ def is_path(name_or_path: str | Path) -> bool:
     if not name or name.partition(":")[0] in {EMBEDDED, *PREPARABLE}:
         return False  # Path("") would be the current folder
     has_form = name.startswith((".", "/", "~")) or name.endswith("/")
-    is_file = _suffix(name) in (".npz", *_TABLES) or is_archive(name)
+    is_file = _suffix(name) in (".npz", *TABLES) or is_archive(name)
     # Path.exists raises on invalid file names.
     return has_form or is_file or os.path.exists(name)  # noqa: PTH110
 

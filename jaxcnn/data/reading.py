@@ -1,12 +1,14 @@
 """Options for reading a dataset, shared by all kinds of datasets."""
 
 import dataclasses
+from typing import get_args
 
 from jaxcnn import shapes
 from jaxcnn.data.decode import check_decoding
 from jaxcnn.data.lazy import DecodedImages, Encoded, OnBad, check_on_bad
 from jaxcnn.data.sources import ArraySource
 from jaxcnn.data.splits import with_test_split
+from jaxcnn.data.tables import LabelKind, Table, read_table
 
 SIZE = (64, 64)
 CHANNELS = 3
@@ -24,6 +26,7 @@ class Reading:
       on_bad: ``"raise"`` an error for unreadable images, or ``"skip"`` them.
       group: column of a table, or regular expression for file names, that identifies groups.
       label_separator: string between the labels in a cell of a table.
+      label_kind: kind of labels that a table contains, None to infer it.
 
     Raises:
       ValueError: if an option is out of range.
@@ -35,6 +38,7 @@ class Reading:
     on_bad: OnBad
     group: str | None = None
     label_separator: str | None = None
+    label_kind: LabelKind | None = None
 
     def __post_init__(self) -> None:
         check_decoding(
@@ -42,6 +46,11 @@ class Reading:
             CHANNELS if self.channels is None else self.channels,
         )
         check_on_bad(self.on_bad)
+        if self.label_kind not in (*get_args(LabelKind), None):
+            raise ValueError(
+                f"label_kind must be {', '.join(get_args(LabelKind))} or None, got "
+                f"{self.label_kind!r}"
+            )
         if self.label_separator == "":
             raise ValueError("label_separator must not be empty")
         if self.test_fraction is not None:
@@ -58,8 +67,22 @@ class Reading:
             on_bad=self.on_bad,
         )
 
+    def table(self, content: bytes, name: str) -> Table:
+        """Read a table with these options."""
+        return read_table(
+            content,
+            name,
+            group=self.group,
+            label_separator=self.label_separator,
+            label_kind=self.label_kind,
+        )
+
     def with_test_split(self, splits: dict[str, ArraySource], where: str) -> dict[str, ArraySource]:
         """Add a test split if there is none, unless ``test_fraction`` is None."""
         if self.test_fraction is None:
             return splits
         return with_test_split(splits, self.test_fraction, where)
+
+
+AS_IS = Reading(size=None, channels=None, test_fraction=None, on_bad="raise")
+"""Options that leave everything as it is in the dataset."""

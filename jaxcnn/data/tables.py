@@ -24,7 +24,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,7 @@ _FILE_COLUMNS = (
     *("file", "filename", "file_name", "filepath", "file_path", "path"),
     *("image", "image_id", "image_name", "image_path", "id_code"),
 )
+LabelKind = Literal["classes", "labels", "targets"]
 _LABEL_COLUMNS = ("label", "class", "target")
 # Spellings of missing values.
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>", "nat"})
@@ -68,7 +69,12 @@ class Table(NamedTuple):
 
 
 def read_table(
-    content: bytes, name: str, *, group: str | None = None, label_separator: str | None = None
+    content: bytes,
+    name: str,
+    *,
+    group: str | None = None,
+    label_separator: str | None = None,
+    label_kind: LabelKind | None = None,
 ) -> Table:
     """Read a table.
 
@@ -79,6 +85,9 @@ def read_table(
         in `groups_of_names`. None means no groups.
       label_separator: string between the labels in a cell of the label column; None means that
         each cell is one label.
+      label_kind: ``"classes"``, one class per image; ``"labels"``, any number of labels; or
+        ``"targets"``, numbers. Decides where cells fit several kinds: ``"classes"`` accepts one
+        column of 0 and 1 per class, and ``"targets"`` integers. None infers the kind.
 
     Raises:
       ValueError: if the table is invalid; the message names the offending line or row, if any.
@@ -89,7 +98,7 @@ def read_table(
         raise ValueError(printable(f"table {name} must be UTF-8 text: {error}")) from error
     try:
         rows = _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(text, name)
-        return _table(rows, group, label_separator)
+        return _table(rows, group, label_separator, label_kind)
     except (ValueError, csv.Error) as error:
         raise ValueError(printable(f"table {name} cannot be used: {error}")) from error
 
@@ -170,7 +179,10 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
 
 
 def _table(
-    rows: Sequence[Mapping[str, Any]], group: str | None, label_separator: str | None
+    rows: Sequence[Mapping[str, Any]],
+    group: str | None,
+    label_separator: str | None,
+    label_kind: LabelKind | None,
 ) -> Table:
     if not rows:
         raise ValueError("it has no rows")
@@ -211,11 +223,11 @@ def _table(
         cells = [row[label_columns[0]] for row in rows]
         if label_separator is not None:
             cells = [_separated(cell, label_separator) for cell in cells]
-        labels, classes = _one_column(cells, label_columns[0])
+        labels, classes = _one_column(cells, label_columns[0], label_kind)
     else:
         _check_no_id(rows, label_columns)
         labels, classes = _columns(
-            [[row[name] for name in label_columns] for row in rows], label_columns
+            [[row[name] for name in label_columns] for row in rows], label_columns, label_kind
         )
     return Table(files, labels, classes, splits, groups, weights)
 
@@ -237,7 +249,9 @@ def _separated(cell: Any, separator: str) -> Any:
     return [label.strip() for label in str(cell).split(separator) if label.strip()]
 
 
-def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _one_column(
+    values: list[Any], name: str, kind: LabelKind | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     if all(isinstance(value, list) for value in values):
         if all(isinstance(item, str) for value in values for item in value):
             _, classes = class_indices(item for value in values for item in value)
@@ -249,7 +263,7 @@ def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ..
             raise ValueError(
                 f"lists of targets must all have the same length, got lengths {sorted(width)}"
             )
-        return _columns(values, [f"{name}_{i}" for i in range(width.pop())])
+        return _columns(values, [f"{name}_{i}" for i in range(width.pop())], kind)
     if any(isinstance(value, list | dict | bool) for value in values):
         raise ValueError(
             "labels must be all strings, all numbers, or all lists of strings or numbers"
@@ -260,11 +274,37 @@ def _one_column(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ..
             raise ValueError(
                 f"row {number} has no {name}, got {string!r}; remove the row, or rename the class"
             )
+    if kind == "labels":
+        _reject_single_labels(strings, name)
     numbers = [_is_number(string) for string in strings]
-    if all(numbers) and not all(map(_is_integer, strings)):
+    if kind == "targets":
+        _check_targets(strings, numbers, name)
+    elif kind == "classes" and all(numbers) and {float(string) for string in strings} <= {0, 1}:
+        return class_indices(str(int(float(string))) for string in strings)
+    if all(numbers) and (kind == "targets" or not all(map(_is_integer, strings))):
         return np.array(values, np.float64).astype(np.float32)[:, None], (name,)
     _check_no_number_with_a_point(strings, numbers, name)
     return class_indices(strings)
+
+
+def _reject_single_labels(strings: list[str], name: str) -> None:
+    """Explain how to write several labels per image."""
+    example = next((s for s in strings if re.search(r"\w[\s,;|/+]+\w", s)), strings[0])
+    raise ValueError(
+        f"column {name} contains one string per image, such as {example!r}: if it is several "
+        "labels, give the string between them as label_separator (--label-separator); otherwise "
+        "write lists in a .jsonl table, or one column of 0 and 1 per label"
+    )
+
+
+def _check_targets(strings: list[str], numbers: list[bool], name: str) -> None:
+    if not all(numbers):
+        row = numbers.index(False)
+        digits = re.search(r"\d", strings[row])
+        how = ", without units or thousands separators" if digits else ""
+        raise ValueError(
+            f"row {row + 1}: {name} must be a number like 1234.5{how}, got {strings[row]!r}"
+        )
 
 
 def _check_no_number_with_a_point(strings: list[str], numbers: list[bool], name: str) -> None:
@@ -292,7 +332,7 @@ def _check_no_id(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Non
 
 
 def _columns(
-    rows: Sequence[Sequence[Any]], names: Sequence[str]
+    rows: Sequence[Sequence[Any]], names: Sequence[str], kind: LabelKind | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     for number, row in enumerate(rows, 1):
         for value, name in zip(row, names, strict=True):
@@ -302,6 +342,10 @@ def _columns(
                     f"for {name}"
                 )
     numbers = np.array(rows, np.float64)
+    if kind == "classes" and np.isin(numbers, (0, 1)).all() and (numbers.sum(1) == 1).all():
+        return numbers.argmax(1).astype(np.int32), tuple(names)
+    if kind == "targets":
+        return numbers.astype(np.float32), tuple(names)
     if np.isin(numbers, (0, 1)).all() and all(_is_integer(str(v)) for row in rows for v in row):
         return numbers.astype(np.int32), tuple(names)
     return numbers.astype(np.float32), tuple(names)

@@ -64,7 +64,7 @@ def assemble(experiment: Experiment, weights: models.Pretrained | None) -> Assem
       >>> len(parts.train), parts.network.input_shape
       (90, (28, 28, 1))
     """
-    splits = load_splits(experiment)
+    splits = load_splits(experiment, experiment.task)
     check_readable(experiment, splits)
     _check_splits(experiment, splits)
     if experiment.steps_per_call > 1 and not isinstance(splits.train.images, np.ndarray):

@@ -12,9 +12,16 @@ import numpy as np
 from jaxcnn import data, image, train
 from jaxcnn.data.files import atomic_write
 from jaxcnn.data.lazy import in_parts
+from jaxcnn.data.tables import LabelKind
 from jaxcnn.experiment.fields import Ranges, Relations, Section, is_fraction, is_positive
 from jaxcnn.messages import printable
 
+_LABEL_KINDS: dict[str, LabelKind] = {
+    "multi_class": "classes",
+    "binary": "classes",
+    "multi_label": "labels",
+    "regression": "targets",
+}
 _KEPT_AS = {"train": "data_sha256", "validation": "validation_sha256", "test": "test_sha256"}
 
 
@@ -111,8 +118,12 @@ class Splits(NamedTuple):
     test: data.ArraySource
 
 
-def load_splits(config: DataConfig) -> Splits:
+def load_splits(config: DataConfig, task: str | None = None) -> Splits:
     """Load the data and hold out part of its training split for validation.
+
+    Args:
+      config: the settings.
+      task: name of the task, which decides how the labels of a table are read; None infers it.
 
     Raises:
       ValueError: if the data cannot be loaded or split as configured.
@@ -130,6 +141,7 @@ def load_splits(config: DataConfig) -> Splits:
         on_bad=config.on_bad_example,
         group=config.group,
         label_separator=config.label_separator,
+        label_kind=None if task is None else _LABEL_KINDS[task],
     )
     training, test = splits["train"], splits["test"]
     if config.folds is not None:
@@ -142,11 +154,14 @@ def load_splits(config: DataConfig) -> Splits:
     return Splits(*parts, test)
 
 
-def load_split(config: DataConfig, split: str, metadata: Mapping[str, Any]) -> data.ArraySource:
+def load_split(
+    config: DataConfig, task: str, split: str, metadata: Mapping[str, Any]
+) -> data.ArraySource:
     """Load one split of a run's data, split in the same way as in the run.
 
     Args:
       config: the run's settings.
+      task: name of the run's task.
       split: ``train``, ``validation`` or ``test``.
       metadata: metadata from the run's checkpoints, including its `fingerprints`.
 
@@ -154,7 +169,7 @@ def load_split(config: DataConfig, split: str, metadata: Mapping[str, Any]) -> d
       ValueError: if the training data has changed, because the network could then be evaluated on
         examples that it was trained on.
     """
-    splits = load_splits(config)
+    splits = load_splits(config, task)
     if change := difference(splits, metadata, ("train",)):
         raise ValueError(
             f"data {config.data} has changed since this run was trained: {change}; use jaxcnn "

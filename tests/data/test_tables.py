@@ -298,3 +298,49 @@ def test_groups_from_columns_and_names():
     # The column of groups is not a label.
     text = text.replace(b"label", b"kind")
     assert read_table(text, "x.csv", group="patient").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "labels", "classes"),
+    [
+        ("classes", "file,a,b,c\n1,0,0,1\n2,1,0,0\n3,0,1,0\n", [2, 0, 1], ("a", "b", "c")),
+        ("classes", "file,a,b\n1,0.0,1.0\n2,1.0,0.0\n", [1, 0], ("a", "b")),
+        ("classes", "file,label\n1,0.0\n2,1.0\n", [0, 1], ("0", "1")),
+        ("classes", "file,label\n1,1\n2,0\n", [1, 0], ("0", "1")),
+        ("targets", "file,price\n1,3\n2,40\n", [[3.0], [40.0]], ("price",)),
+        ("targets", "file,x,y\n1,0,1\n2,1,0\n", [[0.0, 1.0], [1.0, 0.0]], ("x", "y")),
+        ("labels", "file,a,b\n1,0,1\n2,1,0\n", [[0, 1], [1, 0]], ("a", "b")),
+        # Rows that are not one-hot are several labels.
+        ("classes", "file,a,b\n1,0,1\n2,1,1\n", [[0, 1], [1, 1]], ("a", "b")),
+        (None, "file,label\n1,0.0\n2,1.0\n", [[0.0], [1.0]], ("label",)),
+        (None, "file,a,b\n1,0,1\n2,1,0\n", [[0, 1], [1, 0]], ("a", "b")),
+    ],
+)
+def test_the_kind_decides_between_readings(kind, text, labels, classes):
+    found = read_table(text.encode(), "x.csv", label_kind=kind)
+    assert found.labels.tolist() == labels and found.classes == classes
+    is_float = isinstance(np.ravel(labels)[0].item(), float)
+    assert found.labels.dtype == (np.float32 if is_float else np.int32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "message"),
+    [
+        (
+            "targets",
+            ("1.5", "250,000.00"),
+            "row 2: label must be a number like 1234.5, without",
+        ),
+        ("targets", ("$5.50", "1"), r"without units or thousands separators, got '\$5.50'"),
+        ("targets", ("5 kg", "1"), "without units or thousands separators, got '5 kg'"),
+        ("targets", ("1,5", "2,5"), "without units or thousands separators, got '1,5'"),
+        ("targets", ("low", "1"), "row 1: label must be a number like 1234.5, got 'low'"),
+        ("labels", ("scab rust", "scab"), "such as 'scab rust': if it is several labels, give the"),
+        ("labels", ("scab", "rust|frog"), r"such as 'rust\|frog': .* \(--label-separator\)"),
+        ("labels", ("scab", "rust"), "such as 'scab': .* or one column of 0 and 1 per label"),
+    ],
+)
+def test_labels_of_another_kind_are_explained(kind, cells, message):
+    text = "file,label\n" + "".join(f'{i},"{cell}"\n' for i, cell in enumerate(cells))
+    with pytest.raises(ValueError, match=message):
+        read_table(text.encode(), "x.csv", label_kind=kind)

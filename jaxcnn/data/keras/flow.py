@@ -1,6 +1,7 @@
 """Endless streams of batches, as returned by the `ImageDataGenerator.flow` methods."""
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,6 +15,7 @@ from jaxcnn.data.batches import batches
 from jaxcnn.data.decode import Interpolation
 from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
 from jaxcnn.data.lazy import DecodedImages, Encoded
+from jaxcnn.data.missing import describe_missing
 from jaxcnn.data.sources import ArraySource, label_names
 from jaxcnn.data.tables import class_indices, is_missing
 from jaxcnn.messages import did_you_mean, printable
@@ -136,7 +138,9 @@ def listed_by_directory(
         raise ValueError(
             f"directory {printable(directory)} must contain images in class folders, found none"
         )
-    return Listed(root, names, np.array(labels, np.int32), classes)
+    listed = Listed(root, names, np.array(labels, np.int32), classes)
+    _warn_of_missing_classes(listed, subset)
+    return listed
 
 
 def listed_by_dataframe(
@@ -158,10 +162,8 @@ def listed_by_dataframe(
     root = Path(directory or "")
     names = [str(name) for name in column_of(dataframe, x_col)]
     if missing := [name for name in names if not (root / name).is_file()]:
-        raise ValueError(
-            f"column {x_col} refers to {len(missing)} files that do not exist, such as "
-            f"{printable(missing[0])}"
-        )
+        existing = open_files(root).sizes if directory and root.is_dir() else ()
+        raise ValueError(f"column {x_col} refers to {describe_missing(missing, existing)}")
     part = part_of(len(names), subset, split)
     values: np.ndarray = np.zeros(len(names))
     found: tuple[str, ...] = ()
@@ -173,7 +175,24 @@ def listed_by_dataframe(
             values = stacked(given, y_col)
     if not names[part]:
         raise ValueError(f"dataframe must contain images for subset {subset!r}, got none")
-    return Listed(root, names[part], values[part], found)
+    listed = Listed(root, names[part], values[part], found)
+    _warn_of_missing_classes(listed, subset)
+    return listed
+
+
+def _warn_of_missing_classes(listed: Listed, subset: Subset | None) -> None:
+    if subset is None or not listed.classes:
+        return
+    labels = listed.labels
+    present = np.flatnonzero(labels.any(0)) if labels.ndim == 2 else np.unique(labels)
+    numbers = np.setdiff1d(np.arange(len(listed.classes)), present)
+    if missing := [listed.classes[number] for number in numbers]:
+        warnings.warn(
+            f"the {subset} subset has no image of class {printable(', '.join(missing))}; "
+            "validation_split takes the first rows of a dataframe, and the first files of a class, "
+            "so shuffle the rows or choose a larger split",
+            stacklevel=4,
+        )
 
 
 def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]:

@@ -200,7 +200,11 @@ RAW = {"y_col": "age", "class_mode": "raw"}
     [
         ({}, {"x_col": "name"}, "dataframe must have the column 'name'"),
         ({}, {"y_col": "label"}, "dataframe must have the column 'label'"),
-        ({"filename": ["ant/0.png", "x.png"], "class": ["a", "b"]}, {}, "1 files .* such as x.png"),
+        (
+            {"filename": ["ant/0.png", "x.png"], "class": ["a", "b"]},
+            {},
+            "1 file that .* such as x.png",
+        ),
         (
             {},
             {"classes": ["ant", "bee"]},
@@ -281,3 +285,51 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a" / "bad.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"a/bad\.png .* cannot be read: it is not an image"):
         next(ImageDataGenerator().flow_from_directory(tmp_path, target_size=(4, 4)))
+
+
+def test_a_class_that_a_subset_lacks_is_named(tmp_path):
+    for number in range(50):
+        PIL.Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
+    rows = {"file": [f"{i}.png" for i in range(50)], "label": ["abcde"[i // 10] for i in range(50)]}
+    generator = ImageDataGenerator(validation_split=0.2)
+
+    def flow(subset, **options):
+        return generator.flow_from_dataframe(
+            rows,
+            tmp_path,
+            x_col="file",
+            y_col="label",
+            target_size=(4, 4),
+            subset=subset,
+            **options,
+        )
+
+    for subset, lost in (("training", "a"), ("validation", "b, c, d, e")):
+        with pytest.warns(UserWarning, match=f"the {subset} subset has no image of class {lost};"):
+            flow(subset)
+    rows["label"] = [[label] for label in rows["label"]]
+    with pytest.warns(UserWarning, match="the training subset has no image of class a;"):
+        flow("training")
+    rows["label"] = ["abcde"[i % 5] for i in range(50)]
+    assert flow("training").samples == 40
+    rows["label"] = list(range(50))
+    assert flow("validation", class_mode="raw").samples == 10
+
+
+def test_a_small_class_folder_that_a_subset_lacks_is_named(tmp_path):
+    for name, count in (("few", 3), ("many", 10)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            PIL.Image.new("L", (4, 4), number).save(tmp_path / name / f"{number}.png")
+    generator = ImageDataGenerator(validation_split=0.2)
+    with pytest.warns(UserWarning, match="the validation subset has no image of class few;"):
+        generator.flow_from_directory(tmp_path, target_size=(4, 4), subset="validation")
+    generator.flow_from_directory(tmp_path, target_size=(4, 4), subset="training")
+
+
+def test_a_similar_file_is_suggested(tmp_path):
+    PIL.Image.new("L", (4, 4)).save(tmp_path / "00017.png")
+    with pytest.raises(ValueError, match=r"1 file that .* such as 17; did you mean 00017.png\?"):
+        ImageDataGenerator().flow_from_dataframe(
+            {"file": ["17"], "label": ["a"]}, tmp_path, x_col="file", y_col="label"
+        )
