@@ -83,7 +83,9 @@ def test_schedule_argument_replaces_the_configured_one():
     np.testing.assert_allclose(updates["conv"]["kernel"], -0.25 * 1.9, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "modern")) for name in RECIPES]
+)
 def test_recipe_is_trainable(name):
     parts = assemble(Experiment(model="lenet5", **RECIPES[name]), None)
     state = parts.network.initial_state(0)

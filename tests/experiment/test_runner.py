@@ -385,10 +385,8 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize(
-    "task",
-    [pytest.param(task, marks=[pytest.mark.slow] * (task != "multi_class")) for task in FIGURES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", FIGURES)
 def test_each_task_from_data_to_predictions(task, tmp_path, capsys):
     """Train, evaluate and predict using only the command line."""
     pixels = write_task_data(tmp_path / "data.npz", task)

@@ -26,7 +26,7 @@ def place(campaign, tmp_path_factory):
 @pytest.mark.parametrize(
     ("part", "number"),
     [
-        ("kill", 0),
+        pytest.param("kill", 0, marks=pytest.mark.slow),
         ("flip", 2),
         ("flip", 9),
         ("damage", 10),

@@ -289,7 +289,10 @@ def gradients(name, key, **options):
     return jax.tree.map(np.asarray, jax.jit(jax.grad(loss))(initial["params"]))
 
 
-@every_model
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n != "classic_cnn")) for n in CONTRACT],
+)
 def test_every_parameter_gets_its_gradient(name, key):
     # In float64, because batch norm over few pixels amplifies float32 rounding to several percent.
     with jax.enable_x64(True):

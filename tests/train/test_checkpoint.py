@@ -108,7 +108,14 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, lambda path: path.unlink()])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        pytest.param(truncate, marks=pytest.mark.slow),
+        pytest.param(lambda path: path.unlink(), marks=pytest.mark.slow),
+    ],
+)
 def test_damage_never_gives_wrong_values(tmp_path, damage):
     """Damage each file of the newest snapshot in turn; restore it or the older one correctly."""
     good = saved(tmp_path / "good")
@@ -167,7 +174,7 @@ SCENES = {
     "left over from a replacement": stray("replaced-8"),
     "damaged newest": damage_newest,
 }
-QUICK_SCENES = ("copy of a snapshot", "damaged newest")
+QUICK_SCENES = ("copy of a snapshot",)
 
 
 @pytest.mark.filterwarnings("ignore:skipped a damaged checkpoint")

@@ -400,6 +400,7 @@ class WithBlanks:
             yield batch._replace(mask=batch.mask & False) if nothing else batch
 
 
+@pytest.mark.slow
 def test_a_batch_without_a_row_that_counts_moves_nothing_but_the_position():
     seen = []
 

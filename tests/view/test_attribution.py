@@ -521,6 +521,7 @@ def test_the_report_of_a_binary_task_shows_the_second_class():
     assert titles(figures["attribution"]) == [f"dog\n{chance:.1%}", "Grad-CAM", "saliency"]
 
 
+@pytest.mark.slow
 def test_no_report_for_regression_and_for_networks_without_features():
     assert figures_of(train.regression(), 2, ("age", "size"))[0] == {}
     images = PREPROCESS(PICTURE[None])

@@ -132,7 +132,7 @@ def test_norms(name, tmp_path):
     drawn(figure, tmp_path)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 8, 30, 31])
+@pytest.mark.parametrize("classes", [1, 2, 8, pytest.param(30, marks=pytest.mark.slow), 31])
 def test_confusion_matrix(classes, tmp_path):
     matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
     matrix[0, :] = 0  # a class without test examples
