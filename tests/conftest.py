@@ -20,7 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Compiling for new shapes takes a while, so a deadline would measure XLA and the machine.
 hypothesis.settings.register_profile(
-    "jaxcnn", deadline=None, max_examples=30, derandomize=True, print_blob=True
+    "jaxcnn", deadline=None, max_examples=20, derandomize=True, print_blob=True
 )
 hypothesis.settings.load_profile("jaxcnn")
 

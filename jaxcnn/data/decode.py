@@ -19,7 +19,7 @@ from jaxcnn.messages import printable
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_MODES = {1: "L", 3: "RGB"}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112  # EXIF
 _TRANSPOSES = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,7 +68,8 @@ def decode_image(
 ) -> np.ndarray:
     """Decode an image file, turn it upright, and resize it.
 
-    The EXIF orientation is applied and transparency is blended with white. The largest centered
+    The EXIF orientation is applied and transparency is blended with white, unless the alpha channel
+    is requested. The largest centered
     crop with the target's aspect ratio is resized with an antialiased filter, bilinear by default.
     The format is detected from the file's contents, not from its name.
 
@@ -77,9 +78,9 @@ def decode_image(
 
     Args:
       file: path or contents of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000 or ICO
-        file (only the first frame of an animation is used); or ``[H, W, 1 or 3]`` uint8 pixels.
+        file (only the first frame of an animation is used); or ``[H, W, 1, 3 or 4]`` uint8 pixels.
       size: (height, width) in pixels.
-      channels: 1 for grayscale (ITU-R 601 luma) or 3 for RGB.
+      channels: 1 for grayscale (ITU-R 601 luma), 3 for RGB, or 4 for RGB with alpha.
       crop: False stretches the whole image instead of cropping it.
       interpolation: Pillow's resampling filter; all but ``"nearest"`` are antialiased.
 
@@ -90,7 +91,7 @@ def decode_image(
       UnreadableImageError: a `ValueError`, if the file is missing, damaged or not an image, if
         its pixel range is unknown (32-bit or floating point), or if it has more pixels than Pillow
         allows (about 179 million, as a guard against decompression bombs).
-      ValueError: if ``channels`` is neither 1 nor 3, or ``interpolation`` is unknown.
+      ValueError: if ``channels`` is not 1, 3 or 4, or ``interpolation`` is unknown.
 
     Example:
       >>> import tempfile
@@ -114,13 +115,13 @@ def check_decoding(size: tuple[int, int], channels: int, interpolation: str = "b
     """Check the arguments of `decode_image`.
 
     Raises:
-      ValueError: if the size is not two integers >= 1, channels is neither 1 nor 3, or the
+      ValueError: if the size is not two integers >= 1, channels is not 1, 3 or 4, or the
         interpolation is unknown.
     """
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be a height and a width >= 1, got {size!r}")
     if channels not in _MODES:
-        raise ValueError(f"channels must be 1 or 3, got {channels!r}")
+        raise ValueError(f"channels must be 1, 3 or 4, got {channels!r}")
     if interpolation not in get_args(Interpolation):
         known = ", ".join(get_args(Interpolation))
         raise ValueError(f"interpolation must be one of {known}, got {interpolation!r}")
@@ -151,11 +152,12 @@ def reason(error: Exception) -> str:
 
 
 def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
-    """Open image file contents or ``[H, W, 1 or 3]`` uint8 pixels as an upright Pillow image."""
+    """Open image file contents or ``[H, W, 1, 3 or 4]`` uint8 pixels as an upright Pillow image."""
     if isinstance(content, np.ndarray):
         if content.dtype != np.uint8 or content.ndim != 3 or content.shape[-1] not in _MODES:
             raise ValueError(
-                f"pixels must be [H, W, 1 or 3] uint8, got {content.dtype} of shape {content.shape}"
+                f"pixels must be [H, W, 1, 3 or 4] uint8, got {content.dtype} of shape "
+                f"{content.shape}"
             )
         return PIL.Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
     if not content:
@@ -229,6 +231,8 @@ def _to_mode(picture: PIL.Image.Image, mode: str) -> PIL.Image.Image:
         # Pillow would clip 16-bit values at 255 instead of scaling them.
         values = np.asarray(picture).astype(np.float64) / 257
         picture = PIL.Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    if mode == "RGBA":
+        return picture.convert(mode)
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer)

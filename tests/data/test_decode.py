@@ -265,7 +265,7 @@ def test_control_characters_in_names_are_escaped(tmp_path):
         assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("channels", [0, 2, 4, "RGB"])
+@pytest.mark.parametrize("channels", [0, 2, 5, "RGB"])
 def test_wrong_channels_are_rejected(tmp_path, channels):
-    with pytest.raises(ValueError, match=f"channels must be 1 or 3, got {channels!r}"):
+    with pytest.raises(ValueError, match=f"channels must be 1, 3 or 4, got {channels!r}"):
         data.decode_image(tmp_path / "unread.png", size=(8, 8), channels=channels)

@@ -203,6 +203,7 @@ def test_frozen_epochs_do_not_count_for_early_stopping(experiment, tmp_path):
     assert result["best_epoch"] >= 3 and result["last_epoch"]["epoch"] >= 4
 
 
+@pytest.mark.slow
 def test_late_adam_starts_the_body_at_its_rate():
     params = {"conv": {"kernel": jnp.ones((2, 2))}, "fc": {"kernel": jnp.ones((2, 2))}}
     rates = {"conv": {"kernel": 0.25}, "fc": {"kernel": 1.0}}

@@ -83,7 +83,7 @@ def stop_after(steps):
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_the_error_names_the_step_and_its_examples(case, value, call):
     with pytest.raises(train.DivergedError) as error:
@@ -110,7 +110,7 @@ def test_a_stop_reports_a_step_that_is_not_finite(tmp_path):
 
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("steps", [[2], [1, 3, 5]])
+@pytest.mark.parametrize("steps", [pytest.param([2], marks=pytest.mark.slow), [1, 3, 5]])
 def test_skipped_steps_are_counted_and_have_no_other_effect(case, steps, call):
     state, history = fit(case, "skip", steps=steps, call=call)
     assert [row["skipped_steps"] for row in history] == [len(steps)] * 2

@@ -57,6 +57,7 @@ def test_history_has_a_row_per_epoch(unbroken):
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
+@pytest.mark.slow  # tests of whole runs and of the fault campaign stop and resume too
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 7, 13])
 def test_stop_and_resume_is_bit_for_bit(tmp_path, unbroken, stop_after):
     """Stop in the first batch, at the end of an epoch, and in the middle of one."""

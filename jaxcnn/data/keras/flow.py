@@ -1,69 +1,107 @@
 """Endless streams of batches, as returned by the `ImageDataGenerator.flow` methods."""
 
 import itertools
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import PIL.Image
 
-from jaxcnn import shapes
-from jaxcnn.data.array_checks import stacked
 from jaxcnn.data.batches import batches
-from jaxcnn.data.decode import Interpolation
-from jaxcnn.data.files import is_hidden, is_image, open_files, read_plain
-from jaxcnn.data.lazy import DecodedImages, Encoded
-from jaxcnn.data.missing import describe_missing
-from jaxcnn.data.sources import ArraySource, label_names
-from jaxcnn.data.tables import class_indices, is_missing
-from jaxcnn.messages import did_you_mean, printable
-
-ClassMode = Literal["categorical", "binary", "sparse", "input", "raw"]
-ColorMode = Literal["rgb", "grayscale"]
-Subset = Literal["training", "validation"]
+from jaxcnn.data.keras.listing import Listed
+from jaxcnn.data.lazy import DecodedImages
+from jaxcnn.data.sources import ArraySource
 
 Transform = Callable[[jax.Array, int, np.ndarray, np.ndarray], jax.Array]
 Standardize = Callable[[jax.Array], jax.Array]
 
 
+class SavedCopies(NamedTuple):
+    """Destination and format of copies of the transformed images.
+
+    Attributes:
+      folder: an existing folder, or None to save nothing.
+      prefix: beginning of the file names.
+      suffix: format of the files, as an extension without the period.
+    """
+
+    folder: str | Path | None = None
+    prefix: str = ""
+    suffix: str = "png"
+
+
 class Flow:
     """An endless stream of batches of transformed and normalized images.
 
-    Attributes:
-      filenames: names of the image files, relative to their folder; empty for arrays.
-      class_indices: mapping from class names to indices; empty for arrays.
-      samples: number of images.
-    """
+    ``next`` and ``for`` return the batches of one epoch after the other; ``flow[i]`` returns batch
+    ``i`` of the current epoch.
 
-    filenames: tuple[str, ...] = ()
-    class_indices: dict[str, int] = {}  # noqa: RUF012 - replaced, never mutated
+    Attributes:
+      batch_size: images per batch.
+      shuffle: whether each epoch has its own order.
+      seed: seed for the order and the transforms.
+      image_shape: (height, width, channels).
+      directory: folder of the image files; None for arrays.
+      filenames: names of the image files, relative to their folder; empty for arrays.
+      labels: the label of each image, before it takes the form of ``class_mode``; None for arrays.
+      class_indices: mapping from class names to indices; empty for arrays.
+    """
 
     def __init__(
         self,
         transform: Transform,
         standardize: Standardize,
         images: np.ndarray | DecodedImages,
-        arrays: Sequence[np.ndarray],
+        arrays: Sequence[Any],
         batch_size: int,
         *,
         shuffle: bool,
         seed: int,
+        listed: Listed | None = None,
         repeats_images: bool = False,
+        saved: SavedCopies = SavedCopies(),  # noqa: B008 - immutable
     ):
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.image_shape = tuple(images.shape[1:])
+        self.directory = None if listed is None else listed.root
+        self.filenames = () if listed is None else tuple(listed.names)
+        self.labels = None if listed is None else listed.labels
+        names = () if listed is None else listed.classes
+        self.class_indices = {name: label for label, name in enumerate(names)}
         self._transform, self._standardize, self._arrays = transform, standardize, arrays
-        self._repeats_images = repeats_images
+        self._repeats_images, self._saved = repeats_images, saved
+        if saved.folder is not None and not Path(saved.folder).is_dir():
+            raise ValueError(f"save_to_dir must be an existing folder, got {saved.folder}")
         source = ArraySource(images=images, labels=np.arange(len(images)), classes=())
         self._batches = batches(source, batch_size, seed=seed if shuffle else None)
         self._root = jax.random.key(seed)
-        self._endless = itertools.chain.from_iterable(map(self.epoch, itertools.count()))
+        self._endless = self._all_epochs()
         self._ahead: Any = None
+        self._used = 0
 
     @property
-    def samples(self) -> int:
+    def n(self) -> int:
         """Number of images."""
         return len(self._batches.source)
+
+    samples = n
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for arrays and other labels."""
+        return len(self.class_indices)
+
+    @property
+    def classes(self) -> Any:
+        """The label of each image, like ``labels``."""
+        return self.labels
+
+    @property
+    def filepaths(self) -> tuple[str, ...]:
+        """Paths of the image files; empty for arrays."""
+        return tuple(str((self.directory or Path()) / name) for name in self.filenames)
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
@@ -77,258 +115,48 @@ class Flow:
             self._ahead = next(self._endless)
         # The device computes the next batch while this one is used.
         batch, self._ahead = self._ahead, next(self._endless)
+        self._used += 1
         return batch
 
-    def epoch(self, number: int) -> Iterator[Any]:
+    def __getitem__(self, number: int) -> Any:
+        """Return one batch of the current epoch; negative numbers count from the end."""
+        place = number + len(self) if number < 0 else number
+        if not 0 <= place < len(self):
+            raise IndexError(f"batch must be below {len(self)}, got {number}")
+        epoch = self.epoch(self._used // len(self), place)
+        try:
+            return next(epoch)
+        finally:
+            epoch.close()
+
+    def reset(self) -> None:
+        """Start again with the first batch of the first epoch."""
+        self._endless, self._ahead, self._used = self._all_epochs(), None, 0
+
+    def _all_epochs(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(map(self.epoch, itertools.count()))
+
+    def epoch(self, number: int, start: int = 0) -> Generator[Any, None, None]:
         """Iterate over the batches of one epoch, determined by its number and the flow's seed."""
-        for batch in self._batches.epoch(number):
+        for batch in self._batches.epoch(number, start):
             pixels = batch.image.astype(np.float32, copy=False)
             transformed = self._transform(self._root, number, pixels, batch.index)
             real = batch.index[batch.mask]
             if len(real) < len(batch.index):
                 transformed = transformed[: len(real)]
             images = self._standardize(transformed)
-            parts = [array[real] for array in self._arrays]
+            if self._saved.folder is not None:
+                self._save(np.asarray(images), real, number)
+            parts = [jax.tree.map(lambda array, rows=real: array[rows], a) for a in self._arrays]
             if self._repeats_images:
                 parts.insert(0, images)
             yield (images, *parts) if parts else images
 
-
-class Listed(NamedTuple):
-    """Files with their labels.
-
-    Attributes:
-      root: the folder that the names are relative to.
-      names: names of the files.
-      labels: ``[N]`` class indices, ``[N, K]`` zeros and ones, or the raw values of a table.
-      classes: class names; empty for raw values.
-    """
-
-    root: Path
-    names: Sequence[str]
-    labels: np.ndarray
-    classes: tuple[str, ...]
-
-
-def listed_by_directory(
-    directory: str | Path, classes: Sequence[str] | None, subset: Subset | None, split: float
-) -> Listed:
-    """List the images in the class folders of a directory, as Keras does.
-
-    Raises:
-      ValueError: if a folder is missing, class names are repeated, or there are no images.
-    """
-    root = Path(directory)
-    if not root.is_dir():
-        raise ValueError(f"directory must be a folder, got {printable(directory)}")
-    inner = (path.name for path in root.iterdir() if path.is_dir())
-    found = sorted(name for name in inner if not is_hidden(name))
-    _check_distinct(classes)
-    if classes is not None and (missing := [name for name in classes if name not in found]):
-        raise ValueError(f"directory {printable(directory)} has no folder for class {missing[0]!r}")
-    classes = tuple(found if classes is None else classes)
-    names: list[str] = []
-    labels: list[int] = []
-    for label, folder in enumerate(classes):
-        inside = [name for name in open_files(root / folder).sizes if is_image(name)]
-        inside = inside[part_of(len(inside), subset, split)]
-        names += [f"{folder}/{name}" for name in inside]
-        labels += [label] * len(inside)
-    if not names:
-        raise ValueError(
-            f"directory {printable(directory)} must contain images in class folders, found none"
-        )
-    listed = Listed(root, names, np.array(labels, np.int32), classes)
-    _warn_of_missing_classes(listed, subset)
-    return listed
-
-
-def listed_by_dataframe(
-    dataframe: Any,
-    directory: str | Path | None,
-    x_col: str,
-    y_col: str | None,
-    classes: Sequence[str] | None,
-    subset: Subset | None,
-    split: float,
-    *,
-    are_classes: bool,
-) -> Listed:
-    """List the images named in a table (a pandas ``DataFrame`` or a dictionary of columns).
-
-    Raises:
-      ValueError: if a column, a value or a file is missing.
-    """
-    root = Path(directory or "")
-    names = [str(name) for name in column_of(dataframe, x_col)]
-    if missing := [name for name in names if not (root / name).is_file()]:
-        existing = open_files(root).sizes if directory and root.is_dir() else ()
-        raise ValueError(f"column {x_col} refers to {describe_missing(missing, existing)}")
-    part = part_of(len(names), subset, split)
-    values: np.ndarray = np.zeros(len(names))
-    found: tuple[str, ...] = ()
-    if y_col is not None:
-        given = column_of(dataframe, y_col, len(names))
-        if are_classes:
-            values, found = _classes_of(given, y_col, classes)
-        else:
-            values = stacked(given, y_col)
-    if not names[part]:
-        raise ValueError(f"dataframe must contain images for subset {subset!r}, got none")
-    listed = Listed(root, names[part], values[part], found)
-    _warn_of_missing_classes(listed, subset)
-    return listed
-
-
-def _warn_of_missing_classes(listed: Listed, subset: Subset | None) -> None:
-    if subset is None or not listed.classes:
-        return
-    labels = listed.labels
-    present = np.flatnonzero(labels.any(0)) if labels.ndim == 2 else np.unique(labels)
-    numbers = np.setdiff1d(np.arange(len(listed.classes)), present)
-    if missing := [listed.classes[number] for number in numbers]:
-        warnings.warn(
-            f"the {subset} subset has no image of class {printable(', '.join(missing))}; "
-            "validation_split takes the first rows of a dataframe, and the first files of a class, "
-            "so shuffle the rows or choose a larger split",
-            stacklevel=4,
-        )
-
-
-def column_of(dataframe: Any, name: str, length: int | None = None) -> list[Any]:
-    """Return the values of a column.
-
-    Raises:
-      ValueError: if the column does not exist, has a missing value, or has the wrong length.
-    """
-    if name not in dataframe:
-        raise ValueError(f"dataframe must have the column {name!r}")
-    values = list(dataframe[name])
-    if length not in (None, len(values)):
-        raise ValueError(
-            f"the columns of dataframe must have the same length, {length}, got {len(values)} in "
-            f"{name}"
-        )
-    for row, value in enumerate(values):
-        if any(map(is_missing, value if isinstance(value, list | tuple) else [value])):
-            raise ValueError(
-                f"column {name} of dataframe must not contain missing values, got {value!r} at "
-                f"index {row}"
-            )
-    return values
-
-
-def _classes_of(
-    values: list[Any], name: str, classes: Sequence[str] | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels, ``[N]`` indices or ``[N, K]`` zeros and ones for lists, and class names."""
-    are_lists = [isinstance(value, list | tuple) for value in values]
-    if any(are_lists) and not all(are_lists):
-        row = are_lists.index(False)
-        raise ValueError(
-            f"{name} must contain either one class in every row or a list of classes in every row, "
-            f"got lists and {values[row]!r} at index {row}"
-        )
-    rows = [[str(item) for item in value] for value in values] if any(are_lists) else []
-    names = [item for row in rows for item in row] if rows else [str(value) for value in values]
-    indices, found = class_indices(names)
-    if classes is not None:
-        _check_distinct(classes)
-        if unknown := sorted(set(names) - set(classes)):
-            raise ValueError(
-                f"classes must contain all values of {name}, but {unknown[0]!r} is missing"
-            )
-        found = tuple(classes)
-        indices = np.array([found.index(item) for item in names], np.int32)
-    if rows:
-        if not found:
-            raise ValueError(
-                f"{name} must contain a class in at least one row, got only empty lists"
-            )
-        indices = np.array([[known in row for known in found] for row in rows], np.int32)
-    return indices, found
-
-
-def _check_distinct(classes: Sequence[str] | None) -> None:
-    if classes is not None and len(set(classes)) < len(classes):
-        raise ValueError(f"classes must have distinct names, got {list(classes)}")
-
-
-def decoded_files(
-    listed: Listed,
-    target_size: tuple[int, int],
-    color_mode: ColorMode,
-    interpolation: Interpolation,
-    *,
-    keep_aspect_ratio: bool,
-) -> DecodedImages:
-    """Return the decoded images, either stretched or cropped and resized to the target size."""
-    channels = {"rgb": 3, "grayscale": 1}
-    if color_mode not in channels:
-        raise ValueError(f"color_mode must be rgb or grayscale, got {color_mode!r}")
-    height, width = shapes.ints(target_size, 2, "target_size")
-    labels = listed.labels
-    encoded = Encoded(
-        length=len(listed.names),
-        read=lambda number: read_plain(listed.root / listed.names[number]),
-        name=lambda number: str(listed.root / listed.names[number]),
-        label=label_names(labels, listed.classes) if listed.classes else lambda i: str(labels[i]),
-        identity=lambda: "\n".join(listed.names).encode(),
-    )
-    return DecodedImages(
-        encoded,
-        size=(height, width),
-        channels=channels[color_mode],
-        crop=keep_aspect_ratio,
-        interpolation=interpolation,
-    )
-
-
-def targets(listed: Listed, class_mode: ClassMode | None) -> list[np.ndarray]:
-    """Return the arrays that batches contain in addition to the images.
-
-    Raises:
-      ValueError: if the mode is unknown or does not match the labels.
-    """
-    modes = get_args(ClassMode)
-    if class_mode is not None and class_mode not in modes:
-        hint = did_you_mean(str(class_mode), modes)
-        raise ValueError(
-            f"class_mode must be None or {', '.join(modes)}, got {class_mode!r}. {hint}"
-        )
-    if listed.classes and listed.labels.ndim == 2:
-        if class_mode != "categorical":
-            raise ValueError(
-                f"class_mode must be categorical for lists of classes, got {class_mode}"
-            )
-        return [listed.labels.astype(np.float32)]
-    if class_mode == "categorical":
-        return [np.eye(len(listed.classes), dtype=np.float32)[listed.labels]]
-    if class_mode == "binary" and len(listed.classes) != 2:
-        raise ValueError(f"class_mode binary requires two classes, got {len(listed.classes)}")
-    if class_mode in ("binary", "sparse"):
-        return [listed.labels.astype(np.float32)]
-    return [listed.labels] if class_mode == "raw" else []
-
-
-def part_of(count: int, subset: Subset | None, split: float) -> slice:
-    """Return the slice that selects a subset of ``count`` elements; validation comes first."""
-    if subset not in (*get_args(Subset), None):
-        raise ValueError(f"subset must be training, validation or None, got {subset!r}")
-    first = int(split * count)
-    return {None: slice(None), "validation": slice(first), "training": slice(first, None)}[subset]
-
-
-def weights_of(
-    dataframe: Any, name: str, x_col: str, subset: Subset | None, split: float
-) -> np.ndarray:
-    """Return the sample weights ``[N]`` for a subset.
-
-    Raises:
-      ValueError: if the column does not exist, has the wrong length, or is not numeric.
-    """
-    values = column_of(dataframe, name, len(dataframe[x_col]))
-    for row, value in enumerate(values):
-        if not isinstance(value, int | float | np.number):
-            raise ValueError(f"{name} must contain numbers, got {value!r} at index {row}")
-    return np.asarray(values, np.float32)[part_of(len(values), subset, split)]
+    def _save(self, images: np.ndarray, rows: np.ndarray, epoch: int) -> None:
+        """Save images, each scaled so that its smallest value is black and its largest white."""
+        folder = Path(self._saved.folder or "")
+        for image, row in zip(images, rows, strict=True):
+            shifted = image - image.min()
+            pixels = (255 * shifted / (shifted.max() or 1)).astype(np.uint8)
+            picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+            picture.save(folder / f"{self._saved.prefix}_{epoch}_{row}.{self._saved.suffix}")

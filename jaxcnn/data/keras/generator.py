@@ -8,10 +8,10 @@ import numpy as np
 
 from jaxcnn.data.array_checks import stacked
 from jaxcnn.data.decode import Interpolation
-from jaxcnn.data.keras.flow import (
+from jaxcnn.data.keras.flow import Flow, SavedCopies
+from jaxcnn.data.keras.listing import (
     ClassMode,
     ColorMode,
-    Flow,
     Listed,
     Subset,
     decoded_files,
@@ -58,10 +58,12 @@ class ImageDataGenerator(ImageTransforms):
         x: np.ndarray,
         y: np.ndarray | None = None,
         batch_size: int = 32,
-        *,
         shuffle: bool = True,
         sample_weight: np.ndarray | None = None,
         seed: int | None = None,
+        save_to_dir: str | Path | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
         subset: Subset | None = None,
     ) -> Flow:
         """Return endless batches of transformed and normalized images.
@@ -73,12 +75,15 @@ class ImageDataGenerator(ImageTransforms):
           shuffle: draw a new order in each epoch.
           sample_weight: ``[N]``, included in the batches.
           seed: seed for the order and the transforms; None means 0, so results are reproducible.
+          save_to_dir: folder in which a copy of each transformed image is saved; None saves none.
+          save_prefix: start of the copies' names, which end with the epoch and the image's index.
+          save_format: format of the copies, for example ``"png"`` or ``"jpeg"``.
           subset: ``"validation"`` for the validation split, ``"training"`` for the remaining
             images, or None for all images.
 
         Returns:
-          An iterator over ``images``, ``(images, y)`` or ``(images, y, sample_weight)`` that
-          supports ``len`` (batches per epoch) and ``epoch(number)``.
+          An iterator over ``images``, ``(images, y)`` or ``(images, y, sample_weight)``. It also
+          supports ``len`` (batches per epoch), ``flow[i]``, ``reset()`` and ``epoch(number)``.
 
         Raises:
           ValueError: if lengths differ, an option is out of range, or required statistics were
@@ -103,12 +108,12 @@ class ImageDataGenerator(ImageTransforms):
         images, *arrays = (array[part] for array in (images, *arrays))
         if not len(images):
             raise ValueError(f"x must contain images for subset {subset!r}, got none")
-        return self._flow(images, arrays, batch_size, shuffle, seed)
+        saved = SavedCopies(save_to_dir, save_prefix, save_format)
+        return self._flow(images, arrays, batch_size, shuffle, seed, saved)
 
     def flow_from_directory(
         self,
         directory: str | Path,
-        *,
         target_size: tuple[int, int] = (256, 256),
         color_mode: ColorMode = "rgb",
         classes: Sequence[str] | None = None,
@@ -116,6 +121,10 @@ class ImageDataGenerator(ImageTransforms):
         batch_size: int = 32,
         shuffle: bool = True,
         seed: int | None = None,
+        save_to_dir: str | Path | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        follow_links: bool = False,
         subset: Subset | None = None,
         interpolation: Interpolation = "nearest",
         keep_aspect_ratio: bool = False,
@@ -127,7 +136,7 @@ class ImageDataGenerator(ImageTransforms):
         Args:
           directory: folder with one subfolder per class.
           target_size: (height, width) to resize the images to.
-          color_mode: ``"rgb"`` or ``"grayscale"``.
+          color_mode: ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
           classes: folder names, in the order of their class indices; None means all, sorted.
           class_mode: form of the labels: ``"categorical"`` (``[B, K]`` zeros and ones),
             ``"sparse"`` or ``"binary"`` (``[B]``), ``"input"`` (the images again), or None for no
@@ -135,6 +144,10 @@ class ImageDataGenerator(ImageTransforms):
           batch_size: images per batch; the last batch of an epoch may be smaller.
           shuffle: draw a new order in each epoch.
           seed: seed for the order and the transforms; None means 0.
+          save_to_dir: folder in which a copy of each transformed image is saved; None saves none.
+          save_prefix: start of the copies' names, which end with the epoch and the image's index.
+          save_format: format of the copies, for example ``"png"`` or ``"jpeg"``.
+          follow_links: also read linked subfolders of the class folders.
           subset: ``"validation"`` for the first ``validation_split`` of each class, ``"training"``
             for the remaining images, or None for all images.
           interpolation: Pillow filter for resizing.
@@ -157,19 +170,24 @@ class ImageDataGenerator(ImageTransforms):
           >>> flow.class_indices, next(flow)[0].shape
           ({'cat': 0}, (1, 8, 8, 3))
         """
-        listed = listed_by_directory(directory, classes, subset, self.validation_split)
+        listed = listed_by_directory(
+            directory, classes, subset, self.validation_split, follow_links=follow_links
+        )
         images = decoded_files(
             listed, target_size, color_mode, interpolation, keep_aspect_ratio=keep_aspect_ratio
         )
-        return self._flow_of_files(listed, images, class_mode, [], batch_size, shuffle, seed)
+        saved = SavedCopies(save_to_dir, save_prefix, save_format)
+        arrays = targets(listed, class_mode)
+        return self._flow(
+            images, arrays, batch_size, shuffle, seed, saved, listed, class_mode == "input"
+        )
 
     def flow_from_dataframe(
         self,
         dataframe: Any,
         directory: str | Path | None = None,
-        *,
         x_col: str = "filename",
-        y_col: str = "class",
+        y_col: str | Sequence[str] = "class",
         weight_col: str | None = None,
         target_size: tuple[int, int] = (256, 256),
         color_mode: ColorMode = "rgb",
@@ -178,8 +196,13 @@ class ImageDataGenerator(ImageTransforms):
         batch_size: int = 32,
         shuffle: bool = True,
         seed: int | None = None,
+        save_to_dir: str | Path | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
         subset: Subset | None = None,
         interpolation: Interpolation = "nearest",
+        validate_filenames: bool = True,
+        *,
         keep_aspect_ratio: bool = False,
     ) -> Flow:
         """Return endless batches of the images named in a table.
@@ -188,20 +211,26 @@ class ImageDataGenerator(ImageTransforms):
           dataframe: a pandas ``DataFrame``, or a dictionary of columns.
           directory: folder that the names are relative to; None means the current folder.
           x_col: column of file names.
-          y_col: column of labels; with ``"categorical"``, each row may be a list of classes.
+          y_col: column of labels; with ``"categorical"``, a row may be a list of classes. With
+            ``"raw"`` and ``"multi_output"``, several columns.
           weight_col: column of sample weights, included in the batches.
           target_size: (height, width) to resize the images to.
-          color_mode: ``"rgb"`` or ``"grayscale"``.
+          color_mode: ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
           classes: class names, in the order of their indices; None means all names in the table.
           class_mode: form of the labels: ``"categorical"`` (``[B, K]`` zeros and ones),
-            ``"sparse"`` or ``"binary"`` (``[B]``), ``"raw"`` (the column's values), ``"input"``
-            (the images again), or None for no labels.
+            ``"sparse"`` or ``"binary"`` (``[B]``), ``"raw"`` (the values of one column or several),
+            ``"multi_output"`` (a list with the values of each column), ``"input"`` (the images
+            again), or None for no labels and no weights.
           batch_size: images per batch; the last batch of an epoch may be smaller.
           shuffle: draw a new order in each epoch.
           seed: seed for the order and the transforms; None means 0.
+          save_to_dir: folder in which a copy of each transformed image is saved; None saves none.
+          save_prefix: start of the copies' names, which end with the epoch and the image's index.
+          save_format: format of the copies, for example ``"png"`` or ``"jpeg"``.
           subset: ``"validation"`` for the first ``validation_split`` of the table, ``"training"``
             for the remaining rows, or None for all rows.
           interpolation: Pillow filter for resizing.
+          validate_filenames: check that all files exist.
           keep_aspect_ratio: crop the center instead of stretching the image.
 
         Returns:
@@ -226,43 +255,33 @@ class ImageDataGenerator(ImageTransforms):
             dataframe,
             directory,
             x_col,
-            y_col if class_mode not in ("input", None) else None,
+            y_col,
             classes,
             subset,
             self.validation_split,
-            are_classes=class_mode not in ("raw", "input", None),
+            class_mode=class_mode,
+            validate_filenames=validate_filenames,
         )
         images = decoded_files(
             listed, target_size, color_mode, interpolation, keep_aspect_ratio=keep_aspect_ratio
         )
-        weights = []
-        if weight_col is not None:
-            weights = [weights_of(dataframe, weight_col, x_col, subset, self.validation_split)]
-        return self._flow_of_files(listed, images, class_mode, weights, batch_size, shuffle, seed)
-
-    def _flow_of_files(
-        self,
-        listed: Listed,
-        images: DecodedImages,
-        class_mode: ClassMode | None,
-        weights: list[np.ndarray],
-        batch_size: int,
-        shuffle: bool,
-        seed: int | None,
-    ) -> Flow:
-        arrays = [*targets(listed, class_mode), *weights]
-        flow = self._flow(images, arrays, batch_size, shuffle, seed, class_mode == "input")
-        flow.filenames = tuple(listed.names)
-        flow.class_indices = {name: label for label, name in enumerate(listed.classes)}
-        return flow
+        arrays = targets(listed, class_mode)
+        if weight_col is not None and class_mode is not None:
+            arrays.append(weights_of(dataframe, weight_col, x_col, subset, self.validation_split))
+        saved = SavedCopies(save_to_dir, save_prefix, save_format)
+        return self._flow(
+            images, arrays, batch_size, shuffle, seed, saved, listed, class_mode == "input"
+        )
 
     def _flow(
         self,
         images: np.ndarray | DecodedImages,
-        arrays: Sequence[np.ndarray],
+        arrays: Sequence[Any],
         batch_size: int,
         shuffle: bool,
         seed: int | None,
+        saved: SavedCopies,
+        listed: Listed | None = None,
         repeats_images: bool = False,
     ) -> Flow:
         self._check_fitted()
@@ -274,5 +293,7 @@ class ImageDataGenerator(ImageTransforms):
             batch_size,
             shuffle=shuffle,
             seed=seed or 0,
+            listed=listed,
             repeats_images=repeats_images,
+            saved=saved,
         )

@@ -52,8 +52,10 @@ class ImageTransforms:
       rescale: factor by which all values are multiplied, after the transforms.
       preprocessing_function: function applied to each image, a NumPy array ``[H, W, C]``, on the
         host before ``rescale``.
+      data_format: None or ``"channels_last"``.
       validation_split: fraction of the data, taken from its start, for ``subset="validation"``.
       interpolation_order: 0 for nearest-neighbor, 1 for linear.
+      dtype: None or ``"float32"``.
       mean: ``[1, 1, C]``, set by `fit`.
       std: ``[1, 1, C]``, set by `fit`.
       zca_whitening_matrix: ``[H * W * C, H * W * C]``, set by `fit`.
@@ -81,8 +83,10 @@ class ImageTransforms:
     vertical_flip: bool = False
     rescale: float | None = None
     preprocessing_function: Callable[[np.ndarray], Any] | None = None
+    data_format: str | None = None
     validation_split: float = 0.0
     interpolation_order: Literal[0, 1] = 1
+    dtype: Any = None
     mean: np.ndarray | None = dataclasses.field(default=None, init=False)
     std: np.ndarray | None = dataclasses.field(default=None, init=False)
     zca_whitening_matrix: np.ndarray | None = dataclasses.field(default=None, init=False)
@@ -94,6 +98,13 @@ class ImageTransforms:
             raise ValueError(
                 f"interpolation_order must be 0 or 1, got {self.interpolation_order!r}"
             )
+        if self.data_format not in (None, "channels_last"):
+            raise ValueError(
+                f"data_format must be None or 'channels_last', got {self.data_format!r}; move the "
+                "channels with numpy.moveaxis(images, 1, -1)"
+            )
+        if self.dtype is not None and np.dtype(self.dtype) != np.float32:
+            raise ValueError(f"dtype must be None or 'float32', got {self.dtype!r}")
         if not 0 < self.zca_epsilon < np.inf:
             raise ValueError(f"zca_epsilon must be finite and > 0, got {self.zca_epsilon!r}")
         modes = get_args(FillMode)

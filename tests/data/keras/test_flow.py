@@ -179,7 +179,7 @@ def test_dataframes(folder):
         ({"classes": ["ant", "ant"]}, r"classes must have distinct names, got \['ant', 'ant'\]"),
         ({"class_mode": "categoric"}, "class_mode must be .* got 'categoric'. Did you mean"),
         ({"class_mode": "binary"}, "class_mode binary requires two classes, got 3"),
-        ({"color_mode": "rgba"}, "color_mode must be rgb or grayscale, got 'rgba'"),
+        ({"color_mode": "bgr"}, "color_mode must be rgb, rgba or grayscale, got 'bgr'"),
         ({"interpolation": "cubic"}, "interpolation must be one of nearest, .* got 'cubic'"),
         ({"target_size": (0, 4)}, "target_size"),
         ({"subset": "test"}, "subset must be training, validation or None, got 'test'"),
@@ -237,7 +237,6 @@ RAW = {"y_col": "age", "class_mode": "raw"}
             {},
             "class must contain a class in at least one row, got only empty lists",
         ),
-        ({"class": [["a"]] * 14 + ["b"]}, {}, "got lists and 'b' at index 14"),
         ({"class": [["a"], ["b"]] * 7 + [[]]}, {"class_mode": "sparse"}, "must be categorical for"),
         ({}, {"class_mode": "binary"}, "requires two classes, got 3"),
     ],
@@ -333,3 +332,146 @@ def test_a_similar_file_is_suggested(tmp_path):
         ImageDataGenerator().flow_from_dataframe(
             {"file": ["17"], "label": ["a"]}, tmp_path, x_col="file", y_col="label"
         )
+
+
+def test_attributes_of_a_flow_from_a_directory(folder):
+    flow = ImageDataGenerator().flow_from_directory(folder, (6, 8), "grayscale", batch_size=4)
+    assert flow.class_indices == {"ant": 0, "bee": 1, "cow": 2} and flow.num_classes == 3
+    assert flow.n == flow.samples == len(flow.filenames) == 15 and len(flow) == 4
+    assert flow.labels.tolist() == flow.classes.tolist() == [0] * 4 + [1] * 5 + [2] * 6
+    assert flow.image_shape == (6, 8, 1) and flow.batch_size == 4 and flow.shuffle
+    assert flow.filenames[4] == "bee/0.png" and flow.filepaths[4] == str(folder / "bee/0.png")
+    assert flow.directory == folder
+    arrays = ImageDataGenerator().flow(np.zeros((3, 4, 4, 1)), shuffle=False)
+    assert arrays.n == 3 and arrays.num_classes == 0 and arrays.labels is None
+    assert arrays.filenames == arrays.filepaths == () and arrays.directory is None
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_by_number(folder, shuffle):
+    flow = ImageDataGenerator(rotation_range=30).flow_from_directory(
+        folder, target_size=(6, 6), batch_size=4, shuffle=shuffle, seed=3
+    )
+    for epoch in range(2):
+        for number, expected in enumerate(flow.epoch(epoch)):
+            for found in (flow[number], flow[number - len(flow)]):
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(next(flow)[1], expected[1])
+    for number in (4, -5):
+        with pytest.raises(IndexError, match=f"batch must be below 4, got {number}"):
+            flow[number]
+    flow.reset()
+    for one, other in zip(next(flow), next(flow.epoch(0)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_copies_are_saved(folder, tmp_path):
+    flow = ImageDataGenerator(horizontal_flip=True).flow_from_directory(
+        folder, target_size=(6, 6), batch_size=4, save_to_dir=tmp_path, save_prefix="x"
+    )
+    for _ in flow.epoch(1):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"x_1_{row}.png" for row in range(15)
+    )
+    pixels = np.random.default_rng(0).uniform(-3, 7, (2, 5, 4, 1))
+    flow = ImageDataGenerator().flow(
+        pixels, shuffle=False, save_to_dir=str(tmp_path), save_prefix="y", save_format="bmp"
+    )
+    next(flow.epoch(0))
+    saved = np.asarray(PIL.Image.open(tmp_path / "y_0_1.bmp"))
+    expected = pixels[1, ..., 0] - pixels[1].min()
+    np.testing.assert_allclose(saved, 255 * expected / expected.max(), atol=1)
+    with pytest.raises(ValueError, match=r"save_to_dir must be an existing folder, got .*absent"):
+        ImageDataGenerator().flow(pixels, save_to_dir=tmp_path / "absent")
+
+
+def test_linked_folders_are_read_on_request(folder, tmp_path):
+    (tmp_path / "bee" / "inner").mkdir(parents=True)
+    PIL.Image.new("L", (4, 4)).save(tmp_path / "bee" / "inner" / "1.png")
+    (tmp_path / "bee" / "linked").symlink_to(folder / "ant")
+    (tmp_path / "cow").symlink_to(folder / "cow")  # Keras reads linked class folders
+    for follow_links, count in ((False, 7), (True, 11)):
+        flow = ImageDataGenerator().flow_from_directory(
+            tmp_path, target_size=(4, 4), follow_links=follow_links
+        )
+        assert flow.samples == count
+
+
+def test_transparency_is_kept(tmp_path):
+    (tmp_path / "a").mkdir()
+    PIL.Image.new("RGBA", (4, 4), (10, 20, 30, 40)).save(tmp_path / "a" / "1.png")
+    PIL.Image.new("L", (4, 4), 7).save(tmp_path / "a" / "2.png")
+    flow = ImageDataGenerator().flow_from_directory(
+        tmp_path, target_size=(4, 4), color_mode="rgba", shuffle=False
+    )
+    assert flow.image_shape == (4, 4, 4)
+    assert next(flow)[0][:, 0, 0].tolist() == [[10, 20, 30, 40], [7, 7, 7, 255]]
+
+
+def test_several_columns(folder):
+    rows = table(folder) | {"x": np.arange(15.0), "y": np.arange(15) % 2}
+
+    def first(**options):
+        flow = ImageDataGenerator(validation_split=0.2).flow_from_dataframe(
+            rows, folder, target_size=(4, 4), batch_size=4, shuffle=False, subset="training",
+            **options,
+        )  # fmt: skip
+        return next(flow)
+
+    _, targets = first(y_col=["x", "y"], class_mode="raw")
+    np.testing.assert_array_equal(targets, [[3, 1], [4, 0], [5, 1], [6, 0]])
+    _, targets = first(y_col=["x", "y"], class_mode="multi_output")
+    assert [column.tolist() for column in targets] == [[3, 4, 5, 6], [1, 0, 1, 0]]
+    assert targets[1].dtype.kind == "i"
+    _, targets, weights = first(y_col=("x",), class_mode="multi_output", weight_col="y")
+    assert [column.tolist() for column in targets] == [[3, 4, 5, 6]]
+    assert weights.tolist() == [1, 0, 1, 0]
+    # As in Keras, weights are omitted along with labels.
+    assert first(class_mode=None, weight_col="y").shape == (4, 4, 4, 3)
+    with pytest.raises(ValueError, match="y_col must be one column for class_mode sparse, got"):
+        first(y_col=["x", "y"], class_mode="sparse")
+
+
+def test_columns_with_lists_and_single_classes(folder):
+    rows = {"filename": ["ant/0.png", "bee/0.png"], "class": ["ant", ["bee", "ant"]]}
+    flow = ImageDataGenerator().flow_from_dataframe(rows, folder, target_size=(4, 4), shuffle=False)
+    assert flow.class_indices == {"ant": 0, "bee": 1}
+    assert next(flow)[1].tolist() == [[1, 0], [1, 1]]
+
+
+def test_names_of_a_dataframe_are_checked(tmp_path):
+    for name in ("0.png", "x.fbd"):
+        PIL.Image.new("L", (4, 4)).save(tmp_path / name, "png")
+
+    def flow(name, **options):
+        rows = {"filename": ["0.png", name], "class": ["a", "b"]}
+        return ImageDataGenerator().flow_from_dataframe(rows, tmp_path, **options)
+
+    for options in ({}, {"validate_filenames": False}):
+        with pytest.raises(ValueError, match=r"must name images, got 1 other names, such as x.fbd"):
+            flow("x.fbd", **options)
+    with pytest.raises(ValueError, match=r"1 file that does not exist, such as 9.png"):
+        flow("9.png")
+    assert flow("9.png", validate_filenames=False).samples == 2
+
+
+def test_arguments_may_be_positional(folder):
+    generator = ImageDataGenerator(data_format="channels_last", dtype="float32")
+    flow = generator.flow_from_directory(
+        folder, (4, 4), "rgb", None, "sparse", 5, False, 7, None, "", "png", False, None, "bilinear"
+    )
+    images, labels = next(flow)
+    assert images.shape == (5, 4, 4, 3) and labels.tolist() == [0, 0, 0, 0, 1] and flow.seed == 7
+    rows = table(folder)
+    flow = generator.flow_from_dataframe(rows, folder, "filename", "class", None, (4, 4), "rgb")
+    assert flow.image_shape == (4, 4, 3)
+    flow = generator.flow(np.zeros((3, 4, 4, 1)), np.arange(3), 2, False, np.ones(3), 1)
+    assert [part.shape for part in next(flow)] == [(2, 4, 4, 1), (2,), (2,)]
+    for options, message in (
+        ({"data_format": "channels_first"}, "data_format must be None or 'channels_last', got"),
+        ({"dtype": "float16"}, "dtype must be None or 'float32', got 'float16'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ImageDataGenerator(**options)
