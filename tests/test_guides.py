@@ -91,6 +91,8 @@ def test_blocks_of_jaxcnn_run(ours):
     assert ours["probabilities"].shape == (500, 10)
     assert ours["state"].step == 15
     assert "validation_accuracy" in ours["history"][-1]
+    assert ours["matrix"].sum() == 500 and "Conv_0" in ours["summary"]
+    assert ours["small_state"].step == 8 and len(ours["photos"]) == 32
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES)))

@@ -1,7 +1,9 @@
 """Datasets, decoding and batches: files and NumPy, no model."""
 
 from jaxcnn.batch import Batch as Batch
+from jaxcnn.batch import Stream as Stream
 from jaxcnn.batch import prefetch as prefetch
+from jaxcnn.batch import stream as stream
 from jaxcnn.data.batches import Batches as Batches
 from jaxcnn.data.batches import batches as batches
 from jaxcnn.data.decode import UnreadableImageError as UnreadableImageError

@@ -9,6 +9,7 @@ from jaxcnn.metrics.counts import RSquared as RSquared
 from jaxcnn.metrics.counts import Sums as Sums
 from jaxcnn.metrics.counts import add_counts as add_counts
 from jaxcnn.metrics.counts import as_sums as as_sums
+from jaxcnn.metrics.counts import merge_counts as merge_counts
 from jaxcnn.metrics.counts import summarize as summarize
 from jaxcnn.metrics.ranking import average_precision as average_precision
 from jaxcnn.metrics.ranking import precision_recall_curve as precision_recall_curve

@@ -1,14 +1,14 @@
 """Sums that metrics are computed from: added over batches, divided once at the end.
 
 A training or evaluation step returns *counts*: a dictionary with the number of examples and, under
-each metric's name, the metric's sums. Adding them over batches and dividing once makes every metric
-exact for any batch size. Sums are NamedTuples, hence pytrees, and each has a ``value`` method.
+each metric's name, the metric's sums. Adding them over batches with `add_counts` or `merge_counts`
+and dividing once makes every metric exact for any batch size. Sums are NamedTuples, hence pytrees,
+and each has a ``value`` method.
 """
 
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 Counts = dict[str, Any]
@@ -79,7 +79,7 @@ class RSquared(NamedTuple):
           Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance".
         """
         examples = self.examples + more.examples
-        share = more.examples / jnp.maximum(examples, 1)
+        share = more.examples / (examples + (examples == 0))
         step = more.mean - self.mean
         return RSquared(
             squared=self.squared + more.squared,
@@ -90,6 +90,8 @@ class RSquared(NamedTuple):
 
     def value(self) -> float:
         """Return the mean over the outputs; a constant target scores 1 for no error, else 0."""
+        if not self.examples:
+            return float("nan")
         # The mean of a constant may be one or two units in the last place of float32 off.
         constant = self.spread <= self.examples * (2.4e-7 * self.mean) ** 2
         explained = 1 - self.squared / np.where(constant, 1, self.spread)
@@ -152,17 +154,26 @@ def add_counts(counts: Counts | None, more: Counts) -> Counts:
       >>> add_counts({"examples": 2}, {"examples": 3})["examples"].item()
       5
     """
-    return more if counts is None else _add(counts, more)
+    return more if counts is None else _add_on_device(counts, more)
 
 
-@jax.jit
-def _add(counts: Counts, more: Counts) -> Counts:
-    return jax.tree.map(
+def merge_counts(counts: Counts, more: Counts) -> Counts:
+    """Add two sets of counts where they are; counts in NumPy keep their precision.
+
+    Example:
+      >>> merge_counts({"loss": Ratio(1.0, 2)}, {"loss": Ratio(2.0, 1)})
+      {'loss': Ratio(numerator=3.0, denominator=3, present=None)}
+    """
+    merged: Counts = jax.tree.map(
         lambda one, other: one.merge(other) if isinstance(one, RSquared) else one + other,
         counts,
         more,
         is_leaf=lambda node: isinstance(node, RSquared),
     )
+    return merged
+
+
+_add_on_device = jax.jit(merge_counts)
 
 
 def summarize(counts: Counts) -> dict[str, float]:

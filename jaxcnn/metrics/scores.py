@@ -40,9 +40,7 @@ def accuracy(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ratio:
       >>> accuracy(logits, jnp.array([1, 1]), jnp.array([True, True])).value()
       0.5
     """
-    if labels.shape == logits.shape:
-        labels = jnp.argmax(labels, axis=-1)
-    _check_classes(logits, labels, mask)
+    labels = _as_classes(logits, labels, mask)
     return _share((jnp.argmax(logits, axis=-1) == labels) & mask, mask)
 
 
@@ -55,7 +53,7 @@ def top_k_accuracy(
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices.
+      labels: as for `accuracy`.
       mask: ``[B]`` bool, the rows that count.
       k: number of highest-ranking classes to consider.
 
@@ -67,7 +65,7 @@ def top_k_accuracy(
       >>> top_k_accuracy(logits, jnp.array([1, 0]), jnp.array([True, True]), k=2).value()
       0.5
     """
-    _check_classes(logits, labels, mask)
+    labels = _as_classes(logits, labels, mask)
     classes = logits.shape[-1]
     if classes <= k:
         return None
@@ -82,7 +80,7 @@ def class_precision(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Ra
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices.
+      labels: as for `accuracy`.
       mask: ``[B]`` bool, the rows that count.
 
     Example:
@@ -123,7 +121,7 @@ def class_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> 
 
     Args:
       logits: ``[B, K]``.
-      labels: ``[B]`` class indices.
+      labels: as for `accuracy`.
       mask: ``[B]`` bool, the rows that count.
 
     Example:
@@ -131,7 +129,7 @@ def class_calibration(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> 
       >>> class_calibration(logits, jnp.array([0]), jnp.array([True])).value()
       1.0
     """
-    _check_classes(logits, labels, mask)
+    labels = _as_classes(logits, labels, mask)
     confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
     return _calibration(confidence, jnp.argmax(logits, axis=-1) == labels, mask)
 
@@ -338,7 +336,7 @@ def _class_counts(
     logits: jax.Array, labels: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the numbers of correct, predicted and true examples of each class."""
-    _check_classes(logits, labels, mask)
+    labels = _as_classes(logits, labels, mask)
     predicted = jnp.argmax(logits, axis=-1)
     none, rows = jnp.zeros(logits.shape[-1], jnp.int32), mask.astype(jnp.int32)
     correct = (predicted == labels).astype(jnp.int32) * rows
@@ -359,12 +357,15 @@ def _label_counts(
     return correct, predicted, true
 
 
-def _check_classes(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> None:
-    """Check the shapes of logits ``[B, K]``, class indices ``[B]`` and a mask ``[B]``."""
+def _as_classes(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:
+    """Check the shapes of logits, labels and a mask; return class indices ``[B]``."""
     if jnp.ndim(logits) != 2:
         raise ValueError(f"logits must be [B, K], got shape {jnp.shape(logits)}")
-    shapes.check_shape(labels, logits.shape[:1], "labels", "[B]")
     shapes.check_shape(mask, logits.shape[:1], "mask", "[B]")
+    if labels.shape == logits.shape:
+        return jnp.argmax(labels, axis=-1)
+    shapes.check_shape(labels, logits.shape[:1], "labels", "[B]")
+    return labels
 
 
 def _check_columns(outputs: jax.Array, labels: jax.Array, mask: jax.Array) -> None:

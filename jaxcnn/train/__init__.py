@@ -1,5 +1,6 @@
 """Training: state, jitted steps, the training loop, and verified checkpoints."""
 
+from jaxcnn.batch import EpochBatches as EpochBatches
 from jaxcnn.parameters import fingerprint as fingerprint
 from jaxcnn.train.checkpoint import Snapshot as Snapshot
 from jaxcnn.train.checkpoint import best_step as best_step
@@ -11,7 +12,6 @@ from jaxcnn.train.divergence import OnNonfinite as OnNonfinite
 from jaxcnn.train.learning_rates import LearningRates as LearningRates
 from jaxcnn.train.learning_rates import find_learning_rate as find_learning_rate
 from jaxcnn.train.learning_rates import layer_rates as layer_rates
-from jaxcnn.train.loop import EpochBatches as EpochBatches
 from jaxcnn.train.loop import evaluate as evaluate
 from jaxcnn.train.loop import fit as fit
 from jaxcnn.train.loop import predict as predict

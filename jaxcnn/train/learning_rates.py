@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -14,9 +14,8 @@ import numpy as np
 import optax
 
 from jaxcnn import shapes
-from jaxcnn.batch import Batch, prefetch
+from jaxcnn.batch import Batch, EpochBatches, as_epochs, prefetch
 from jaxcnn.parameters import map_with_name, matches_any
-from jaxcnn.train.loop import EpochBatches
 from jaxcnn.train.state import TrainState
 from jaxcnn.train.step import TrainStep
 
@@ -41,7 +40,7 @@ class LearningRates(NamedTuple):
 
 def find_learning_rate(
     prepare: Callable[[optax.Schedule], tuple[TrainState, TrainStep]],
-    batches: EpochBatches,
+    batches: EpochBatches | Iterable[Any],
     *,
     low: float = 1e-6,
     high: float = 1.0,
@@ -87,7 +86,7 @@ def find_learning_rate(
     losses: list[float] = []
     smoothed: list[float] = []
     average, best = 0.0, math.inf
-    with contextlib.closing(prefetch(_forever(batches))) as coming:
+    with contextlib.closing(prefetch(_forever(as_epochs(batches)))) as coming:
         for number, batch in enumerate(itertools.islice(coming, steps), 1):
             state, counts = step(state, batch)
             loss = float(counts["loss"].numerator) / int(counts["loss"].denominator)

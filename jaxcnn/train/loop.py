@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from jaxcnn import shapes
-from jaxcnn.batch import Batch, prefetch
-from jaxcnn.metrics import Counts, add_counts, summarize
+from jaxcnn.batch import Batch, EpochBatches, as_batch, as_epochs, prefetch
+from jaxcnn.metrics import Counts, add_counts, merge_counts, summarize
 from jaxcnn.train.checkpoint import History, Snapshot
 from jaxcnn.train.divergence import NONFINITE_STEP, SKIPPED_STEPS, DivergedError, check_finite
 from jaxcnn.train.monitors import Monitor
@@ -25,20 +25,10 @@ from jaxcnn.train.step import EvalStep, TrainStep
 from jaxcnn.train.tasks import Overall
 
 
-class EpochBatches(Protocol):
-    """The part of `jaxcnn.data.Batches` that `fit` needs."""
-
-    def __len__(self) -> int:
-        """Return the number of steps per epoch, the same for every epoch."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Yield an epoch's batches from step ``start`` onward, a pure function of the arguments."""
-
-
 def fit(
     start: TrainState | Snapshot,
     train_step: TrainStep,
-    batches: EpochBatches,
+    batches: EpochBatches | Iterable[Any],
     *,
     epochs: int,
     validate: Callable[[TrainState], dict[str, float]] | None = None,
@@ -56,8 +46,9 @@ def fit(
     Args:
       start: the state at step 0 (donated), or a `Snapshot` from `restore`.
       train_step: a step from `make_train_step` or `fuse_steps`.
-      batches: batches from `jaxcnn.data.batches` or `fuse_steps`. A batch in which no row counts is
-        skipped, but still advances ``state.step``.
+      batches: batches from `jaxcnn.data.batches`, `jaxcnn.data.stream` or `fuse_steps`, an
+        `ImageDataGenerator` flow, or a list of batches. A batch in which no row counts is skipped,
+        but still advances ``state.step``.
       epochs: total number of epochs, including those before a snapshot.
       validate: returns the validation metrics for a state, for example
         ``lambda state: evaluate(eval_step, state, validation_batches)``; called after each epoch.
@@ -79,7 +70,8 @@ def fit(
       ``seconds``.
 
     Raises:
-      ValueError: if ``epochs`` is not positive, or a monitored metric is not in the history.
+      ValueError: if ``epochs`` is not positive, ``batches`` cannot be read once per epoch, or a
+        monitored metric is not in the history.
       DivergedError: if a step (see ``on_nonfinite`` of `make_train_step`) or a value in an epoch's
         row is not finite; nothing is saved after that.
 
@@ -97,6 +89,7 @@ def fit(
       (20, True)
     """
     shapes.check_integer(epochs, "epochs", minimum=1)
+    batches = as_epochs(batches)
     stopping = should_stop or (lambda: False)
     with _Run(start if isinstance(start, Snapshot) else Snapshot(start), saving) as run:
         first, offset = divmod(int(run.state.step), len(batches))
@@ -208,7 +201,7 @@ class _Run:
 def evaluate(
     eval_step: EvalStep,
     state: TrainState,
-    batches: Iterable[Batch],
+    batches: EpochBatches | Iterable[Any],
     *,
     overall: Overall | None = None,
 ) -> dict[str, float]:
@@ -219,7 +212,8 @@ def evaluate(
     Args:
       eval_step: a step from `make_eval_step`.
       state: the state to evaluate.
-      batches: batches of examples.
+      batches: batches of examples in any of the forms that `jaxcnn.data.stream` accepts. Of
+        batches with a method ``epoch``, the first epoch is read.
       overall: computes metrics that are not sums over batches, such as the area under the ROC
         curve; usually ``task.overall``.
 
@@ -246,7 +240,7 @@ def evaluate(
 def predict(
     eval_step: EvalStep,
     state: TrainState,
-    batches: Iterable[Batch],
+    batches: EpochBatches | Iterable[Any],
     *,
     overall: Overall | None = None,
 ) -> tuple[dict[str, float], Any]:
@@ -274,16 +268,16 @@ def predict(
 
 
 def _collect(
-    eval_step: EvalStep, state: TrainState, batches: Iterable[Batch], *, keep: bool
+    eval_step: EvalStep, state: TrainState, batches: EpochBatches | Iterable[Any], *, keep: bool
 ) -> tuple[Counts, tuple[Any, Any]]:
     """Return summed counts and, with ``keep``, predictions and labels of the rows that count."""
     counts: Counts | None = None
     kept: list[tuple[Any, Any]] = []
-    with contextlib.closing(_one_behind(state, eval_step, batches)) as coming:
+    with contextlib.closing(_one_behind(state, eval_step, _one_pass(batches))) as coming:
         for batch, (more, predictions) in coming:
             # Accumulate in double precision, so that many batches do not lose precision.
             more = jax.tree.map(lambda x: _widened(np.asarray(x)), more)
-            counts = more if counts is None else jax.tree.map(np.add, counts, more)
+            counts = more if counts is None else merge_counts(counts, more)
             if keep:
                 kept.append(_rows((predictions, batch.label), np.asarray(batch.mask)))
     if counts is None:
@@ -347,6 +341,21 @@ def _one_behind(
             before = now
     if before is not None:
         yield before
+
+
+def _one_pass(batches: EpochBatches | Iterable[Any]) -> Iterator[Batch]:
+    """Return the batches of one epoch."""
+    if isinstance(batches, EpochBatches):
+        return as_epochs(batches).epoch(0)
+    return _converted(batches)
+
+
+def _converted(items: Iterable[Any]) -> Generator[Batch, None, None]:
+    size = None
+    for step, item in enumerate(items):
+        batch = as_batch(item, epoch=0, step=step, size=size)
+        size = len(batch.mask)
+        yield batch
 
 
 def _rows(tree: Any, mask: np.ndarray) -> Any:

@@ -248,14 +248,8 @@ def augment_keys(root: jax.Array, batch: Batch) -> jax.Array:
 
 
 def _to_float(images: jax.Array, preprocess: Preprocess | None) -> jax.Array:
-    if preprocess is not None:
-        return preprocess.to_float(images)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"batch.image must be floating point if preprocess is None, got {images.dtype}; "
-            "pass preprocess=jaxcnn.image.Preprocess(...)"
-        )
-    return images
+    # Without preprocessing, the model may expect integers, such as tokens.
+    return images if preprocess is None else preprocess.to_float(images)
 
 
 def _make_objective(

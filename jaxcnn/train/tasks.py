@@ -356,6 +356,8 @@ def _identity(outputs: Any) -> Any:
 def _areas(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Return areas under the curves, averaged over the labels for which they are defined."""
     columns = list(zip(outputs.T, labels.T, strict=True))
+    if np.isnan(outputs).any():  # the loss is NaN too, which is reported
+        return {}
     areas = {
         "roc_auc": [metrics.roc_auc(scores, column) for scores, column in columns],
         "average_precision": [metrics.average_precision(s, column) for s, column in columns],

@@ -5,13 +5,14 @@ import warnings
 
 import jax
 import numpy as np
+import optax
 import pytest
 import sklearn.calibration
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxcnn import metrics, train
+from jaxcnn import data, metrics, train
 
 # Few distinct values, so that ties and empty classes are common.
 LOGITS = st.sampled_from([-3.0, -1.0, -0.5, 0.0, 0.25, 0.5, 2.0, 4.0])
@@ -293,3 +294,23 @@ def test_shapes_never_broadcast(metric):
         for arguments in bad:
             with pytest.raises(ValueError, match=r"must (be|have shape) .* got shape \("):
                 metric(*arguments)
+
+
+def test_r2_of_no_examples_is_nan():
+    counts = {"r2": metrics.r2_score(TARGETS, TARGETS, np.zeros(len(TARGETS), bool))}
+    assert np.isnan(metrics.summarize(counts)["r2"])
+
+
+def test_evaluation_in_batches_merges_r2():
+    targets = TARGETS[:100, :1]
+    source = data.from_arrays(np.zeros((100, 2, 2, 1), np.float32), targets)
+    model = train.from_functions(
+        lambda key, images: np.float32([[1999.9]]),
+        lambda params, images, *, train, key: images.mean((1, 2)) + params,
+    )
+    state = train.create_state(jax.random.key(0), model, optax.identity(), source.images[:1])
+    step = train.make_eval_step(model, task=train.regression())
+    expected = sklearn.metrics.r2_score(targets, np.full_like(targets, 1999.9))
+    for size in (100, 33, 1):
+        found = train.evaluate(step, state, data.batches(source, size))
+        np.testing.assert_allclose(found["r2"], expected, rtol=1e-3)

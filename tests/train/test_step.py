@@ -145,9 +145,7 @@ def test_the_state_is_donated():
 def test_raw_images_need_a_preprocess():
     model, optimizer, state = make()
     step = train.make_train_step(model, optimizer)
-    with pytest.raises(
-        ValueError, match=r"batch\.image must be floating point if preprocess is None"
-    ):
+    with pytest.raises(ValueError, match="images must be floating point, got uint8; use jaxcnn"):
         step(state, next(iter(data.batches(SOURCE, 8))))
 
 

@@ -121,3 +121,11 @@ def test_functions_of_a_task_that_return_something_else(task, message):
     step = train.make_train_step(TREES, optax.sgd(0.1), task=task)
     with pytest.raises(ValueError, match=message):
         step(state_of(optax.sgd(0.1)), tree_batch(4))
+
+
+@pytest.mark.parametrize("task", [train.binary(), train.multi_label()])
+def test_outputs_that_are_nan_do_not_hide_the_loss(task):
+    """The areas are left out, so that a NaN loss can be reported."""
+    labels = np.array([0, 1, 1]) if task.name == "binary" else np.array([[0], [1], [1]])
+    assert task.overall(np.array([[0.0], [1.0], [np.nan]]), labels) == {}
+    assert task.overall(np.array([[0.0], [1.0], [2.0]]), labels)["roc_auc"] == 1
