@@ -17,10 +17,11 @@ from jaxcnn.data.files import atomic_write, is_zip, json_text
 from jaxcnn.data.lazy import in_parts
 from jaxcnn.experiment import open_run, run_folder, saved
 from jaxcnn.experiment.network import Source
-from jaxcnn.experiment.splits import load_split
+from jaxcnn.experiment.splits import LABEL_KINDS, load_split
 from jaxcnn.messages import printable
 from jaxcnn.models.weights.hub import HUB
 from jaxcnn.models.weights.jaxcnn_files import is_own
+from jaxcnn.models.weights.variables_files import holds_variables
 from jaxcnn.view import inspection
 from jaxcnn.view.predictions import describe
 
@@ -241,6 +242,7 @@ class Features(_Opened):
             on_bad=self.on_bad_example,
             group=self.group,
             label_separator=self.label_separator,
+            label_kind=LABEL_KINDS[opened.experiment.task],
         )
         arrays: dict[str, np.ndarray] = {}
         for name, source in splits.items():
@@ -262,6 +264,9 @@ class Export:
     """Run folder."""
     output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.safetensors")]
     """Output file."""
+    model: str | None = None
+    """The run's file.py:function, if its network is custom; the file then contains the variables
+    alone, for jaxcnn.models.load_variables."""
     checkpoint: str = "last"
     """Checkpoint to export: last, best (by validation score), or a step."""
     force: bool = False
@@ -272,9 +277,12 @@ class Export:
         if self.output.suffix != ".safetensors":
             raise ValueError(f"the file must end in .safetensors, got {self.output}")
         check_output_file(self.output, "the file", is_replaceable=_is_exported, force=self.force)
-        run = open_run(self.run, checkpoint=self.checkpoint)
+        run = open_run(self.run, model=self.model, checkpoint=self.checkpoint)
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        models.save_pretrained(self.output, saved.to_pretrained(run))
+        if run.experiment.is_custom:
+            models.save_variables(self.output, run.state.eval_variables)
+        else:
+            models.save_pretrained(self.output, saved.to_pretrained(run))
         print(f"weights: {self.output} ({self.output.stat().st_size:,} bytes)")
 
 
@@ -292,6 +300,7 @@ def _contains_features(path: Path) -> bool:
 def _is_exported(path: Path) -> bool:
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            return is_own(file.metadata() or {})
+            metadata = file.metadata() or {}
+            return is_own(metadata) or holds_variables(metadata)
     except (safetensors.SafetensorError, OSError):
         return False

@@ -21,4 +21,6 @@ from jaxcnn.models.weights import Pretrained as Pretrained
 from jaxcnn.models.weights import WeightSource as WeightSource
 from jaxcnn.models.weights import imagenet_classes as imagenet_classes
 from jaxcnn.models.weights import load_pretrained as load_pretrained
+from jaxcnn.models.weights import load_variables as load_variables
 from jaxcnn.models.weights import save_pretrained as save_pretrained
+from jaxcnn.models.weights import save_variables as save_variables

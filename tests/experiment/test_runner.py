@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxcnn import data, train
+from jaxcnn import data, models, train
 from jaxcnn.commands import main as command_line
 from jaxcnn.experiment import Execution, Experiment, Interrupted, lock, open_run, run, runner
 from jaxcnn.view import run_figures
@@ -573,3 +573,10 @@ def test_custom_model_from_a_file(few_images, tmp_path, capsys):
     assert command_line.main(["train", "--workdir", folder, "--resume", "--epochs", "2"]) == 2
     resume = ["train", "--workdir", folder, "--resume", "--epochs", "2", "--model", model]
     assert command_line.main(resume) == 0
+    file = tmp_path / "net.safetensors"
+    assert command_line.main(["export", folder, str(file)]) == 2
+    for _ in range(2):  # the second time, it replaces its own file
+        assert command_line.main(["export", folder, str(file), "--model", model]) == 0
+    state = open_run(folder, model=model).state
+    loaded = models.load_variables(file, state.variables)
+    assert train.fingerprint(loaded) == train.fingerprint(state.eval_variables)

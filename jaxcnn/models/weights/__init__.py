@@ -5,3 +5,5 @@ from jaxcnn.models.weights.conventions import imagenet_classes as imagenet_class
 from jaxcnn.models.weights.jaxcnn_files import save_pretrained as save_pretrained
 from jaxcnn.models.weights.load import load_pretrained as load_pretrained
 from jaxcnn.models.weights.pretrained import Pretrained as Pretrained
+from jaxcnn.models.weights.variables_files import load_variables as load_variables
+from jaxcnn.models.weights.variables_files import save_variables as save_variables

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxcnn.data.files import atomic_write
 from jaxcnn.image import Preprocess
 from jaxcnn.messages import printable
-from jaxcnn.models.registry import create
+from jaxcnn.models.registry import create, names
 from jaxcnn.models.weights.pretrained import Pretrained
 from jaxcnn.parameters import fingerprint
 
@@ -41,8 +41,8 @@ def save_pretrained(path: str | Path, network: Pretrained) -> None:
       network: the network, as returned by `load_pretrained`.
 
     Raises:
-      ValueError: if an option is not a JSON value, or the classes are not distinct printable
-        strings.
+      ValueError: if the network is not one of `jaxcnn.models.names`, an option is not a JSON value,
+        or the classes are not distinct printable strings.
 
     Example:
       >>> import tempfile
@@ -58,6 +58,11 @@ def save_pretrained(path: str | Path, network: Pretrained) -> None:
       >>> models.load_pretrained(None, path).classes
       ('cat', 'dog')
     """
+    if network.name not in names():
+        raise ValueError(
+            f"network.name must be one of {', '.join(names())}, got {network.name!r}; save the "
+            "variables of other modules with jaxcnn.models.save_variables"
+        )
     _check_classes(network.classes)
     variables = jax.tree.map(np.asarray, jax.device_get(network.variables))
     config = {

@@ -9,7 +9,7 @@ from flax.traverse_util import unflatten_dict
 from jaxcnn.image import Preprocess
 from jaxcnn.messages import printable
 from jaxcnn.models.registry import Entry, create, info
-from jaxcnn.models.weights import conventions, convert, jaxcnn_files
+from jaxcnn.models.weights import conventions, convert, jaxcnn_files, variables_files
 from jaxcnn.models.weights.array_names import WeightSource
 from jaxcnn.models.weights.formats import check_numbers, weight_format
 from jaxcnn.models.weights.hub import HUB, from_hub
@@ -95,6 +95,11 @@ def load_pretrained(
                 raise ValueError(f"it contains {network.name}, not {name}")
             network = network._replace(options=network.options | options)
             size = network.preprocess.size
+        elif variables_files.holds_variables(metadata):
+            raise ValueError(
+                "it contains the variables of a module without its configuration; read it with "
+                "jaxcnn.models.load_variables"
+            )
         elif name is None:
             raise ValueError("it does not contain the network's name; name (--model) must be given")
         else:
