@@ -2,12 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from jaxcnn import data
 from jaxcnn.data.folders import skipped_files
+from jaxcnn.data.reading import Reading
+from jaxcnn.data.tables import LabelKind
 from jaxcnn.experiment import run_folder
 from jaxcnn.messages import printable
 
@@ -48,6 +50,9 @@ class InspectData:
     """Groups of images, as in `jaxcnn train --group`, to count."""
     label_separator: str | None = None
     """String between several labels in one cell of a table, such as a space."""
+    label_kind: LabelKind | None = None
+    """Kind of labels in a table: one class per image, any number of labels, or numeric targets; by
+    default, it is inferred."""
     workdir: Path | None = None
     """Folder for report.json and contact_sheet.png, new or empty; by default,
     runs/<data>-report."""
@@ -58,18 +63,19 @@ class InspectData:
         from jaxcnn.view.data_report import data_report, report_lines, write_contact_sheet
 
         run_folder.check_free(self.workdir)
-        splits = data.load_splits(
-            self.data,
-            data_dir=self.data_dir,
-            size=self.image_size,
-            channels=self.channels,
-            test_fraction=None,
-            on_bad="skip",
-            group=self.group,
-            label_separator=self.label_separator,
-        )
+        options: dict[str, Any] = {
+            "size": self.image_size,
+            "channels": self.channels,
+            "test_fraction": None,
+            "on_bad": "skip",
+            "group": self.group,
+            "label_separator": self.label_separator,
+            "label_kind": self.label_kind,
+        }
+        splits = data.load_splits(self.data, data_dir=self.data_dir, **options)
         in_files = data.is_path(self.data) and not self.data.lower().endswith(".npz")
-        skipped = skipped_files(Path(self.data).expanduser()) if in_files else None
+        path, reading = Path(self.data).expanduser(), Reading(**options)
+        skipped = skipped_files(path, reading) if in_files else None
         report = data_report(splits, skipped)
         folder = run_folder.new_folder(self.workdir, f"{run_folder.data_name(self.data)}-report")
         run_folder.write_json(folder / "report.json", report)

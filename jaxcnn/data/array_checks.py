@@ -99,12 +99,14 @@ def checked_groups(groups: Sequence[object] | np.ndarray, rows: int) -> np.ndarr
       [0, 1, 0]
     """
     found = stacked(groups, "groups")
-    if found.shape != (rows,) or found.dtype.kind not in "iuUS":
+    names = found.tolist()
+    are_names = found.dtype.kind in "iuUST" or all(isinstance(name, str | int) for name in names)
+    if found.shape != (rows,) or not are_names:
         raise ValueError(
             f"groups must be {rows} integers or strings, one per example, got {found.dtype} of "
             f"shape {found.shape}"
         )
-    return group_indices(found.tolist())
+    return group_indices(names)
 
 
 def checked_weights(weights: Sequence[float] | np.ndarray, rows: int) -> np.ndarray:

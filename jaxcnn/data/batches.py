@@ -42,6 +42,8 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self._balanced, self._drop_last = balanced, drop_last
+        # The rows of the last epoch, for callers that read one batch at a time.
+        self._last: tuple[int, tuple[np.ndarray, np.ndarray]] | None = None
         self._part = slice(
             process_index * batch_size // process_count,
             (process_index + 1) * batch_size // process_count,
@@ -56,14 +58,16 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of one epoch as NumPy arrays, starting at batch ``start``.
+    def epoch(self, epoch: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Iterate over batches ``start`` to ``stop - 1`` of one epoch, as NumPy arrays.
 
         Images that are not in memory are decoded in background threads, a few batches ahead; the
         threads stop when the iterator finishes or is closed.
         """
         start = shapes.check_integer(start, "start", minimum=0)
-        rows = zip(*(rows[start:] for rows in self.rows(epoch)), strict=True)
+        if self._last is None or self._last[0] != epoch:
+            self._last = epoch, self.rows(epoch)
+        rows = zip(*(rows[start:stop] for rows in self._last[1]), strict=True)
         if isinstance(self.source.images, DecodedImages):
             return self._decoded(rows, self.source.images, np.int32(epoch))
         return self._gathered(rows, self.source.images, np.int32(epoch))

@@ -78,7 +78,7 @@ def decode_image(
 
     Args:
       file: path or contents of a JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF, JPEG 2000 or ICO
-        file (only the first frame of an animation is used); or ``[H, W, 1, 3 or 4]`` uint8 pixels.
+        file (only the first frame of an animation is used); or ``[H, W, 1 or 3]`` uint8 pixels.
       size: (height, width) in pixels.
       channels: 1 for grayscale (ITU-R 601 luma), 3 for RGB, or 4 for RGB with alpha.
       crop: False stretches the whole image instead of cropping it.
@@ -152,12 +152,11 @@ def reason(error: Exception) -> str:
 
 
 def open_image(content: bytes | np.ndarray) -> PIL.Image.Image:
-    """Open image file contents or ``[H, W, 1, 3 or 4]`` uint8 pixels as an upright Pillow image."""
+    """Open image file contents or ``[H, W, 1 or 3]`` uint8 pixels as an upright Pillow image."""
     if isinstance(content, np.ndarray):
-        if content.dtype != np.uint8 or content.ndim != 3 or content.shape[-1] not in _MODES:
+        if content.dtype != np.uint8 or content.ndim != 3 or content.shape[-1] not in (1, 3):
             raise ValueError(
-                f"pixels must be [H, W, 1, 3 or 4] uint8, got {content.dtype} of shape "
-                f"{content.shape}"
+                f"pixels must be [H, W, 1 or 3] uint8, got {content.dtype} of shape {content.shape}"
             )
         return PIL.Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
     if not content:

@@ -59,10 +59,11 @@ class Files(NamedTuple):
     folders: frozenset[str] = frozenset()
 
 
-def open_files(path: Path) -> Files:
+def open_files(path: Path, *, follow_links: bool = True) -> Files:
     """List the files in a folder or an archive.
 
-    Symbolic links to folders are followed, except links to a parent folder. If a tar contains the
+    Symbolic links to folders are followed, unless ``follow_links`` is False or they lead to a
+    parent folder. If a tar contains the
     same name several times, the last file is used, because tars are updated by appending.
 
     Raises:
@@ -71,7 +72,7 @@ def open_files(path: Path) -> Files:
         link makes a folder appear a second time.
     """
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, follow_links=follow_links)
     if not path.is_file():
         raise ValueError(f"there is no file or folder {path}")
     try:
@@ -135,13 +136,13 @@ def _visible(sizes: dict[str, int]) -> dict[str, int]:
     return {name: sizes[name] for name in sorted(sizes) if name and not is_hidden(name)}
 
 
-def _folder(root: Path) -> Files:
+def _folder(root: Path, *, follow_links: bool) -> Files:
     def failed(error: OSError) -> None:
         raise ValueError(f"folder {error.filename} cannot be read: {error.strerror}") from error
 
     sizes: dict[str, int] = {}
     first: dict[Path, Path] = {}  # maps a folder's resolved path to its first name
-    for folder, inside, names in os.walk(root, onerror=failed, followlinks=True):
+    for folder, inside, names in os.walk(root, onerror=failed, followlinks=follow_links):
         inside[:] = sorted(name for name in inside if not is_hidden(name))
         above = [parent.resolve() for parent in (Path(folder), *Path(folder).parents)]
         if above[0] in above[1:]:  # a link to a parent folder

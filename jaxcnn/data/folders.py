@@ -11,6 +11,7 @@ normalized to Unicode NFC, because macOS decomposes "é" and other systems do no
 """
 
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -157,7 +158,7 @@ def _existing(path: Path, listing: Listing) -> Iterable[str]:
         return ()
 
 
-def skipped_files(path: str | Path) -> dict[str, int]:
+def skipped_files(path: str | Path, reading: Reading = AS_IS) -> dict[str, int]:
     """Count the files in a folder or archive that are not examples, by extension.
 
     Such files include HEIC photos, text files, and images that are outside the class folders or
@@ -166,6 +167,7 @@ def skipped_files(path: str | Path) -> dict[str, int]:
 
     Args:
       path: the folder, archive or table.
+      reading: options for reading it.
 
     Returns:
       The counts by lowercase extension (``".heic"``; ``""`` means no extension), largest first.
@@ -182,7 +184,7 @@ def skipped_files(path: str | Path) -> dict[str, int]:
       >>> skipped_files(root)
       {'.heic': 2, '.png': 1}
     """
-    listing = list_examples(Path(path))
+    listing = list_examples(Path(path), reading)
     others = sorted(listing.files.sizes.keys() - set(listing.names))
     endings = Counter(_ending(name) for name in others if PurePosixPath(name).name not in NAMES)
     return dict(endings.most_common())
@@ -274,11 +276,20 @@ def _of_folders(files: Files, prefix: str, group: str | None) -> Listing:
     named = {top for top in tops if top.lower() in SPLIT_NAMES}
     has_splits = bool(tops) and named == tops
     deep = {parts[0] for parts in inside.values() if len(parts) > 2}
-    if not has_splits and (split := min(named & deep, default=None)):
+    # A train folder beside a single other one, such as test1 or masks, is unlikely to be a class.
+    few = {top for top in named if SPLIT_NAMES[top.lower()] == "train" and len(tops - named) < 2}
+    if not has_splits and (split := min((named & deep) | few, default=None)):
         raise ValueError(
             f"{printable(files.path)} must contain either splits or classes, got "
             f"{printable(', '.join(sorted(tops - named)))} alongside {', '.join(sorted(named))}; "
-            f"to use {split} as a class, put its images directly in it, or list them in labels.csv"
+            f"to use {split} as a class, put its images directly in it, beside the folders of at "
+            "least two other classes, or list the images in labels.csv"
+        )
+    if named and not has_splits:
+        warnings.warn(
+            f"{printable(', '.join(sorted(named)))} in {printable(files.path)} is used as a class, "
+            "because there are other classes beside it",
+            stacklevel=2,
         )
     depth = 2 if has_splits else 1
     examples = {name: parts for name, parts in inside.items() if len(parts) > depth}

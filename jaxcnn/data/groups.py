@@ -129,9 +129,11 @@ def hold_out_groups(
         chosen.remove(np.abs(sizes - (len(groups) - count)).argmin())
     missed = abs(sizes[chosen].sum() - count)
     if len(chosen) in (0, len(names)) or missed > sizes.max() / 2:
+        nearest = sizes[np.abs(sizes - count).argmin()]
         raise ValueError(
             f"groups must be smaller, or more numerous, to hold out {count} of {len(groups)} "
-            f"examples: there are {len(names)} groups, the smallest with {sizes.min()} examples"
+            f"examples; with {len(names)} groups, the nearest number is {nearest}, so choose a "
+            "larger fraction, or folds"
         )
     return np.flatnonzero(np.isin(groups, chosen))
 

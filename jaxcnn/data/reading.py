@@ -45,6 +45,8 @@ class Reading:
             SIZE if self.size is None else self.size,
             CHANNELS if self.channels is None else self.channels,
         )
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels!r}")
         check_on_bad(self.on_bad)
         if self.label_kind not in (*get_args(LabelKind), None):
             raise ValueError(

@@ -220,6 +220,8 @@ def from_source(
     """
     if len(source) == 0:
         raise ValueError("source must hold at least one example, got an empty source")
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels!r}")
     rows = enumerate(_each(source))
     given = stacked([_field(row, "label", number) for number, row in rows], "labels")
     labels, count = checked_labels(given, len(source), None if classes is None else len(classes))

@@ -2,10 +2,10 @@
 
 The column ``file`` (or ``filename``, ``filepath``, ``image``, ``image_id``, ``id_code``, ``path``)
 names each image, relative to the table; an optional column ``split`` contains ``train``,
-``validation`` or ``test``, and an optional column ``weight`` the weight of each example in the
-training loss. The label is the column ``label``, ``class`` or ``target`` or, if there is no such
-column, all other columns. Columns are found regardless of case; columns without a name, such as an
-index written by pandas, are ignored.
+``validation`` or ``test``. The label is the column ``label``, ``class`` or ``target``; then a
+column ``weight`` contains the weight of each example in the training loss. If there is no such
+column, all other columns are labels. Columns are found regardless of case; columns without a name,
+such as an index written by pandas, are ignored. Labels are read as follows:
 
 - one column of strings or integers: classes;
 - one column of numbers with a decimal point: regression targets;
@@ -18,10 +18,7 @@ strings mixed with numbers that have a decimal point.
 """
 
 import csv
-import io
-import json
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -30,6 +27,7 @@ import numpy as np
 
 from jaxcnn.data.array_checks import checked_weights
 from jaxcnn.data.groups import group_indices, groups_of_names
+from jaxcnn.data.table_rows import csv_rows, json_rows
 from jaxcnn.messages import printable
 
 NAMES = ("labels.csv", "labels.jsonl")
@@ -39,8 +37,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _FILE_COLUMNS = (
-    *("file", "filename", "file_name", "filepath", "file_path", "path"),
-    *("image", "image_id", "image_name", "image_path", "id_code"),
+    *("file", "filename", "file_name", "image", "path"),
+    *("filepath", "file_path", "image_path", "image_name", "image_id", "id_code"),
 )
 LabelKind = Literal["classes", "labels", "targets"]
 _LABEL_COLUMNS = ("label", "class", "target")
@@ -97,7 +95,7 @@ def read_table(
     except UnicodeDecodeError as error:
         raise ValueError(printable(f"table {name} must be UTF-8 text: {error}")) from error
     try:
-        rows = _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(text, name)
+        rows = json_rows(text) if name.lower().endswith(".jsonl") else csv_rows(text, name)
         return _table(rows, group, label_separator, label_kind)
     except (ValueError, csv.Error) as error:
         raise ValueError(printable(f"table {name} cannot be used: {error}")) from error
@@ -134,50 +132,6 @@ def is_missing(value: Any) -> bool:
     return str(value).strip().lower() in _MISSING
 
 
-def _csv_rows(text: str, table: str) -> list[dict[str, Any]]:
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
-    names = [str(name).strip() for name in reader.fieldnames or ()]
-    named = [name for name in names if not _is_unnamed(name)]
-    if len(set(named)) < len(named):
-        raise ValueError(f"columns must have distinct names, got {', '.join(names)}")
-    if len(named) < len(names):
-        warnings.warn(f"ignored a column without a name in {printable(table)}", stacklevel=2)
-    rows = []
-    for row in reader:
-        cells = {str(key).strip(): value for key, value in row.items() if key is not None}
-        if None in row or any(cells[name] is None for name in named):
-            raise ValueError(
-                f"line {reader.line_num} must have {len(reader.fieldnames or ())} columns, like "
-                "the header"
-            )
-        rows.append({name: cells[name].strip() for name in named})
-    return rows
-
-
-def _is_unnamed(column: str) -> bool:
-    """Return True for the name of an index column, also as pandas writes it the second time."""
-    return not column or re.fullmatch(r"Unnamed: \d+", column) is not None
-
-
-def _json_rows(text: str) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # the latter for deeply nested brackets
-            raise ValueError(f"line {number} is not valid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} must be a JSON object, got {line.strip()[:40]}")
-        rows.append(row)
-    return rows
-
-
 def _table(
     rows: Sequence[Mapping[str, Any]],
     group: str | None,
@@ -195,9 +149,9 @@ def _table(
     group_column = None if group is None else _find(rows[0], (group,))
     split_column = _find(rows[0], ("split",))
     label_columns = [name for name in rows[0] if name not in (column, split_column, group_column)]
-    weight_column = _find(label_columns, ("weight",)) if len(label_columns) > 1 else None
-    label_columns = [name for name in label_columns if name != weight_column]
     named = _find(label_columns, _LABEL_COLUMNS)
+    # Without a named label, a weight may be what is to be predicted.
+    weight_column = None if named is None else _find(label_columns, ("weight",))
     label_columns = label_columns if named is None else [named]
     if not label_columns:
         raise ValueError("it has no label column")
@@ -214,18 +168,26 @@ def _table(
         raise ValueError(f"it lists {twice} twice")
     splits = tuple(_split(row[split_column]) for row in rows) if split_column else None
     groups = weights = None
-    if group is not None:
-        by_row = [str(row[group_column]) for row in rows] if group_column else None
-        groups = group_indices(by_row or groups_of_names(files, group))
+    if group_column is not None:
+        _check_present([row[group_column] for row in rows], group_column)
+        groups = group_indices(str(row[group_column]) for row in rows)
+    elif group is not None:
+        groups = group_indices(groups_of_names(files, group))
     if weight_column is not None:
         weights = checked_weights([_number(row[weight_column]) for row in rows], len(rows))
     if len(label_columns) == 1:
         cells = [row[label_columns[0]] for row in rows]
         if label_separator is not None:
+            _check_present(cells, label_columns[0])
             cells = [_separated(cell, label_separator) for cell in cells]
         labels, classes = _one_column(cells, label_columns[0], label_kind)
     else:
-        _check_no_id(rows, label_columns)
+        if label_separator is not None:
+            raise ValueError(
+                f"label_separator requires one label column, got {', '.join(label_columns)}"
+            )
+        if label_kind != "targets":
+            _check_no_id(rows, label_columns)
         labels, classes = _columns(
             [[row[name] for name in label_columns] for row in rows], label_columns, label_kind
         )
@@ -269,12 +231,10 @@ def _one_column(
             "labels must be all strings, all numbers, or all lists of strings or numbers"
         )
     strings = [str(value) for value in values]
-    for number, string in enumerate(strings, 1):
-        if is_missing(string):
-            raise ValueError(
-                f"row {number} has no {name}, got {string!r}; remove the row, or rename the class"
-            )
+    _check_present(strings, name)
     if kind == "labels":
+        if all(_is_number(string) and float(string) in (0, 1) for string in strings):
+            return np.array(strings, np.float64).astype(np.int32)[:, None], (name,)
         _reject_single_labels(strings, name)
     numbers = [_is_number(string) for string in strings]
     if kind == "targets":
@@ -285,6 +245,16 @@ def _one_column(
         return np.array(values, np.float64).astype(np.float32)[:, None], (name,)
     _check_no_number_with_a_point(strings, numbers, name)
     return class_indices(strings)
+
+
+def _check_present(values: Sequence[Any], name: str) -> None:
+    """Reject spellings of missing values."""
+    for number, value in enumerate(values, 1):
+        if not isinstance(value, list) and is_missing(value):
+            raise ValueError(
+                f"row {number} has no {name}, got {str(value)!r}; remove the row, or rename the "
+                "value"
+            )
 
 
 def _reject_single_labels(strings: list[str], name: str) -> None:
@@ -346,7 +316,8 @@ def _columns(
         return numbers.argmax(1).astype(np.int32), tuple(names)
     if kind == "targets":
         return numbers.astype(np.float32), tuple(names)
-    if np.isin(numbers, (0, 1)).all() and all(_is_integer(str(v)) for row in rows for v in row):
+    are_integers = all(_is_integer(str(value)) for row in rows for value in row)
+    if np.isin(numbers, (0, 1)).all() and (are_integers or kind == "labels"):
         return numbers.astype(np.int32), tuple(names)
     return numbers.astype(np.float32), tuple(names)
 

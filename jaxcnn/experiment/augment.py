@@ -101,13 +101,16 @@ def make_augment(config: AugmentConfig, num_classes: int) -> train.Augment | Non
         if not mixes:
             return batch
         labels = jax.nn.one_hot(batch.label, num_classes)
+        if batch.weight is not None:  # mixed like a label
+            labels = jnp.concatenate([labels, batch.weight[:, None]], 1)
         # The transforms use the smaller indices.
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, len(transforms))
         results = [mix(keys, batch.image, labels) for mix in mixes]
         # One mix is drawn for the whole batch.
         chosen = jax.random.randint(jax.random.fold_in(keys[0], 3), (), 0, len(mixes))
         images, labels = (lax.select_n(chosen, *arrays) for arrays in zip(*results, strict=True))
-        return batch._replace(image=images, label=labels)
+        weight = None if batch.weight is None else labels[:, num_classes]
+        return batch._replace(image=images, label=labels[:, :num_classes], weight=weight)
 
     return augment
 

@@ -16,12 +16,13 @@ from jaxcnn.data.tables import LabelKind
 from jaxcnn.experiment.fields import Ranges, Relations, Section, is_fraction, is_positive
 from jaxcnn.messages import printable
 
-_LABEL_KINDS: dict[str, LabelKind] = {
+LABEL_KINDS: dict[str, LabelKind] = {
     "multi_class": "classes",
     "binary": "classes",
     "multi_label": "labels",
     "regression": "targets",
 }
+"""Kind of labels that each task reads from a table."""
 _KEPT_AS = {"train": "data_sha256", "validation": "validation_sha256", "test": "test_sha256"}
 
 
@@ -141,7 +142,7 @@ def load_splits(config: DataConfig, task: str | None = None) -> Splits:
         on_bad=config.on_bad_example,
         group=config.group,
         label_separator=config.label_separator,
-        label_kind=None if task is None else _LABEL_KINDS[task],
+        label_kind=None if task is None else LABEL_KINDS[task],
     )
     training, test = splits["train"], splits["test"]
     if config.folds is not None:

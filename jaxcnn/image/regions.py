@@ -199,13 +199,13 @@ def crop_components(
 
 def _as_int32(labels: jax.Array) -> jax.Array:
     """Check label images and convert them to int32, with 0 for the background."""
-    labels = jnp.asarray(labels)
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
     if labels.ndim != 3 or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(
             f"labels must be [B, H, W] integers, got {labels.dtype} with shape {labels.shape}"
         )
     largest = min(jnp.iinfo(labels.dtype).max, jnp.iinfo(jnp.int32).max)
-    return jnp.clip(labels, 0, largest).astype(jnp.int32)
+    return jnp.asarray(labels.clip(0, largest).astype(jnp.int32))
 
 
 def _areas(labels: jax.Array) -> jax.Array:

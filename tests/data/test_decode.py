@@ -269,3 +269,17 @@ def test_control_characters_in_names_are_escaped(tmp_path):
 def test_wrong_channels_are_rejected(tmp_path, channels):
     with pytest.raises(ValueError, match=f"channels must be 1, 3 or 4, got {channels!r}"):
         data.decode_image(tmp_path / "unread.png", size=(8, 8), channels=channels)
+
+
+def test_four_channels_are_only_decoded_from_files(tmp_path):
+    PIL.Image.new("RGBA", (4, 4), (10, 20, 30, 40)).save(tmp_path / "a.png")
+    pixels = data.decode_image(tmp_path / "a.png", size=(4, 4), channels=4)
+    assert pixels[0, 0].tolist() == [10, 20, 30, 40]
+    with pytest.raises(ValueError, match=r"pixels must be \[H, W, 1 or 3\] uint8"):
+        data.decode_image(np.zeros((4, 4, 4), np.uint8), size=(4, 4), channels=3)
+    for load in (
+        lambda: data.load(tmp_path, channels=4),
+        lambda: data.from_source([{"image": b"", "label": 0}], size=(4, 4), channels=4),
+    ):
+        with pytest.raises(ValueError, match="channels must be 1 or 3, got 4"):
+            load()

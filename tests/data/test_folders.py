@@ -600,15 +600,22 @@ def test_no_file_stays_open(tmp_path):
 @pytest.mark.parametrize("name", ["train", "Train", "training", "test", "val", "dev"])
 def test_a_class_may_have_the_name_of_a_split(kind, name, tmp_path):
     files = {f"{top}/{i}.png": 10 * i for top in ("bus", "car", name) for i in range(1, 6)}
-    splits = data.from_folder(
-        PACKED[kind](tmp_path / f"x.{kind}", folder(tmp_path / "photos", files)), size=(4, 4)
-    )
+    path = PACKED[kind](tmp_path / f"x.{kind}", folder(tmp_path / "photos", files))
+    with pytest.warns(UserWarning, match=f"{name} in .* is used as a class, because there are"):
+        splits = data.from_folder(path, size=(4, 4))
     assert set(splits["train"].classes) == {"bus", "car", name}
     assert len(splits["train"]) == 12 and len(splits["test"]) == 3
 
 
-def test_an_ambiguous_class_is_explained(tmp_path):
-    files = {"bus/1.png": 1, "bus/2.png": 1, "train/steam/1.png": 1, "train/2.png": 1}
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"bus/1.png": 1, "bus/2.png": 1, "car/1.png": 1, "train/steam/1.png": 1, "train/2.png": 1},
+        {"train/cat.0.png": 1, "train/dog.0.png": 1, "test1/1.png": 1},
+        {"train/1.png": 1, "train_masks/1.png": 1},
+    ],
+)
+def test_an_ambiguous_class_is_explained(files, tmp_path):
     with pytest.raises(ValueError, match="to use train as a class, put its images directly in it"):
         data.from_folder(folder(tmp_path / "photos", files), size=(4, 4))
 

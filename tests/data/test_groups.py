@@ -170,7 +170,7 @@ def test_groups_from_a_column(tmp_path):
         ("(", "group must be a column or a regular expression, got '\\('"),
         ("q", "matches each file name, got 'q', which does not match cat/p0_0.png"),
         ("p0", "does not match cat/p1_0.png"),
-        ("png", "groups must be smaller, or more numerous, to hold out 5 of 24 examples"),
+        ("png", "to hold out 5 of 24 examples; with 1 groups, the nearest number is 24"),
     ],
 )
 def test_bad_groups(pattern, message, tmp_path):
@@ -189,7 +189,11 @@ def test_groups_are_rejected_where_they_cannot_be_kept(tmp_path):
         data.hold_out(source, 0.5, stratified=True)
     with pytest.raises(ValueError, match="group requires a folder, archive or table of images"):
         data.load("fashion_mnist_slice", group="p")
-    for groups in ([1, 2], [[1], [2], [3], [4]], [0.5, 1, 2, 3]):
+    for groups in (np.array(["a", "b", "a", "c"], object), ["a", "b", "a", "c"], [7, 9, 7, 8]):
+        assert data.from_arrays(source.images, source.labels, groups=groups).groups.tolist() == [
+            0, 1, 0, 2,
+        ]  # fmt: skip
+    for groups in ([1, 2], [[1], [2], [3], [4]], [0.5, 1, 2, 3], np.array([None] * 4)):
         with pytest.raises(ValueError, match="groups must be 4 integers or strings"):
             data.from_arrays(source.images, source.labels, groups=groups)
     check_groups_apart({"train": np.array(["a"]), "test": np.array(["b"])})

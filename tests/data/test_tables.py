@@ -281,11 +281,11 @@ def test_labels_in_a_cell_are_separated(separator, cells):
 def test_weights_and_labels():
     found = read("file,label,Weight\na.png,cat,2\nb.png,dog,0.5\n")
     assert found.weights.tolist() == [2, 0.5] and found.classes == ("cat", "dog")
-    # A single column is the label, whatever its name.
+    # Without a named label, the weight is what is to be predicted.
     found = read("file,weight\na.png,2.0\nb.png,0.5\n")
     assert found.weights is None and found.labels.tolist() == [[2.0], [0.5]]
-    found = read("file,x,y,weight\na.png,2.0,1.0,3\nb.png,0.5,1.0,1\n")
-    assert found.weights.tolist() == [3, 1] and found.classes == ("x", "y")
+    found = read("file,length,weight\na.png,2.0,1.5\nb.png,0.5,1.0\n")
+    assert found.weights is None and found.classes == ("length", "weight")
     for cell, message in (("x", "weight must be a number, got 'x'"), ("-1", "finite and >= 0")):
         with pytest.raises(ValueError, match=message):
             read(f"file,label,weight\na.png,cat,1\nb.png,dog,{cell}\n")
@@ -310,6 +310,10 @@ def test_groups_from_columns_and_names():
         ("targets", "file,price\n1,3\n2,40\n", [[3.0], [40.0]], ("price",)),
         ("targets", "file,x,y\n1,0,1\n2,1,0\n", [[0.0, 1.0], [1.0, 0.0]], ("x", "y")),
         ("labels", "file,a,b\n1,0,1\n2,1,0\n", [[0, 1], [1, 0]], ("a", "b")),
+        ("labels", "file,a,b\n1,0.0,1.0\n2,1.0,0.0\n", [[0, 1], [1, 0]], ("a", "b")),
+        ("labels", "file,defect\n1,0\n2,1\n", [[0], [1]], ("defect",)),
+        ("labels", "file,defect\n1,0.0\n2,1.0\n", [[0], [1]], ("defect",)),
+        ("targets", "file,x,y\n1,10,20\n2,30,40\n", [[10.0, 20.0], [30.0, 40.0]], ("x", "y")),
         # Rows that are not one-hot are several labels.
         ("classes", "file,a,b\n1,0,1\n2,1,1\n", [[0, 1], [1, 1]], ("a", "b")),
         (None, "file,label\n1,0.0\n2,1.0\n", [[0.0], [1.0]], ("label",)),
@@ -344,3 +348,18 @@ def test_labels_of_another_kind_are_explained(kind, cells, message):
     text = "file,label\n" + "".join(f'{i},"{cell}"\n' for i, cell in enumerate(cells))
     with pytest.raises(ValueError, match=message):
         read_table(text.encode(), "x.csv", label_kind=kind)
+
+
+@pytest.mark.parametrize("word", ["NaN", "NA", "none"])
+def test_missing_values_are_no_groups_and_no_labels(word):
+    text = f"file,label,patient\n1,scab rust,7\n2,{word},8\n3,scab,9\n"
+    with pytest.raises(ValueError, match=f"row 2 has no label, got '{word}'"):
+        read_table(text.encode(), "x.csv", label_separator=" ")
+    text = f"file,label,patient\n1,a,7\n2,b,{word}\n3,a,9\n"
+    with pytest.raises(ValueError, match=f"row 2 has no patient, got '{word}'"):
+        read_table(text.encode(), "x.csv", group="patient")
+
+
+def test_separated_labels_need_one_column():
+    with pytest.raises(ValueError, match="label_separator requires one label column, got a, b"):
+        read_table(b"file,a,b\n1,x y,z\n2,x,z\n", "x.csv", label_separator=" ")

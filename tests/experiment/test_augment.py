@@ -141,3 +141,16 @@ def test_mixing_uses_separate_keys():
     expected = image.cutmix(keys, before.image, jax.nn.one_hot(batch.label, 5))
     np.testing.assert_allclose(found.image, expected[0], atol=1e-6)
     np.testing.assert_allclose(found.label, expected[1], atol=1e-6)
+
+
+def test_weights_are_mixed_like_labels():
+    """A row's weight is the same mixture as its label."""
+    source = data.from_arrays(
+        np.zeros((8, 4, 4, 1), np.float32), np.arange(8), weights=np.arange(8.0)
+    )
+    batch = next(iter(data.batches(source, 8)))
+    augment = make_augment(AugmentConfig(augment=("mixup",)), 8)
+    mixed = augment(augment_keys(jax.random.key(0), batch), batch)
+    np.testing.assert_allclose(mixed.weight, mixed.label @ np.arange(8.0), rtol=1e-6)
+    assert mixed.label.shape == (8, 8)
+    assert (np.asarray(mixed.weight) != batch.weight).any()

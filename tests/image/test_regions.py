@@ -79,6 +79,7 @@ LABEL_IMAGES = {
     "int8": np.array([[127, 127, -128, 3], [3, 3, 3, 0], [5, 0, 0, 5]], np.int8),
     "uint16": np.array([[300, 300, 0, 1], [1, 65_535, 0, 1], [2, 2, 2, 2]], np.uint16),
     "uint32": np.array([[2**32 - 1, 1, 0, 1], [2**31, 2, 0, 1], [2, 2, 2, 2]], np.uint32),
+    "int64": np.array([[2**32 + 1, 1, 0, 1], [2**40, 2, 0, 1], [2, -(2**40), 2, 2]], np.int64),
     "gaps": np.array([[9, 9, 0, 30], [0, 0, 30, 30], [4, 4, 4, 4]], np.int16),
 }
 
@@ -87,7 +88,7 @@ LABEL_IMAGES = {
 def test_label_images_of_other_programs(kind):
     labels, most = LABEL_IMAGES[kind], 310
     expected = [label for label in np.unique(labels).tolist() if 0 < label <= most]
-    batch = jnp.asarray(labels)[None]
+    batch = labels[None]
     for given in (batch, image.Components(batch, jnp.array([2]))):
         found = jax.tree.map(lambda x: x[0], image.region_properties(given, max_count=most))
         assert (np.flatnonzero(found.mask) + 1).tolist() == expected

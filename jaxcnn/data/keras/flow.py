@@ -123,11 +123,8 @@ class Flow:
         place = number + len(self) if number < 0 else number
         if not 0 <= place < len(self):
             raise IndexError(f"batch must be below {len(self)}, got {number}")
-        epoch = self.epoch(self._used // len(self), place)
-        try:
-            return next(epoch)
-        finally:
-            epoch.close()
+        (batch,) = self.epoch(self._used // len(self), place, place + 1)
+        return batch
 
     def reset(self) -> None:
         """Start again with the first batch of the first epoch."""
@@ -136,9 +133,14 @@ class Flow:
     def _all_epochs(self) -> Iterator[Any]:
         return itertools.chain.from_iterable(map(self.epoch, itertools.count()))
 
-    def epoch(self, number: int, start: int = 0) -> Generator[Any, None, None]:
-        """Iterate over the batches of one epoch, determined by its number and the flow's seed."""
-        for batch in self._batches.epoch(number, start):
+    def epoch(
+        self, number: int, start: int = 0, stop: int | None = None
+    ) -> Generator[Any, None, None]:
+        """Iterate over batches ``start`` to ``stop - 1`` of an epoch.
+
+        They are determined by the number of the epoch and the flow's seed.
+        """
+        for batch in self._batches.epoch(number, start, stop):
             pixels = batch.image.astype(np.float32, copy=False)
             transformed = self._transform(self._root, number, pixels, batch.index)
             real = batch.index[batch.mask]

@@ -19,6 +19,7 @@ from jaxcnn.data.keras.listing import (
     listed_by_directory,
     part_of,
     targets,
+    warn_of_missing_classes,
     weights_of,
 )
 from jaxcnn.data.keras.options import ImageTransforms, checked_images
@@ -64,6 +65,7 @@ class ImageDataGenerator(ImageTransforms):
         save_to_dir: str | Path | None = None,
         save_prefix: str = "",
         save_format: str = "png",
+        ignore_class_split: bool = False,
         subset: Subset | None = None,
     ) -> Flow:
         """Return endless batches of transformed and normalized images.
@@ -78,6 +80,7 @@ class ImageDataGenerator(ImageTransforms):
           save_to_dir: folder in which a copy of each transformed image is saved; None saves none.
           save_prefix: start of the copies' names, which end with the epoch and the image's index.
           save_format: format of the copies, for example ``"png"`` or ``"jpeg"``.
+          ignore_class_split: do not warn if a subset lacks one of the classes in ``y``.
           subset: ``"validation"`` for the validation split, ``"training"`` for the remaining
             images, or None for all images.
 
@@ -108,6 +111,10 @@ class ImageDataGenerator(ImageTransforms):
         images, *arrays = (array[part] for array in (images, *arrays))
         if not len(images):
             raise ValueError(f"x must contain images for subset {subset!r}, got none")
+        if y is not None and not ignore_class_split:
+            classes = np.unique(stacked(y, "y"))
+            if len(classes) <= len(y) / 2:  # otherwise, y probably contains no classes
+                warn_of_missing_classes(arrays[0], classes, subset)
         saved = SavedCopies(save_to_dir, save_prefix, save_format)
         return self._flow(images, arrays, batch_size, shuffle, seed, saved)
 
@@ -170,6 +177,8 @@ class ImageDataGenerator(ImageTransforms):
           >>> flow.class_indices, next(flow)[0].shape
           ({'cat': 0}, (1, 8, 8, 3))
         """
+        if class_mode in ("raw", "multi_output"):
+            raise ValueError(f"class_mode must not be {class_mode} for a directory")
         listed = listed_by_directory(
             directory, classes, subset, self.validation_split, follow_links=follow_links
         )

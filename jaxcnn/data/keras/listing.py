@@ -66,9 +66,8 @@ def listed_by_directory(
     names: list[str] = []
     labels: list[int] = []
     for label, folder in enumerate(classes):
-        inside = [name for name in open_files(root / folder).sizes if is_image(name)]
-        if not follow_links:
-            inside = _outside_links(root / folder, inside)
+        files = open_files(root / folder, follow_links=follow_links)
+        inside = [name for name in files.sizes if is_image(name)]
         inside = inside[part_of(len(inside), subset, split)]
         names += [f"{folder}/{name}" for name in inside]
         labels += [label] * len(inside)
@@ -77,15 +76,8 @@ def listed_by_directory(
             f"directory {printable(directory)} must contain images in class folders, found none"
         )
     listed = Listed(root, names, np.array(labels, np.int32), classes)
-    _warn_of_missing_classes(listed, subset)
+    warn_of_missing_classes(listed.labels, listed.classes, subset)
     return listed
-
-
-def _outside_links(root: Path, names: Sequence[str]) -> list[str]:
-    """Return the names that are not in a linked subfolder."""
-    folders = {folder for name in names for folder in Path(name).parents}
-    linked = {folder for folder in folders if folder.parts and (root / folder).is_symlink()}
-    return [name for name in names if not linked.intersection(Path(name).parents)]
 
 
 def listed_by_dataframe(
@@ -109,7 +101,8 @@ def listed_by_dataframe(
     names = [str(name) for name in column_of(dataframe, x_col)]
     missing = [name for name in names if validate_filenames and not (root / name).is_file()]
     if missing:
-        existing = open_files(root).sizes if directory and root.is_dir() else ()
+        is_folder = directory is not None and root.is_dir()
+        existing = open_files(root, follow_links=False).sizes if is_folder else ()
         raise ValueError(f"column {x_col} refers to {describe_missing(missing, existing)}")
     if others := [name for name in names if not is_image(name)]:
         raise ValueError(
@@ -117,27 +110,44 @@ def listed_by_dataframe(
             f"{printable(others[0])}"
         )
     part = part_of(len(names), subset, split)
-    values: Any = np.zeros(len(names))
+    values: Any = None
     found: tuple[str, ...] = ()
-    if class_mode not in ("input", None) and y_col is not None:
+    if class_mode not in ("input", None):
+        if y_col is None:
+            raise ValueError(f"y_col must name a column for class_mode {class_mode}, got None")
         values, found = _labels_of(dataframe, y_col, class_mode, classes, len(names))
     if not names[part]:
         raise ValueError(f"dataframe must contain images for subset {subset!r}, got none")
     labels = jax.tree.map(lambda column: column[part], values)
     listed = Listed(root, names[part], labels, found)
-    _warn_of_missing_classes(listed, subset)
+    if found:
+        warn_of_missing_classes(listed.labels, listed.classes, subset)
     return listed
 
 
-def _warn_of_missing_classes(listed: Listed, subset: Subset | None) -> None:
-    if subset is None or not listed.classes:
+def warn_of_missing_classes(
+    labels: Any, classes: Sequence[str] | np.ndarray, subset: Subset | None
+) -> None:
+    """Warn if a subset has no image of a class.
+
+    Args:
+      labels: ``[N]`` integers, or ``[N, K]`` zeros and ones, of the subset; other labels are not
+        checked.
+      classes: names of the classes, or their numbers for labels of arrays.
+      subset: name of the subset; nothing is checked for None.
+    """
+    if subset is None or not len(classes) or not np.issubdtype(labels.dtype, np.integer):
         return
-    labels = listed.labels
-    present = np.flatnonzero(labels.any(0)) if labels.ndim == 2 else np.unique(labels)
-    numbers = np.setdiff1d(np.arange(len(listed.classes)), present)
-    if missing := [listed.classes[number] for number in numbers]:
+    if labels.ndim == 2:
+        missing = [name for name, some in zip(classes, labels.any(0), strict=False) if not some]
+    elif isinstance(classes, np.ndarray):
+        missing = np.setdiff1d(classes, labels).tolist()
+    else:
+        missing = [classes[i] for i in np.setdiff1d(np.arange(len(classes)), labels)]
+    if missing:
         warnings.warn(
-            f"the {subset} subset has no image of class {printable(', '.join(missing))}; "
+            f"the {subset} subset has no image of class "
+            f"{printable(', '.join(map(str, missing)))}; "
             "validation_split takes the first rows of a dataframe, and the first files of a class, "
             "so shuffle the rows or choose a larger split",
             stacklevel=4,
@@ -276,8 +286,10 @@ def targets(listed: Listed, class_mode: ClassMode | None) -> list[Any]:
         return [np.eye(len(listed.classes), dtype=np.float32)[listed.labels]]
     if class_mode == "binary" and len(listed.classes) != 2:
         raise ValueError(f"class_mode binary requires two classes, got {len(listed.classes)}")
-    if class_mode in ("binary", "sparse"):
+    if class_mode == "binary":
         return [listed.labels.astype(np.float32)]
+    if class_mode == "sparse":  # Keras returns floats, which only its own losses accept as classes
+        return [listed.labels]
     if class_mode == "multi_output":
         return [list(listed.labels)]
     return [listed.labels] if class_mode == "raw" else []

@@ -475,3 +475,39 @@ def test_arguments_may_be_positional(folder):
     ):
         with pytest.raises(ValueError, match=message):
             ImageDataGenerator(**options)
+
+
+@pytest.mark.parametrize("subset", ["training", "validation"])
+def test_a_class_that_a_part_of_arrays_lacks_is_named(subset):
+    images, labels = np.zeros((10, 4, 4, 1)), np.repeat([3, 7], 5)
+    generator = ImageDataGenerator(validation_split=0.5)
+    lost = {"training": 3, "validation": 7}[subset]
+    with pytest.warns(UserWarning, match=f"the {subset} subset has no image of class {lost};"):
+        generator.flow(images, labels, subset=subset)
+    generator.flow(images, labels, subset=subset, ignore_class_split=True)
+    generator.flow(images, labels / 2, subset=subset)  # targets
+    generator.flow(images, np.arange(10) % 2, subset=subset)
+
+
+def test_links_in_circles_are_ignored_unless_followed(tmp_path):
+    (tmp_path / "cat" / "inner").mkdir(parents=True)
+    PIL.Image.new("L", (4, 4)).save(tmp_path / "cat" / "inner" / "1.png")
+    (tmp_path / "cat" / "link").symlink_to(tmp_path / "cat" / "inner")
+    generator = ImageDataGenerator()
+    assert generator.flow_from_directory(tmp_path, target_size=(4, 4)).samples == 1
+    with pytest.raises(ValueError, match="are the same folder because of a link"):
+        generator.flow_from_directory(tmp_path, target_size=(4, 4), follow_links=True)
+
+
+def test_flows_without_labels_have_none(folder):
+    generator = ImageDataGenerator()
+    flow = generator.flow_from_dataframe(table(folder), folder, class_mode=None)
+    assert flow.labels is None and flow.classes is None
+    for class_mode in ("raw", "categorical", "multi_output"):
+        with pytest.raises(
+            ValueError, match=f"name a column for class_mode {class_mode}, got None"
+        ):
+            generator.flow_from_dataframe(table(folder), folder, y_col=None, class_mode=class_mode)
+    for class_mode in ("raw", "multi_output"):
+        with pytest.raises(ValueError, match=f"must not be {class_mode} for a directory"):
+            generator.flow_from_directory(folder, class_mode=class_mode)
