@@ -110,9 +110,11 @@ def _print_result(result: dict[str, Any]) -> None:
     score = result["score"]
     print(f"run folder: {printable(result['workdir'])}")
     if "gap" in result:
+        average = ", moving average" if result["config"]["ema_decay"] is not None else ""
         print(
-            f"overfitting gap: {result['gap']:.4f} (train {score} "
-            f"{result[f'train_{score}']:.4f} - validation {result[f'validation_{score}']:.4f})"
+            f"final network (evaluation mode{average}): train {score} "
+            f"{result[f'train_{score}']:.4f} - validation {score} "
+            f"{result[f'validation_{score}']:.4f} = overfitting gap {result['gap']:.4f}"
         )
     print(
         f"test {score}: {result[f'test_{score}']:.4f} "

@@ -6,6 +6,9 @@ from typing import ClassVar
 from jaxcnn import train
 from jaxcnn.experiment.fields import Ranges, Relations, Section, is_count, is_finite
 
+# Even small networks rarely learn in fewer steps.
+_FEW_STEPS = 200
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig(Section):
@@ -72,4 +75,23 @@ def make_early_stopping(config: LoopConfig, *, frozen_epochs: int) -> train.Earl
         config.early_stopping,
         min_delta=config.min_delta,
         start_epoch=max(config.start_epoch, frozen_epochs + 1),
+    )
+
+
+def few_steps(epochs: int, steps_per_epoch: int) -> str | None:
+    """Return a warning if a run has so few steps that it may not learn, or None.
+
+    Example:
+      >>> "the run has only 20 steps" in few_steps(10, 2)
+      True
+      >>> few_steps(10, 20) is None
+      True
+    """
+    steps = epochs * steps_per_epoch
+    if steps >= _FEW_STEPS:
+        return None
+    enough = -(-_FEW_STEPS // steps_per_epoch)
+    return (
+        f"warning: the run has only {steps} steps, too few for most networks; raise --epochs to "
+        f"about {enough}, or lower --batch-size"
     )

@@ -33,7 +33,7 @@ from jaxcnn.experiment.config import Experiment
 from jaxcnn.experiment.execution import Execution
 from jaxcnn.experiment.finetune import resolve
 from jaxcnn.experiment.lock import only_trainer
-from jaxcnn.experiment.loop import make_early_stopping
+from jaxcnn.experiment.loop import few_steps, make_early_stopping
 from jaxcnn.experiment.memory import memory_errors
 from jaxcnn.experiment.optimizer import make_plateau
 from jaxcnn.experiment.process import (
@@ -255,6 +255,8 @@ def _train(job: _Run, start: train.Snapshot) -> tuple[train.TrainState, list[dic
         after=functools.partial(_write_history, job.folder, parts.splits),
     )
     size = experiment.epochs, len(parts.train)
+    if console and (note := few_steps(*size)):
+        console.print(note, soft_wrap=True, markup=False)
     progress = Progress(*size, console, score=task.score) if console else None
 
     def on_epoch(row: dict[str, float]) -> None:
@@ -326,13 +328,13 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
     if job.console and (line := unreadable(parts.splits)):
         path = printable(job.folder / "bad_examples.jsonl")
         job.console.print(f"{line}: {path}", soft_wrap=True, markup=False)
-    _draw(job, state, history, measured["test"][1])
     result: dict[str, Any] = {
         f"{split}_{name}": value
         for split in ("test", "validation", "train")
         if split in measured
         for name, value in measured[split][0].items()
     }
+    _draw(job, state, history, measured["test"][1], result if parts.validation else None)
     if experiment.on_bad_example == "skip":
         result["bad_examples"] = bad
     if experiment.on_nonfinite == "skip":
@@ -367,7 +369,11 @@ def _until_stopped(job: _Run, batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _draw(
-    job: _Run, state: train.TrainState, history: list[dict[str, float]], outputs: np.ndarray
+    job: _Run,
+    state: train.TrainState,
+    history: list[dict[str, float]],
+    outputs: np.ndarray,
+    final: dict[str, float] | None,
 ) -> None:
     """Draw the run's figures; a failure issues a warning and does not end the run."""
     from jaxcnn.view import plots, run_figures  # matplotlib would delay the first step
@@ -381,7 +387,7 @@ def _draw(
         )
 
     for make in (
-        lambda: run_figures.history_figures(history, network.task.score),
+        lambda: run_figures.history_figures(history, network.task.score, final),
         lambda: run_figures.result_figures(network.task, outputs, splits.test.without_bad()),
         of_network,
     ):

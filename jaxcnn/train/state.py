@@ -20,6 +20,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -49,6 +50,17 @@ class TrainState:
     ema: dict[str, chex.ArrayTree] | None
     lr_scale: jax.Array
 
+    def __repr__(self) -> str:
+        """Return a summary; the arrays would fill pages."""
+        step = "traced" if isinstance(self.step, jax.core.Tracer) else self.step
+        parts = [f"step={step}", f"params={_described(self.params)}"]
+        if jax.tree.leaves(self.batch_stats):
+            parts.append(f"batch_stats={_described(self.batch_stats)}")
+        parts.append(f"opt_state={_described(self.opt_state)}")
+        if self.ema is not None:
+            parts.append(f"ema={_described(self.ema)}")
+        return f"TrainState({', '.join(parts)})"
+
     @property
     def variables(self) -> dict[str, chex.ArrayTree]:
         """``params`` and ``batch_stats`` in the form that ``model.apply`` expects."""
@@ -66,6 +78,12 @@ class TrainState:
         return dataclasses.replace(
             self, params=variables["params"], batch_stats=variables.get("batch_stats", {})
         )
+
+
+def _described(tree: Any) -> str:
+    """Return the number of arrays in a tree, and the number of values in them."""
+    leaves = jax.tree.leaves(tree)
+    return f"<{len(leaves)} arrays, {sum(map(np.size, leaves)):,} values>"
 
 
 class Functions(NamedTuple):

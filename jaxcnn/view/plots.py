@@ -33,13 +33,21 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def learning_curves(history: Sequence[dict[str, float]], *, score: str = "accuracy") -> Figure:
+def learning_curves(
+    history: Sequence[dict[str, float]],
+    *,
+    score: str = "accuracy",
+    final: Mapping[str, float] | None = None,
+) -> Figure:
     """Plot loss, score and overfitting gap by epoch, for training and validation.
 
     Args:
       history: rows with ``epoch``, ``train_loss``, ``train_<score>``, and optionally their
         ``validation_`` counterparts.
       score: name of a metric for which higher is better.
+      final: ``train_<score>`` and ``validation_<score>`` of the final network in evaluation mode,
+        drawn as stars, because training values are computed with dropout and augmentation, and
+        while the network changes.
 
     Example:
       >>> rows = [{"epoch": n, "train_loss": 1 / n, "train_accuracy": 0.9} for n in (1, 2)]
@@ -62,34 +70,21 @@ def learning_curves(history: Sequence[dict[str, float]], *, score: str = "accura
     ]
     right.axhline(0, color="gray", linewidth=0.8)
     right.plot(epochs, gaps, marker="o", markersize=3, color="tab:red")
+    if final is not None:
+        value = final[f"train_{score}"]
+        gap = value - final[f"validation_{score}"]
+        middle.plot(epochs[-1:], [value], "*", color=_TRAIN, label="train, final network")
+        middle.legend()
+        right.plot(epochs[-1:], [gap], "*", color="tab:red", label="final network")
+        right.legend()
     right.set(xlabel="epoch", ylabel=f"train - validation {score}", title="Overfitting gap")
     for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
     note = "training values are computed during training, with dropout and augmentation"
+    if final is not None:
+        note += "; those of the final network are computed in evaluation mode"
     figure.supxlabel(note, fontsize=8, color="gray")
-    return figure
-
-
-def norms(history: Sequence[dict[str, float]]) -> Figure:
-    """Plot the norms of gradients and parameters by epoch.
-
-    Args:
-      history: rows with ``epoch``, ``train_gradient_norm`` and ``parameter_norm``.
-
-    Example:
-      >>> figure = norms([{"epoch": 1, "train_gradient_norm": 2.0, "parameter_norm": 9.0}])
-      >>> [axes.get_title() for axes in figure.axes]
-      ['Gradient (epoch mean)', 'Parameters']
-    """
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    titles = {"train_gradient_norm": "Gradient (epoch mean)", "parameter_norm": "Parameters"}
-    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        axes.plot(epochs, [row[name] for row in history], marker="o", markersize=3)
-        axes.set(xlabel="epoch", ylabel="Euclidean norm", title=title, ylim=(0, None))
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
     return figure
 
 

@@ -1,6 +1,6 @@
 """Figures for a run: its history, its predictions on the test split, and its network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +21,15 @@ EXPLAINED = 3
 LEAST_PROBABLE = 0.01
 
 
-def history_figures(history: list[dict[str, float]], score: str) -> Figures:
+def history_figures(
+    history: list[dict[str, float]], score: str, final: Mapping[str, float] | None = None
+) -> Figures:
     """Draw learning curves with the overfitting gap, and gradient and parameter norms.
+
+    Args:
+      history: rows of metrics, one per epoch.
+      score: name of the score.
+      final: scores of the final network, as in `jaxcnn.view.plots.learning_curves`.
 
     Example:
       >>> row = {"epoch": 1, "train_loss": 0.5, "train_accuracy": 0.8}
@@ -31,9 +38,31 @@ def history_figures(history: list[dict[str, float]], score: str) -> Figures:
       ['learning_curves', 'norms']
     """
     return {
-        "learning_curves": plots.learning_curves(history, score=score),
-        "norms": plots.norms(history),
+        "learning_curves": plots.learning_curves(history, score=score, final=final),
+        "norms": norms(history),
     }
+
+
+def norms(history: Sequence[dict[str, float]]) -> Figure:
+    """Plot the norms of gradients and parameters by epoch.
+
+    Args:
+      history: rows with ``epoch``, ``train_gradient_norm`` and ``parameter_norm``.
+
+    Example:
+      >>> figure = norms([{"epoch": 1, "train_gradient_norm": 2.0, "parameter_norm": 9.0}])
+      >>> [axes.get_title() for axes in figure.axes]
+      ['Gradient (epoch mean)', 'Parameters']
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    titles = {"train_gradient_norm": "Gradient (epoch mean)", "parameter_norm": "Parameters"}
+    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        axes.plot(epochs, [row[name] for row in history], marker="o", markersize=3)
+        axes.set(xlabel="epoch", ylabel="Euclidean norm", title=title, ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.3)
+    return figure
 
 
 def result_figures(task: Task, predictions: np.ndarray, source: ArraySource) -> Figures:

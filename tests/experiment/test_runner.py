@@ -358,6 +358,16 @@ def test_gap_is_that_of_the_final_network(finished, capsys):
     assert result["train_accuracy"] != result["last_epoch"]["train_accuracy"]
 
 
+@pytest.mark.parametrize(("epochs", "note"), [(5, True), (50, False)])
+def test_runs_with_few_steps_say_so(epochs, note, few_images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "fit", lambda *arguments, **options: pytest.fail("trained"))
+    flags = ["--data", few_images, "--epochs", str(epochs), "--batch-size", "64"]
+    with pytest.raises(pytest.fail.Exception):
+        command_line.main(["train", *flags, "--workdir", str(tmp_path / "run")])
+    warning = "warning: the run has only 25 steps, too few for most networks; raise --epochs to"
+    assert (f"{warning} about 40, or lower --batch-size" in capsys.readouterr().out) == note
+
+
 def write_task_data(path, task):
     """Write 400 gray images of random brightness, which determines the labels for the task."""
     rng = np.random.default_rng(0)

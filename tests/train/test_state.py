@@ -1,5 +1,7 @@
 """The train state: initialization, addressed randomness, plain functions as a model."""
 
+import re
+
 import chex
 import flax.linen as nn
 import jax
@@ -103,3 +105,20 @@ def test_plain_functions_get_the_dropout_key_only_in_training():
     chex.assert_shape([logits, model.apply(variables, IMAGES, train=False)], (1, 3))
     assert updated == {}
     assert keys == [(True, True), (False, False)]
+
+
+def test_a_state_is_shown_as_a_summary():
+    model, optimizer = models.create("lenet5", 10), optax.adam(0.1)
+    state = train.create_state(jax.random.key(0), model, optimizer, jnp.zeros((1, 28, 28, 1)))
+    assert repr(state) == (
+        "TrainState(step=0, params=<10 arrays, 61,706 values>, "
+        "opt_state=<21 arrays, 123,413 values>)"
+    )
+    state = train.create_state(
+        jax.random.key(0), models.create("resnet18", 3, width=4), optimizer,
+        jnp.zeros((1, 32, 32, 3)), ema=True,
+    )  # fmt: skip
+    assert re.search(r"batch_stats=<40 arrays, [\d,]+ values>, .* ema=<", repr(state))
+    shown = []
+    jax.jit(lambda state: shown.append(repr(state)))(state)
+    assert "step=traced" in shown[0] and len(shown[0]) < 200

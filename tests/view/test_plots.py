@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxcnn import data
-from jaxcnn.view import plots
+from jaxcnn.view import plots, run_figures
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Bag")
 
@@ -99,6 +99,17 @@ def test_the_gap_is_training_minus_validation(name, tmp_path):
     drawn(figure, tmp_path)
 
 
+def test_curves_end_with_the_final_network(tmp_path):
+    """The gap at the end is the one in a run's result."""
+    history, final = HISTORIES["validated"], {"train_accuracy": 0.9, "validation_accuracy": 0.7}
+    figure = plots.learning_curves(history, final=final)
+    _, middle, right = figure.axes
+    star = {line.get_label(): line for line in middle.lines}["train, final network"]
+    assert (star.get_xdata(), star.get_ydata()) == ([history[-1]["epoch"]], [0.9])
+    np.testing.assert_allclose(right.lines[-1].get_ydata(), [0.2])
+    drawn(figure, tmp_path)
+
+
 def test_learning_curves_of_another_score(tmp_path):
     history = [
         {"epoch": n, "train_loss": 1.0, "validation_loss": 2.0}
@@ -117,7 +128,7 @@ def test_learning_curves_of_another_score(tmp_path):
 @pytest.mark.parametrize("name", HISTORIES)
 def test_norms(name, tmp_path):
     history = HISTORIES[name]
-    figure = plots.norms(history)
+    figure = run_figures.norms(history)
     metrics = {
         "train_gradient_norm": "Gradient (epoch mean)",
         "parameter_norm": "Parameters",
