@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -112,19 +113,16 @@ class Stream:
             items = iter(self._factory(epoch))
             if isinstance(items, Generator):
                 stack.enter_context(contextlib.closing(items))
-            size = None
-            for step in range(self._steps):
-                try:
-                    item = next(items)
-                except StopIteration:
-                    raise ValueError(
-                        f"batches must contain {self._steps} batches per epoch (steps_per_epoch), "
-                        f"got {step} in epoch {epoch}"
-                    ) from None
-                batch = as_batch(item, epoch=epoch, step=step, size=size)
-                size = len(batch.mask)
-                if step >= start:
+            taken = 0
+            batches = as_batches(itertools.islice(items, self._steps), epoch=epoch)
+            for taken, batch in enumerate(batches, 1):
+                if taken > start:
                     yield batch
+            if taken < self._steps:
+                raise ValueError(
+                    f"batches must contain {self._steps} batches per epoch (steps_per_epoch), got "
+                    f"{taken} in epoch {epoch}"
+                )
 
 
 def stream(
@@ -212,6 +210,28 @@ class _Converted:
                 stack.enter_context(contextlib.closing(items))
             for step, item in enumerate(items, start):
                 yield as_batch(item, epoch=epoch, step=step, size=size)
+
+
+def as_batches(items: Iterable[Any], *, epoch: int = 0) -> Generator[Any, None, None]:
+    """Convert the items of one epoch to batches of the same number of rows as the first.
+
+    Args:
+      items: items in any of the forms that `stream` accepts.
+      epoch: number of the epoch.
+
+    Raises:
+      ValueError: if an item has another form.
+
+    Example:
+      >>> items = [(np.zeros((2, 8, 8, 1)), np.arange(2)), (np.zeros((1, 8, 8, 1)), np.arange(1))]
+      >>> [batch.mask.tolist() for batch in as_batches(items)]
+      [[True, True], [True, False]]
+    """
+    size = None
+    for step, item in enumerate(items):
+        batch = as_batch(item, epoch=epoch, step=step, size=size)
+        size = len(batch.mask)
+        yield batch
 
 
 def as_batch(item: Any, *, epoch: int, step: int, size: int | None) -> Any:

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import rich.console
 
@@ -343,7 +342,8 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
         result["gap"] = result[f"train_{task.score}"] - result[f"validation_{task.score}"]
     if early_stopping := job.early_stopping:
         result["best_epoch"] = early_stopping.best_epoch(history)
-    device = jax.devices()[0]
+    devices = state.lr_scale.devices()  # those used, not all that exist
+    device = next(iter(devices))
     return {
         **result,
         "score": task.score,
@@ -356,7 +356,7 @@ def _finish(job: _Run, state: train.TrainState, history: list[dict[str, float]])
         "steps": int(state.step),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
+        "device": f"{len(devices)} x {device.platform} ({device.device_kind})",
         "reproducibility": reproducibility(),
         "config": experiment.to_json(),
     }

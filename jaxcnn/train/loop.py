@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from jaxcnn import shapes
-from jaxcnn.batch import Batch, EpochBatches, as_batch, as_epochs, prefetch
+from jaxcnn.batch import Batch, EpochBatches, as_batches, as_epochs, prefetch
 from jaxcnn.metrics import Counts, add_counts, merge_counts, summarize
 from jaxcnn.train.checkpoint import History, Snapshot
 from jaxcnn.train.divergence import NONFINITE_STEP, SKIPPED_STEPS, DivergedError, check_finite
@@ -347,15 +347,7 @@ def _one_pass(batches: EpochBatches | Iterable[Any]) -> Iterator[Batch]:
     """Return the batches of one epoch."""
     if isinstance(batches, EpochBatches):
         return as_epochs(batches).epoch(0)
-    return _converted(batches)
-
-
-def _converted(items: Iterable[Any]) -> Generator[Batch, None, None]:
-    size = None
-    for step, item in enumerate(items):
-        batch = as_batch(item, epoch=0, step=step, size=size)
-        size = len(batch.mask)
-        yield batch
+    return as_batches(batches)
 
 
 def _rows(tree: Any, mask: np.ndarray) -> Any:
