@@ -95,8 +95,9 @@ def test_normalization(keras_generator, options):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.filterwarnings("ignore:the validation subset has no image of class b")
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "box"])
-@pytest.mark.parametrize("color_mode", ["rgb", "grayscale"])
+@pytest.mark.parametrize("color_mode", ["rgb", "rgba", "grayscale"])
 @pytest.mark.parametrize("subset", [None, "training", "validation"])
 def test_files_of_a_directory(keras_generator, tmp_path, interpolation, color_mode, subset):
     rng = np.random.default_rng(0)
@@ -120,3 +121,54 @@ def test_files_of_a_directory(keras_generator, tmp_path, interpolation, color_mo
     assert ours.class_indices == theirs.class_indices
     for one, other in zip(next(iter(ours)), theirs[0], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def alike(ours, theirs, *names):
+    """Compare attributes, and the batches by number."""
+    for name in names:
+        one, other = getattr(ours, name), getattr(theirs, name)
+        if isinstance(other, str | dict | int):
+            assert one == other, name
+        else:
+            np.testing.assert_array_equal(one, other, name)
+    assert len(ours) == len(theirs)
+    for number in range(len(theirs)):
+        for one, other in zip(ours[number], theirs[number], strict=True):
+            if isinstance(other, list):
+                for column, expected in zip(one, other, strict=True):
+                    np.testing.assert_array_equal(column, expected)
+            else:
+                np.testing.assert_array_equal(one, other)
+    first = next(theirs)
+    theirs.reset()
+    ours.reset()
+    np.testing.assert_array_equal(next(ours)[0], first[0])
+
+
+def test_attributes_and_batches_by_number(keras_generator, tmp_path):
+    pandas = importlib.import_module("pandas")  # only in this environment
+    names = []
+    for label, count in (("a", 4), ("b", 3)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            PIL.Image.new("RGB", (8, 6), (40 * number, 0, 9)).save(
+                tmp_path / label / f"{number}.png"
+            )
+            names.append(f"{label}/{number}.png")
+    options = {"target_size": (6, 8), "batch_size": 3, "shuffle": False}
+    shared = ("n", "samples", "batch_size", "image_shape", "filenames", "filepaths", "labels")
+    for class_mode in ("categorical", "sparse", "binary"):
+        ours, theirs = (
+            make().flow_from_directory(tmp_path, class_mode=class_mode, **options)
+            for make in (ImageDataGenerator, keras_generator)
+        )
+        alike(ours, theirs, *shared, "classes", "class_indices", "num_classes")
+    table = pandas.DataFrame({"filename": names, "x": np.arange(7.0), "y": np.arange(7) % 2})
+    for class_mode in ("raw", "multi_output"):
+        ours, theirs = (
+            make().flow_from_dataframe(
+                table, tmp_path, y_col=["x", "y"], class_mode=class_mode, **options
+            )
+            for make in (ImageDataGenerator, keras_generator)
+        )
+        alike(ours, theirs, "n", "samples", "batch_size", "image_shape", "filenames", "filepaths")
