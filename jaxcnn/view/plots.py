@@ -24,7 +24,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     save_figure(norms([]), Path(folder) / "new" / "figure.png")
+      ...     save_figure(Figure(), Path(folder) / "new" / "figure.png")
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), atomic_write(path) as temporary:
