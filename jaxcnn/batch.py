@@ -182,8 +182,6 @@ def as_epochs(batches: EpochBatches | Iterable[Any]) -> EpochBatches:
       (3, [[8, 9, 10, 11]])
     """
     if isinstance(batches, EpochBatches):
-        if isinstance(batches, Stream):
-            return batches
         return _Converted(batches)
     if isinstance(batches, Iterator) or not isinstance(batches, Sized):
         raise ValueError(

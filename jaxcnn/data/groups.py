@@ -98,6 +98,11 @@ def hold_out_groups(
       ValueError: if there are too few groups.
     """
     names, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"groups must be at least 2 to hold out {count} of {len(groups)} examples, got 1 group "
+            "with all of them"
+        )
     turns = np.array(list(dict.fromkeys(groups[order].tolist())))
     members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
     # Without classes, any group may be chosen.
@@ -128,7 +133,7 @@ def hold_out_groups(
     elif len(chosen) == len(names):
         chosen.remove(np.abs(sizes - (len(groups) - count)).argmin())
     missed = abs(sizes[chosen].sum() - count)
-    if len(chosen) in (0, len(names)) or missed > sizes.max() / 2:
+    if missed > sizes.max() / 2:
         nearest = sizes[np.abs(sizes - count).argmin()]
         raise ValueError(
             f"groups must be smaller, or more numerous, to hold out {count} of {len(groups)} "

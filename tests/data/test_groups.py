@@ -170,7 +170,7 @@ def test_groups_from_a_column(tmp_path):
         ("(", "group must be a column or a regular expression, got '\\('"),
         ("q", "matches each file name, got 'q', which does not match cat/p0_0.png"),
         ("p0", "does not match cat/p1_0.png"),
-        ("png", "to hold out 5 of 24 examples; with 1 groups, the nearest number is 24"),
+        ("png", "groups must be at least 2 to hold out 5 of 24 examples, got 1 group with all"),
     ],
 )
 def test_bad_groups(pattern, message, tmp_path):
